@@ -1,0 +1,60 @@
+/* ctx.h: the inside of tern_ctx, and how an error is recorded.
+ *
+ * A function that can fail returns a tern_status and has written the text of the failure into its context by then.
+ * TERN_REQUIRE states a condition with the text for its violation, TERN_TRY hands a status on; a function that owns
+ * things sets `status` and jumps to its one `fail:` label (TERN_REQUIRE_OR_FAIL, TERN_TRY_OR_FAIL). */
+#ifndef TERN_BASE_CTX_H
+#define TERN_BASE_CTX_H
+
+#include <tern/context.h>
+
+#include <inttypes.h>
+
+struct tern_kernels; /* src/kernels/kernels.h */
+struct tern_team;    /* src/base/threads.h */
+
+#define TERN_ERROR_SIZE 1024
+
+struct tern_ctx {
+    struct tern_team *team;
+    const struct tern_kernels *kernels; /* static storage: one table per ISA level, constant */
+    const char *threads_reason;
+    char error[TERN_ERROR_SIZE];
+};
+
+/* Records the text and returns `status`.  A NULL ctx only returns it.  Long texts are cut at a character border. */
+tern_status tern_fail(tern_ctx *ctx, tern_status status, const char *format, ...) TERN_PRINTF(3, 4);
+
+/* TERN_ERR_MEMORY: "out of memory: N bytes for WHAT". */
+tern_status tern_fail_memory(tern_ctx *ctx, size_t bytes, const char *what);
+
+#define TERN_REQUIRE(ctx, condition, status, ...)                                                                      \
+    do {                                                                                                               \
+        if (!(condition))                                                                                              \
+            return tern_fail((ctx), (status), __VA_ARGS__);                                                            \
+    } while (0)
+
+#define TERN_TRY(call)                                                                                                 \
+    do {                                                                                                               \
+        const tern_status try_status_ = (call);                                                                        \
+        if (try_status_ != TERN_OK)                                                                                    \
+            return try_status_;                                                                                        \
+    } while (0)
+
+/* The same two in a function with a local `tern_status status` and a label `fail:`. */
+#define TERN_REQUIRE_OR_FAIL(ctx, condition, code, ...)                                                                \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            status = tern_fail((ctx), (code), __VA_ARGS__);                                                            \
+            goto fail;                                                                                                 \
+        }                                                                                                              \
+    } while (0)
+
+#define TERN_TRY_OR_FAIL(call)                                                                                         \
+    do {                                                                                                               \
+        status = (call);                                                                                               \
+        if (status != TERN_OK)                                                                                         \
+            goto fail;                                                                                                 \
+    } while (0)
+
+#endif

@@ -1,0 +1,35 @@
+/* machine.h: what this machine has, as far as it decides how tern runs. */
+#ifndef TERN_BASE_MACHINE_H
+#define TERN_BASE_MACHINE_H
+
+#include "base/ctx.h"
+
+/* Instruction set levels, weak to strong; each includes the ones before it (on its architecture). */
+enum tern_isa {
+    TERN_ISA_PORTABLE,
+    TERN_ISA_AVX2,   /* AVX2 + FMA + F16C, enabled by the system */
+    TERN_ISA_AVX512, /* the above + F, BW, DQ, VL, enabled by the system */
+    TERN_ISA_COUNT
+};
+
+/* The best level of this machine (CPUID and XGETBV). */
+enum tern_isa tern_machine_isa(void);
+/* "portable", "avx2", "avx512". */
+const char *tern_isa_name(enum tern_isa isa);
+/* By name; false if there is none of that name. */
+bool tern_isa_parse(const char *name, enum tern_isa *out);
+
+/* Number of threads for a team: min(affinity mask, cgroup quota (v1 and v2, rounded up), physical cores), at least 1.
+ * *reason: "affinity mask", "cgroup quota" or "physical cores", whichever is the smallest (ties: in the reverse order of this list). */
+int tern_machine_threads(const char **reason);
+
+/* Marketing name of the processor, "unknown" where the system does not tell.  `out` gets at most `size` bytes with the NUL. */
+void tern_machine_name(char *out, size_t size);
+
+/* Highest resident set of this process so far, in bytes (getrusage). */
+size_t tern_machine_peak_rss(void);
+
+/* Monotonic clock in seconds. */
+double tern_machine_seconds(void);
+
+#endif

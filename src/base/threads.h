@@ -1,0 +1,41 @@
+/* threads.h: one team of POSIX threads per context.
+ *
+ * A parallel region runs one function on every thread of the team, the caller being thread 0; inside, the threads meet at
+ * barriers and split work by (thread, count) alone, so that results never depend on who was faster.  Threads spin briefly
+ * after a region, then park.  A region costs well under a microsecond when hot.
+ * The functions that run inside a region cannot fail: everything that can is checked or allocated before it. */
+#ifndef TERN_BASE_THREADS_H
+#define TERN_BASE_THREADS_H
+
+#include "base/ctx.h"
+
+#define TERN_MAX_THREADS 1024
+
+struct tern_team;
+
+/* What a function inside a region knows of its place. */
+struct tern_par {
+    const struct tern_kernels *kernels;
+    struct tern_team *team; /* NULL where count is 1 */
+    int thread, count;
+};
+
+typedef void tern_region_fn(void *arg, const struct tern_par *par);
+
+/* Starts n - 1 threads (1 <= n <= TERN_MAX_THREADS).  TERN_ERR_THREAD, TERN_ERR_MEMORY. */
+tern_status tern_team_create(tern_ctx *ctx, int n, struct tern_team **out);
+void tern_team_destroy(struct tern_team *team);
+int tern_team_size(const struct tern_team *team);
+
+/* Runs fn(arg, par) on every thread of the context's team and returns when all are done.
+ * After fork the child's first call starts a fresh team: the only way this fails (TERN_ERR_THREAD); nothing has run then.
+ * Not to be called from inside a region. */
+tern_status tern_region(tern_ctx *ctx, tern_region_fn *fn, void *arg);
+
+/* Waits for all threads of the region.  What was written before it is seen by all after it. */
+void tern_barrier(const struct tern_par *par);
+
+/* This thread's share [*begin, *end) of n items, cut at multiples of `unit` (>= 1); shares differ by at most one unit. */
+void tern_share(const struct tern_par *par, size_t n, size_t unit, size_t *begin, size_t *end);
+
+#endif
