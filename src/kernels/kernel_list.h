@@ -1,0 +1,25 @@
+/* kernel_list.h: every kernel, with the bound that its check holds it to.
+ *
+ * TERN_KERNEL(name, bound) makes the slot in struct tern_kernels, the null check at start, and demands check_<name> in
+ * tern-check: a kernel without a check does not link.
+ * TERN_EXACT: the definition's bits.  TERN_ULP(n): within n units in the last place of the f64 definition.
+ * TERN_REL(e): within e of the largest term, for sums. */
+TERN_KERNEL(gemm_f32, TERN_EXACT)
+TERN_KERNEL(pack_f32, TERN_EXACT)
+TERN_KERNEL(pack_f16, TERN_EXACT)
+TERN_KERNEL(f32_from_f16, TERN_EXACT)
+TERN_KERNEL(f32_from_bf16, TERN_EXACT)
+TERN_KERNEL(f16_from_f32, TERN_EXACT)
+TERN_KERNEL(bf16_from_f32, TERN_EXACT)
+TERN_KERNEL(act_f32, TERN_ULP(8))
+TERN_KERNEL(epilogue_f32, TERN_ULP(8))
+TERN_KERNEL(layer_norm_f32, TERN_ULP(16))
+TERN_KERNEL(layer_norm_residual_f32, TERN_ULP(16))
+TERN_KERNEL(rms_norm_f32, TERN_ULP(12))
+TERN_KERNEL(rms_norm_residual_f32, TERN_ULP(12))
+TERN_KERNEL(softmax_f32, TERN_ULP(16))
+TERN_KERNEL(axpy_f32, TERN_EXACT)
+TERN_KERNEL(residual_add_f32, TERN_EXACT)
+TERN_KERNEL(rotary_f32, TERN_EXACT)
+TERN_KERNEL(kv_store_f32, TERN_EXACT)
+TERN_KERNEL(attention_f32, TERN_REL(1e-6))

@@ -1,0 +1,185 @@
+/* kernels.h: contracts of all kernels, and the table that holds one of each.
+ *
+ * A kernel works on raw pointers, allocates nothing and cannot fail.  Its definition stands in ref/ (the formula, sums in
+ * f64 unless the contract says otherwise); its fast text is a *.tmpl.c built once per ISA level (TERN_K(f) is tern_f_<isa>).
+ * All f32 kernels give the same bits at every ISA level: every output element is one chain of fused multiply-adds in
+ * order, sums across a row use 32 virtual lanes (lane = index mod 32) and one fixed tree, exp, tanh and erf are our own
+ * polynomials with the same operations everywhere, division and square root are the exact ones.
+ *
+ * Pointers need the alignment of their element only, unless a contract says more.  "y == x allowed" means exactly equal;
+ * any other overlap is not.  No kernel touches memory outside of what its contract names (mapped weights may end at a
+ * page boundary).  A size of 0 does nothing unless the contract says otherwise.
+ *
+ * Packed panels.  A matrix W[K][N] becomes ceil(N/32) panels, each [K][32] f32, columns beyond N zero:
+ *
+ *     panel p, step k:  W[k][32p] W[k][32p+1] ... W[k][32p+31]        128 bytes, two cache lines
+ *
+ * One width for every dtype and ISA (../../bench/LOG.md and docs/design.md have the figures), so that a packed file can
+ * be mapped anywhere.  Panels start at multiples of 64 bytes. */
+#ifndef TERN_KERNELS_H
+#define TERN_KERNELS_H
+
+#include "base/machine.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdbool.h>
+
+#define TERN_PANEL 32      /* columns of a packed panel */
+#define TERN_TILE_ROWS 14  /* the most rows that one call of gemm_f32 takes */
+#define TERN_KV_BLOCK 64   /* positions of a KV storage block */
+#define TERN_ATTN_BLOCK 512 /* keys between two rescalings of the running maximum; absolute, never tuned: part of the answer */
+#define TERN_ATTN_ROWS 8   /* the most query rows that one call of attention_f32 takes */
+
+/* C[m][32] (+)= A[m][k] * panel[k][32]
+ *
+ * c: f32, rows `ldc` elements apart, 32 columns each, all written.  accumulate: the chain goes on from the values in c,
+ * else it starts at +0.  So splitting k over several calls gives the same bits as one call.
+ * a: f32, rows `lda` elements apart.   panel: [k][32], 64-byte aligned.   1 <= m <= TERN_TILE_ROWS, k >= 0.
+ * next: NULL, or what the next call will read of size k*m/… the kernel's own choice: a hint to prefetch
+ * [next, next + next_bytes) evenly over its k steps; any address is fine, it is never read.
+ * c, a and panel do not overlap.   Accuracy: each element is c0, then fma(a[i][0], w[0][j], c0), ... in order of k. */
+typedef void tern_gemm_f32_fn(float *c, size_t ldc, const float *a, size_t lda, const float *panel, size_t k, size_t m,
+                              bool accumulate, const void *next, size_t next_bytes);
+
+/* One panel [k][32] of a matrix from its rows or columns: panel[i][j] = w[i*ldk + j*ldn] for j < n, 0 for n <= j < 32.
+ * w: f32, f16 or bf16 bits, any strides (elements).   n <= 32.   f16 and bf16 widen exactly (NaNs stay NaNs). */
+typedef void tern_pack_f32_fn(float *panel, const float *w, size_t ldk, size_t ldn, size_t k, size_t n);
+typedef void tern_pack_f16_fn(float *panel, const uint16_t *w, size_t ldk, size_t ldn, size_t k, size_t n);
+
+/* y[i] = x[i], widened or narrowed (round to nearest even, overflow to infinity, NaN stays NaN).  No overlap. */
+typedef void tern_f32_from_f16_fn(float *y, const uint16_t *x, size_t n);
+typedef void tern_f32_from_bf16_fn(float *y, const uint16_t *x, size_t n);
+typedef void tern_f16_from_f32_fn(uint16_t *y, const float *x, size_t n);
+typedef void tern_bf16_from_f32_fn(uint16_t *y, const float *x, size_t n);
+
+/* Activations, by number in struct tern_epilogue and for act_f32.
+ *   GELU_TANH     0.5 x (1 + tanh(0.7978845608028654 (x + 0.044715 x^3)))
+ *   GELU_ERF      0.5 x (1 + erf(x / sqrt 2))
+ *   GELU_SIGMOID  x / (1 + exp(-1.702 x))
+ *   SILU          x / (1 + exp(-x))      SIGMOID  1 / (1 + exp(-x))
+ *   LEAKY_RELU    x >= 0 ? x : 0.01 x    RELU     max(x, 0), NaN stays NaN */
+enum tern_act {
+    TERN_ACT_NONE,
+    TERN_ACT_RELU,
+    TERN_ACT_LEAKY_RELU,
+    TERN_ACT_GELU_TANH,
+    TERN_ACT_GELU_ERF,
+    TERN_ACT_GELU_SIGMOID,
+    TERN_ACT_SILU,
+    TERN_ACT_SIGMOID,
+    TERN_ACT_TANH
+};
+
+/* y[i] = act(x[i]);  y == x allowed. */
+typedef void tern_act_f32_fn(float *y, const float *x, size_t n, enum tern_act act);
+
+/* What happens to a finished tile of a product on its way to memory, in this order, all in f32:
+ *   t += bias[j];  t = act(t);  t += residual[i][j] (and residual2, each where given, in this order);  C[i][j] = t */
+struct tern_epilogue {
+    const float *bias;      /* [N] or NULL */
+    enum tern_act act;
+    const float *residual;  /* [M][ld_residual] or NULL; == C allowed */
+    size_t ld_residual;
+    const float *residual2; /* the same, added after it */
+    size_t ld_residual2;
+};
+
+/* Stores a tile [m][32] (rows 32 apart) to C[row .. row+m)[col .. col+n), n <= 32, through the epilogue.
+ * c: the whole matrix, rows ldc apart; row and col place the tile in it and in the epilogue's vectors. */
+typedef void tern_epilogue_f32_fn(float *c, size_t ldc, const float *tile, const struct tern_epilogue *e, size_t row,
+                                  size_t col, size_t m, size_t n);
+
+/* y = (x - mean) / sqrt(var + eps) * gamma + beta over n values; mean and var = mean((x - mean)^2) in two passes.
+ * beta: NULL is 0.   y == x allowed.   n >= 1, eps >= 0. */
+typedef void tern_layer_norm_f32_fn(float *y, const float *x, const float *gamma, const float *beta, size_t n, float eps);
+
+/* z = (x + bias) + residual; y = layer_norm(z).  bias, residual, sum: NULL is left out; sum gets z.
+ * y == x, sum == residual, sum == x allowed (y and sum differ). */
+typedef void tern_layer_norm_residual_f32_fn(float *y, float *sum, const float *x, const float *bias, const float *residual,
+                                             const float *gamma, const float *beta, size_t n, float eps);
+
+/* y[i] = x[i] / sqrt(mean(x^2) + eps) * gamma[i].  y == x allowed. */
+typedef void tern_rms_norm_f32_fn(float *y, const float *x, const float *gamma, size_t n, float eps);
+
+/* z = (x + bias) + residual; y = rms_norm(z); the rest as layer_norm_residual. */
+typedef void tern_rms_norm_residual_f32_fn(float *y, float *sum, const float *x, const float *bias, const float *residual,
+                                           const float *gamma, size_t n, float eps);
+
+/* y = softmax(x * scale + slope * j + mask) over the columns first <= j < last; 0 <= first, last <= n; the others get 0.
+ * mask: [n] or NULL.  The maximum is taken after scaling and masking.  No visible column, or all at -inf: the row is 0.
+ * A NaN among the visible gives NaN in all visible columns.   y == x allowed. */
+typedef void tern_softmax_f32_fn(float *y, const float *x, const float *mask, size_t n, size_t first, size_t last, float scale,
+                                 float slope);
+
+/* out[i] = x[i] * scale + y[i] (one fma); the building block of residual adds.  out == x, out == y allowed. */
+typedef void tern_axpy_f32_fn(float *out, const float *x, const float *y, float scale, size_t n);
+
+/* Residual add of one row, spec 2.1:   bias terms NULL are left out, attention NULL too.
+ *   out = x + a_scaled, where   t = residual * w_residual (+ final_bias * w_residual)(+ attention * w_attention)(+ attention_bias * w_attention_bias)
+ * Order of operations: t = residual; t += final_bias; [attention inside: t += attention; t += attention_bias]; t *= inv_mp; out = (x + [attention outside]) + t. */
+struct tern_residual_terms {
+    const float *attention;      /* or NULL */
+    const float *attention_bias; /* or NULL */
+    const float *final_bias;     /* or NULL */
+    float inv_mp;                /* 1 / mp, or 1 */
+    bool attention_inside;       /* attention and attention_bias are divided by mp with the residual */
+    bool attention_bias_divided; /* only without attention_inside: attention_bias * inv_mp is added, else attention_bias */
+};
+typedef void tern_residual_add_f32_fn(float *out, const float *x, const float *residual, const struct tern_residual_terms *terms,
+                                      size_t n);
+
+/* Rotates one head in place.  pairs (p, p + rot/2), or (2p, 2p + 1) when `neighbours`:
+ *   (a, b) <- (a cos - b sin, b cos + a sin)      as  fma(a, cos, -(b * sin)), fma(b, cos, a * sin)
+ * cos, sin: f32[rot/2]; x: f32, its first `rot` (even) elements. */
+typedef void tern_rotary_f32_fn(float *x, const float *cos, const float *sin, size_t rot, bool neighbours);
+
+/* Writes n new positions of one KV head into its storage blocks' layout.
+ * K block: two panels [2][E][32]: element (position p, channel c) at [(p / 32)][c][p % 32].
+ * V block: ceil(E/32) panels [64][32]: element (p, c) at [c / 32][p][c % 32]; channels beyond E are 0 (written when p is).
+ * k, v: [n] rows, `stride` apart, E values each.  p: first position inside the block, p + n <= 64. */
+typedef void tern_kv_store_f32_fn(float *k_block, float *v_block, const float *k, const float *v, size_t stride, size_t head_dim,
+                                  size_t p, size_t n);
+
+/* Attention of up to 8 query rows that share one KV head, over that head's blocks of 64 positions.
+ *
+ *   s[r][j] = scale * dot(q[r], K[j]) + slope[r] * j + mask[r][j]   for first[r] <= j < last[r], absolute positions
+ *   s[r][j] = softcap * tanh(s / softcap) directly after the scale, if softcap > 0
+ *   out[r]  = sum_j exp(s[r][j] - max) V[j] / sum_j exp(s[r][j] - max)
+ *
+ * The running maximum, sum and output are rescaled at multiples of TERN_ATTN_BLOCK positions only, and only positions
+ * that a row sees take part in its sums: so the bits of a row do not depend on the rows beside it, on how the sequence was
+ * cut into chunks, or on what stale storage holds.  A row that sees nothing, or only -inf, gives zeros.
+ * out == q allowed row by row (a row's q is read before any out is written). */
+struct tern_attention_f32 {
+    const float *q;             /* [n_rows][E], rows q_stride apart */
+    float *out;                 /* [n_rows][E], rows out_stride apart */
+    size_t q_stride, out_stride;
+    size_t n_rows;              /* 1..TERN_ATTN_ROWS */
+    size_t head_dim;            /* E, 1..512 */
+    const float *const *k_blocks; /* k_blocks[b]: K block of positions [64b, 64b + 64), layout of kv_store_f32 */
+    const float *const *v_blocks;
+    const int64_t *first, *last; /* [n_rows]: row r sees [first[r], last[r]) */
+    const float *slope;         /* [n_rows] ALiBi slopes, or NULL */
+    const float *const *mask;   /* [n_rows] pointers to additive rows indexed by position (entries may be NULL), or NULL */
+    float scale;
+    float softcap;              /* 0: none */
+    float *scratch;             /* tern_attention_scratch(E) floats, 64-byte aligned */
+};
+typedef void tern_attention_f32_fn(const struct tern_attention_f32 *a);
+size_t tern_attention_scratch(size_t head_dim); /* floats */
+
+/* The table: one slot per kernel, the list of kernels being kernel_list.h. */
+struct tern_kernels {
+    enum tern_isa isa;
+#define TERN_KERNEL(name, bound) tern_##name##_fn *name;
+#include "kernels/kernel_list.h"
+#undef TERN_KERNEL
+    tern_pack_f16_fn *pack_bf16;
+    size_t k_block; /* k steps of a panel that stay in L1/L2 between row tiles: see kernels.c */
+};
+
+/* Fills every slot for a level; asserts that none is empty. */
+void tern_kernels_init(struct tern_kernels *k, enum tern_isa isa);
+
+#endif
