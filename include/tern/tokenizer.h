@@ -1,0 +1,89 @@
+/* tokenizer.h: text to token ids and back, exactly as the file's own library does it. */
+#ifndef TERN_TOKENIZER_H
+#define TERN_TOKENIZER_H
+
+#include <tern/context.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** A vocabulary with its rules.  Read-only after open: shared by threads, each with a context of its own. */
+typedef struct tern_tokenizer tern_tokenizer;
+
+/** Opens the tokenizer of a checkpoint directory: tokenizer.json, else vocab.json + merges.txt (GPT-2's rules).
+ *
+ * @param ctx   error text.
+ * @param path  a directory, or a tokenizer.json file.
+ * @param out   the tokenizer; NULL on error.
+ * @return TERN_OK; TERN_ERR_NOT_FOUND (no tokenizer files), TERN_ERR_FORMAT (damaged, or parts that contradict each other),
+ *         TERN_ERR_UNSUPPORTED (a component that tern does not know, by name), TERN_ERR_IO, TERN_ERR_MEMORY. */
+TERN_API tern_status tern_tokenizer_open(tern_ctx *ctx, const char *path, tern_tokenizer **out);
+
+/** Frees the tokenizer and sets *tokenizer to NULL.  NULL and a pointer to NULL are fine. */
+TERN_API void tern_tokenizer_close(tern_tokenizer **tokenizer);
+
+/** One more than the largest id. */
+TERN_API int32_t tern_tokenizer_vocab_size(const tern_tokenizer *tokenizer);
+
+/** Token ids, owned by whoever called; freed with tern_ids_free().  Zero-initialise before first use; calls append nothing, they replace. */
+typedef struct tern_ids {
+    int32_t *data;
+    size_t count;
+    size_t capacity;
+} tern_ids;
+
+TERN_API void tern_ids_free(tern_ids *ids);
+
+/** Text to ids.
+ *
+ * @param text         UTF-8 of `size` bytes, NULs allowed; invalid UTF-8 is TERN_ERR_FORMAT with the byte offset.
+ * @param add_special  also the ids that the post-processor adds (beginning of text, ...).
+ * @param ids          replaced by the result.  On error unchanged.
+ * @return TERN_OK, TERN_ERR_FORMAT, TERN_ERR_MEMORY, TERN_ERR_UNSUPPORTED.
+ *
+ * Special tokens written out in the text are recognised, as the tokenizers library does. */
+TERN_API tern_status tern_tokenizer_encode(tern_ctx *ctx, const tern_tokenizer *tokenizer, const char *text, size_t size,
+                                           bool add_special, tern_ids *ids);
+
+/** Ids to text, all at once, as the file's decoder defines spaces.
+ *
+ * Bytes that do not form UTF-8 become U+FFFD, as in the tokenizers library.
+ * @param skip_special  leave out special tokens.
+ * @param text          a new NUL-terminated string, freed with tern_text_free(); NULL on error.
+ * @param size          its bytes without the NUL; may be NULL.
+ * @return TERN_OK, TERN_ERR_ARG (an id outside of the vocabulary: id and size are named), TERN_ERR_MEMORY. */
+TERN_API tern_status tern_tokenizer_decode(tern_ctx *ctx, const tern_tokenizer *tokenizer, const int32_t *ids, size_t n_ids,
+                                           bool skip_special, char **text, size_t *size);
+
+TERN_API void tern_text_free(char *text);
+
+/** The bytes that one id stands for in running text (before any UTF-8 check), without a copy.
+ *
+ * @return TERN_OK or TERN_ERR_ARG (id outside of the vocabulary).  *bytes is valid as long as the tokenizer. */
+TERN_API tern_status tern_tokenizer_token(tern_ctx *ctx, const tern_tokenizer *tokenizer, int32_t id, const char **bytes,
+                                          size_t *size, bool *special);
+
+/** Id of a token by its text as the vocabulary writes it ("<|endoftext|>"), or -1. */
+TERN_API int32_t tern_tokenizer_find(const tern_tokenizer *tokenizer, const char *token);
+
+/** Decoding as tokens arrive: whole UTF-8 characters only. */
+typedef struct tern_decoder tern_decoder;
+
+/** Starts a stream.  Borrows the tokenizer.  @return TERN_OK or TERN_ERR_MEMORY. */
+TERN_API tern_status tern_decoder_create(tern_ctx *ctx, const tern_tokenizer *tokenizer, bool skip_special, tern_decoder **out);
+TERN_API void tern_decoder_destroy(tern_decoder **decoder);
+
+/** Takes the next id and gives the text that became certain with it: possibly nothing, never part of a character.
+ *
+ * @param text  valid until the next call with this decoder; NUL-terminated.
+ * @return TERN_OK, TERN_ERR_ARG (id outside of the vocabulary), TERN_ERR_MEMORY. */
+TERN_API tern_status tern_decoder_push(tern_ctx *ctx, tern_decoder *decoder, int32_t id, const char **text, size_t *size);
+
+/** Ends the stream: bytes that never became a character come out as U+FFFD.  All pieces together are tern_tokenizer_decode()'s text. */
+TERN_API tern_status tern_decoder_finish(tern_ctx *ctx, tern_decoder *decoder, const char **text, size_t *size);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
