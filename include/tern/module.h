@@ -1,0 +1,44 @@
+/* module.h: operators put together: attention, feed-forward, and the layer made of both.  Weights are bound once. */
+#ifndef TERN_MODULE_H
+#define TERN_MODULE_H
+
+#include <tern/comm.h>
+#include <tern/op.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Weights of one layer, named as in DeepSpeed.  Matrices raw or packed; a view whose rank is -1 (tern_tensor_none()) is absent.
+ *  They are borrowed for the call that binds them where packed (the tern_weight must outlive the module), copied or packed where raw. */
+typedef struct tern_layer_weights {
+    tern_tensor norm_w, norm_b;      /**< [H] before the attention */
+    tern_tensor attn_qkvw, attn_qkvb; /**< [H, (h + 2G) E], [(h + 2G) E] */
+    tern_tensor attn_ow, attn_ob;    /**< [h E, H], [H] */
+    tern_tensor attn_nw, attn_nb;    /**< [H] before the feed-forward */
+    tern_tensor inter_w, inter_b;    /**< [H, pI], [pI] */
+    tern_tensor output_w, output_b;  /**< [I, H], [H] */
+} tern_layer_weights;
+
+/** A view that stands for "not there". */
+TERN_API tern_tensor tern_tensor_none(void);
+
+/** One transformer layer, read-only after creation. */
+typedef struct tern_layer tern_layer;
+
+/** Checks config and weights against each other and binds them.
+ *  @param comm  NULL: tern_comm_self().
+ *  @return TERN_OK, TERN_ERR_CONFIG, TERN_ERR_SHAPE (weight, found, expected), TERN_ERR_DTYPE, TERN_ERR_UNSUPPORTED, TERN_ERR_MEMORY. */
+TERN_API tern_status tern_layer_create(tern_ctx *ctx, const tern_config *config, const tern_comm *comm,
+                                       const tern_layer_weights *weights, tern_layer **out);
+TERN_API void tern_layer_destroy(tern_layer **layer);
+
+/** x [T, H] becomes the layer's output, in place.  Allocates its scratch: a model's forward pass does not go this way.
+ *  The spans were reserved in the cache and are committed by the caller. */
+TERN_API tern_status tern_layer_forward(tern_ctx *ctx, const tern_layer *layer, tern_tensor *x, tern_kv_cache *cache,
+                                        int32_t cache_layer, const tern_kv_span *spans, size_t n_spans);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,141 @@
+/* op.h: the operators, by name and as typed functions.
+ *
+ * Shapes: T rows (all leading dimensions of an input taken together), H hidden size, h query heads, G key/value heads,
+ * E head width, I feed-forward width.  A [B, S, H] tensor is T = B * S rows.  All arithmetic is fp32.
+ *
+ * Weights are [in, out] (or [out, in] raw, with config->transposed_mode), either raw (packed on the fly: correct, slower)
+ * or a tern_weight_view() of a packed weight, whose shape is logical [in, out] in either mode.
+ *
+ * Every function returns TERN_OK, TERN_ERR_ARG (a NULL that must not be), TERN_ERR_SHAPE, TERN_ERR_DTYPE, TERN_ERR_CONFIG,
+ * TERN_ERR_UNSUPPORTED, TERN_ERR_MEMORY (packing on the fly, scratch) or TERN_ERR_THREAD; on error no output is touched.
+ * A tensor parameter marked "or NULL" may be NULL.  Outputs may be the same tensor as an input where it says "may be". */
+#ifndef TERN_OP_H
+#define TERN_OP_H
+
+#include <tern/config.h>
+#include <tern/kv_cache.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** output = input W (+ bias).  input [.., K], weight [K, N], bias [N] or NULL, output [.., N].
+ *  Accuracy: one chain of fused multiply-adds over K per element, then the bias.   Source: DeepSpeed LinearOp (0.16.5). */
+TERN_API tern_status tern_linear(tern_ctx *ctx, const tern_config *config, const tern_tensor *input,
+                                 const tern_tensor *weight, const tern_tensor *bias, tern_tensor *output);
+
+/** output = input W.  Source: DeepSpeed VectorMatMulOp. */
+TERN_API tern_status tern_vector_matmul(tern_ctx *ctx, const tern_config *config, const tern_tensor *input,
+                                        const tern_tensor *weight, tern_tensor *output);
+
+/** norm = LayerNorm(input; gamma, beta, eps) or RMSNorm(input; gamma, eps), by config->norm_type;  output = norm W (+ bias).
+ *  input [.., H], weight [H, N], bias [N] or NULL, gamma [H], beta [H] (NULL with RMSNorm; NULL with LayerNorm is 0),
+ *  output [.., N], norm [.., H] or NULL (not wanted).   Source: DeepSpeed QKVGemmOp. */
+TERN_API tern_status tern_qkv_gemm(tern_ctx *ctx, const tern_config *config, const tern_tensor *input,
+                                   const tern_tensor *weight, const tern_tensor *bias, const tern_tensor *gamma,
+                                   const tern_tensor *beta, tern_tensor *output, tern_tensor *norm);
+
+/** Attention over a cache: rotary, append, scores, mask, softmax, context.
+ *
+ * @param qkv     [.., (h + 2G) E]: q heads, k heads, v heads.  With rotary_dim > 0, q and k are turned in place.
+ * @param mask    additive [T, n] or [1, n] fp32 over absolute positions 0..n-1 of the row's sequence, n >= the longest; or NULL.
+ * @param alibi   [h] slopes fp32, added as slope * position; or NULL.
+ * @param cache   made for this model; `layer` of it is written and read.  The spans were reserved; they are committed by the
+ *                caller after the last layer.
+ * @param spans   the rows' sequences, in order, covering all T rows.
+ * @param output  [.., h E].  May be NULL: only the cache is written.
+ *
+ * Scale 1/sqrt(E), 1/E with use_mup, / (layer_id + 1) with scale_attn_by_inverse_layer_idx, 1 without scale_attention.
+ * Causal with triangular_masking, else every row sees all positions of its sequence, this batch included; the last
+ * window_size keys with local_attention.  A row that sees nothing gives zeros.   Source: DeepSpeed SoftmaxContextOp. */
+TERN_API tern_status tern_softmax_context(tern_ctx *ctx, const tern_config *config, tern_tensor *qkv, const tern_tensor *mask,
+                                          const tern_tensor *alibi, tern_kv_cache *cache, int32_t layer,
+                                          const tern_kv_span *spans, size_t n_spans, tern_tensor *output);
+
+/** What softmax reads besides its tensors. */
+typedef struct tern_softmax_options {
+    float layer_scale;    /**< scores are multiplied by it; 1 */
+    bool triangular;      /**< row i of the last S rows sees columns j <= i + (T - S) */
+    bool local_attention; /**< and only the last window_size of them */
+    int32_t window_size;
+    int32_t head_offset;  /**< first head of this rank in alibi */
+} tern_softmax_options;
+TERN_API tern_softmax_options tern_softmax_options_default(void);
+
+/** output = softmax(layer_scale * scores + alibi + mask) over the last axis.
+ *  scores [B, h, S, T]; mask fp32 additive [B or 1, h or 1, S or 1, T] (broadcast by size 1), or NULL; alibi [h'] slopes with
+ *  h' >= head_offset + h, or NULL; output like scores, may be scores.  A row without a visible column gives zeros.
+ *  Source: DeepSpeed SoftmaxOp, without its +1e-6 in the denominator. */
+TERN_API tern_status tern_softmax(tern_ctx *ctx, const tern_config *config, const tern_softmax_options *options,
+                                  const tern_tensor *scores, const tern_tensor *mask, const tern_tensor *alibi,
+                                  tern_tensor *output);
+
+/** z = norm(input + input_bias + residual);  output = act(z W1 + bias) W2;  residual_add gets z (LayerNorm) or the sum
+ *  before the norm (RMSNorm).  Without mlp_after_attn and with LayerNorm: z = norm(residual), input unused (may be NULL).
+ *  input, residual [.., H]; weight [H, pI], weight_out [I, H]; input_bias [H] or NULL; bias [pI] or NULL; gamma, beta [H];
+ *  output [.., H]; residual_add [.., H] or NULL.  p = 2 for gated activations.   Source: DeepSpeed MLPGemmOp. */
+TERN_API tern_status tern_mlp_gemm(tern_ctx *ctx, const tern_config *config, const tern_tensor *input,
+                                   const tern_tensor *residual, const tern_tensor *weight, const tern_tensor *weight_out,
+                                   const tern_tensor *input_bias, const tern_tensor *bias, const tern_tensor *gamma,
+                                   const tern_tensor *beta, tern_tensor *output, tern_tensor *residual_add);
+
+/** output = gelu(input W1 + bias) W2.  Always GELU, in the form config->gelu (unset: tanh).   Source: DeepSpeed GELUGemmOp. */
+TERN_API tern_status tern_gelu_gemm(tern_ctx *ctx, const tern_config *config, const tern_tensor *input,
+                                    const tern_tensor *weight, const tern_tensor *bias, const tern_tensor *weight_out,
+                                    tern_tensor *output);
+
+/** The end of a block: output from hidden x (MLP output), residual r, attention output a, biases b_a, b_f; mp = mp_size.
+ *
+ *   sequential, pre-LN:   x + (r + b_f + a + b_a) / mp
+ *   sequential, post-LN:  x + (r' + b_f) / mp         r' = residual_add if given, else r
+ *   parallel:             x + a + (r + b_f + b_a) / mp
+ *
+ * attention_output may be NULL where r already contains it (RMSNorm's residual_add); each bias may be NULL.  All [.., H];
+ * output may be any input.   Source: DeepSpeed ResidualAddOp; docs/operators.md lists where it differs. */
+TERN_API tern_status tern_residual_add(tern_ctx *ctx, const tern_config *config, const tern_tensor *hidden,
+                                       const tern_tensor *residual, const tern_tensor *attention_output,
+                                       const tern_tensor *residual_add, const tern_tensor *attention_bias,
+                                       const tern_tensor *final_bias, tern_tensor *output);
+
+/* --- by name ------------------------------------------------------------------------------------------------------ */
+
+/** An operator chosen by name and config: one row of the table op x dtype x norm x device. */
+typedef struct tern_op tern_op;
+
+/** Looks an operator up and checks the config fields that it reads.
+ *
+ * @param name  "qkv_gemm", "softmax_context", "vector_matmul", "mlp_gemm", "gelu_gemm", "residual_add", "linear", "softmax".
+ * @param out   the operator; NULL on error.  It holds a copy of the config.
+ * @return TERN_OK; TERN_ERR_UNSUPPORTED: "unsupported transformer operation: NAME" and the known names, or a dtype, norm or
+ *         device that is not there and those that are; TERN_ERR_CONFIG; TERN_ERR_MEMORY. */
+TERN_API tern_status tern_op_create(tern_ctx *ctx, const char *name, const tern_config *config, tern_op **out);
+TERN_API void tern_op_destroy(tern_op **op);
+
+/** Number of operators, and the name of each (NULL past the end). */
+TERN_API int tern_op_count(void);
+TERN_API const char *tern_op_name(int index);
+
+/** One named tensor of a call.  Names are those of the parameters of the typed function. */
+typedef struct tern_op_io {
+    const char *name;
+    tern_tensor *tensor;
+} tern_op_io;
+
+/** What a call needs that is no tensor; only the fields that the operator reads count. */
+typedef struct tern_op_call {
+    const tern_softmax_options *softmax; /**< softmax: NULL is the defaults */
+    tern_kv_cache *cache;                /**< softmax_context */
+    int32_t layer;                       /**< softmax_context */
+    const tern_kv_span *spans;           /**< softmax_context */
+    size_t n_spans;
+} tern_op_call;
+
+/** Runs an operator on named tensors.
+ *  @param call  may be NULL where the operator reads none of it.
+ *  @return what the typed function returns; TERN_ERR_ARG for an unknown, repeated or missing name, with the known ones. */
+TERN_API tern_status tern_op_run(tern_ctx *ctx, const tern_op *op, const tern_op_io *io, size_t n_io, const tern_op_call *call);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,30 @@
+/* layer.h: a layer as a model runs it: inside a parallel region, on scratch that a session planned once. */
+#ifndef TERN_MODULES_LAYER_H
+#define TERN_MODULES_LAYER_H
+
+#include "base/arena.h"
+#include "ops/kernel_calls.h"
+
+#include <tern/module.h>
+
+/* Scratch of one layer for up to max_rows rows; all layers of a model share one. */
+struct tern_layer_work {
+    size_t max_rows;
+    float *normed;    /* [T, H] */
+    float *qkv;       /* [T, (h + 2G) E] */
+    float *context;   /* [T, h E] */
+    float *attn;      /* [T, H]: attention output before the residual */
+    float *inner;     /* [T, pI] */
+    float *hidden;    /* [T, H]: feed-forward output */
+    float *scratch;   /* attention's */
+};
+
+/* Takes the scratch from an arena (twice: once counting, once for real). */
+void tern_layer_work_take(struct tern_arena *arena, const tern_config *config, size_t max_rows, int n_threads,
+                          struct tern_layer_work *work);
+
+/* x [T, H] in place.  Called by every thread; a barrier at the end.  Statuses come from comm alone: TERN_OK for `self`, the same on every thread. */
+tern_status tern_layer_run(const struct tern_par *par, const tern_layer *layer, float *x, const struct tern_kv_batch *batch,
+                           int32_t cache_layer, const struct tern_layer_work *work);
+
+#endif
