@@ -1,0 +1,9 @@
+/* tern.h: everything.  Transformer inference on the CPU; start with generate.h, or with op.h for single operators. */
+#ifndef TERN_TERN_H
+#define TERN_TERN_H
+
+#include <tern/generate.h>
+#include <tern/module.h>
+#include <tern/version.h>
+
+#endif
