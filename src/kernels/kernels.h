@@ -4,7 +4,8 @@
  * f64 unless the contract says otherwise); its fast text is a *.tmpl.c built once per ISA level (TERN_K(f) is tern_f_<isa>).
  * All f32 kernels give the same bits at every ISA level: every output element is one chain of fused multiply-adds in
  * order, sums across a row use 32 virtual lanes (lane = index mod 32) and one fixed tree, exp, tanh and erf are our own
- * polynomials with the same operations everywhere, division and square root are the exact ones.
+ * polynomials with the same operations everywhere, division and square root are the exact ones.  A NaN is a NaN: its sign
+ * and payload are not part of the answer.  Rounding is to nearest even and denormals are on (entry points see to it).
  *
  * Pointers need the alignment of their element only, unless a contract says more.  "y == x allowed" means exactly equal;
  * any other overlap is not.  No kernel touches memory outside of what its contract names (mapped weights may end at a
@@ -34,10 +35,12 @@
 /* C[m][32] (+)= A[m][k] * panel[k][32]
  *
  * c: f32, rows `ldc` elements apart, 32 columns each, all written.  accumulate: the chain goes on from the values in c,
- * else it starts at +0.  So splitting k over several calls gives the same bits as one call.
+ * else it starts at +0.  So splitting k over several calls gives the same bits as one call, and so does any split of rows.
  * a: f32, rows `lda` elements apart.   panel: [k][32], 64-byte aligned.   1 <= m <= TERN_TILE_ROWS, k >= 0.
- * next: NULL, or what the next call will read of size k*m/… the kernel's own choice: a hint to prefetch
- * [next, next + next_bytes) evenly over its k steps; any address is fine, it is never read.
+ * next: NULL, or the weights that come after this call's (with more than one row tile: this tile's share of them):
+ * [next, next + next_bytes) is prefetched evenly over the k steps, at most 128 bytes a step.  A hint: any address is fine, it
+ * is never read.  For a single row tile pass all of the next block: where it follows the panel directly, the two are taken as
+ * one stream and prefetched a fixed distance ahead.
  * c, a and panel do not overlap.   Accuracy: each element is c0, then fma(a[i][0], w[0][j], c0), ... in order of k. */
 typedef void tern_gemm_f32_fn(float *c, size_t ldc, const float *a, size_t lda, const float *panel, size_t k, size_t m,
                               bool accumulate, const void *next, size_t next_bytes);
@@ -46,6 +49,7 @@ typedef void tern_gemm_f32_fn(float *c, size_t ldc, const float *a, size_t lda, 
  * w: f32, f16 or bf16 bits, any strides (elements).   n <= 32.   f16 and bf16 widen exactly (NaNs stay NaNs). */
 typedef void tern_pack_f32_fn(float *panel, const float *w, size_t ldk, size_t ldn, size_t k, size_t n);
 typedef void tern_pack_f16_fn(float *panel, const uint16_t *w, size_t ldk, size_t ldn, size_t k, size_t n);
+typedef void tern_pack_bf16_fn(float *panel, const uint16_t *w, size_t ldk, size_t ldn, size_t k, size_t n);
 
 /* y[i] = x[i], widened or narrowed (round to nearest even, overflow to infinity, NaN stays NaN).  No overlap. */
 typedef void tern_f32_from_f16_fn(float *y, const uint16_t *x, size_t n);
@@ -106,25 +110,32 @@ typedef void tern_rms_norm_f32_fn(float *y, const float *x, const float *gamma, 
 typedef void tern_rms_norm_residual_f32_fn(float *y, float *sum, const float *x, const float *bias, const float *residual,
                                            const float *gamma, size_t n, float eps);
 
-/* y = softmax(x * scale + slope * j + mask) over the columns first <= j < last; 0 <= first, last <= n; the others get 0.
- * mask: [n] or NULL.  The maximum is taken after scaling and masking.  No visible column, or all at -inf: the row is 0.
- * A NaN among the visible gives NaN in all visible columns.   y == x allowed. */
+/* y = softmax(s) over the columns first <= j < last; 0 <= first, last <= n; the others get 0.
+ *   s = x[j] * scale;  s = fma(slope, j, s) if slope != 0;  s += mask[j] if mask is given      (each step rounded to f32)
+ *   y[j] = exp(s[j] - max s) / sum exp(s - max s)
+ * mask: [n] or NULL, read where visible only; so is x.  No visible column, or all at -inf: the row is 0.
+ * A NaN among the visible gives NaN in all visible columns.   y == x allowed.
+ * Accuracy: the bound is against the f64 definition applied to the f32 scores s and the f32 differences s - max. */
 typedef void tern_softmax_f32_fn(float *y, const float *x, const float *mask, size_t n, size_t first, size_t last, float scale,
                                  float slope);
 
 /* out[i] = x[i] * scale + y[i] (one fma); the building block of residual adds.  out == x, out == y allowed. */
 typedef void tern_axpy_f32_fn(float *out, const float *x, const float *y, float scale, size_t n);
 
-/* Residual add of one row, spec 2.1:   bias terms NULL are left out, attention NULL too.
- *   out = x + a_scaled, where   t = residual * w_residual (+ final_bias * w_residual)(+ attention * w_attention)(+ attention_bias * w_attention_bias)
- * Order of operations: t = residual; t += final_bias; [attention inside: t += attention; t += attention_bias]; t *= inv_mp; out = (x + [attention outside]) + t. */
+/* Residual add of one row, spec/ops.md section 2.1; every step in f32, in this order, what is NULL is left out:
+ *
+ *   t = residual;  t += final_bias;  inside: t += attention, t += attention_bias;  t *= inv_mp
+ *   u = x;  outside: u += attention
+ *   u += t;  outside: u += attention_bias_divided ? attention_bias * inv_mp : attention_bias;  out = u
+ *
+ * out may equal any of the inputs. */
 struct tern_residual_terms {
     const float *attention;      /* or NULL */
     const float *attention_bias; /* or NULL */
     const float *final_bias;     /* or NULL */
     float inv_mp;                /* 1 / mp, or 1 */
-    bool attention_inside;       /* attention and attention_bias are divided by mp with the residual */
-    bool attention_bias_divided; /* only without attention_inside: attention_bias * inv_mp is added, else attention_bias */
+    bool attention_inside;       /* attention and attention_bias are divided by mp with the residual, else "outside" */
+    bool attention_bias_divided; /* outside only: attention_bias * inv_mp is added, else attention_bias */
 };
 typedef void tern_residual_add_f32_fn(float *out, const float *x, const float *residual, const struct tern_residual_terms *terms,
                                       size_t n);
@@ -175,8 +186,7 @@ struct tern_kernels {
 #define TERN_KERNEL(name, bound) tern_##name##_fn *name;
 #include "kernels/kernel_list.h"
 #undef TERN_KERNEL
-    tern_pack_f16_fn *pack_bf16;
-    size_t k_block; /* k steps of a panel that stay in L1/L2 between row tiles: see kernels.c */
+    size_t k_block; /* most k steps of a panel that stay in L2 between row tiles; a longer K is cut in equal blocks: table.c */
 };
 
 /* Fills every slot for a level; asserts that none is empty. */
