@@ -17,8 +17,9 @@ struct tern_team;    /* src/base/threads.h */
 
 struct tern_ctx {
     struct tern_team *team;
-    const struct tern_kernels *kernels; /* static storage: one table per ISA level, constant */
-    const char *threads_reason;
+    const struct tern_kernels *kernels; /* the table of this context's ISA level; owned */
+    const char *threads_reason;         /* static storage, as tern_ctx_threads_reason() gives it */
+    const char *isa;                    /* name of the level; static storage */
     char error[TERN_ERROR_SIZE];
 };
 

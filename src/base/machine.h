@@ -23,6 +23,17 @@ bool tern_isa_parse(const char *name, enum tern_isa *out);
  * *reason: "affinity mask", "cgroup quota" or "physical cores", whichever is the smallest (ties: in the reverse order of this list). */
 int tern_machine_threads(const char **reason);
 
+/* Its parts.  `root` is put before /proc and /sys, so that a recorded machine can be replayed ("" is this one). */
+
+/* Processors in the affinity mask of this process, at least 1. */
+int tern_machine_allowed(void);
+/* CPUs that the cgroups grant (v1 and v2, rounded up), the smallest of all levels; INT_MAX for no limit. */
+int tern_machine_quota(const char *root);
+/* Physical cores among the processors whose bit is set in mask[n_cpus bits]. */
+int tern_machine_cores(const char *root, const unsigned char *mask, size_t n_cpus);
+/* The smallest of the three, within 1..1024, and its name. */
+int tern_machine_smallest(int allowed, int quota, int cores, const char **reason);
+
 /* Marketing name of the processor, "unknown" where the system does not tell.  `out` gets at most `size` bytes with the NUL. */
 void tern_machine_name(char *out, size_t size);
 

@@ -1,0 +1,89 @@
+# tern: the words that people type.  CMake and Ninja do the work; before `make setup` only make and a shell are needed.
+#
+#   make            an optimised build in build/release, the command at build/tern
+#   make setup      installs missing Debian packages
+#   make demo       setup, build, and the built-in model speaks
+#   make check      setup, build, all quick tests; ends with "N passed, N failed"
+#   make check-full everything under everything
+#   make asan | ubsan | tsan      the tests under a sanitizer
+#   make fuzz [T=name] [SECONDS=60]
+#   make bench      kernels and models, timed
+#   make format     clang-format over what this tree's C files are
+#   make install    PREFIX=/usr/local DESTDIR=
+#   make clean
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+SECONDS ?= 60
+# Two jobs unless said otherwise would be slow on large machines, one per processor the right number everywhere.
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+CMAKE ?= cmake
+SOURCE := $(CURDIR)
+
+CONFIGURE = $(CMAKE) -S . -B build/$(1) -G Ninja $(2) >build/$(1).configure.log 2>&1 || { cat build/$(1).configure.log; exit 1; }
+BUILD = $(CMAKE) --build build/$(1) -j $(JOBS)
+
+.PHONY: all release setup setup-full demo check check-full asan ubsan tsan asan-build tsan-build ubsan-build fuzz bench \
+        format format-check install clean
+
+all: release
+
+release:
+	@mkdir -p build
+	@$(call CONFIGURE,release,-DCMAKE_BUILD_TYPE=Release)
+	$(call BUILD,release)
+	@if [ -x build/release/tern ]; then ln -sfn release/tern build/tern; fi
+
+setup:
+	@sh tools/setup.sh
+
+setup-full:
+	@sh tools/setup.sh full
+
+demo: setup
+	@$(MAKE) --no-print-directory release
+	@echo
+	build/tern run -n 220 --temp 0.8 --seed 7 -p "ROMEO:" --echo
+
+check: setup
+	@$(MAKE) --no-print-directory release
+	@python3 tools/run_tests.py build/release -L 'quick|threads'
+
+check-full: setup-full
+	@bash tools/check_full.sh $(JOBS)
+
+asan-build ubsan-build tsan-build: %-build:
+	@mkdir -p build
+	@$(call CONFIGURE,$*,-DCMAKE_BUILD_TYPE=Debug -DTERN_SANITIZE=$(SANITIZE_$*))
+	$(call BUILD,$*)
+
+# Address and undefined behaviour go together at no extra cost; ubsan alone is there for a quick look.
+SANITIZE_asan := address,undefined
+SANITIZE_ubsan := undefined
+SANITIZE_tsan := thread
+
+# LABELS='quick' runs a part.
+LABELS ?= .
+asan ubsan tsan: %: %-build
+	@python3 tools/run_tests.py build/$* -L '$(LABELS)'
+
+fuzz:
+	@bash tools/fuzz.sh "$(SECONDS)" $(T)
+
+bench: release
+	@bash tools/bench.sh build/release
+
+format:
+	@bash tools/format.sh
+
+format-check:
+	@bash tools/format.sh --check
+
+install:
+	@mkdir -p build
+	@$(call CONFIGURE,release,-DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX=$(PREFIX))
+	$(call BUILD,release)
+	DESTDIR="$(DESTDIR)" $(CMAKE) --install build/release
+
+clean:
+	rm -rf build

@@ -1,0 +1,74 @@
+# How tern's C is compiled.
+
+option(TERN_AVX "build the AVX2 and AVX-512 kernels (x86-64 only)" ON)
+if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+    set(TERN_AVX OFF)
+endif()
+
+# CMake's own Release flags are replaced: kernels alone ask for -O3, below.
+set(CMAKE_C_FLAGS_RELEASE "-O2 -DNDEBUG" CACHE STRING "" FORCE)
+set(CMAKE_C_FLAGS_DEBUG "-O1 -g" CACHE STRING "" FORCE)
+
+set(TERN_SANITIZE_FLAGS "")
+if(TERN_SANITIZE)
+    set(TERN_SANITIZE_FLAGS -fsanitize=${TERN_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+endif()
+if(TERN_FUZZ)
+    if(NOT CMAKE_C_COMPILER_ID STREQUAL "Clang")
+        message(FATAL_ERROR "TERN_FUZZ needs clang (libFuzzer), the compiler is ${CMAKE_C_COMPILER_ID}")
+    endif()
+    set(TERN_SANITIZE_FLAGS -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+endif()
+add_compile_options(${TERN_SANITIZE_FLAGS})
+add_link_options(${TERN_SANITIZE_FLAGS})
+
+function(tern_compile_options target)
+    set_target_properties(${target} PROPERTIES C_STANDARD 11 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF
+                          C_VISIBILITY_PRESET hidden POSITION_INDEPENDENT_CODE ON)
+    target_compile_definitions(${target} PRIVATE _GNU_SOURCE)
+    target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -ffp-contract=off -fno-math-errno
+                           $<$<BOOL:${TERN_WERROR}>:-Werror>)
+endfunction()
+
+# tern_objects(base src/base ...): the object library tern_base of all C files in those folders; nothing if there are none.
+function(tern_objects area)
+    set(globs "")
+    foreach(folder IN LISTS ARGN)
+        list(APPEND globs "${PROJECT_SOURCE_DIR}/${folder}/*.c")
+    endforeach()
+    file(GLOB sources CONFIGURE_DEPENDS ${globs})
+    if(area STREQUAL "base" AND NOT TERN_COMPONENTS STREQUAL "all")
+        list(FILTER sources EXCLUDE REGEX "/json\\.c$")
+    endif()
+    if(NOT TERN_AVX)
+        list(FILTER sources EXCLUDE REGEX "/isa_avx[0-9]*\\.c$")
+    endif()
+    list(FILTER sources EXCLUDE REGEX "\\.tmpl\\.c$")
+    if(NOT sources)
+        return()
+    endif()
+    add_library(tern_${area} OBJECT ${sources})
+    target_include_directories(tern_${area} PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
+    tern_compile_options(tern_${area})
+    target_compile_definitions(tern_${area} PRIVATE TERN_VERSION="${PROJECT_VERSION}" TERN_BUILD_TYPE="${CMAKE_BUILD_TYPE}"
+                               $<$<BOOL:${TERN_AVX}>:TERN_HAVE_AVX=1>)
+    if(TERN_COMPONENTS STREQUAL "all")
+        foreach(lib JANSSON UTF8PROC PCRE2)
+            target_include_directories(tern_${area} SYSTEM PRIVATE ${${lib}_INCLUDE_DIRS})
+        endforeach()
+    endif()
+endfunction()
+
+# Raised instruction sets belong to the three files that instantiate the shared kernel text, and to no other: a function
+# compiled with them must never be reached before the machine was asked.
+function(tern_kernel_flags)
+    if(NOT TARGET tern_kernels)
+        return()
+    endif()
+    # Sanitizer builds take -O2: they instrument each access, and -O1 would leave the vector helpers as calls.
+    target_compile_options(tern_kernels PRIVATE $<IF:$<CONFIG:Release>,-O3,-O2>)
+    set(avx2 -mavx2 -mfma -mf16c)
+    set(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
+    set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/isa_avx2.c PROPERTIES COMPILE_OPTIONS "${avx2}")
+    set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/isa_avx512.c PROPERTIES COMPILE_OPTIONS "${avx2};${avx512}")
+endfunction()

@@ -1,0 +1,69 @@
+/* ctx.c: the text of the last error, and what a context tells about itself. */
+#include "base/ctx.h"
+#include "base/threads.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Shortens text[0..n) so that it does not end inside of a UTF-8 character. */
+static size_t cut_at_character(const char *text, size_t n)
+{
+    size_t start = n;
+    int continuation = 0;
+
+    while (start > 0 && continuation < 4 && ((unsigned char)text[start - 1] & 0xC0) == 0x80) {
+        start--;
+        continuation++;
+    }
+    if (start == 0)
+        return n;
+    const unsigned char lead = (unsigned char)text[start - 1];
+    const int wanted = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : lead >= 0xC0 ? 1 : 0;
+    return wanted > continuation ? start - 1 : n;
+}
+
+tern_status tern_fail(tern_ctx *ctx, tern_status status, const char *format, ...)
+{
+    if (!ctx)
+        return status;
+
+    /* Written beside the old text first: that may be an argument ("%s: %s", name, ctx->error). */
+    char text[TERN_ERROR_SIZE];
+    va_list args;
+    va_start(args, format);
+    const int n = vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+
+    if (n < 0)
+        snprintf(text, sizeof text, "%s", tern_status_name(status));
+    else if ((size_t)n >= sizeof text)
+        text[cut_at_character(text, sizeof text - 1)] = '\0';
+    memcpy(ctx->error, text, strlen(text) + 1);
+    return status;
+}
+
+tern_status tern_fail_memory(tern_ctx *ctx, size_t bytes, const char *what)
+{
+    return tern_fail(ctx, TERN_ERR_MEMORY, "out of memory: %zu bytes for %s", bytes, what);
+}
+
+const char *tern_error(const tern_ctx *ctx)
+{
+    return ctx ? ctx->error : "";
+}
+
+int tern_ctx_threads(const tern_ctx *ctx)
+{
+    return ctx ? tern_team_size(ctx->team) : 0;
+}
+
+const char *tern_ctx_threads_reason(const tern_ctx *ctx)
+{
+    return ctx && ctx->threads_reason ? ctx->threads_reason : "option";
+}
+
+const char *tern_ctx_isa(const tern_ctx *ctx)
+{
+    return ctx && ctx->isa ? ctx->isa : "portable";
+}

@@ -1,0 +1,93 @@
+/* context.c: making and ending a context.
+ *
+ * It stands with the kernels because a context holds a team of threads and a table of kernels, and this is the lowest
+ * place that knows both. */
+#include "base/ctx.h"
+#include "base/machine.h"
+#include "base/memory.h"
+#include "base/threads.h"
+#include "kernels/kernels.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+tern_ctx_options tern_ctx_options_default(void)
+{
+    return (tern_ctx_options){ 0 };
+}
+
+/* The level to use: the option, else the environment, else the machine's best. */
+static tern_status choose_isa(tern_ctx *ctx, const char *option, enum tern_isa *isa)
+{
+    const char *source = option ? "cpu" : "TERN_CPU", *name = option ? option : getenv("TERN_CPU");
+    const enum tern_isa best = tern_machine_isa();
+
+    *isa = best;
+    if (!name || (!option && !*name))
+        return TERN_OK;
+    TERN_REQUIRE(ctx, tern_isa_parse(name, isa), TERN_ERR_ARG, "%s: got \"%s\", expected portable, avx2 or avx512", source,
+                 name);
+    TERN_REQUIRE(ctx, *isa <= best, TERN_ERR_ARG, "%s: got \"%s\", the best that this machine has is %s", source, name,
+                 tern_isa_name(best));
+    return TERN_OK;
+}
+
+static tern_status fill(tern_ctx *ctx, const tern_ctx_options *options)
+{
+    int n_threads = options->n_threads;
+    struct tern_kernels *kernels;
+    enum tern_isa isa;
+
+    TERN_REQUIRE(ctx, n_threads >= 0 && n_threads <= TERN_MAX_THREADS, TERN_ERR_ARG, "n_threads: got %d, expected 0..%d",
+                 n_threads, TERN_MAX_THREADS);
+    for (size_t i = 0; i < sizeof options->reserved / sizeof options->reserved[0]; i++)
+        TERN_REQUIRE(ctx, options->reserved[i] == 0, TERN_ERR_ARG,
+                     "reserved[%zu]: got %" PRIu64 ", expected 0 (tern_ctx_options_default() makes it so)", i,
+                     options->reserved[i]);
+    TERN_TRY(choose_isa(ctx, options->cpu, &isa));
+
+    ctx->threads_reason = "option";
+    if (n_threads == 0)
+        n_threads = tern_machine_threads(&ctx->threads_reason);
+    ctx->isa = tern_isa_name(isa);
+    TERN_TRY(TERN_ALLOC(ctx, 1, "the table of kernels", &kernels));
+    ctx->kernels = kernels;
+    tern_kernels_init(kernels, isa);
+    return tern_team_create(ctx, n_threads, &ctx->team);
+}
+
+tern_status tern_ctx_create(tern_ctx **out, const tern_ctx_options *options, char *message, size_t message_size)
+{
+    const tern_ctx_options standard = tern_ctx_options_default();
+    struct tern_ctx reason = { 0 }; /* only for the text, while there is no context */
+    tern_ctx *ctx = NULL;
+    tern_status status;
+
+    if (message && message_size > 0)
+        message[0] = '\0';
+    if (!out)
+        status = tern_fail(&reason, TERN_ERR_ARG, "out is NULL, expected a place for the context");
+    else
+        status = TERN_ALLOC(&reason, 1, "a context", &ctx);
+    if (status == TERN_OK)
+        status = fill(ctx, options ? options : &standard);
+    if (status != TERN_OK) {
+        if (message && message_size > 0)
+            snprintf(message, message_size, "%s", ctx ? ctx->error : reason.error);
+        tern_ctx_destroy(&ctx);
+    }
+    if (out)
+        *out = ctx;
+    return status;
+}
+
+void tern_ctx_destroy(tern_ctx **ctx)
+{
+    if (!ctx || !*ctx)
+        return;
+    tern_team_destroy((*ctx)->team);
+    tern_free((void *)(uintptr_t)(*ctx)->kernels);
+    tern_free(*ctx);
+    *ctx = NULL;
+}
