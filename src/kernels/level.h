@@ -1,0 +1,11 @@
+/* level.h: what each isa_<level>.c defines for table.c: fill the table with the kernels of one level. */
+#ifndef TERN_KERNELS_LEVEL_H
+#define TERN_KERNELS_LEVEL_H
+
+#include "kernels/kernels.h"
+
+void tern_kernels_init_portable(struct tern_kernels *k);
+void tern_kernels_init_avx2(struct tern_kernels *k);
+void tern_kernels_init_avx512(struct tern_kernels *k);
+
+#endif

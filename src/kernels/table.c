@@ -1,0 +1,48 @@
+/* table.c: which kernel runs at a level, and the block sizes that go with the machine. */
+#include "kernels/kernels.h"
+#include "kernels/level.h"
+
+#include <assert.h>
+#include <unistd.h>
+
+/* A block of a panel is used by every row tile of M while the next one is being prefetched, so two of them, and as much again
+ * for activations and output, should fit the second-level cache: L2 / 4 bytes, 128 bytes a step.  More than 1024 steps gain
+ * nothing (K = 3072 in one block: 74 % of the peak, in three: 91 %); under 384 the tiles are too short for their stores. */
+static size_t k_block(void)
+{
+    long l2 = 0;
+    size_t steps;
+
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+    if (l2 <= 0)
+        l2 = 512 * 1024;
+    steps = (size_t)l2 / 4 / (TERN_PANEL * sizeof(float));
+    return steps < 384 ? 384 : steps > 1024 ? 1024 : steps;
+}
+
+void tern_kernels_init(struct tern_kernels *k, enum tern_isa isa)
+{
+    k->isa = isa;
+    k->k_block = k_block();
+
+    tern_kernels_init_portable(k); /* fills every slot */
+#ifdef TERN_HAVE_AVX
+    if (isa >= TERN_ISA_AVX2)
+        tern_kernels_init_avx2(k);
+    if (isa >= TERN_ISA_AVX512)
+        tern_kernels_init_avx512(k);
+#endif
+
+#define TERN_KERNEL(name, bound) assert(k->name);
+#include "kernels/kernel_list.h"
+#undef TERN_KERNEL
+}
+
+size_t tern_attention_scratch(size_t head_dim)
+{
+    const size_t width = (head_dim + TERN_PANEL - 1) / TERN_PANEL * TERN_PANEL;
+
+    return TERN_ATTN_ROWS * (TERN_ATTN_BLOCK + width + 32); /* strip, out, sum: attention.tmpl.c */
+}

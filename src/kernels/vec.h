@@ -1,0 +1,54 @@
+/* vec.h: the vocabulary that shared kernel text is written in.
+ *
+ * v16 is sixteen f32 lanes: one AVX-512 register, two of AVX2, an array in portable C.  m16 is a truth value per lane.
+ * Every operation gives the same bits at every level (a NaN is a NaN); all are static, so nothing of a
+ * raised level can leak into another file.
+ *
+ *   load(p) load_n(p, n)        16 floats; the first n of them (n >= 16: all), the other lanes 0, nothing else touched
+ *   store(p, v) store_n(p, v, n)
+ *   set1(x)                     all lanes
+ *   add sub mul div sqrt        rounded once
+ *   fma(a, b, c) fnma(a, b, c)  a*b + c, c - a*b, rounded once
+ *   max(a, b) min(a, b)         a > b ? a : b, a < b ? a : b: so b if either is a NaN, and b for zeros of any sign
+ *   abs(v) copysign(v, s)       bits of v with sign cleared, or taken from s
+ *   rint(v)                     to the nearest integer, ties to even
+ *   scale(v, n)                 v * 2^n, rounded once; 1/2 < |v| < 2, n integral, -152 <= n <= 130, or either a NaN
+ *   less(a, b) select(m, a, b)  a < b (false for NaN), m ? a : b
+ *   first(n)                    m16 with lanes 0 .. n-1 true
+ *   sum(v) largest(v)           over the lanes, by halving: lane i with lane i + 8, then 4, 2, 1 (add; max)
+ *   load_f16 load_bf16 (p)      16 halves, widened exactly; _n as above
+ *   store_f16 store_bf16 (p, v) narrowed to nearest even, overflow to infinity; _n as above
+ *
+ * and V16_GEMM_ROWS, the rows of a 32-column tile whose accumulators fit the registers. */
+#ifndef TERN_KERNELS_VEC_H
+#define TERN_KERNELS_VEC_H
+
+#include <math.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined TERN_VEC_AVX512
+#define V16_FN static inline __attribute__((always_inline))
+#include "kernels/vec_avx512.h"
+#elif defined TERN_VEC_AVX2
+#define V16_FN static inline __attribute__((always_inline))
+#include "kernels/vec_avx2.h"
+#else
+#define V16_FN static inline /* the compiler may choose: sixteen calls of fmaf() inlined everywhere help no one */
+#include "kernels/vec_portable.h"
+#endif
+
+/* Sum and largest of 32 virtual lanes: lane = index mod 32, lanes 16..31 in b. */
+V16_FN float v16_sum32(v16 a, v16 b)
+{
+    return v16_sum(v16_add(a, b));
+}
+
+V16_FN float v16_largest32(v16 a, v16 b)
+{
+    return v16_largest(v16_max(a, b));
+}
+
+#endif

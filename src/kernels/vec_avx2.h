@@ -1,0 +1,225 @@
+/* vec_avx2.h: vec.h on AVX2, FMA and F16C; lanes 0..7 in lo, 8..15 in hi. */
+#ifndef TERN_KERNELS_VEC_AVX2_H
+#define TERN_KERNELS_VEC_AVX2_H
+
+#include <immintrin.h>
+
+#define V16_GEMM_ROWS 3 /* 12 accumulators of the 16 registers; the panel is loaded once for the three */
+
+typedef struct {
+    __m256 lo, hi;
+} v16;
+
+typedef v16 m16; /* all bits of a true lane are set */
+
+V16_FN v16 v16_pair(__m256 lo, __m256 hi)
+{
+    const v16 r = { lo, hi };
+    return r;
+}
+
+V16_FN __m256i v16_first8(size_t n)
+{
+    const int count = n < 8 ? (int)n : 8;
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+V16_FN m16 v16_first(size_t n)
+{
+    return v16_pair(_mm256_castsi256_ps(v16_first8(n)), _mm256_castsi256_ps(v16_first8(n > 8 ? n - 8 : 0)));
+}
+
+V16_FN v16 v16_set1(float x)
+{
+    return v16_pair(_mm256_set1_ps(x), _mm256_set1_ps(x));
+}
+
+V16_FN v16 v16_load(const float *p)
+{
+    return v16_pair(_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8));
+}
+
+V16_FN v16 v16_load_n(const float *p, size_t n)
+{
+    if (n <= 8)
+        return v16_pair(_mm256_maskload_ps(p, v16_first8(n)), _mm256_setzero_ps());
+    return v16_pair(_mm256_loadu_ps(p), _mm256_maskload_ps(p + 8, v16_first8(n - 8)));
+}
+
+V16_FN void v16_store(float *p, v16 v)
+{
+    _mm256_storeu_ps(p, v.lo);
+    _mm256_storeu_ps(p + 8, v.hi);
+}
+
+V16_FN void v16_store_n(float *p, v16 v, size_t n)
+{
+    if (n <= 8) {
+        _mm256_maskstore_ps(p, v16_first8(n), v.lo);
+    } else {
+        _mm256_storeu_ps(p, v.lo);
+        _mm256_maskstore_ps(p + 8, v16_first8(n - 8), v.hi);
+    }
+}
+
+/* An operation on both halves. */
+#define V16_UNARY(name, op)                  \
+    V16_FN v16 v16_##name(v16 a)             \
+    {                                        \
+        return v16_pair(op(a.lo), op(a.hi)); \
+    }
+#define V16_BINARY(name, op)                             \
+    V16_FN v16 v16_##name(v16 a, v16 b)                  \
+    {                                                    \
+        return v16_pair(op(a.lo, b.lo), op(a.hi, b.hi)); \
+    }
+#define V16_TERNARY(name, op)                                        \
+    V16_FN v16 v16_##name(v16 a, v16 b, v16 c)                       \
+    {                                                                \
+        return v16_pair(op(a.lo, b.lo, c.lo), op(a.hi, b.hi, c.hi)); \
+    }
+
+V16_BINARY(add, _mm256_add_ps)
+V16_BINARY(sub, _mm256_sub_ps)
+V16_BINARY(mul, _mm256_mul_ps)
+V16_BINARY(div, _mm256_div_ps)
+V16_BINARY(max, _mm256_max_ps)
+V16_BINARY(min, _mm256_min_ps)
+V16_UNARY(sqrt, _mm256_sqrt_ps)
+V16_TERNARY(fma, _mm256_fmadd_ps)
+V16_TERNARY(fnma, _mm256_fnmadd_ps)
+
+V16_FN v16 v16_abs(v16 v)
+{
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    return v16_pair(_mm256_andnot_ps(sign, v.lo), _mm256_andnot_ps(sign, v.hi));
+}
+
+V16_FN v16 v16_copysign(v16 v, v16 s)
+{
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    return v16_pair(_mm256_or_ps(_mm256_andnot_ps(sign, v.lo), _mm256_and_ps(sign, s.lo)),
+                    _mm256_or_ps(_mm256_andnot_ps(sign, v.hi), _mm256_and_ps(sign, s.hi)));
+}
+
+V16_FN v16 v16_rint(v16 v)
+{
+    return v16_pair(_mm256_round_ps(v.lo, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
+                    _mm256_round_ps(v.hi, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
+/* In two steps, the first of them exact, so that a denormal result is rounded once. */
+V16_FN __m256 v16_scale8(__m256 v, __m256 n)
+{
+    const __m256i whole = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(whole, 1), bias = _mm256_set1_epi32(127);
+    const __m256i rest = _mm256_sub_epi32(whole, half);
+
+    v = _mm256_mul_ps(v, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, bias), 23)));
+    return _mm256_mul_ps(v, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(rest, bias), 23)));
+}
+V16_BINARY(scale, v16_scale8)
+
+V16_FN m16 v16_less(v16 a, v16 b)
+{
+    return v16_pair(_mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ), _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ));
+}
+
+V16_FN v16 v16_select(m16 m, v16 a, v16 b)
+{
+    return v16_pair(_mm256_blendv_ps(b.lo, a.lo, m.lo), _mm256_blendv_ps(b.hi, a.hi, m.hi));
+}
+
+#define V16_FOLD(v, op256, op128)                                                         \
+    const __m256 half = op256(v.lo, v.hi);                                                \
+    __m128 quarter = op128(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)); \
+    quarter = op128(quarter, _mm_movehl_ps(quarter, quarter));                            \
+    quarter = op128(quarter, _mm_shuffle_ps(quarter, quarter, 1));                        \
+    return _mm_cvtss_f32(quarter)
+
+V16_FN float v16_sum(v16 v)
+{
+    V16_FOLD(v, _mm256_add_ps, _mm_add_ps);
+}
+
+V16_FN float v16_largest(v16 v)
+{
+    V16_FOLD(v, _mm256_max_ps, _mm_max_ps);
+}
+#undef V16_FOLD
+
+V16_FN v16 v16_load_f16(const uint16_t *p)
+{
+    return v16_pair(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)),
+                    _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8))));
+}
+
+V16_FN __m256 v16_widen_bf16(const uint16_t *p)
+{
+    const __m256i u = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(u, 16));
+}
+
+V16_FN v16 v16_load_bf16(const uint16_t *p)
+{
+    return v16_pair(v16_widen_bf16(p), v16_widen_bf16(p + 8));
+}
+
+V16_FN __m128i v16_narrow_f16(__m256 v)
+{
+    return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+V16_FN __m128i v16_narrow_bf16(__m256 v)
+{
+    const __m256i u = _mm256_castps_si256(v), top = _mm256_srli_epi32(u, 16);
+    const __m256i odd = _mm256_and_si256(top, _mm256_set1_epi32(1));
+    const __m256i up = _mm256_add_epi32(_mm256_add_epi32(u, _mm256_set1_epi32(0x7fff)), odd);
+    const __m256i quiet = _mm256_or_si256(top, _mm256_set1_epi32(0x40));
+    const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    const __m256i r = _mm256_blendv_epi8(_mm256_srli_epi32(up, 16), quiet, nan);
+
+    return _mm_packus_epi32(_mm256_castsi256_si128(r), _mm256_extracti128_si256(r, 1));
+}
+
+V16_FN void v16_store_f16(uint16_t *p, v16 v)
+{
+    _mm_storeu_si128((__m128i *)p, v16_narrow_f16(v.lo));
+    _mm_storeu_si128((__m128i *)(p + 8), v16_narrow_f16(v.hi));
+}
+
+V16_FN void v16_store_bf16(uint16_t *p, v16 v)
+{
+    _mm_storeu_si128((__m128i *)p, v16_narrow_bf16(v.lo));
+    _mm_storeu_si128((__m128i *)(p + 8), v16_narrow_bf16(v.hi));
+}
+
+/* There are no masks for 16-bit lanes: partial vectors go through a copy. */
+V16_FN v16 v16_load_f16_n(const uint16_t *p, size_t n)
+{
+    uint16_t copy[16] = { 0 };
+    memcpy(copy, p, (n < 16 ? n : 16) * sizeof *p);
+    return v16_load_f16(copy);
+}
+
+V16_FN v16 v16_load_bf16_n(const uint16_t *p, size_t n)
+{
+    uint16_t copy[16] = { 0 };
+    memcpy(copy, p, (n < 16 ? n : 16) * sizeof *p);
+    return v16_load_bf16(copy);
+}
+
+V16_FN void v16_store_f16_n(uint16_t *p, v16 v, size_t n)
+{
+    uint16_t copy[16];
+    v16_store_f16(copy, v);
+    memcpy(p, copy, (n < 16 ? n : 16) * sizeof *p);
+}
+
+V16_FN void v16_store_bf16_n(uint16_t *p, v16 v, size_t n)
+{
+    uint16_t copy[16];
+    v16_store_bf16(copy, v);
+    memcpy(p, copy, (n < 16 ? n : 16) * sizeof *p);
+}
+
+#endif

@@ -1,0 +1,194 @@
+/* vec_avx512.h: vec.h on AVX-512 F, BW, DQ, VL. */
+#ifndef TERN_KERNELS_VEC_AVX512_H
+#define TERN_KERNELS_VEC_AVX512_H
+
+#include <immintrin.h>
+
+#define V16_GEMM_ROWS 14 /* 28 accumulators, 2 vectors of the panel, 1 broadcast */
+
+typedef __m512 v16;
+typedef __mmask16 m16;
+
+V16_FN m16 v16_first(size_t n)
+{
+    return (m16)(n < 16 ? (1u << n) - 1 : 0xffff);
+}
+
+V16_FN v16 v16_set1(float x)
+{
+    return _mm512_set1_ps(x);
+}
+
+V16_FN v16 v16_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+
+V16_FN v16 v16_load_n(const float *p, size_t n)
+{
+    return _mm512_maskz_loadu_ps(v16_first(n), p);
+}
+
+V16_FN void v16_store(float *p, v16 v)
+{
+    _mm512_storeu_ps(p, v);
+}
+
+V16_FN void v16_store_n(float *p, v16 v, size_t n)
+{
+    _mm512_mask_storeu_ps(p, v16_first(n), v);
+}
+
+V16_FN v16 v16_add(v16 a, v16 b)
+{
+    return _mm512_add_ps(a, b);
+}
+
+V16_FN v16 v16_sub(v16 a, v16 b)
+{
+    return _mm512_sub_ps(a, b);
+}
+
+V16_FN v16 v16_mul(v16 a, v16 b)
+{
+    return _mm512_mul_ps(a, b);
+}
+
+V16_FN v16 v16_div(v16 a, v16 b)
+{
+    return _mm512_div_ps(a, b);
+}
+
+V16_FN v16 v16_sqrt(v16 v)
+{
+    return _mm512_sqrt_ps(v);
+}
+
+V16_FN v16 v16_fma(v16 a, v16 b, v16 c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+
+V16_FN v16 v16_fnma(v16 a, v16 b, v16 c)
+{
+    return _mm512_fnmadd_ps(a, b, c);
+}
+
+V16_FN v16 v16_max(v16 a, v16 b)
+{
+    return _mm512_max_ps(a, b);
+}
+
+V16_FN v16 v16_min(v16 a, v16 b)
+{
+    return _mm512_min_ps(a, b);
+}
+
+V16_FN v16 v16_abs(v16 v)
+{
+    return _mm512_and_ps(v, _mm512_castsi512_ps(_mm512_set1_epi32(0x7fffffff)));
+}
+
+V16_FN v16 v16_copysign(v16 v, v16 s)
+{
+    const v16 sign = _mm512_set1_ps(-0.0f);
+    return _mm512_or_ps(_mm512_andnot_ps(sign, v), _mm512_and_ps(sign, s));
+}
+
+V16_FN v16 v16_rint(v16 v)
+{
+    return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+V16_FN v16 v16_scale(v16 v, v16 n)
+{
+    return _mm512_scalef_ps(v, n);
+}
+
+V16_FN m16 v16_less(v16 a, v16 b)
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ);
+}
+
+V16_FN v16 v16_select(m16 m, v16 a, v16 b)
+{
+    return _mm512_mask_blend_ps(m, b, a);
+}
+
+/* Folds lanes 8..15 onto 0..7 and so on; all of it on halves, as the AVX2 level does. */
+#define V16_FOLD(v, op256, op128)                                                         \
+    const __m256 half = op256(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));   \
+    __m128 quarter = op128(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)); \
+    quarter = op128(quarter, _mm_movehl_ps(quarter, quarter));                            \
+    quarter = op128(quarter, _mm_shuffle_ps(quarter, quarter, 1));                        \
+    return _mm_cvtss_f32(quarter)
+
+V16_FN float v16_sum(v16 v)
+{
+    V16_FOLD(v, _mm256_add_ps, _mm_add_ps);
+}
+
+V16_FN float v16_largest(v16 v)
+{
+    V16_FOLD(v, _mm256_max_ps, _mm_max_ps);
+}
+#undef V16_FOLD
+
+V16_FN v16 v16_load_f16(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+
+V16_FN v16 v16_load_f16_n(const uint16_t *p, size_t n)
+{
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(v16_first(n), p));
+}
+
+V16_FN v16 v16_load_bf16(const uint16_t *p)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
+}
+
+V16_FN v16 v16_load_bf16_n(const uint16_t *p, size_t n)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(v16_first(n), p)), 16));
+}
+
+V16_FN __m256i v16_narrow_f16(v16 v)
+{
+    return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+/* Integer rounding, not vcvtneps2bf16: that one flushes denormals. */
+V16_FN __m256i v16_narrow_bf16(v16 v)
+{
+    const __m512i u = _mm512_castps_si512(v), top = _mm512_srli_epi32(u, 16);
+    const __m512i odd = _mm512_and_si512(top, _mm512_set1_epi32(1));
+    const __m512i up = _mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), odd);
+    const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    const __m512i r = _mm512_srli_epi32(up, 16);
+
+    return _mm512_cvtepi32_epi16(_mm512_mask_or_epi32(r, nan, top, _mm512_set1_epi32(0x40)));
+}
+
+V16_FN void v16_store_f16(uint16_t *p, v16 v)
+{
+    _mm256_storeu_si256((__m256i *)p, v16_narrow_f16(v));
+}
+
+V16_FN void v16_store_f16_n(uint16_t *p, v16 v, size_t n)
+{
+    _mm256_mask_storeu_epi16(p, v16_first(n), v16_narrow_f16(v));
+}
+
+V16_FN void v16_store_bf16(uint16_t *p, v16 v)
+{
+    _mm256_storeu_si256((__m256i *)p, v16_narrow_bf16(v));
+}
+
+V16_FN void v16_store_bf16_n(uint16_t *p, v16 v, size_t n)
+{
+    _mm256_mask_storeu_epi16(p, v16_first(n), v16_narrow_bf16(v));
+}
+
+#endif

@@ -1,0 +1,139 @@
+/* vec_math.h: exp, tanh, erf and the activations on v16.  Coefficients: tools/fit_polynomials.py.
+ *
+ * Degrees and errors, the latter over all or (act_f32) a dense sample of floats against f64:
+ *   exp    1 + r + r^2 P4(r), |r| <= ln(2) / 2                       1 ulp, denormal results too
+ *   tanh   below 0.625 x + x^3 P4(x^2), above (1 - e) / (1 + e)      2 ulp
+ *   erf    below 0.92 x + x P5(x^2), above 1 - exp(P8(x))            1 ulp
+ * The same operations at every level, therefore the same bits. */
+#ifndef TERN_KERNELS_VEC_MATH_H
+#define TERN_KERNELS_VEC_MATH_H
+
+#include "kernels/kernels.h"
+#include "kernels/vec.h"
+
+V16_FN v16 v16_add1(v16 x)
+{
+    return v16_add(x, v16_set1(1));
+}
+
+V16_FN v16 v16_fma1(v16 a, v16 b, float c)
+{
+    return v16_fma(a, b, v16_set1(c));
+}
+
+/* x = n ln 2 + r; ln 2 in two parts, the first short enough that n times it is exact.  The argument is clamped to where the
+ * result is infinity or 0 anyway, which keeps n in scale's range; max and min hand a NaN through as their second operand. */
+V16_FN v16 v16_exp(v16 x)
+{
+    x = v16_min(v16_set1(89), v16_max(v16_set1(-104.5f), x));
+
+    const v16 n = v16_rint(v16_mul(x, v16_set1(1.44269504f)));
+    const v16 r = v16_fnma(n, v16_set1(1.42860677e-6f), v16_fnma(n, v16_set1(0.693145752f), x));
+    v16 p = v16_fma1(v16_set1(0.00138145604f), r, 0.0083687352f);
+
+    p = v16_fma1(p, r, 0.041668389f);
+    p = v16_fma1(p, r, 0.166665211f);
+    p = v16_fma1(p, r, 0.49999994f);
+    return v16_scale(v16_add1(v16_fma(v16_mul(r, r), p, r)), n);
+}
+
+V16_FN v16 v16_tanh(v16 x)
+{
+    const v16 a = v16_abs(x), t = v16_mul(x, x);
+    const v16 e = v16_exp(v16_mul(a, v16_set1(-2)));
+    const v16 far = v16_div(v16_sub(v16_set1(1), e), v16_add1(e));
+    v16 p = v16_fma1(v16_set1(-0.00570498733f), t, 0.020639088f);
+
+    p = v16_fma1(p, t, -0.0537397154f);
+    p = v16_fma1(p, t, 0.133314416f);
+    p = v16_fma1(p, t, -0.333332807f);
+    p = v16_fma(v16_mul(p, t), a, a);
+    return v16_copysign(v16_select(v16_less(a, v16_set1(0.625f)), p, far), x);
+}
+
+/* erf(a) for 0 <= a < 0.92 */
+V16_FN v16 v16_erf_near(v16 a)
+{
+    const v16 t = v16_mul(a, a);
+    v16 p = v16_fma1(v16_set1(-0.000599940657f), t, 0.00499483058f);
+
+    p = v16_fma1(p, t, -0.0267677195f);
+    p = v16_fma1(p, t, 0.112818457f);
+    p = v16_fma1(p, t, -0.376124978f);
+    p = v16_fma1(p, t, 0.128379151f);
+    return v16_fma(p, a, a);
+}
+
+/* erfc(a) for 0.92 <= a <= 4.3; 0 beyond, where it is below 1.2e-9. */
+V16_FN v16 v16_erfc_far(v16 a)
+{
+    v16 p = v16_fma1(v16_set1(1.35944117e-06f), a, -4.12458285e-05f);
+
+    p = v16_fma1(p, a, 0.000561423309f);
+    p = v16_fma1(p, a, -0.00461542606f);
+    p = v16_fma1(p, a, 0.0260649901f);
+    p = v16_fma1(p, a, -0.109533608f);
+    p = v16_fma1(p, a, -0.632335067f);
+    p = v16_fma1(p, a, -1.12996995f);
+    p = v16_fma1(p, a, 0.000262087095f);
+    return v16_select(v16_less(v16_set1(4.3f), a), v16_set1(0), v16_exp(p));
+}
+
+V16_FN v16 v16_erf(v16 x)
+{
+    const v16 a = v16_abs(x);
+    const v16 far = v16_sub(v16_set1(1), v16_erfc_far(a));
+
+    return v16_copysign(v16_select(v16_less(a, v16_set1(0.92f)), v16_erf_near(a), far), x);
+}
+
+/* x / (1 + exp(-2u)) with u = sqrt(2 / pi) (x + 0.044715 x^3): the same as with tanh(u), without its cancellation. */
+V16_FN v16 v16_gelu_tanh(v16 x)
+{
+    const v16 cubic = v16_fma1(v16_mul(x, x), v16_set1(-2 * 0.7978845608028654f * 0.044715f), -2 * 0.7978845608028654f);
+
+    return v16_div(x, v16_add1(v16_exp(v16_mul(x, cubic))));
+}
+
+/* With z = |x| / sqrt 2: x (1 - erfc(z) / 2) for x >= 0, x erfc(z) / 2 below, which needs no difference from 1. */
+V16_FN v16 v16_gelu_erf(v16 x)
+{
+    const v16 z = v16_mul(v16_abs(x), v16_set1(0.707106781f)), half = v16_mul(x, v16_set1(0.5f));
+    const v16 c = v16_erfc_far(z);
+    const v16 far = v16_mul(half, v16_select(v16_less(x, v16_set1(0)), c, v16_sub(v16_set1(2), c)));
+    const v16 near = v16_fma(half, v16_copysign(v16_erf_near(z), x), half);
+
+    return v16_select(v16_less(z, v16_set1(0.92f)), near, far);
+}
+
+V16_FN v16 v16_sigmoid(v16 x)
+{
+    return v16_div(v16_set1(1), v16_add1(v16_exp(v16_sub(v16_set1(0), x))));
+}
+
+V16_FN v16 v16_act(v16 x, enum tern_act act)
+{
+    switch (act) {
+    case TERN_ACT_NONE:
+        break;
+    case TERN_ACT_RELU:
+        return v16_max(v16_set1(0), x); /* 0 > x ? 0 : x, so a NaN stays */
+    case TERN_ACT_LEAKY_RELU:
+        return v16_select(v16_less(x, v16_set1(0)), v16_mul(x, v16_set1(0.01f)), x);
+    case TERN_ACT_GELU_TANH:
+        return v16_gelu_tanh(x);
+    case TERN_ACT_GELU_ERF:
+        return v16_gelu_erf(x);
+    case TERN_ACT_GELU_SIGMOID:
+        return v16_div(x, v16_add1(v16_exp(v16_mul(x, v16_set1(-1.702f)))));
+    case TERN_ACT_SILU:
+        return v16_div(x, v16_add1(v16_exp(v16_sub(v16_set1(0), x))));
+    case TERN_ACT_SIGMOID:
+        return v16_sigmoid(x);
+    case TERN_ACT_TANH:
+        return v16_tanh(x);
+    }
+    return x;
+}
+
+#endif

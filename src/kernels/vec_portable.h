@@ -1,0 +1,228 @@
+/* vec_portable.h: vec.h in plain C.  Exact everywhere through fmaf(), sqrtf() and rintf(), and slow where they are calls. */
+#ifndef TERN_KERNELS_VEC_PORTABLE_H
+#define TERN_KERNELS_VEC_PORTABLE_H
+
+#define V16_GEMM_ROWS 1
+
+typedef struct {
+    float f[16];
+} v16;
+
+typedef struct {
+    bool b[16];
+} m16;
+
+#define V16_EACH(i) for (int i = 0; i < 16; i++)
+
+V16_FN uint32_t v16_bits(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+
+V16_FN float v16_float(uint32_t u)
+{
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+V16_FN v16 v16_set1(float x)
+{
+    v16 r;
+    V16_EACH(i) r.f[i] = x;
+    return r;
+}
+
+V16_FN v16 v16_load(const float *p)
+{
+    v16 r;
+    memcpy(r.f, p, sizeof r.f);
+    return r;
+}
+
+V16_FN v16 v16_load_n(const float *p, size_t n)
+{
+    v16 r = v16_set1(0);
+    for (size_t i = 0; i < 16 && i < n; i++)
+        r.f[i] = p[i];
+    return r;
+}
+
+V16_FN void v16_store(float *p, v16 v)
+{
+    memcpy(p, v.f, sizeof v.f);
+}
+
+V16_FN void v16_store_n(float *p, v16 v, size_t n)
+{
+    for (size_t i = 0; i < 16 && i < n; i++)
+        p[i] = v.f[i];
+}
+
+/* Lane-wise definitions: `expression` over the lanes a.f[i], b.f[i], c.f[i]. */
+#define V16_UNARY(name, expression)        \
+    V16_FN v16 v16_##name(v16 a)           \
+    {                                      \
+        V16_EACH(i) a.f[i] = (expression); \
+        return a;                          \
+    }
+#define V16_BINARY(name, expression)       \
+    V16_FN v16 v16_##name(v16 a, v16 b)    \
+    {                                      \
+        V16_EACH(i) a.f[i] = (expression); \
+        return a;                          \
+    }
+#define V16_TERNARY(name, expression)          \
+    V16_FN v16 v16_##name(v16 a, v16 b, v16 c) \
+    {                                          \
+        V16_EACH(i) c.f[i] = (expression);     \
+        return c;                              \
+    }
+
+V16_BINARY(add, a.f[i] + b.f[i])
+V16_BINARY(sub, a.f[i] - b.f[i])
+V16_BINARY(mul, a.f[i] * b.f[i])
+V16_BINARY(div, a.f[i] / b.f[i])
+V16_BINARY(max, a.f[i] > b.f[i] ? a.f[i] : b.f[i])
+V16_BINARY(min, a.f[i] < b.f[i] ? a.f[i] : b.f[i])
+V16_BINARY(copysign, v16_float((v16_bits(a.f[i]) & 0x7fffffff) | (v16_bits(b.f[i]) & 0x80000000)))
+V16_UNARY(sqrt, sqrtf(a.f[i]))
+V16_UNARY(abs, v16_float(v16_bits(a.f[i]) & 0x7fffffff))
+V16_UNARY(rint, rintf(a.f[i]))
+V16_TERNARY(fma, fmaf(a.f[i], b.f[i], c.f[i]))
+V16_TERNARY(fnma, fmaf(-a.f[i], b.f[i], c.f[i]))
+
+/* In two steps, the first of them exact.  n + 1.5 * 2^23 holds the integer n in its low bits, without a cast that a NaN
+ * would make undefined. */
+V16_FN v16 v16_scale(v16 v, v16 n)
+{
+    V16_EACH(i)
+    {
+        const int32_t whole = (int32_t)(v16_bits(n.f[i] + 12582912.0f) - 0x4b400000u);
+        const int32_t half = whole >> 1;
+        v.f[i] *= v16_float((uint32_t)(half + 127) << 23);
+        v.f[i] *= v16_float((uint32_t)(whole - half + 127) << 23);
+    }
+    return v;
+}
+
+V16_FN m16 v16_less(v16 a, v16 b)
+{
+    m16 m;
+    V16_EACH(i) m.b[i] = a.f[i] < b.f[i];
+    return m;
+}
+
+V16_FN m16 v16_first(size_t n)
+{
+    m16 m;
+    V16_EACH(i) m.b[i] = (size_t)i < n;
+    return m;
+}
+
+V16_FN v16 v16_select(m16 m, v16 a, v16 b)
+{
+    V16_EACH(i) b.f[i] = m.b[i] ? a.f[i] : b.f[i];
+    return b;
+}
+
+V16_FN float v16_sum(v16 v)
+{
+    for (int width = 8; width; width /= 2)
+        for (int i = 0; i < width; i++)
+            v.f[i] += v.f[i + width];
+    return v.f[0];
+}
+
+V16_FN float v16_largest(v16 v)
+{
+    for (int width = 8; width; width /= 2)
+        for (int i = 0; i < width; i++)
+            v.f[i] = v.f[i] > v.f[i + width] ? v.f[i] : v.f[i + width];
+    return v.f[0];
+}
+
+V16_FN float v16_widen_f16(uint16_t h)
+{
+    const uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = (h >> 10) & 31, fraction = h & 0x3ff;
+
+    if (exponent == 31) /* infinity; a NaN becomes quiet */
+        return v16_float(sign | 0x7f800000 | (fraction << 13) | (fraction ? 0x400000 : 0));
+    if (exponent == 0) /* zero and denormals: an exact integer times 2^-24 */
+        return v16_float(sign | v16_bits((float)fraction * 0x1p-24f));
+    return v16_float(sign | ((exponent + 112) << 23) | (fraction << 13));
+}
+
+V16_FN uint16_t v16_narrow_f16(float x)
+{
+    const uint32_t sign = (v16_bits(x) >> 16) & 0x8000, u = v16_bits(x) & 0x7fffffff;
+
+    if (u > 0x7f800000)
+        return (uint16_t)(sign | 0x7e00 | ((u >> 13) & 0x3ff));
+    if (u >= 0x477ff000) /* 65520, halfway above the largest f16 */
+        return (uint16_t)(sign | 0x7c00);
+    if (u < 0x38800000) /* denormal in f16: adding 1/2 leaves multiples of 2^-24, rounded by the addition */
+        return (uint16_t)(sign | (v16_bits(v16_float(u) + 0.5f) - 0x3f000000));
+    return (uint16_t)(sign | ((u + 0xfff + ((u >> 13) & 1) - 0x38000000) >> 13));
+}
+
+V16_FN uint16_t v16_narrow_bf16(float x)
+{
+    const uint32_t u = v16_bits(x);
+
+    if ((u & 0x7fffffff) > 0x7f800000)
+        return (uint16_t)((u >> 16) | 0x40);
+    return (uint16_t)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
+}
+
+V16_FN v16 v16_load_f16_n(const uint16_t *p, size_t n)
+{
+    v16 r = v16_set1(0);
+    for (size_t i = 0; i < 16 && i < n; i++)
+        r.f[i] = v16_widen_f16(p[i]);
+    return r;
+}
+
+V16_FN v16 v16_load_bf16_n(const uint16_t *p, size_t n)
+{
+    v16 r = v16_set1(0);
+    for (size_t i = 0; i < 16 && i < n; i++)
+        r.f[i] = v16_float((uint32_t)p[i] << 16);
+    return r;
+}
+
+V16_FN void v16_store_f16_n(uint16_t *p, v16 v, size_t n)
+{
+    for (size_t i = 0; i < 16 && i < n; i++)
+        p[i] = v16_narrow_f16(v.f[i]);
+}
+
+V16_FN void v16_store_bf16_n(uint16_t *p, v16 v, size_t n)
+{
+    for (size_t i = 0; i < 16 && i < n; i++)
+        p[i] = v16_narrow_bf16(v.f[i]);
+}
+
+V16_FN v16 v16_load_f16(const uint16_t *p)
+{
+    return v16_load_f16_n(p, 16);
+}
+
+V16_FN v16 v16_load_bf16(const uint16_t *p)
+{
+    return v16_load_bf16_n(p, 16);
+}
+
+V16_FN void v16_store_f16(uint16_t *p, v16 v)
+{
+    v16_store_f16_n(p, v, 16);
+}
+
+V16_FN void v16_store_bf16(uint16_t *p, v16 v)
+{
+    v16_store_bf16_n(p, v, 16);
+}
+
+#endif
