@@ -1,0 +1,73 @@
+/* cli.h: what the commands share: exit codes, error text, signals, input, and opening a model.
+ *
+ * A function here that can fail returns 0 or the exit code, and has then printed its one line. */
+#ifndef TERN_CLI_H
+#define TERN_CLI_H
+
+#include <tern/tern.h>
+
+#include <stdio.h>
+
+enum { CLI_OK = 0, CLI_FAIL = 1, CLI_USAGE = 2, CLI_UNSUPPORTED = 3, CLI_SIGNAL = 128 };
+
+/* The commands: argv[0] is the command's name. */
+int cmd_run(int argc, char **argv);
+int cmd_tokenize(int argc, char **argv);
+int cmd_detokenize(int argc, char **argv);
+int cmd_logits(int argc, char **argv);
+int cmd_perplexity(int argc, char **argv);
+int cmd_info(int argc, char **argv);
+
+/* "tern: TEXT" on stderr; `code` is handed through. */
+int cli_error(int code, const char *format, ...) TERN_PRINTF(2, 3);
+/* The same for a status with its text: 3 for what is not supported, 128 + N where signal N stopped the work (then without
+ * a line), 1 for all else. */
+int cli_fail(tern_status status, const char *text);
+
+/* ---- signals: SIGINT, SIGTERM and SIGHUP stop the work in progress; the same signal again kills ---- */
+void cli_signals_init(void);
+/* The signal that arrived, 0 if none did. */
+int cli_signal(void);
+/* The session whose step the handler stops; NULL before it is destroyed. */
+void cli_signal_session(tern_session *session);
+
+/* ---- stdout ---- */
+/* Writes and flushes.  false: it failed, and cli_stdout_end() will say why. */
+bool cli_print(const char *text, size_t size);
+/* Flushes and closes stdout: `code`, or 1 where anything could not be written.  A closed pipe is told by the code alone. */
+int cli_stdout_end(int code);
+
+/* ---- input ---- */
+/* Bytes from -p, else -f ("-" is stdin), else stdin if it is no terminal. */
+struct cli_text {
+    char *data;
+    size_t size;
+};
+int cli_text_read(const char *command, const char *p, const char *f, struct cli_text *out);
+void cli_text_free(struct cli_text *text);
+/* "1,2,3" to ids, freed with free(); "" is none. */
+int cli_ids_parse(const char *text, int32_t **ids, size_t *count);
+
+/* ---- opening ---- */
+int cli_context_open(int64_t threads, tern_ctx **out);
+/* A directory, a file, or a name in the Hugging Face cache; NULL: the built-in model.  Freed with free(). */
+int cli_model_find(tern_ctx *ctx, const char *name, char **path);
+/* With a progress bar if `bar` and stderr is a terminal. */
+int cli_model_open(tern_ctx *ctx, const char *path, bool bar, tern_model **out);
+/* Tokenizer and model of one directory.  Of two failures the model's is reported. */
+int cli_open_both(tern_ctx *ctx, const char *path, bool bar, tern_tokenizer **tokenizer, tern_model **model);
+int cli_session_open(tern_ctx *ctx, const tern_model *model, const tern_session_options *options, tern_session **out);
+void cli_session_close(tern_session **session);
+
+/* The directory of the built-in model, freed with free(). */
+int cli_builtin_find(char **path);
+
+/* ---- figures ---- */
+double cli_seconds(void);
+uint64_t cli_peak_rss(void);
+/* One line on stderr that is drawn over: "LABEL [####    ] 42 %".  Erased by cli_progress_end().  Nothing unless stderr is a
+ * terminal. */
+void cli_progress(const char *label, uint64_t done, uint64_t total);
+void cli_progress_end(void);
+
+#endif

@@ -1,0 +1,272 @@
+/* cmd_info.c: tern info: a model and the memory it takes, and what this machine gives tern. */
+#include "cli.h"
+#include "json_out.h"
+#include "options.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Text or JSON, from one list of facts.  Sections are objects. */
+struct report {
+    bool json;
+    struct json_out j;
+};
+
+static void line(struct report *r, const char *key, const char *format, ...) TERN_PRINTF(3, 4);
+static void line(struct report *r, const char *key, const char *format, ...)
+{
+    char label[40];
+    size_t n = 0;
+    va_list args;
+
+    if (r->json)
+        return;
+    for (; key[n] && n + 1 < sizeof(label); n++)
+        label[n] = key[n] == '_' ? ' ' : key[n];
+    label[n] = 0;
+    printf("  %-16s ", label);
+    va_start(args, format);
+    vprintf(format, args);
+    va_end(args);
+    putchar('\n');
+}
+
+static void section(struct report *r, const char *key)
+{
+    if (r->json)
+        json_object_begin(&r->j, key);
+    else
+        printf("%s\n", key);
+}
+
+static void section_end(struct report *r)
+{
+    if (r->json)
+        json_object_end(&r->j);
+}
+
+static void fact_name(struct report *r, const char *key, const char *value)
+{
+    if (r->json)
+        json_name(&r->j, key, value);
+    line(r, key, "%s", value);
+}
+
+static void fact_int(struct report *r, const char *key, int64_t value)
+{
+    if (r->json)
+        json_int(&r->j, key, value);
+    line(r, key, "%" PRId64, value);
+}
+
+static void fact_bytes(struct report *r, const char *key, uint64_t bytes)
+{
+    static const char *const units[] = { "bytes", "KiB", "MiB", "GiB", "TiB" };
+    double x = (double)bytes;
+    int unit = 0;
+
+    while (x >= 1024 && unit < 4)
+        x /= 1024, unit++;
+    if (r->json)
+        json_uint(&r->j, key, bytes);
+    line(r, key, "%.*f %s", unit ? 1 : 0, x, units[unit]);
+}
+
+/* "model name" of /proc/cpuinfo. */
+static void cpu_name(char *out, size_t size)
+{
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    char text[256];
+
+    snprintf(out, size, "unknown");
+    while (f && fgets(text, sizeof(text), f)) {
+        const char *colon = strchr(text, ':');
+
+        if (!colon || strncmp(text, "model name", 10) != 0)
+            continue;
+        for (colon++; isspace((unsigned char)*colon); colon++)
+            ;
+        snprintf(out, size, "%.*s", (int)strcspn(colon, "\n"), colon);
+        break;
+    }
+    if (f)
+        fclose(f);
+}
+
+static void report_machine(struct report *r, tern_ctx *ctx)
+{
+    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    char cpu[256];
+
+    cpu_name(cpu, sizeof(cpu));
+    section(r, "machine");
+    fact_name(r, "cpu", cpu);
+    fact_name(r, "isa", tern_ctx_isa(ctx));
+    if (r->json) {
+        json_int(&r->j, "threads", tern_ctx_threads(ctx));
+        json_name(&r->j, "threads_reason", tern_ctx_threads_reason(ctx));
+    }
+    line(r, "threads", "%d (%s)", tern_ctx_threads(ctx), tern_ctx_threads_reason(ctx));
+    if (pages > 0 && page > 0)
+        fact_bytes(r, "memory_bytes", (uint64_t)pages * (uint64_t)page);
+    section_end(r);
+    section(r, "tern");
+    fact_name(r, "version", tern_version());
+    fact_name(r, "build", tern_build_info());
+    section_end(r);
+}
+
+static void report_model(struct report *r, const tern_model *model, const tern_tokenizer *tokenizer,
+                         const char *no_tokenizer)
+{
+    const tern_model_config *c = tern_model_get_config(model);
+    const tern_model_stats stats = tern_model_get_stats(model);
+
+    section(r, "model");
+    fact_name(r, "path", tern_model_path(model));
+    fact_name(r, "family", c->family);
+    fact_name(r, "architecture", c->architecture);
+    fact_name(r, "dtype", tern_dtype_name(c->dtype));
+    fact_int(r, "parameters", (int64_t)stats.n_parameters);
+    fact_int(r, "layers", c->n_layers);
+    fact_int(r, "hidden_size", c->hidden_size);
+    fact_int(r, "feed_forward", c->intermediate_size);
+    fact_int(r, "heads", c->heads);
+    fact_int(r, "kv_heads", c->kv_heads);
+    fact_int(r, "head_dim", c->head_dim);
+    fact_int(r, "context", c->n_context);
+    fact_int(r, "vocabulary", c->vocab_size);
+    if (r->json) {
+        json_bool(&r->j, "tied_embeddings", c->tied_embeddings);
+        if (tokenizer)
+            json_int(&r->j, "tokenizer_vocabulary", tern_tokenizer_vocab_size(tokenizer));
+        else
+            json_null(&r->j, "tokenizer_vocabulary");
+        json_array_begin(&r->j, "skipped_tensors");
+        for (uint32_t i = 0; i < stats.n_skipped; i++)
+            json_name(&r->j, NULL, tern_model_skipped(model, i));
+        json_array_end(&r->j);
+    }
+    line(r, "embeddings", "%s",
+         c->tied_embeddings ? "tied: one matrix for input and output" : "input and output apart");
+    if (tokenizer)
+        line(r, "tokenizer", "%" PRId32 " ids", tern_tokenizer_vocab_size(tokenizer));
+    else
+        line(r, "tokenizer", "none: %s", no_tokenizer);
+    for (uint32_t i = 0; i < stats.n_skipped; i++)
+        line(r, "skipped_tensor", "%s", tern_model_skipped(model, i));
+    if (!stats.n_skipped)
+        line(r, "skipped_tensors", "none");
+    section_end(r);
+}
+
+static void report_memory(struct report *r, const tern_model *model, const tern_session *session)
+{
+    const tern_model_stats stats = tern_model_get_stats(model);
+    const tern_session_stats memory = tern_session_get_stats(session);
+
+    section(r, "memory");
+    fact_bytes(r, "file_bytes", stats.file_bytes);
+    fact_bytes(r, "weight_bytes", stats.packed_bytes);
+    fact_bytes(r, "kv_bytes", memory.kv_bytes);
+    fact_bytes(r, "scratch_bytes", memory.scratch_bytes);
+    fact_bytes(r, "peak_rss_bytes", cli_peak_rss());
+    if (r->json)
+        json_number(&r->j, "load_s", stats.load_seconds, 6);
+    line(r, "load", "%.3f s", stats.load_seconds);
+    section_end(r);
+}
+
+static int describe(struct report *r, tern_ctx *ctx, const char *name, bool bar)
+{
+    tern_model *model = NULL;
+    tern_tokenizer *tokenizer = NULL;
+    tern_session *session = NULL;
+    char *path = NULL, *no_tokenizer = NULL;
+    int code = cli_model_find(ctx, name, &path);
+
+    if (!code)
+        code = cli_model_open(ctx, path, bar, &model);
+    if (!code && tern_tokenizer_open(ctx, path, &tokenizer))
+        no_tokenizer = strdup(tern_error(ctx));
+    if (!code)
+        code = cli_session_open(ctx, model, NULL, &session);
+    if (!code) {
+        report_model(r, model, tokenizer, no_tokenizer ? no_tokenizer : "");
+        report_memory(r, model, session);
+    }
+    cli_session_close(&session);
+    tern_tokenizer_close(&tokenizer);
+    tern_model_close(&model);
+    free(no_tokenizer);
+    free(path);
+    return code;
+}
+
+int cmd_info(int argc, char **argv)
+{
+    const char *name = NULL;
+    int64_t threads = 0;
+    bool json = false, quiet = false;
+    const struct option options[] = {
+        { 0, "threads", "N", "0: as many as the machine allows", OPTION_INT, &threads, NULL, 0, 1024, false },
+        { 0, "json", NULL, "print one JSON object", OPTION_FLAG, &json, NULL, 0, 0, false },
+        { 'q', "quiet", NULL, "no progress bar", OPTION_FLAG, &quiet, NULL, 0, 0, false },
+    };
+    const struct command_line command = {
+        .command = "info",
+        .arguments = "[MODEL] [OPTIONS]",
+        .about =
+            "Loads MODEL and tells what it is, the memory that it takes (weights, keys and values of one full "
+            "context,\n"
+            "scratch), and the tensors that were skipped; then the machine: instruction set, threads and what decided\n"
+            "their number.  Without MODEL the machine and the build alone.",
+        .options = options,
+        .n_options = sizeof(options) / sizeof(options[0]),
+        .model = &name,
+    };
+    tern_ctx *ctx = NULL;
+    int code;
+
+    switch (options_parse(&command, argc, argv)) {
+    case OPTION_HELP_SHOWN:
+        return CLI_OK;
+    case OPTION_WRONG:
+        return CLI_USAGE;
+    case OPTION_PARSED:
+        break;
+    }
+    code = cli_context_open(threads, &ctx);
+    if (!code) {
+        /* JSON goes to memory first, so that a model that fails leaves no half object on stdout. */
+        char *text = NULL;
+        size_t size = 0;
+        FILE *buffer = json ? open_memstream(&text, &size) : NULL;
+        struct report r = { .json = json, .j = { .f = buffer } };
+
+        if (json && !buffer) {
+            code = cli_error(CLI_FAIL, "out of memory");
+        } else {
+            if (json)
+                json_object_begin(&r.j, NULL);
+            if (name)
+                code = describe(&r, ctx, name, !quiet);
+            if (!code)
+                report_machine(&r, ctx);
+            if (json)
+                json_object_end(&r.j);
+        }
+        if (buffer)
+            fclose(buffer);
+        if (!code && json)
+            printf("%s\n", text);
+        free(text);
+    }
+    tern_ctx_destroy(&ctx);
+    return code;
+}

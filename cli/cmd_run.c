@@ -1,0 +1,335 @@
+/* cmd_run.c: tern run: a prompt is continued, and the text streams to stdout. */
+#include "cli.h"
+#include "json_out.h"
+#include "options.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+struct settings {
+    const char *model, *p, *f;
+    int64_t n, threads, top_k;
+    float temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
+    uint64_t seed;
+    struct option_texts logit_bias, stop;
+    bool ignore_eos, logprobs, echo, json, quiet;
+    bool has_n, has_temp, has_top_k, has_top_p, has_min_p, has_repeat, has_presence, has_frequency, has_seed;
+};
+
+static enum option_outcome parse(struct settings *s, int argc, char **argv)
+{
+    const struct option options[] = {
+        { 'p', "prompt", "TEXT", "the prompt", OPTION_TEXT, &s->p, NULL, 0, 0, false },
+        { 'f', "file", "FILE", "the prompt is in FILE, its bytes as they are; - is stdin", OPTION_TEXT, &s->f, NULL, 0,
+          0, false },
+        { 'n', "max-tokens", "N", "tokens to generate; without it until end-of-text or a full context", OPTION_INT,
+          &s->n, &s->has_n, 0, 2147483647, false },
+        { 0, "temp", "T", "temperature; 0 is greedy: the best token each time", OPTION_NUMBER, &s->temp, &s->has_temp,
+          0, INFINITY, false },
+        { 0, "top-k", "K", "choose among the K best tokens; 0: among all", OPTION_INT, &s->top_k, &s->has_top_k, 0,
+          2147483647, false },
+        { 0, "top-p", "P", "choose among the fewest tokens whose probability reaches P", OPTION_NUMBER, &s->top_p,
+          &s->has_top_p, 0, 1, true },
+        { 0, "min-p", "P", "choose among tokens with at least P of the best one's probability", OPTION_NUMBER,
+          &s->min_p, &s->has_min_p, 0, 1, false },
+        { 0, "repeat-penalty", "R",
+          "scores of tokens of prompt and answer are divided (if negative:\nmultiplied) by R; 1: off", OPTION_NUMBER,
+          &s->repeat_penalty, &s->has_repeat, 0, INFINITY, true },
+        { 0, "presence-penalty", "A", "subtracted from the score of a token that was generated before", OPTION_NUMBER,
+          &s->presence_penalty, &s->has_presence, -INFINITY, INFINITY, false },
+        { 0, "frequency-penalty", "A", "subtracted as often as the token was generated before", OPTION_NUMBER,
+          &s->frequency_penalty, &s->has_frequency, -INFINITY, INFINITY, false },
+        { 0, "logit-bias", "ID=B",
+          "B is added to the score of token ID; ID,ID=B: to the last of them where\nthe others come before "
+          "it.  Can be given several times",
+          OPTION_TEXTS, &s->logit_bias, NULL, 0, 0, false },
+        { 0, "stop", "TEXT", "ends the answer, and is not part of it.  Can be given several times", OPTION_TEXTS,
+          &s->stop, NULL, 0, 0, false },
+        { 0, "seed", "S", "of the random numbers; without it one is drawn and shown", OPTION_SEED, &s->seed,
+          &s->has_seed, 0, 0, false },
+        { 0, "threads", "N", "0: as many as the machine allows", OPTION_INT, &s->threads, NULL, 0, 1024, false },
+        { 0, "ignore-eos", NULL, "end-of-text does not end the answer", OPTION_FLAG, &s->ignore_eos, NULL, 0, 0,
+          false },
+        { 0, "logprobs", NULL, "log-probability of each token: in the object with --json, else on stderr", OPTION_FLAG,
+          &s->logprobs, NULL, 0, 0, false },
+        { 0, "echo", NULL, "print the prompt first", OPTION_FLAG, &s->echo, NULL, 0, 0, false },
+        { 0, "json", NULL, "print one JSON object at the end instead of the text", OPTION_FLAG, &s->json, NULL, 0, 0,
+          false },
+        { 'q', "quiet", NULL, "neither progress bar nor figures on stderr", OPTION_FLAG, &s->quiet, NULL, 0, 0, false },
+    };
+    const struct command_line line = {
+        .command = "run",
+        .arguments = "[MODEL] [-p TEXT | -f FILE] [OPTIONS]",
+        .about =
+            "Continues a prompt.  Without MODEL: the built-in one.  Without -p and -f the prompt is read from stdin.\n"
+            "How tokens are chosen is the model's generation_config.json's to say, else greedy, unless options say "
+            "otherwise.",
+        .options = options,
+        .n_options = sizeof(options) / sizeof(options[0]),
+        .model = &s->model,
+    };
+
+    return options_parse(&line, argc, argv);
+}
+
+/* ---- what the options ask for ---------------------------------------------------------------------------------------- */
+
+/* "1,2=0.5" to ids and a number.  The ids are freed with free(). */
+static int parse_bias(const char *text, tern_logit_bias *out)
+{
+    const char *equals = strchr(text, '=');
+    char *list = NULL, *end = NULL;
+    int32_t *ids = NULL;
+    size_t n = 0;
+    double bias = NAN;
+    int code;
+
+    if (equals && equals[1]) {
+        bias = strtod(equals + 1, &end);
+        list = strndup(text, (size_t)(equals - text));
+    }
+    if (!list || !*list || *end || !isfinite((float)bias)) {
+        free(list);
+        return cli_error(CLI_USAGE, "--logit-bias wants ID=BIAS with a finite number, got '%s'", text);
+    }
+    code = cli_ids_parse(list, &ids, &n);
+    free(list);
+    *out = (tern_logit_bias){ ids, (int32_t)n, (float)bias };
+    return code;
+}
+
+/* Options over the model's defaults.  The biases' ids are freed by the caller, whatever is returned. */
+static int fill(const struct settings *s, tern_generate_options *o, tern_logit_bias *biases)
+{
+    tern_sampling *g = &o->sampling;
+
+    o->max_tokens = s->has_n ? s->n : -1;
+    g->temperature = s->has_temp ? s->temp : g->temperature;
+    g->top_k = s->has_top_k ? (int32_t)s->top_k : g->top_k;
+    g->top_p = s->has_top_p ? s->top_p : g->top_p;
+    g->min_p = s->has_min_p ? s->min_p : g->min_p;
+    g->repetition_penalty = s->has_repeat ? s->repeat_penalty : g->repetition_penalty;
+    g->presence_penalty = s->has_presence ? s->presence_penalty : g->presence_penalty;
+    g->frequency_penalty = s->has_frequency ? s->frequency_penalty : g->frequency_penalty;
+    if (s->ignore_eos)
+        o->n_stop_ids = 0;
+    for (size_t i = 0; i < s->logit_bias.count; i++) {
+        const int code = parse_bias(s->logit_bias.data[i], &biases[i]);
+
+        if (code)
+            return code;
+    }
+    g->bias = biases;
+    g->n_bias = s->logit_bias.count;
+    for (size_t i = 0; i < s->stop.count; i++)
+        if (!*s->stop.data[i])
+            return cli_error(CLI_USAGE, "--stop wants a text, got ''");
+    o->stop = s->stop.data;
+    o->n_stop = s->stop.count;
+
+    if (s->has_seed) {
+        g->seed = s->seed;
+    } else if (g->temperature > 0) {
+        uint32_t drawn; /* short enough to be typed again */
+
+        if (getrandom(&drawn, sizeof(drawn), 0) != (ssize_t)sizeof(drawn))
+            return cli_error(CLI_FAIL, "cannot draw a seed: %s", strerror(errno));
+        g->seed = drawn;
+    }
+    if (g->temperature == 0 && !s->quiet && (s->has_top_k || s->has_top_p || s->has_min_p || s->has_seed))
+        fprintf(stderr, "tern: note: the choice is greedy, so --%s changes nothing; --temp above 0 would\n",
+                s->has_top_k   ? "top-k"
+                : s->has_top_p ? "top-p"
+                : s->has_min_p ? "min-p"
+                               : "seed");
+    return 0;
+}
+
+/* ---- what comes out -------------------------------------------------------------------------------------------------- */
+
+struct answer {
+    bool json;
+    bool failed; /* stdout took no more */
+    char last;   /* byte that was printed last */
+};
+
+static bool on_token(void *user, int32_t id, float logprob, const char *text, size_t size)
+{
+    struct answer *answer = user;
+
+    (void)id, (void)logprob;
+    if (answer->json || !size)
+        return true;
+    answer->last = text[size - 1];
+    answer->failed = !cli_print(text, size);
+    return !answer->failed;
+}
+
+static double rate(uint64_t n, double seconds)
+{
+    return seconds > 0 ? (double)n / seconds : 0;
+}
+
+static void print_object(const struct settings *s, const tern_ids *prompt, const tern_generation *g,
+                         double load_seconds)
+{
+    struct json_out j = { .f = stdout };
+
+    json_object_begin(&j, NULL);
+    json_ids(&j, "prompt_ids", prompt->data, prompt->count);
+    json_ids(&j, "ids", g->ids.data, g->ids.count);
+    if (s->logprobs) {
+        json_array_begin(&j, "logprobs");
+        for (size_t i = 0; i < g->ids.count; i++)
+            json_number(&j, NULL, (double)g->logprobs[i], 9);
+        json_array_end(&j);
+    }
+    json_text(&j, "text", g->text ? g->text : "", g->text_size);
+    json_name(&j, "finish_reason", tern_finish_name(g->finish));
+    json_object_begin(&j, "timing");
+    json_number(&j, "load_s", load_seconds, 6);
+    json_uint(&j, "prefill_tokens", g->timing.prefill_tokens);
+    json_number(&j, "prefill_tokens_per_s", rate(g->timing.prefill_tokens, g->timing.prefill_seconds), 6);
+    json_uint(&j, "decode_tokens", g->timing.decode_tokens);
+    json_number(&j, "decode_tokens_per_s", rate(g->timing.decode_tokens, g->timing.decode_seconds), 6);
+    json_uint(&j, "peak_rss_bytes", cli_peak_rss());
+    json_object_end(&j);
+    json_object_end(&j);
+    putchar('\n');
+}
+
+static void print_logprobs(tern_ctx *ctx, const tern_tokenizer *tokenizer, const tern_generation *g)
+{
+    for (size_t i = 0; i < g->ids.count; i++) {
+        const char *bytes = "";
+        size_t size = 0;
+        bool special = false;
+        struct json_out j = { .f = stderr };
+
+        fprintf(stderr, "%" PRId32 "\t%.6f\t", g->ids.data[i], (double)g->logprobs[i]);
+        if (tern_tokenizer_token(ctx, tokenizer, g->ids.data[i], &bytes, &size, &special) == TERN_OK)
+            json_text(&j, NULL, bytes, size);
+        putc('\n', stderr);
+    }
+}
+
+static void print_figures(tern_ctx *ctx, const tern_timing *t, double load_seconds)
+{
+    const int threads = tern_ctx_threads(ctx);
+
+    fprintf(stderr,
+            "load %.3f s, prefill %" PRIu64 " tokens at %.1f tokens/s, decode %" PRIu64 " tokens at %.1f tokens/s, "
+            "%d thread%s (%s), %s\n",
+            load_seconds, t->prefill_tokens, rate(t->prefill_tokens, t->prefill_seconds), t->decode_tokens,
+            rate(t->decode_tokens, t->decode_seconds), threads, threads == 1 ? "" : "s", tern_ctx_threads_reason(ctx),
+            tern_ctx_isa(ctx));
+}
+
+/* ---- the command ----------------------------------------------------------------------------------------------------- */
+
+static int generate(const struct settings *s, const struct cli_text *text, tern_ctx *ctx,
+                    const tern_tokenizer *tokenizer, const tern_model *model, double began)
+{
+    struct answer answer = { .json = s->json };
+    tern_generate_options options;
+    tern_ids prompt = { 0 }, stop_ids = { 0 };
+    tern_session *session = NULL;
+    tern_generation g = { 0 };
+    tern_logit_bias *biases = calloc(s->logit_bias.count + 1, sizeof(*biases));
+    tern_status status = tern_tokenizer_encode(ctx, tokenizer, text->data ? text->data : "", text->size, true, &prompt);
+    int code = status ? cli_fail(status, tern_error(ctx)) : 0;
+
+    if (!code && !biases)
+        code = cli_error(CLI_FAIL, "out of memory for %zu biases", s->logit_bias.count);
+    if (!code && prompt.count == 0)
+        code = cli_error(CLI_FAIL, "the prompt has no token ids: there is nothing to continue");
+    if (!code) {
+        status = tern_generate_defaults(ctx, model, &options, &stop_ids);
+        code = status ? cli_fail(status, tern_error(ctx)) : fill(s, &options, biases);
+    }
+    if (!code)
+        code = cli_session_open(ctx, model, NULL, &session);
+    const double load_seconds = cli_seconds() - began;
+    if (!code && s->echo && text->size) {
+        answer.last = text->data[text->size - 1];
+        if (!cli_print(text->data, text->size))
+            code = CLI_FAIL;
+    }
+    if (!code) {
+        options.on_token = on_token;
+        options.user = &answer;
+        status = tern_generate(session, tokenizer, prompt.data, prompt.count, &options, &g);
+        if (status && status != TERN_ERR_CANCELLED)
+            code = cli_fail(status, tern_session_error(session));
+        else if (answer.failed)
+            code = CLI_FAIL;
+        if (!code) {
+            if (s->json)
+                print_object(s, &prompt, &g, load_seconds);
+            else if (isatty(STDOUT_FILENO) && answer.last && answer.last != '\n')
+                fputs("\n", stderr); /* the cursor's line is not full: what follows here starts a new one */
+            fflush(stdout);
+            if (s->logprobs && !s->json)
+                print_logprobs(ctx, tokenizer, &g);
+            if (!s->quiet && !s->has_seed && options.sampling.temperature > 0)
+                fprintf(stderr, "seed %" PRIu64 "%s", options.sampling.seed, s->json ? "\n" : ", ");
+            if (!s->quiet && !s->json)
+                print_figures(ctx, &g.timing, load_seconds);
+        }
+        if (cli_signal())
+            code = CLI_SIGNAL + cli_signal();
+    }
+    cli_session_close(&session);
+    tern_generation_free(&g);
+    tern_ids_free(&stop_ids);
+    tern_ids_free(&prompt);
+    for (size_t i = 0; biases && i < s->logit_bias.count; i++)
+        free((void *)biases[i].ids);
+    free(biases);
+    return code;
+}
+
+static int run(const struct settings *s)
+{
+    struct cli_text text = { 0 };
+    tern_ctx *ctx = NULL;
+    tern_tokenizer *tokenizer = NULL;
+    tern_model *model = NULL;
+    char *path = NULL;
+    int code;
+
+    if (s->echo && s->json)
+        return cli_error(CLI_USAGE, "run takes --echo or --json, got both: the object has the prompt's ids");
+    code = cli_text_read("run", s->p, s->f, &text);
+    const double began = cli_seconds();
+    if (!code)
+        code = cli_context_open(s->threads, &ctx);
+    if (!code)
+        code = cli_model_find(ctx, s->model, &path);
+    if (!code)
+        code = cli_open_both(ctx, path, !s->quiet, &tokenizer, &model);
+    if (!code)
+        code = generate(s, &text, ctx, tokenizer, model, began);
+    tern_tokenizer_close(&tokenizer);
+    tern_model_close(&model);
+    tern_ctx_destroy(&ctx);
+    cli_text_free(&text);
+    free(path);
+    return code;
+}
+
+int cmd_run(int argc, char **argv)
+{
+    struct settings s = { 0 };
+    const enum option_outcome outcome = parse(&s, argc, argv);
+    const int code = outcome == OPTION_PARSED ? run(&s) : outcome == OPTION_HELP_SHOWN ? CLI_OK : CLI_USAGE;
+
+    option_texts_free(&s.logit_bias);
+    option_texts_free(&s.stop);
+    return code;
+}

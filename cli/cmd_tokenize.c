@@ -1,0 +1,146 @@
+/* cmd_tokenize.c: tern tokenize, tern detokenize. */
+#include "cli.h"
+#include "json_out.h"
+#include "options.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static int open_tokenizer(const char *model, tern_ctx **ctx, tern_tokenizer **tokenizer)
+{
+    char *path = NULL;
+    int code = cli_context_open(1, ctx);
+
+    if (!code)
+        code = cli_model_find(*ctx, model, &path);
+    if (!code) {
+        const tern_status status = tern_tokenizer_open(*ctx, path, tokenizer);
+
+        code = status ? cli_fail(status, tern_error(*ctx)) : 0;
+    }
+    free(path);
+    return code;
+}
+
+int cmd_tokenize(int argc, char **argv)
+{
+    const char *model = NULL, *p = NULL, *f = NULL;
+    bool json = false, no_special = false;
+    const struct option options[] = {
+        { 'p', "prompt", "TEXT", "the text", OPTION_TEXT, &p, NULL, 0, 0, false },
+        { 'f', "file", "FILE", "the text is in FILE, its bytes as they are; - is stdin", OPTION_TEXT, &f, NULL, 0, 0,
+          false },
+        { 0, "json", NULL, "the same: the answer is JSON in any case", OPTION_FLAG, &json, NULL, 0, 0, false },
+        { 0, "no-special", NULL, "without the ids that the tokenizer adds around a text", OPTION_FLAG, &no_special,
+          NULL, 0, 0, false },
+    };
+    const struct command_line line = {
+        .command = "tokenize",
+        .arguments = "MODEL [-p TEXT | -f FILE] [OPTIONS]",
+        .about = "Prints the token ids of a text as {\"ids\":[...]}.  Without -p and -f the text is read from stdin.\n"
+                 "MODEL needs tokenizer.json, or vocab.json and merges.txt, and nothing else.",
+        .options = options,
+        .n_options = sizeof(options) / sizeof(options[0]),
+        .model = &model,
+        .model_required = true,
+    };
+    struct cli_text text = { 0 };
+    tern_ctx *ctx = NULL;
+    tern_tokenizer *tokenizer = NULL;
+    tern_ids ids = { 0 };
+    int code;
+
+    switch (options_parse(&line, argc, argv)) {
+    case OPTION_HELP_SHOWN:
+        return CLI_OK;
+    case OPTION_WRONG:
+        return CLI_USAGE;
+    case OPTION_PARSED:
+        break;
+    }
+    code = cli_text_read("tokenize", p, f, &text);
+    if (!code)
+        code = open_tokenizer(model, &ctx, &tokenizer);
+    if (!code) {
+        const tern_status status =
+            tern_tokenizer_encode(ctx, tokenizer, text.data ? text.data : "", text.size, !no_special, &ids);
+
+        code = status ? cli_fail(status, tern_error(ctx)) : 0;
+    }
+    if (!code) {
+        struct json_out j = { .f = stdout };
+
+        json_object_begin(&j, NULL);
+        json_ids(&j, "ids", ids.data, ids.count);
+        json_object_end(&j);
+        putchar('\n');
+    }
+    tern_ids_free(&ids);
+    tern_tokenizer_close(&tokenizer);
+    tern_ctx_destroy(&ctx);
+    cli_text_free(&text);
+    return code;
+}
+
+int cmd_detokenize(int argc, char **argv)
+{
+    const char *model = NULL, *list = NULL;
+    bool json = false, no_special = false;
+    const struct option options[] = {
+        { 0, "ids", "1,2,3", "the token ids", OPTION_TEXT, &list, NULL, 0, 0, false },
+        { 0, "json", NULL, "print {\"text\":...}", OPTION_FLAG, &json, NULL, 0, 0, false },
+        { 0, "no-special", NULL, "leave special tokens out", OPTION_FLAG, &no_special, NULL, 0, 0, false },
+    };
+    const struct command_line line = {
+        .command = "detokenize",
+        .arguments = "MODEL --ids 1,2,3 [OPTIONS]",
+        .about = "Prints the text of token ids, and not a byte more.",
+        .options = options,
+        .n_options = sizeof(options) / sizeof(options[0]),
+        .model = &model,
+        .model_required = true,
+    };
+    tern_ctx *ctx = NULL;
+    tern_tokenizer *tokenizer = NULL;
+    int32_t *ids = NULL;
+    size_t n_ids = 0, size = 0;
+    char *text = NULL;
+    int code;
+
+    switch (options_parse(&line, argc, argv)) {
+    case OPTION_HELP_SHOWN:
+        return CLI_OK;
+    case OPTION_WRONG:
+        return CLI_USAGE;
+    case OPTION_PARSED:
+        break;
+    }
+    if (!list)
+        return cli_error(CLI_USAGE, "detokenize wants --ids 1,2,3");
+    code = cli_ids_parse(list, &ids, &n_ids);
+    if (!code)
+        code = open_tokenizer(model, &ctx, &tokenizer);
+    if (!code) {
+        const tern_status status = tern_tokenizer_decode(ctx, tokenizer, ids, n_ids, no_special, &text, &size);
+
+        code = status ? cli_fail(status, tern_error(ctx)) : 0;
+    }
+    if (!code && json) {
+        struct json_out j = { .f = stdout };
+
+        json_object_begin(&j, NULL);
+        json_text(&j, "text", text, size);
+        json_object_end(&j);
+        putchar('\n');
+    } else if (!code) {
+        cli_print(text, size);
+        if (isatty(STDOUT_FILENO))
+            putchar('\n');
+    }
+    tern_text_free(text);
+    free(ids);
+    tern_tokenizer_close(&tokenizer);
+    tern_ctx_destroy(&ctx);
+    return code;
+}

@@ -1,0 +1,324 @@
+/* common.c: what the commands share. */
+#include "cli.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+int cli_error(int code, const char *format, ...)
+{
+    va_list args;
+
+    fflush(stdout); /* on a terminal the line comes after what was printed before it */
+    fputs("tern: ", stderr);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    putc('\n', stderr);
+    return code;
+}
+
+int cli_fail(tern_status status, const char *text)
+{
+    if (cli_signal())
+        return CLI_SIGNAL + cli_signal();
+    return cli_error(status == TERN_ERR_UNSUPPORTED ? CLI_UNSUPPORTED : CLI_FAIL, "%s",
+                     text && *text ? text : tern_status_name(status));
+}
+
+/* ---- signals -------------------------------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t arrived;
+static _Atomic(tern_session *) running;
+
+static void on_signal(int number)
+{
+    tern_session *session = atomic_load(&running);
+
+    arrived = number;
+    if (session)
+        tern_session_cancel(session);
+}
+
+void cli_signals_init(void)
+{
+    static const int stopping[] = { SIGINT, SIGTERM, SIGHUP };
+    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESETHAND }, before;
+
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof(stopping) / sizeof(stopping[0]); i++)
+        if (sigaction(stopping[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+            sigaction(stopping[i], &action, NULL);
+    /* A closed pipe and a file that may not grow are errors of write(). */
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
+}
+
+int cli_signal(void)
+{
+    return arrived;
+}
+
+void cli_signal_session(tern_session *session)
+{
+    atomic_store(&running, session);
+    if (session && arrived)
+        tern_session_cancel(session);
+}
+
+/* ---- stdout --------------------------------------------------------------------------------------------------------- */
+
+static int stdout_errno;
+
+bool cli_print(const char *text, size_t size)
+{
+    if (size && !stdout_errno && (fwrite(text, 1, size, stdout) != size || fflush(stdout)))
+        stdout_errno = errno ? errno : EIO;
+    return !stdout_errno;
+}
+
+int cli_stdout_end(int code)
+{
+    const bool failed = ferror(stdout) != 0;
+
+    errno = 0;
+    if ((fclose(stdout) || failed) && !stdout_errno)
+        stdout_errno = errno ? errno : EIO;
+    if (!stdout_errno || cli_signal())
+        return code;
+    if (stdout_errno != EPIPE)
+        fprintf(stderr, "tern: cannot write to stdout: %s\n", strerror(stdout_errno));
+    return code ? code : CLI_FAIL;
+}
+
+/* ---- input ---------------------------------------------------------------------------------------------------------- */
+
+static int read_all(int fd, const char *name, struct cli_text *out)
+{
+    size_t capacity = 0;
+
+    for (;;) {
+        if (out->size == capacity) {
+            char *grown =
+                capacity > SIZE_MAX / 2 ? NULL : realloc(out->data, capacity = capacity ? 2 * capacity : 1 << 16);
+
+            if (!grown)
+                return cli_error(CLI_FAIL, "out of memory after %zu bytes of %s", out->size, name);
+            out->data = grown;
+        }
+        const ssize_t n = read(fd, out->data + out->size, capacity - out->size);
+        if (n == 0)
+            return 0;
+        if (n > 0)
+            out->size += (size_t)n;
+        else if (cli_signal())
+            return CLI_SIGNAL + cli_signal();
+        else if (errno != EINTR)
+            return cli_error(CLI_FAIL, "cannot read %s: %s", name, strerror(errno));
+    }
+}
+
+int cli_text_read(const char *command, const char *p, const char *f, struct cli_text *out)
+{
+    int code;
+
+    *out = (struct cli_text){ 0 };
+    if (p && f)
+        return cli_error(CLI_USAGE, "%s takes -p or -f, got both: '%s' and '%s'", command, p, f);
+    if (p) {
+        out->size = strlen(p);
+        out->data = malloc(out->size + 1);
+        if (!out->data)
+            return cli_error(CLI_FAIL, "out of memory: %zu bytes for the text", out->size);
+        memcpy(out->data, p, out->size + 1);
+        return 0;
+    }
+    if (!f || strcmp(f, "-") == 0) {
+        if (!f && isatty(STDIN_FILENO))
+            return cli_error(CLI_USAGE, "%s wants a text: -p TEXT, -f FILE, or something on stdin", command);
+        code = read_all(STDIN_FILENO, "stdin", out);
+    } else {
+        char name[PATH_MAX + 2];
+        const int fd = open(f, O_RDONLY | O_CLOEXEC);
+
+        snprintf(name, sizeof(name), "'%s'", f);
+        if (fd < 0)
+            return cli_error(CLI_FAIL, "cannot read %s: %s", name, strerror(errno));
+        code = read_all(fd, name, out);
+        close(fd);
+    }
+    if (code)
+        cli_text_free(out);
+    return code;
+}
+
+void cli_text_free(struct cli_text *text)
+{
+    free(text->data);
+    *text = (struct cli_text){ 0 };
+}
+
+int cli_ids_parse(const char *text, int32_t **ids, size_t *count)
+{
+    size_t n = 1;
+
+    *count = 0;
+    for (const char *c = text; *c; c++)
+        n += *c == ',';
+    *ids = malloc(n * sizeof(**ids));
+    if (!*ids)
+        return cli_error(CLI_FAIL, "out of memory: %zu bytes for ids", n * sizeof(**ids));
+    for (const char *c = text; *text;) {
+        char *end;
+
+        errno = 0;
+        const long id = strtol(c, &end, 10);
+        if (*c < '0' || *c > '9' || errno || id > INT32_MAX || (*end && *end != ',')) {
+            free(*ids);
+            *ids = NULL;
+            return cli_error(CLI_USAGE, "--ids wants whole numbers like 1,2,3, got '%.*s' in place %zu",
+                             (int)strcspn(c, ","), c, *count + 1);
+        }
+        (*ids)[(*count)++] = (int32_t)id;
+        if (!*end)
+            break;
+        c = end + 1;
+    }
+    return 0;
+}
+
+/* ---- opening -------------------------------------------------------------------------------------------------------- */
+
+int cli_context_open(int64_t threads, tern_ctx **out)
+{
+    tern_ctx_options options = tern_ctx_options_default();
+    char message[512] = "";
+
+    options.n_threads = (int)threads;
+    const tern_status status = tern_ctx_create(out, &options, message, sizeof(message));
+    return status ? cli_fail(status, message) : 0;
+}
+
+int cli_model_find(tern_ctx *ctx, const char *name, char **path)
+{
+    struct stat st;
+    char *found = NULL;
+
+    *path = NULL;
+    if (!name)
+        return cli_builtin_find(path);
+    if (stat(name, &st) == 0 && S_ISREG(st.st_mode)) { /* a tokenizer.json, say: who opens it will tell */
+        *path = strdup(name);
+    } else {
+        const tern_status status = tern_model_find(ctx, name, &found);
+
+        if (status)
+            return cli_fail(status, tern_error(ctx));
+        *path = strdup(found);
+        tern_path_free(found);
+    }
+    return *path ? 0 : cli_error(CLI_FAIL, "out of memory for the name of a model");
+}
+
+static bool on_progress(void *user, uint64_t done, uint64_t total)
+{
+    if (user)
+        cli_progress("loading", done, total);
+    return !cli_signal();
+}
+
+static tern_status load(tern_ctx *ctx, const char *path, bool bar, tern_model **out)
+{
+    tern_model_options options = tern_model_options_default();
+
+    options.progress = on_progress;
+    options.user = bar ? &options : NULL;
+    const tern_status status = tern_model_open(ctx, path, &options, out);
+    if (bar)
+        cli_progress_end();
+    return status;
+}
+
+int cli_model_open(tern_ctx *ctx, const char *path, bool bar, tern_model **out)
+{
+    const tern_status status = load(ctx, path, bar, out);
+
+    return status ? cli_fail(status, tern_error(ctx)) : 0;
+}
+
+int cli_open_both(tern_ctx *ctx, const char *path, bool bar, tern_tokenizer **tokenizer, tern_model **model)
+{
+    const tern_status first = tern_tokenizer_open(ctx, path, tokenizer);
+    char *text = first ? strdup(tern_error(ctx)) : NULL;
+    int code = cli_model_open(ctx, path, bar, model);
+
+    if (!code && first)
+        code = cli_fail(first, text);
+    free(text);
+    return code;
+}
+
+int cli_session_open(tern_ctx *ctx, const tern_model *model, const tern_session_options *options, tern_session **out)
+{
+    const tern_status status = tern_session_create(ctx, model, options, out);
+
+    if (status)
+        return cli_fail(status, tern_error(ctx));
+    cli_signal_session(*out);
+    return 0;
+}
+
+void cli_session_close(tern_session **session)
+{
+    cli_signal_session(NULL);
+    tern_session_destroy(session);
+}
+
+/* ---- figures -------------------------------------------------------------------------------------------------------- */
+
+double cli_seconds(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+uint64_t cli_peak_rss(void)
+{
+    struct rusage usage;
+
+    return getrusage(RUSAGE_SELF, &usage) ? 0 : (uint64_t)usage.ru_maxrss * 1024;
+}
+
+static bool progress_shown;
+
+void cli_progress(const char *label, uint64_t done, uint64_t total)
+{
+    static const char full[] = "########################################";
+    static int before = -1;
+    const int percent = total ? (int)(100.0 * (double)done / (double)total) : 0;
+    const int width = (int)sizeof(full) - 1, n = percent * width / 100;
+
+    if (!isatty(STDERR_FILENO) || (progress_shown && percent == before))
+        return;
+    fprintf(stderr, "\r%s [%-*.*s] %3d %%", label, width, n, full, percent);
+    before = percent;
+    progress_shown = true;
+}
+
+void cli_progress_end(void)
+{
+    if (progress_shown)
+        fputs("\r\033[K", stderr);
+    progress_shown = false;
+}

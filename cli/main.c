@@ -1,0 +1,84 @@
+/* main.c: the tern command: finds the command that is asked for and runs it. */
+#include "cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *about;
+} commands[] = {
+    { "run", cmd_run, "continue a text" },
+    { "tokenize", cmd_tokenize, "text to token ids" },
+    { "detokenize", cmd_detokenize, "token ids to text" },
+    { "logits", cmd_logits, "scores of every position, as a NumPy file" },
+    { "perplexity", cmd_perplexity, "how well a model predicts a text, in bits per byte" },
+    { "info", cmd_info, "a model, or this machine" },
+};
+
+static void print_help(FILE *f)
+{
+    fputs("usage: tern COMMAND [OPTIONS]\n\nTransformer inference on the CPU, from Hugging Face checkpoints as they "
+          "are.\n\n",
+          f);
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        fprintf(f, "  %-12s %s\n", commands[i].name, commands[i].about);
+    fputs("\n"
+          "  tern COMMAND --help   what a command takes\n"
+          "  tern --version        version, build, libraries, instruction set\n"
+          "\n"
+          "MODEL is a directory with config.json and model.safetensors, or org/name in the local Hugging Face cache.\n"
+          "Results go to stdout, all else to stderr.  Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a model that tern "
+          "does\n"
+          "not support, 130 stopped by Ctrl-C.  TERN_CPU=portable|avx2|avx512 lowers the instruction set.\n",
+          f);
+}
+
+static int version(void)
+{
+    tern_ctx *ctx = NULL;
+    tern_ctx_options options = tern_ctx_options_default();
+    char message[256];
+
+    printf("tern %s\n%s\n", tern_version(), tern_build_info());
+    options.n_threads = 1;
+    if (tern_ctx_create(&ctx, &options, message, sizeof(message)))
+        return cli_error(CLI_FAIL, "%s", message);
+    printf("in use: %s\n", tern_ctx_isa(ctx));
+    tern_ctx_destroy(&ctx);
+    return CLI_OK;
+}
+
+static int dispatch(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : NULL;
+    static char help[] = "--help";
+    char *help_of[] = { NULL, help };
+
+    if (!name) {
+        print_help(stderr);
+        return CLI_USAGE;
+    }
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || (strcmp(name, "help") == 0 && argc == 2)) {
+        print_help(stdout);
+        return CLI_OK;
+    }
+    if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0)
+        return version();
+    argc--, argv++;
+    if (strcmp(name, "help") == 0) {
+        name = help_of[0] = argv[1];
+        argc = 2, argv = help_of;
+    }
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        if (strcmp(name, commands[i].name) == 0)
+            return commands[i].run(argc, argv);
+    return cli_error(CLI_USAGE, "there is no command '%s'; 'tern --help' lists them", name);
+}
+
+int main(int argc, char **argv)
+{
+    cli_signals_init();
+    return cli_stdout_end(dispatch(argc, argv));
+}

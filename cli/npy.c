@@ -1,0 +1,162 @@
+/* npy.c: the format is that of numpy.lib.format, version 1.0. */
+#include "npy.h"
+
+#include "cli.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int fail(const struct npy *npy, const char *what)
+{
+    if (cli_signal())
+        return CLI_SIGNAL + cli_signal();
+    return cli_error(CLI_FAIL, "cannot %s '%s': %s", what, npy->name, strerror(errno));
+}
+
+static int write_all(struct npy *npy, const void *data, size_t size)
+{
+    const char *p = data;
+
+    while (size) {
+        const ssize_t n = write(npy->fd, p, size);
+
+        if (n < 0 && errno == EINTR && !cli_signal())
+            continue;
+        if (n < 0 && errno == EPIPE)
+            return CLI_FAIL;
+        if (n < 0)
+            return fail(npy, "write");
+        p += n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+/* The file behind a name: links are followed, so that it is the file that is replaced. */
+static char *resolve(const char *name)
+{
+    char *path = realpath(name, NULL);
+
+    return path || errno != ENOENT ? path : strdup(name);
+}
+
+/* "DIR/.tern-XXXXXX" for "DIR/FILE". */
+static char *temporary_beside(const char *target)
+{
+    static const char suffix[] = ".tern-XXXXXX";
+    const char *slash = strrchr(target, '/');
+    const size_t n = slash ? (size_t)(slash - target) + 1 : 0;
+    char *out = malloc(n + sizeof(suffix));
+
+    if (out) {
+        memcpy(out, target, n);
+        memcpy(out + n, suffix, sizeof(suffix));
+    }
+    return out;
+}
+
+static int open_target(struct npy *npy)
+{
+    struct stat st;
+    mode_t mode;
+
+    if (strcmp(npy->name, "-") == 0 || strcmp(npy->name, "/dev/stdout") == 0) {
+        npy->direct = true;
+        npy->fd = dup(STDOUT_FILENO);
+        return npy->fd < 0 ? fail(npy, "open") : 0;
+    }
+    if (stat(npy->name, &st) == 0) {
+        if (!S_ISREG(st.st_mode)) {
+            npy->direct = true;
+            npy->fd = open(npy->name, O_WRONLY | O_CLOEXEC);
+            return npy->fd < 0 ? fail(npy, "write") : 0;
+        }
+        mode = st.st_mode & 07777;
+    } else {
+        const mode_t mask = umask(0);
+
+        umask(mask);
+        mode = 0666 & ~mask;
+    }
+    npy->target = resolve(npy->name);
+    if (!npy->target)
+        return fail(npy, "write");
+    npy->temporary = temporary_beside(npy->target);
+    if (!npy->temporary)
+        return fail(npy, "write");
+    npy->fd = mkostemp(npy->temporary, O_CLOEXEC);
+    if (npy->fd < 0) {
+        const int code = fail(npy, "write");
+
+        free(npy->temporary);
+        npy->temporary = NULL;
+        return code;
+    }
+    return fchmod(npy->fd, mode) ? fail(npy, "write") : 0;
+}
+
+int npy_create(struct npy *npy, const char *name, int64_t n_rows, int64_t n_columns)
+{
+    static const uint16_t one = 1;
+    const char order = *(const unsigned char *)&one ? '<' : '>';
+    char head[256] = "\x93NUMPY\x01";
+    char dict[160];
+    int n;
+
+    *npy = (struct npy){ .fd = -1, .name = name };
+    const int code = open_target(npy);
+    if (code)
+        return code;
+
+    /* The header ends with a newline at a multiple of 64 bytes, so that a mapped file's numbers are aligned. */
+    n = snprintf(dict, sizeof(dict), "{'descr': '%cf4', 'fortran_order': False, 'shape': (%" PRId64 ", %" PRId64 "), }",
+                 order, n_rows, n_columns);
+    const size_t total = (10 + (size_t)n + 1 + 63) / 64 * 64;
+    head[8] = (char)((total - 10) & 0xff);
+    head[9] = (char)((total - 10) >> 8);
+    memset(head + 10, ' ', total - 10);
+    memcpy(head + 10, dict, (size_t)n);
+    head[total - 1] = '\n';
+    return write_all(npy, head, total);
+}
+
+int npy_write(struct npy *npy, const float *data, size_t n)
+{
+    return write_all(npy, data, n * sizeof(*data));
+}
+
+int npy_commit(struct npy *npy)
+{
+    const int fd = npy->fd;
+
+    if (!npy->direct && fsync(fd))
+        return fail(npy, "write");
+    npy->fd = -1;
+    if (close(fd))
+        return fail(npy, "write");
+    if (npy->direct)
+        return 0;
+    if (rename(npy->temporary, npy->target))
+        return fail(npy, "rename a temporary file to");
+    free(npy->temporary);
+    npy->temporary = NULL;
+    return 0;
+}
+
+void npy_abort(struct npy *npy)
+{
+    if (npy->fd >= 0)
+        close(npy->fd);
+    if (npy->temporary)
+        unlink(npy->temporary);
+    free(npy->temporary);
+    free(npy->target);
+    npy->fd = -1;
+    npy->temporary = npy->target = NULL;
+}
