@@ -1,0 +1,39 @@
+/* engine.h: the inside of a session. */
+#ifndef TERN_ENGINE_ENGINE_H
+#define TERN_ENGINE_ENGINE_H
+
+#include "base/arena.h"
+#include "model/model.h"
+
+#include <tern/session.h>
+
+/* What the last step computed for one of its rows. */
+struct session_row {
+    int32_t n_ids;
+    tern_logits logits;
+    size_t first_logit; /* of its scores in session.logits */
+};
+
+struct tern_session {
+    tern_ctx *ctx;
+    const tern_model *model;
+    tern_kv_cache *cache;
+    int32_t vocab_size; /* V */
+    int32_t n_sequences;
+    int64_t n_context;
+    size_t max_batch, max_logits;
+    atomic_bool cancel;
+
+    /* All of the following lies in the arena. */
+    struct tern_arena arena;
+    struct tern_model_work work;
+    int32_t *ids, *positions; /* [max_batch] */
+    int32_t *logit_rows;      /* [max_logits] */
+    float *logits;            /* [max_logits][V] */
+    tern_kv_span *spans;      /* [n_sequences] */
+    struct session_row *rows; /* [n_sequences] */
+    bool *in_step;            /* [n_sequences] */
+    size_t n_rows;            /* of the last step; 0 if it failed */
+};
+
+#endif
