@@ -1,0 +1,62 @@
+/* arch.h: what a family of models is to the rest of tern: one struct per file in arch/, one row each in arch_list.h. */
+#ifndef TERN_MODEL_ARCH_H
+#define TERN_MODEL_ARCH_H
+
+#include "base/json.h"
+#include "model/binder.h"
+#include "model/model.h"
+
+struct tern_arch {
+    const char *family;               /* config.json's model_type */
+    const char *const *architectures; /* its "architectures" that tern runs, NULL at the end; the first stands for a file without any */
+
+    /* Patterns of names, NULL at the end; # stands for a number, "transformer." and the like may come before. */
+    const char *const *ignored; /* buffers that the reference ignores on load, of any dtype */
+    const char *const *unused;  /* heads of other tasks: skipped, and named by tern_model_skipped() */
+    const char *const *prefixes; /* what may stand before every name, NULL at the end; "" is always allowed */
+
+    /* config.json (an object; family and architecture are filled in) to tern's words, everything checked. */
+    tern_status (*parse_config)(tern_ctx *ctx, const struct tern_json *json, tern_model_config *config);
+
+    /* Names to a struct at model->weights, every dtype and shape checked, weights packed.  What it made so far is freed by
+     * destroy() in any case. */
+    tern_status (*bind)(tern_ctx *ctx, tern_model *model, struct tern_binder *binder);
+
+    /* The batch, by every thread of a region.  TERN_OK, TERN_ERR_CANCELLED, or what comm answers: the same on every thread. */
+    tern_status (*forward)(const struct tern_par *par, const tern_model *model, const struct tern_batch *batch,
+                           const struct tern_model_work *work);
+
+    void (*destroy)(void *weights); /* NULL is fine */
+};
+
+struct tern_model {
+    const struct tern_arch *arch;
+    tern_model_config config;
+    tern_model_stats stats;
+    char *path;
+    char **skipped; /* [stats.n_skipped] */
+    void *weights;  /* the family's struct */
+};
+
+/* Rows of arch_list.h, in order; NULL past the end. */
+const struct tern_arch *tern_arch_at(size_t index);
+
+/* --- what forward passes share; called by every thread -------------------------------------------------------------- */
+
+/* x [T, H] is state `index` of batch->hidden, if that is wanted.  x is not written before the next barrier. */
+void tern_forward_keep(const struct tern_par *par, const tern_model *model, const struct tern_batch *batch, int32_t index,
+                       const float *x);
+
+/* Whether the caller wants to stop: the same answer for every thread. */
+bool tern_forward_stopped(const struct tern_par *par, const struct tern_batch *batch, const struct tern_model_work *work);
+
+/* The end of a decoder: final norm of the wanted rows, their scores to batch->logits; with hidden, the norm of all rows. */
+void tern_forward_head(const struct tern_par *par, const tern_model *model, const struct tern_batch *batch,
+                       const struct tern_model_work *work, const struct tern_norm_args *norm, const struct tern_weight *head);
+
+/* x[row] = column ids[row] of a packed [H, V] matrix (one that was packed from [V, H] rows), plus rows[positions[row]] of
+ * [.., H] if rows is given.  Barrier at the end. */
+void tern_forward_embed(const struct tern_par *par, const struct tern_batch *batch, const struct tern_weight *table,
+                        const float *rows, float *x);
+
+#endif

@@ -1,0 +1,264 @@
+/* binder.c: see binder.h. */
+#include "model/binder.h"
+#include "base/fpmode.h"
+#include "base/memory.h"
+#include "kernels/kernels.h"
+#include "model/arch.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define NAME_SIZE 256 /* longest name that a family builds */
+
+struct tern_binder_item {
+    const struct tern_file_tensor *tensor;
+    tern_weight **weight; /* one of these two */
+    float **values;
+    bool transposed;
+};
+
+void tern_binder_free(struct tern_binder *binder)
+{
+    tern_free(binder->items);
+    for (uint32_t i = 0; binder->skipped && i < binder->n_skipped; i++)
+        tern_free(binder->skipped[i]);
+    tern_free(binder->skipped);
+    binder->items = NULL;
+    binder->skipped = NULL;
+}
+
+/* ---- names ---- */
+
+bool tern_name_matches(const char *pattern, const char *name)
+{
+    for (; *pattern; pattern++) {
+        if (*pattern != '#') {
+            if (*name++ != *pattern)
+                return false;
+            continue;
+        }
+        if (*name < '0' || *name > '9')
+            return false;
+        while (*name >= '0' && *name <= '9')
+            name++;
+    }
+    return *name == '\0';
+}
+
+static bool matches_any(const char *const *patterns, const char *name)
+{
+    for (; *patterns; patterns++)
+        if (tern_name_matches(*patterns, name))
+            return true;
+    return false;
+}
+
+/* With any of the family's prefixes before it, or none. */
+static bool known_as(const struct tern_arch *arch, const char *const *patterns, const char *name)
+{
+    if (matches_any(patterns, name))
+        return true;
+    for (const char *const *p = arch->prefixes; *p; p++)
+        if (strncmp(name, *p, strlen(*p)) == 0 && matches_any(patterns, name + strlen(*p)))
+            return true;
+    return false;
+}
+
+void tern_binder_prefix(struct tern_binder *binder, const char *name)
+{
+    char full[NAME_SIZE];
+
+    for (const char *const *p = binder->arch->prefixes; *p; p++) {
+        snprintf(full, sizeof full, "%s%s", *p, name);
+        if (tern_safetensors_find(binder->files, full)) {
+            binder->prefix = *p;
+            return;
+        }
+    }
+}
+
+/* Cannot be cut: the families' names and prefixes are short literals. */
+static void name_print(const struct tern_binder *binder, char *name, const char *format, va_list args)
+{
+    const int n = snprintf(name, NAME_SIZE, "%s", binder->prefix);
+
+    vsnprintf(name + n, NAME_SIZE - (size_t)n, format, args);
+}
+
+struct tern_file_tensor *tern_binder_find(struct tern_binder *binder, const char *format, ...)
+{
+    char name[NAME_SIZE];
+    va_list args;
+
+    va_start(args, format);
+    name_print(binder, name, format, args);
+    va_end(args);
+    return tern_safetensors_find(binder->files, name);
+}
+
+/* ---- declarations ---- */
+
+static tern_status declare(struct tern_binder *binder, const char *name, int rank, const int64_t *dim,
+                           struct tern_binder_item item)
+{
+    char found[TERN_SHAPE_TEXT], expected[TERN_SHAPE_TEXT];
+    tern_ctx *ctx = binder->ctx;
+    struct tern_file_tensor *t = tern_safetensors_find(binder->files, name);
+
+    tern_shape_text(expected, rank, dim);
+    TERN_REQUIRE(ctx, t, TERN_ERR_NOT_FOUND, "%s: no tensor \"%s\", expected one of fp32, fp16 or bf16 with shape %s",
+                 binder->dir, name, expected);
+    const char *path = tern_safetensors_path(binder->files, t);
+    TERN_REQUIRE(ctx, t->dtype == TERN_FP32 || t->dtype == TERN_FP16 || t->dtype == TERN_BF16, TERN_ERR_DTYPE,
+                 "%s: tensor \"%s\": dtype is %s, expected fp32, fp16 or bf16", path, name, tern_dtype_name(t->dtype));
+    TERN_REQUIRE(ctx, t->rank == rank && memcmp(t->dim, dim, (size_t)rank * sizeof *dim) == 0, TERN_ERR_SHAPE,
+                 "%s: tensor \"%s\": shape is %s, expected %s", path, name, tern_shape_text(found, t->rank, t->dim),
+                 expected);
+    TERN_TRY(TERN_GROW(ctx, &binder->items, &binder->capacity, binder->n_items + 1, "the list of weights"));
+    t->used = true;
+    item.tensor = t;
+    binder->items[binder->n_items++] = item;
+    return TERN_OK;
+}
+
+tern_status tern_binder_matrix(struct tern_binder *binder, tern_weight **out, bool transposed, int64_t in,
+                               int64_t n_out, const char *format, ...)
+{
+    const int64_t dim[] = { transposed ? n_out : in, transposed ? in : n_out };
+    char name[NAME_SIZE];
+    va_list args;
+
+    va_start(args, format);
+    name_print(binder, name, format, args);
+    va_end(args);
+    return declare(binder, name, 2, dim, (struct tern_binder_item){ .weight = out, .transposed = transposed });
+}
+
+tern_status tern_binder_values(struct tern_binder *binder, float **out, int64_t rows, int64_t n, const char *format,
+                               ...)
+{
+    const int64_t dim[] = { rows ? rows : n, n };
+    char name[NAME_SIZE];
+    va_list args;
+
+    va_start(args, format);
+    name_print(binder, name, format, args);
+    va_end(args);
+    return declare(binder, name, rows ? 2 : 1, dim, (struct tern_binder_item){ .values = out });
+}
+
+tern_status tern_binder_skip(struct tern_binder *binder, struct tern_file_tensor *tensor)
+{
+    tern_ctx *ctx = binder->ctx;
+
+    if (!binder->skipped)
+        TERN_TRY(
+            TERN_ALLOC(ctx, tern_safetensors_count(binder->files), "the list of skipped tensors", &binder->skipped));
+    TERN_TRY(tern_strndup(ctx, tensor->name, strlen(tensor->name), "the name of a skipped tensor",
+                          &binder->skipped[binder->n_skipped]));
+    binder->n_skipped++;
+    tensor->used = true;
+    return TERN_OK;
+}
+
+/* ---- loading ---- */
+
+static tern_status check_unread(struct tern_binder *binder)
+{
+    for (size_t i = 0; i < tern_safetensors_count(binder->files); i++) {
+        struct tern_file_tensor *t = tern_safetensors_at(binder->files, i);
+        char shape[TERN_SHAPE_TEXT];
+
+        if (t->used || known_as(binder->arch, binder->arch->ignored, t->name))
+            continue;
+        TERN_REQUIRE(binder->ctx, known_as(binder->arch, binder->arch->unused, t->name), TERN_ERR_FORMAT,
+                     "%s: tensor \"%s\" (%s %s) is none that a %s model of this config has",
+                     tern_safetensors_path(binder->files, t), t->name, tern_dtype_name(t->dtype),
+                     tern_shape_text(shape, t->rank, t->dim), binder->arch->family);
+        TERN_TRY(tern_binder_skip(binder, t));
+    }
+    return TERN_OK;
+}
+
+/* The tensor's data where its elements are aligned: the mapping, or a copy that the caller frees. */
+static tern_status aligned_data(tern_ctx *ctx, const struct tern_file_tensor *t, const void **data, void **copy)
+{
+    *copy = NULL;
+    *data = t->data;
+    if ((uintptr_t)t->data % tern_dtype_size(t->dtype) == 0)
+        return TERN_OK;
+    TERN_TRY(tern_alloc(ctx, t->size, 1, "an aligned copy of a tensor", copy));
+    memcpy(*copy, t->data, t->size);
+    *data = *copy;
+    return TERN_OK;
+}
+
+static void widen(const tern_ctx *ctx, float *out, const void *data, tern_dtype dtype, size_t n)
+{
+    const tern_fpmode caller = tern_fpmode_enter();
+
+    if (dtype == TERN_FP16)
+        ctx->kernels->f32_from_f16(out, data, n);
+    else if (dtype == TERN_BF16)
+        ctx->kernels->f32_from_bf16(out, data, n);
+    else
+        memcpy(out, data, n * sizeof *out);
+    tern_fpmode_leave(caller);
+}
+
+static tern_status load_one(struct tern_binder *binder, const struct tern_binder_item *item)
+{
+    tern_ctx *ctx = binder->ctx;
+    const struct tern_file_tensor *t = item->tensor;
+    const size_t n = t->size / tern_dtype_size(t->dtype);
+    const void *data;
+    void *copy;
+    tern_status status;
+
+    TERN_TRY(aligned_data(ctx, t, &data, &copy));
+    if (item->weight) {
+        const tern_tensor view = tern_tensor_view((void *)(uintptr_t)data, t->dtype, t->rank, t->dim);
+        status = tern_weight_pack(ctx, &view, item->transposed, item->weight);
+    } else {
+        status = TERN_ALLOC(ctx, n, "a vector of weights", item->values);
+        if (status == TERN_OK)
+            widen(ctx, *item->values, data, t->dtype, n);
+    }
+    tern_free(copy);
+    tern_safetensors_drop(binder->files, t);
+    binder->n_parameters += n;
+    return status;
+}
+
+static tern_status report(const struct tern_binder *binder, uint64_t done)
+{
+    TERN_REQUIRE(binder->ctx,
+                 !binder->options.progress || binder->options.progress(binder->options.user, done, binder->file_bytes),
+                 TERN_ERR_CANCELLED, "%s: loading was cancelled after %" PRIu64 " of %" PRIu64 " bytes", binder->dir,
+                 done, binder->file_bytes);
+    return TERN_OK;
+}
+
+tern_status tern_binder_load(struct tern_binder *binder)
+{
+    uint64_t done = 0;
+    size_t largest = 0;
+
+    TERN_TRY(check_unread(binder));
+    for (size_t i = 0; i < binder->n_items; i++) {
+        const struct tern_file_tensor *t = binder->items[i].tensor;
+        binder->file_bytes += t->size;
+        if (t->size > largest) {
+            largest = t->size;
+            binder->dtype = t->dtype;
+        }
+    }
+    TERN_TRY(report(binder, 0));
+    for (size_t i = 0; i < binder->n_items; i++) {
+        TERN_TRY(load_one(binder, &binder->items[i]));
+        done += binder->items[i].tensor->size;
+        TERN_TRY(report(binder, done));
+    }
+    return TERN_OK;
+}

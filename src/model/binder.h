@@ -1,0 +1,62 @@
+/* binder.h: from names in files to packed weights.
+ *
+ * A family first declares what it needs: each declaration finds the tensor and checks its dtype and shape.  Then
+ * tern_binder_load() refuses what nobody asked for and reads everything in the order of the declarations.  So a file that does not
+ * fit is refused before anything is packed, and progress knows its total.  Declare the largest tensor first: while one is
+ * packed its mapped pages are in memory beside the packed ones, and they are dropped after it. */
+#ifndef TERN_MODEL_BINDER_H
+#define TERN_MODEL_BINDER_H
+
+#include "model/safetensors.h"
+
+#include <tern/model.h>
+
+struct tern_arch;
+struct tern_binder_item;
+
+struct tern_binder {
+    tern_ctx *ctx;
+    const char *dir; /* for messages */
+    const struct tern_arch *arch;
+    struct tern_safetensors *files;
+    const char *prefix; /* stands before every declared name, by tern_binder_prefix() */
+    tern_model_options options;
+
+    struct tern_binder_item *items;
+    size_t n_items, capacity;
+
+    /* What was loaded, and what was left. */
+    uint64_t n_parameters, file_bytes;
+    tern_dtype dtype; /* of the largest weight */
+    char **skipped;   /* freed by tern_binder_free() unless taken (set to NULL) */
+    uint32_t n_skipped;
+};
+
+/* Chooses the prefix under which `name` is there, among arch->prefixes and ""; without any it stays "". */
+void tern_binder_prefix(struct tern_binder *binder, const char *name);
+
+/* The tensor PREFIX + format, or NULL. */
+struct tern_file_tensor *tern_binder_find(struct tern_binder *binder, const char *format, ...) TERN_PRINTF(2, 3);
+
+/* A matrix [in, out] (stored [out, in] when `transposed`), to be packed to *out.
+ * TERN_ERR_NOT_FOUND, TERN_ERR_DTYPE, TERN_ERR_SHAPE with the tensor's name, found and expected; TERN_ERR_MEMORY. */
+tern_status tern_binder_matrix(struct tern_binder *binder, tern_weight **out, bool transposed, int64_t in, int64_t n_out,
+                               const char *format, ...) TERN_PRINTF(6, 7);
+
+/* [rows, n] values (rows 0: a vector [n]), to be widened to fp32 at *out, which tern_free() frees. */
+tern_status tern_binder_values(struct tern_binder *binder, float **out, int64_t rows, int64_t n, const char *format, ...)
+    TERN_PRINTF(5, 6);
+
+/* A tensor that is there and not needed: skipped by name. */
+tern_status tern_binder_skip(struct tern_binder *binder, struct tern_file_tensor *tensor);
+
+/* Every other tensor must be one that the family ignores or skips; then loads what was declared.
+ * TERN_ERR_FORMAT (a tensor that nobody knows), TERN_ERR_CANCELLED (progress), TERN_ERR_MEMORY, TERN_ERR_THREAD. */
+tern_status tern_binder_load(struct tern_binder *binder);
+
+void tern_binder_free(struct tern_binder *binder);
+
+/* Whether a name has the form of a pattern: # is one or more digits. */
+bool tern_name_matches(const char *pattern, const char *name);
+
+#endif

@@ -1,0 +1,229 @@
+/* model.c: opening a checkpoint, and the parts of a forward pass that families share. */
+#include "model/model.h"
+#include "base/file.h"
+#include "base/machine.h"
+#include "base/memory.h"
+#include "model/arch.h"
+#include "model/model_config.h"
+
+#include <assert.h>
+#include <string.h>
+
+tern_model_options tern_model_options_default(void)
+{
+    return (tern_model_options){ 0 };
+}
+
+/* ---- open and close ---- */
+
+static tern_status read_config(tern_ctx *ctx, tern_model *model)
+{
+    struct tern_json *json = NULL;
+    char *path = NULL;
+    tern_status status;
+
+    TERN_TRY_OR_FAIL(tern_path_join(ctx, model->path, "config.json", &path));
+    TERN_REQUIRE_OR_FAIL(ctx, tern_path_is_file(path), TERN_ERR_NOT_FOUND,
+                         "%s: no model in this directory: it has no config.json", model->path);
+    TERN_TRY_OR_FAIL(tern_json_read(ctx, path, TERN_MODEL_CONFIG_FILE_MAX, &json));
+    status = tern_model_config_parse(ctx, json, &model->arch, &model->config);
+
+fail:
+    tern_json_destroy(json);
+    tern_free(path);
+    return status;
+}
+
+static tern_status read_weights(tern_ctx *ctx, tern_model *model, struct tern_safetensors *files,
+                                const tern_model_options *options)
+{
+    struct tern_binder binder = {
+        .ctx = ctx, .dir = model->path, .arch = model->arch, .files = files, .prefix = "", .options = *options
+    };
+    const tern_status status = model->arch->bind(ctx, model, &binder);
+
+    model->config.dtype = binder.dtype;
+    model->stats.n_parameters = binder.n_parameters;
+    model->stats.file_bytes = binder.file_bytes;
+    model->stats.n_skipped = binder.n_skipped;
+    model->skipped = binder.skipped;
+    binder.skipped = NULL;
+    tern_binder_free(&binder);
+    return status;
+}
+
+tern_status tern_model_open(tern_ctx *ctx, const char *name, const tern_model_options *options, tern_model **out)
+{
+    const tern_model_options standard = tern_model_options_default();
+    const double start = tern_machine_seconds();
+    struct tern_safetensors *files = NULL;
+    tern_model *model = NULL;
+    tern_status status;
+
+    TERN_REQUIRE(ctx, out, TERN_ERR_ARG, "model_open: out is NULL, expected a place for the model");
+    *out = NULL;
+    options = options ? options : &standard;
+    for (size_t i = 0; i < sizeof options->reserved / sizeof options->reserved[0]; i++)
+        TERN_REQUIRE(ctx, options->reserved[i] == 0, TERN_ERR_ARG,
+                     "model_open: reserved[%zu] is %" PRIu64 ", expected 0", i, options->reserved[i]);
+    TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, 1, "a model", &model));
+    TERN_TRY_OR_FAIL(tern_model_find(ctx, name, &model->path));
+    TERN_TRY_OR_FAIL(read_config(ctx, model));
+    TERN_TRY_OR_FAIL(tern_safetensors_open_dir(ctx, model->path, &files));
+    TERN_TRY_OR_FAIL(read_weights(ctx, model, files, options));
+    tern_safetensors_close(&files);
+    model->stats.load_seconds = tern_machine_seconds() - start;
+    *out = model;
+    return TERN_OK;
+
+fail:
+    tern_safetensors_close(&files);
+    tern_model_close(&model);
+    return status;
+}
+
+void tern_model_close(tern_model **model)
+{
+    if (!model || !*model)
+        return;
+    tern_model *m = *model;
+    if (m->arch)
+        m->arch->destroy(m->weights);
+    for (uint32_t i = 0; m->skipped && i < m->stats.n_skipped; i++)
+        tern_free(m->skipped[i]);
+    tern_free(m->skipped);
+    tern_free(m->path);
+    tern_free(m);
+    *model = NULL;
+}
+
+const tern_model_config *tern_model_get_config(const tern_model *model)
+{
+    return &model->config;
+}
+
+const char *tern_model_path(const tern_model *model)
+{
+    return model->path;
+}
+
+tern_model_stats tern_model_get_stats(const tern_model *model)
+{
+    return model->stats;
+}
+
+const char *tern_model_skipped(const tern_model *model, uint32_t index)
+{
+    return index < model->stats.n_skipped ? model->skipped[index] : NULL;
+}
+
+/* ---- forward ---- */
+
+void tern_model_work_take(struct tern_arena *arena, const tern_model *model, size_t max_rows, size_t max_logits,
+                          int n_threads, struct tern_model_work *work)
+{
+    const tern_config config = tern_config_from_model(&model->config, 0);
+    const size_t H = (size_t)model->config.hidden_size;
+
+    *work = (struct tern_model_work){ .max_rows = max_rows, .max_logits = max_logits };
+    work->x = TERN_TAKE(arena, float, max_rows *H);
+    work->final = TERN_TAKE(arena, float, max_logits *H);
+    work->stop = TERN_TAKE(arena, atomic_bool, 1);
+    tern_layer_work_take(arena, &config, max_rows, n_threads, &work->layer);
+}
+
+struct forward {
+    const tern_model *model;
+    const struct tern_batch *batch;
+    const struct tern_model_work *work;
+    tern_status status;
+};
+
+static void run_forward(void *arg, const struct tern_par *par)
+{
+    struct forward *f = arg;
+    const tern_status status = f->model->arch->forward(par, f->model, f->batch, f->work);
+
+    if (par->thread == 0)
+        f->status = status;
+}
+
+tern_status tern_model_forward(tern_ctx *ctx, const tern_model *model, const struct tern_batch *batch,
+                               const struct tern_model_work *work)
+{
+    struct forward f = { model, batch, work, TERN_OK };
+
+    assert(batch->kv.n_rows <= work->max_rows && batch->n_logits <= work->max_logits);
+    TERN_TRY(tern_region(ctx, run_forward, &f));
+    TERN_REQUIRE(ctx, f.status != TERN_ERR_CANCELLED, f.status, "the step was cancelled");
+    return f.status;
+}
+
+void tern_forward_keep(const struct tern_par *par, const tern_model *model, const struct tern_batch *batch,
+                       int32_t index, const float *x)
+{
+    const size_t n = batch->kv.n_rows * (size_t)model->config.hidden_size;
+    size_t begin, end;
+
+    if (!batch->hidden)
+        return;
+    tern_share(par, n, 16, &begin, &end);
+    if (begin < end)
+        memcpy(batch->hidden + (size_t)index * n + begin, x + begin, (end - begin) * sizeof *x);
+}
+
+/* Thread 0 looks and writes, the others read behind a barrier.  It writes again only after the barriers of a layer, when all have read. */
+bool tern_forward_stopped(const struct tern_par *par, const struct tern_batch *batch,
+                          const struct tern_model_work *work)
+{
+    if (!batch->cancel)
+        return false;
+    if (par->thread == 0)
+        atomic_store_explicit(work->stop, atomic_load_explicit(batch->cancel, memory_order_relaxed),
+                              memory_order_relaxed);
+    tern_barrier(par);
+    return atomic_load_explicit(work->stop, memory_order_relaxed);
+}
+
+/* Work is cut by elements, not rows: in decode one row is all there is.  A table entry is a column of a panel, so its
+ * elements lie 128 bytes apart. */
+void tern_forward_embed(const struct tern_par *par, const struct tern_batch *batch, const struct tern_weight *table,
+                        const float *rows, float *x)
+{
+    const size_t H = (size_t)table->in;
+    size_t begin, end;
+
+    tern_share(par, batch->kv.n_rows * H, 16, &begin, &end);
+    for (size_t i = begin; i < end;) {
+        const size_t t = i / H, stop = end < (t + 1) * H ? end : (t + 1) * H;
+        const size_t id = (size_t)batch->ids[t];
+        const float *entry = table->panels + id / TERN_PANEL * H * TERN_PANEL + id % TERN_PANEL;
+
+        for (; i < stop; i++) {
+            const size_t k = i - t * H;
+            x[i] = entry[k * TERN_PANEL] + (rows ? rows[(size_t)batch->positions[t] * H + k] : 0);
+        }
+    }
+    tern_barrier(par);
+}
+
+void tern_forward_head(const struct tern_par *par, const tern_model *model, const struct tern_batch *batch,
+                       const struct tern_model_work *work, const struct tern_norm_args *norm,
+                       const struct tern_weight *head)
+{
+    const size_t H = (size_t)model->config.hidden_size, n_rows = batch->kv.n_rows, n = batch->n_logits;
+    const struct tern_epilogue plain = { 0 };
+    size_t begin, end;
+
+    if (batch->hidden)
+        tern_norm_run(par, batch->hidden + ((size_t)model->config.n_layers + 1) * n_rows * H, NULL, work->x, NULL, NULL,
+                      n_rows, H, norm); /* [T, H] */
+    if (n == 0)
+        return;
+    tern_share(par, n, 1, &begin, &end);
+    for (size_t i = begin; i < end; i++)
+        memcpy(work->final + i * H, work->x + (size_t)batch->logit_rows[i] * H, H * sizeof(float));
+    tern_barrier(par);
+    tern_norm_run(par, work->final, NULL, work->final, NULL, NULL, n, H, norm);            /* [n_logits, H] */
+    tern_gemm_run(par, batch->logits, (size_t)head->out, work->final, H, n, head, &plain); /* [n_logits, V] */
+}
