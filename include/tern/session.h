@@ -12,7 +12,7 @@ extern "C" {
 typedef struct tern_session tern_session;
 
 typedef struct tern_session_options {
-    int64_t n_positions;   /**< positions of all sequences together; 0: n_context of the model times n_sequences */
+    int64_t n_positions;   /**< positions of all sequences together; 0: n_sequences full ones, each in whole blocks of 64 */
     int32_t n_sequences;   /**< sequences at once; 1 */
     int64_t n_context;     /**< positions of one sequence at most; 0: the model's */
     int32_t max_batch;     /**< tokens of one step at most; 512 */
