@@ -25,10 +25,10 @@
 #include "testing.h"
 
 bool fault_available(void);
-#define FAULT_NEEDED                                                                                                   \
-    do {                                                                                                               \
-        if (!fault_available())                                                                                        \
-            TEST_SKIP("faults: the sanitizer owns the allocator");                                                     \
+#define FAULT_NEEDED                                               \
+    do {                                                           \
+        if (!fault_available())                                    \
+            TEST_SKIP("faults: the sanitizer owns the allocator"); \
     } while (0)
 
 /* The n-th call from now, counted from 0, fails, and only that one. */
@@ -45,12 +45,12 @@ void fault_count_start(void);
 long fault_live(void);
 
 #define FAULT_EACH(n) for (long n = 0, fault_live_before_ = fault_live();; n++)
-#define FAULT_DONE(n, ctx, status, object)                                                                             \
-    {                                                                                                                  \
-        const bool failed_ = fault_disarm();                                                                           \
-        fault_check((n), failed_, (ctx), (status), (const void *)(object), fault_live_before_, __FILE__, __LINE__);    \
-        if (!failed_ && (status) == TERN_OK)                                                                           \
-            break;                                                                                                     \
+#define FAULT_DONE(n, ctx, status, object)                                                                          \
+    {                                                                                                               \
+        const bool failed_ = fault_disarm();                                                                        \
+        fault_check((n), failed_, (ctx), (status), (const void *)(object), fault_live_before_, __FILE__, __LINE__); \
+        if (!failed_ && (status) == TERN_OK)                                                                        \
+            break;                                                                                                  \
     }
 void fault_check(long n, bool failed, const tern_ctx *ctx, tern_status status, const void *object, long live_before,
                  const char *file, int line);

@@ -57,9 +57,11 @@ void test_say_skip(const char *format, ...)
 
 const char *test_temp_dir(void)
 {
-    char *path = next_buffer();
+    static char paths[64][4096];
+    static unsigned next;
+    char *path = paths[next++ % 64];
 
-    snprintf(path, 4096, "%s/tmp-XXXXXX", TERN_BINARY_DIR);
+    snprintf(path, sizeof paths[0], "%s/tmp-XXXXXX", TERN_BINARY_DIR);
     if (!mkdtemp(path))
         fail_msg("cannot make %s", path);
     return path;
@@ -147,7 +149,8 @@ uint64_t test_random(uint64_t *state)
 
 float test_normal(uint64_t *state)
 {
-    const double u = ((double)(test_random(state) >> 11) + 1) * 0x1p-53, v = (double)(test_random(state) >> 11) * 0x1p-53;
+    const double u = ((double)(test_random(state) >> 11) + 1) * 0x1p-53,
+                 v = (double)(test_random(state) >> 11) * 0x1p-53;
 
     return (float)(sqrt(-2 * log(u)) * cos(6.283185307179586 * v));
 }

@@ -29,33 +29,33 @@ tern_status tern_fail(tern_ctx *ctx, tern_status status, const char *format, ...
 /* TERN_ERR_MEMORY: "out of memory: N bytes for WHAT". */
 tern_status tern_fail_memory(tern_ctx *ctx, size_t bytes, const char *what);
 
-#define TERN_REQUIRE(ctx, condition, status, ...)                                                                      \
-    do {                                                                                                               \
-        if (!(condition))                                                                                              \
-            return tern_fail((ctx), (status), __VA_ARGS__);                                                            \
+#define TERN_REQUIRE(ctx, condition, status, ...)           \
+    do {                                                    \
+        if (!(condition))                                   \
+            return tern_fail((ctx), (status), __VA_ARGS__); \
     } while (0)
 
-#define TERN_TRY(call)                                                                                                 \
-    do {                                                                                                               \
-        const tern_status try_status_ = (call);                                                                        \
-        if (try_status_ != TERN_OK)                                                                                    \
-            return try_status_;                                                                                        \
+#define TERN_TRY(call)                          \
+    do {                                        \
+        const tern_status try_status_ = (call); \
+        if (try_status_ != TERN_OK)             \
+            return try_status_;                 \
     } while (0)
 
 /* The same two in a function with a local `tern_status status` and a label `fail:`. */
-#define TERN_REQUIRE_OR_FAIL(ctx, condition, code, ...)                                                                \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            status = tern_fail((ctx), (code), __VA_ARGS__);                                                            \
-            goto fail;                                                                                                 \
-        }                                                                                                              \
+#define TERN_REQUIRE_OR_FAIL(ctx, condition, code, ...)     \
+    do {                                                    \
+        if (!(condition)) {                                 \
+            status = tern_fail((ctx), (code), __VA_ARGS__); \
+            goto fail;                                      \
+        }                                                   \
     } while (0)
 
-#define TERN_TRY_OR_FAIL(call)                                                                                         \
-    do {                                                                                                               \
-        status = (call);                                                                                               \
-        if (status != TERN_OK)                                                                                         \
-            goto fail;                                                                                                 \
+#define TERN_TRY_OR_FAIL(call) \
+    do {                       \
+        status = (call);       \
+        if (status != TERN_OK) \
+            goto fail;         \
     } while (0)
 
 #endif

@@ -102,8 +102,8 @@ tern_status tern_file_read(tern_ctx *ctx, const char *path, size_t limit, char *
     *out = NULL;
     *size = 0;
     TERN_TRY(open_regular(ctx, path, &fd, &expected));
-    TERN_REQUIRE_OR_FAIL(ctx, expected <= limit, TERN_ERR_FORMAT, "%s: file has %zu bytes, the limit is %zu", path, expected,
-                         limit);
+    TERN_REQUIRE_OR_FAIL(ctx, expected <= limit, TERN_ERR_FORMAT, "%s: file has %zu bytes, the limit is %zu", path,
+                         expected, limit);
     TERN_TRY_OR_FAIL(tern_alloc(ctx, expected + 1, 1, path, (void **)&text));
     /* A file that grows meanwhile is read up to the size that was checked; one that shrinks is read to its end. */
     while (n < expected) {

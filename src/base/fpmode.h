@@ -8,19 +8,29 @@
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 
-typedef unsigned tern_fpmode;
+/* Both units: our arithmetic is SSE, but the C library asks the x87 word for the rounding of strtod. */
+typedef struct tern_fpmode {
+    unsigned sse;
+    unsigned short x87;
+} tern_fpmode;
 
 static inline tern_fpmode tern_fpmode_enter(void)
 {
-    const tern_fpmode caller = _mm_getcsr();
+    const unsigned short standard = 0x037F; /* all exceptions masked, 64-bit mantissa, to nearest */
+    tern_fpmode caller;
 
+    caller.sse = _mm_getcsr();
+    __asm__ volatile("fnstcw %0" : "=m"(caller.x87));
     _mm_setcsr(0x1F80); /* all exceptions masked, to nearest, no flush-to-zero, no denormals-are-zero */
+    if (caller.x87 != standard)
+        __asm__ volatile("fldcw %0" : : "m"(standard));
     return caller;
 }
 
 static inline void tern_fpmode_leave(tern_fpmode caller)
 {
-    _mm_setcsr(caller); /* sticky flags included: to the caller nothing happened */
+    __asm__ volatile("fldcw %0" : : "m"(caller.x87));
+    _mm_setcsr(caller.sse); /* sticky flags included: to the caller nothing happened */
 }
 
 #elif defined(__aarch64__)

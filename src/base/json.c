@@ -48,7 +48,8 @@ static tern_status fail_at(struct reader *r, size_t at, const char *text)
             line++;
             line_start = i + 1;
         }
-    return tern_fail(r->ctx, TERN_ERR_FORMAT, "%s: line %zu, column %zu: %s", r->where, line, at - line_start + 1, text);
+    return tern_fail(r->ctx, TERN_ERR_FORMAT, "%s: line %zu, column %zu: %s", r->where, line, at - line_start + 1,
+                     text);
 }
 
 static tern_status fail_expected(struct reader *r, const char *expected)
@@ -223,7 +224,8 @@ static tern_status read_string(struct reader *r)
     TERN_TRY(push(r, "", 0));
     for (;;) {
         size_t run = r->at;
-        while (run < r->size && r->text[run] >= ' ' && r->text[run] < 0x80 && r->text[run] != '"' && r->text[run] != '\\')
+        while (run < r->size && r->text[run] >= ' ' && r->text[run] < 0x80 && r->text[run] != '"' &&
+               r->text[run] != '\\')
             run++;
         if (run > r->at) {
             TERN_TRY(push(r, r->text + r->at, run - r->at));
@@ -539,8 +541,8 @@ enum tern_json_type tern_json_type(const tern_json_value *value)
 static const char *type_words(enum tern_json_type type)
 {
     static const char *const words[] = {
-        [TERN_JSON_NULL] = "null",       [TERN_JSON_BOOL] = "a boolean",    [TERN_JSON_INT] = "an integer",
-        [TERN_JSON_REAL] = "a number",   [TERN_JSON_STRING] = "a string",   [TERN_JSON_ARRAY] = "an array",
+        [TERN_JSON_NULL] = "null",        [TERN_JSON_BOOL] = "a boolean",  [TERN_JSON_INT] = "an integer",
+        [TERN_JSON_REAL] = "a number",    [TERN_JSON_STRING] = "a string", [TERN_JSON_ARRAY] = "an array",
         [TERN_JSON_OBJECT] = "an object",
     };
 
@@ -628,8 +630,8 @@ bool tern_json_bool(const tern_json_value *value)
 /* ---- typed reads of a field ---- */
 
 /* "file: "key" is 17, expected ..." */
-static tern_status fail_field(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *value, const char *key,
-                              const char *expected)
+static tern_status fail_field(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *value,
+                              const char *key, const char *expected)
 {
     char found[96], quoted[EXCERPT + 4];
 
@@ -661,8 +663,8 @@ static const tern_json_value *field(const tern_json_value *object, const char *k
     return tern_json_type(value) == TERN_JSON_NULL ? NULL : value;
 }
 
-tern_status tern_json_need_int(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *object, const char *key,
-                               int64_t min, int64_t max, int64_t *out)
+tern_status tern_json_need_int(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *object,
+                               const char *key, int64_t min, int64_t max, int64_t *out)
 {
     const tern_json_value *value = tern_json_get(object, key);
     char expected[96];
@@ -675,8 +677,8 @@ tern_status tern_json_need_int(tern_ctx *ctx, const struct tern_json *json, cons
     return fail_field(ctx, json, value, key, expected);
 }
 
-tern_status tern_json_opt_int(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *object, const char *key,
-                              int64_t min, int64_t max, int64_t standard, int64_t *out)
+tern_status tern_json_opt_int(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *object,
+                              const char *key, int64_t min, int64_t max, int64_t standard, int64_t *out)
 {
     if (field(object, key))
         return tern_json_need_int(ctx, json, object, key, min, max, out);
@@ -684,8 +686,8 @@ tern_status tern_json_opt_int(tern_ctx *ctx, const struct tern_json *json, const
     return TERN_OK;
 }
 
-tern_status tern_json_opt_number(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *object, const char *key,
-                                 double standard, double *out)
+tern_status tern_json_opt_number(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *object,
+                                 const char *key, double standard, double *out)
 {
     const tern_json_value *value = field(object, key);
 
@@ -695,8 +697,8 @@ tern_status tern_json_opt_number(tern_ctx *ctx, const struct tern_json *json, co
     return TERN_OK;
 }
 
-tern_status tern_json_opt_bool(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *object, const char *key,
-                               bool standard, bool *out)
+tern_status tern_json_opt_bool(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *object,
+                               const char *key, bool standard, bool *out)
 {
     const tern_json_value *value = field(object, key);
 
@@ -706,8 +708,8 @@ tern_status tern_json_opt_bool(tern_ctx *ctx, const struct tern_json *json, cons
     return TERN_OK;
 }
 
-tern_status tern_json_opt_string(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *object, const char *key,
-                                 const char *standard, const char **out)
+tern_status tern_json_opt_string(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *object,
+                                 const char *key, const char *standard, const char **out)
 {
     const tern_json_value *value = field(object, key);
 
@@ -722,8 +724,8 @@ tern_status tern_json_opt_string(tern_ctx *ctx, const struct tern_json *json, co
     return TERN_OK;
 }
 
-tern_status tern_json_opt_value(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *object, const char *key,
-                                enum tern_json_type type, const tern_json_value **out)
+tern_status tern_json_opt_value(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *object,
+                                const char *key, enum tern_json_type type, const tern_json_value **out)
 {
     const tern_json_value *value = field(object, key);
 

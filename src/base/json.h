@@ -12,7 +12,7 @@
 
 #define TERN_JSON_DEPTH 64
 
-struct tern_json; /* a whole document */
+struct tern_json;                               /* a whole document */
 typedef struct tern_json_value tern_json_value; /* a value inside it, valid as long as the document */
 
 /* RFC 8259 leaves open what a key that is there twice means.  In a file that describes a model it is a mistake that would go
@@ -22,13 +22,22 @@ enum { TERN_JSON_LAST_WINS = 1 };
 /* text: `size` bytes, need not end with a NUL; borrowed for the call.  *out is NULL on error. */
 tern_status tern_json_parse_with(tern_ctx *ctx, const char *text, size_t size, const char *where, unsigned flags,
                                  struct tern_json **out);
-tern_status tern_json_parse(tern_ctx *ctx, const char *text, size_t size, const char *where, struct tern_json **out); /* no flags */
+tern_status tern_json_parse(tern_ctx *ctx, const char *text, size_t size, const char *where,
+                            struct tern_json **out);                                               /* no flags */
 tern_status tern_json_read(tern_ctx *ctx, const char *path, size_t limit, struct tern_json **out); /* where = path */
-void tern_json_destroy(struct tern_json *json); /* NULL is fine */
+void tern_json_destroy(struct tern_json *json);                                                    /* NULL is fine */
 const tern_json_value *tern_json_root(const struct tern_json *json);
 const char *tern_json_where(const struct tern_json *json);
 
-enum tern_json_type { TERN_JSON_NULL, TERN_JSON_BOOL, TERN_JSON_INT, TERN_JSON_REAL, TERN_JSON_STRING, TERN_JSON_ARRAY, TERN_JSON_OBJECT };
+enum tern_json_type {
+    TERN_JSON_NULL,
+    TERN_JSON_BOOL,
+    TERN_JSON_INT,
+    TERN_JSON_REAL,
+    TERN_JSON_STRING,
+    TERN_JSON_ARRAY,
+    TERN_JSON_OBJECT
+};
 enum tern_json_type tern_json_type(const tern_json_value *value);
 const char *tern_json_type_name(const tern_json_value *value); /* "an object", "a string", "null", "nothing" for NULL */
 
@@ -50,19 +59,19 @@ double tern_json_number(const tern_json_value *value); /* int or real */
 bool tern_json_bool(const tern_json_value *value);
 
 /* Typed getters of an object's field.  `json` names the file, `object` is a value in it. */
-tern_status tern_json_need_int(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *object, const char *key,
-                               int64_t min, int64_t max, int64_t *out);
-tern_status tern_json_opt_int(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *object, const char *key,
-                              int64_t min, int64_t max, int64_t standard, int64_t *out);
-tern_status tern_json_opt_number(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *object, const char *key,
-                                 double standard, double *out);
-tern_status tern_json_opt_bool(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *object, const char *key,
-                               bool standard, bool *out);
+tern_status tern_json_need_int(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *object,
+                               const char *key, int64_t min, int64_t max, int64_t *out);
+tern_status tern_json_opt_int(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *object,
+                              const char *key, int64_t min, int64_t max, int64_t standard, int64_t *out);
+tern_status tern_json_opt_number(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *object,
+                                 const char *key, double standard, double *out);
+tern_status tern_json_opt_bool(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *object,
+                               const char *key, bool standard, bool *out);
 /* Borrowed from the document; refuses strings with a NUL inside.  `standard` may be NULL. */
-tern_status tern_json_opt_string(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *object, const char *key,
-                                 const char *standard, const char **out);
+tern_status tern_json_opt_string(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *object,
+                                 const char *key, const char *standard, const char **out);
 /* An object or array; *out is NULL if absent or null. */
-tern_status tern_json_opt_value(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *object, const char *key,
-                                enum tern_json_type type, const tern_json_value **out);
+tern_status tern_json_opt_value(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *object,
+                                const char *key, enum tern_json_type type, const tern_json_value **out);
 
 #endif

@@ -32,8 +32,8 @@ static unsigned saved_state(void)
 
 enum tern_isa tern_machine_isa(void)
 {
-    const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29;         /* leaf 1, ecx */
-    const unsigned avx2 = 1u << 5, avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;          /* leaf 7, ebx: F DQ BW VL */
+    const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29; /* leaf 1, ecx */
+    const unsigned avx2 = 1u << 5, avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;  /* leaf 7, ebx: F DQ BW VL */
     const unsigned ymm_state = 1u << 1 | 1u << 2, zmm_state = ymm_state | 1u << 5 | 1u << 6 | 1u << 7;
     unsigned a, b, c, d;
 
@@ -213,7 +213,8 @@ static int hierarchy_quota(const char *root, const char *mount_root, const char 
     if (!own_group(root, v2, group, sizeof group))
         return INT_MAX;
     /* A group outside of what the mount shows: then the mount's own root is all that there is to ask. */
-    const bool inside = strncmp(group, mount_root, root_len) == 0 && (group[root_len] == '/' || group[root_len] == '\0');
+    const bool inside =
+        strncmp(group, mount_root, root_len) == 0 && (group[root_len] == '/' || group[root_len] == '\0');
     if (snprintf(dir, sizeof dir, "%s%s", mount_point, inside ? group + root_len : "") >= (int)sizeof dir)
         return INT_MAX;
     for (;;) {

@@ -16,7 +16,7 @@ tern_status tern_alloc(tern_ctx *ctx, size_t count, size_t size, const char *wha
 
 /* Grows *array (count elements used, *capacity there) so that it holds `need`; keeps the contents, not zeroed beyond. On error unchanged. */
 tern_status tern_grow(tern_ctx *ctx, void **array, size_t *capacity, size_t need, size_t size, const char *what);
-#define TERN_GROW(ctx, array, capacity, need, what)                                                                    \
+#define TERN_GROW(ctx, array, capacity, need, what) \
     tern_grow((ctx), (void **)(void *)(array), (capacity), (need), sizeof **(array), (what))
 
 void tern_free(void *p); /* NULL is fine */

@@ -5,11 +5,11 @@ static const struct {
     const char *name;
     size_t size;
 } dtypes[TERN_DTYPE_COUNT] = {
-    [TERN_FP32] = { "fp32", 4 },       [TERN_FP16] = { "fp16", 2 },         [TERN_BF16] = { "bf16", 2 },
-    [TERN_INT8] = { "int8", 1 },       [TERN_FP64] = { "fp64", 8 },         [TERN_UINT8] = { "uint8", 1 },
-    [TERN_INT16] = { "int16", 2 },     [TERN_UINT16] = { "uint16", 2 },     [TERN_INT32] = { "int32", 4 },
-    [TERN_UINT32] = { "uint32", 4 },   [TERN_INT64] = { "int64", 8 },       [TERN_UINT64] = { "uint64", 8 },
-    [TERN_BOOL] = { "bool", 1 },       [TERN_FP8_E4M3] = { "fp8_e4m3", 1 }, [TERN_FP8_E5M2] = { "fp8_e5m2", 1 },
+    [TERN_FP32] = { "fp32", 4 },     [TERN_FP16] = { "fp16", 2 },         [TERN_BF16] = { "bf16", 2 },
+    [TERN_INT8] = { "int8", 1 },     [TERN_FP64] = { "fp64", 8 },         [TERN_UINT8] = { "uint8", 1 },
+    [TERN_INT16] = { "int16", 2 },   [TERN_UINT16] = { "uint16", 2 },     [TERN_INT32] = { "int32", 4 },
+    [TERN_UINT32] = { "uint32", 4 }, [TERN_INT64] = { "int64", 8 },       [TERN_UINT64] = { "uint64", 8 },
+    [TERN_BOOL] = { "bool", 1 },     [TERN_FP8_E4M3] = { "fp8_e4m3", 1 }, [TERN_FP8_E5M2] = { "fp8_e5m2", 1 },
 };
 
 /* The comparison is made unsigned: a caller's negative number is no dtype either. */

@@ -26,8 +26,8 @@ static tern_status choose_isa(tern_ctx *ctx, const char *option, enum tern_isa *
     *isa = best;
     if (!name || (!option && !*name))
         return TERN_OK;
-    TERN_REQUIRE(ctx, tern_isa_parse(name, isa), TERN_ERR_ARG, "%s: got \"%s\", expected portable, avx2 or avx512", source,
-                 name);
+    TERN_REQUIRE(ctx, tern_isa_parse(name, isa), TERN_ERR_ARG, "%s: got \"%s\", expected portable, avx2 or avx512",
+                 source, name);
     TERN_REQUIRE(ctx, *isa <= best, TERN_ERR_ARG, "%s: got \"%s\", the best that this machine has is %s", source, name,
                  tern_isa_name(best));
     return TERN_OK;
@@ -39,8 +39,8 @@ static tern_status fill(tern_ctx *ctx, const tern_ctx_options *options)
     struct tern_kernels *kernels;
     enum tern_isa isa;
 
-    TERN_REQUIRE(ctx, n_threads >= 0 && n_threads <= TERN_MAX_THREADS, TERN_ERR_ARG, "n_threads: got %d, expected 0..%d",
-                 n_threads, TERN_MAX_THREADS);
+    TERN_REQUIRE(ctx, n_threads >= 0 && n_threads <= TERN_MAX_THREADS, TERN_ERR_ARG,
+                 "n_threads: got %d, expected 0..%d", n_threads, TERN_MAX_THREADS);
     for (size_t i = 0; i < sizeof options->reserved / sizeof options->reserved[0]; i++)
         TERN_REQUIRE(ctx, options->reserved[i] == 0, TERN_ERR_ARG,
                      "reserved[%zu]: got %" PRIu64 ", expected 0 (tern_ctx_options_default() makes it so)", i,

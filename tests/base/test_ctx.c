@@ -223,9 +223,11 @@ static void context_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(status_names),    cmocka_unit_test(version_agrees),  cmocka_unit_test(fail_records),
-        cmocka_unit_test(dtypes),          cmocka_unit_test(views),           cmocka_unit_test(context_answers),
-        cmocka_unit_test(context_refuses), cmocka_unit_test(environment_limits), cmocka_unit_test(context_faults),
+        cmocka_unit_test(status_names),    cmocka_unit_test(version_agrees),
+        cmocka_unit_test(fail_records),    cmocka_unit_test(dtypes),
+        cmocka_unit_test(views),           cmocka_unit_test(context_answers),
+        cmocka_unit_test(context_refuses), cmocka_unit_test(environment_limits),
+        cmocka_unit_test(context_faults),
     };
 
     return cmocka_run_group_tests_name("base/ctx", tests, NULL, NULL);

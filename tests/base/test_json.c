@@ -134,7 +134,8 @@ static void depth(void **state)
     assert_ok(&ctx, tern_json_parse(&ctx, text, 2 * TERN_JSON_DEPTH, "deep", &json));
     tern_json_destroy(json);
     memset(text, '[', huge);
-    assert_fails(&ctx, tern_json_parse(&ctx, text, huge, "deep", &json), TERN_ERR_FORMAT, "nested deeper than 64 levels");
+    assert_fails(&ctx, tern_json_parse(&ctx, text, huge, "deep", &json), TERN_ERR_FORMAT,
+                 "nested deeper than 64 levels");
     free(text);
 }
 
@@ -148,11 +149,11 @@ static void host_settings(void **state)
     if (!setlocale(LC_NUMERIC, "de_DE.UTF-8"))
         setlocale(LC_NUMERIC, "C");
     fesetround(FE_UPWARD);
-    assert_ok(&ctx, parse(&ctx, "[1.5, 0.1]", &json));
+    assert_ok(&ctx, parse(&ctx, "[1.5, 0.3]", &json));
     assert_int_equal(fegetround(), FE_UPWARD);
     fesetround(FE_TONEAREST);
     assert_true(tern_json_number(tern_json_at(tern_json_root(json), 0)) == 1.5);
-    assert_true(tern_json_number(tern_json_at(tern_json_root(json), 1)) == 0.1);
+    assert_true(tern_json_number(tern_json_at(tern_json_root(json), 1)) == 0.3);
     setlocale(LC_NUMERIC, "C");
     tern_json_destroy(json);
 }
@@ -168,9 +169,11 @@ static void fields(void **state)
     bool b;
 
     (void)state;
-    assert_ok(&ctx, parse(&ctx,
-                          "{\"i\": 12, \"r\": 1.5, \"t\": true, \"n\": null, \"s\": \"text\", \"nul\": \"a\\u0000b\", \"o\": {}}",
-                          &json));
+    assert_ok(
+        &ctx,
+        parse(&ctx,
+              "{\"i\": 12, \"r\": 1.5, \"t\": true, \"n\": null, \"s\": \"text\", \"nul\": \"a\\u0000b\", \"o\": {}}",
+              &json));
     const tern_json_value *root = tern_json_root(json);
     assert_ok(&ctx, tern_json_need_int(&ctx, json, root, "i", 1, 12, &i));
     assert_int_equal(i, 12);
@@ -179,7 +182,8 @@ static void fields(void **state)
     assert_fails(&ctx, tern_json_need_int(&ctx, json, root, "absent", 1, 11, &i), TERN_ERR_FORMAT,
                  "\"absent\" is missing, expected an integer");
     assert_fails(&ctx, tern_json_need_int(&ctx, json, root, "r", 1, 11, &i), TERN_ERR_FORMAT, "\"r\" is 1.5, expected");
-    assert_fails(&ctx, tern_json_need_int(&ctx, json, root, "n", 1, 11, &i), TERN_ERR_FORMAT, "\"n\" is null, expected");
+    assert_fails(&ctx, tern_json_need_int(&ctx, json, root, "n", 1, 11, &i), TERN_ERR_FORMAT,
+                 "\"n\" is null, expected");
     assert_ok(&ctx, tern_json_opt_int(&ctx, json, root, "n", 1, 11, 5, &i));
     assert_int_equal(i, 5);
     assert_fails(&ctx, tern_json_opt_int(&ctx, json, root, "s", 1, 11, 5, &i), TERN_ERR_FORMAT,
@@ -244,8 +248,9 @@ static void suite(void **state)
 
 static void json_faults(void **state)
 {
-    static const char text[] = "{\"a key longer than any small buffer of a lexer\": [1, 2.5, \"a text that has to grow, and "
-                               "then to grow again, \\u00e9 before it fits\"], \"b\": {\"c\": true}, \"d\": 5}";
+    static const char text[] =
+        "{\"a key longer than any small buffer of a lexer\": [1, 2.5, \"a text that has to grow, and "
+        "then to grow again, \\u00e9 before it fits\"], \"b\": {\"c\": true}, \"d\": 5}";
     struct tern_ctx ctx = { 0 };
     struct tern_json *json;
 
@@ -269,9 +274,9 @@ static void json_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(values),        cmocka_unit_test(refusals), cmocka_unit_test(duplicates),
-        cmocka_unit_test(depth),         cmocka_unit_test(host_settings), cmocka_unit_test(fields),
-        cmocka_unit_test(suite),         cmocka_unit_test(json_faults),
+        cmocka_unit_test(values), cmocka_unit_test(refusals),      cmocka_unit_test(duplicates),
+        cmocka_unit_test(depth),  cmocka_unit_test(host_settings), cmocka_unit_test(fields),
+        cmocka_unit_test(suite),  cmocka_unit_test(json_faults),
     };
 
     return cmocka_run_group_tests_name("base/json", tests, NULL, NULL);

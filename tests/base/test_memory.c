@@ -254,8 +254,9 @@ static void memory_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sizes),  cmocka_unit_test(allocations), cmocka_unit_test(growing), cmocka_unit_test(pages),
-        cmocka_unit_test(arenas), cmocka_unit_test(files),       cmocka_unit_test(memory_faults),
+        cmocka_unit_test(sizes),         cmocka_unit_test(allocations), cmocka_unit_test(growing),
+        cmocka_unit_test(pages),         cmocka_unit_test(arenas),      cmocka_unit_test(files),
+        cmocka_unit_test(memory_faults),
     };
 
     return cmocka_run_group_tests_name("base/memory", tests, NULL, NULL);

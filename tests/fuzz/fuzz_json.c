@@ -50,7 +50,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const tern_status status = tern_json_parse(&ctx, (const char *)data, size, "input", &strict);
     if (status != TERN_OK && (status != TERN_ERR_FORMAT || strict || !ctx.error[0]))
         abort();
-    const tern_status second = tern_json_parse_with(&ctx, (const char *)data, size, "input", TERN_JSON_LAST_WINS, &loose);
+    const tern_status second =
+        tern_json_parse_with(&ctx, (const char *)data, size, "input", TERN_JSON_LAST_WINS, &loose);
     if (status == TERN_OK) {
         int64_t number;
         if (second != TERN_OK || walk(tern_json_root(strict)) != walk(tern_json_root(loose)))

@@ -11,10 +11,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define MAX_FILES 4096
+#define MAX_FILES     4096
 #define LARGEST_INPUT (1u << 20)
-#define MUTATIONS 20000
-#define MAX_SECONDS 10 /* sanitizers and large inputs: then fewer of them */
+#define MUTATIONS     20000
+#define MAX_SECONDS   10 /* sanitizers and large inputs: then fewer of them */
 
 struct input {
     uint8_t *data;
