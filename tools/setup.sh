@@ -1,0 +1,57 @@
+#!/bin/sh
+# setup.sh: installs the Debian packages that tern is built with, if some are missing.
+#
+#   tools/setup.sh        what `make` and `make check` need
+#   tools/setup.sh full   and what fuzzing, the second compiler and formatting need
+#
+# Nothing else is ever downloaded.  Where packages are not Debian's (no dpkg-query), it checks for the programs instead.
+set -u
+
+packages="gcc libc6-dev g++ cmake ninja-build pkg-config libjansson-dev libutf8proc-dev libpcre2-dev libcmocka-dev python3"
+if [ "${1:-}" = full ]; then
+    packages="$packages clang libclang-rt-14-dev clang-format"
+fi
+
+if ! command -v dpkg-query >/dev/null 2>&1; then
+    missing=
+    for program in cc c++ cmake ninja pkg-config python3; do
+        command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
+    done
+    for module in jansson libutf8proc libpcre2-8 cmocka; do
+        pkg-config --exists "$module" 2>/dev/null || missing="$missing $module"
+    done
+    [ -z "$missing" ] && exit 0
+    echo "setup: missing:$missing" >&2
+    echo "setup: this is not a Debian system: please install them with its package manager" >&2
+    exit 1
+fi
+
+missing=
+for package in $packages; do
+    # pkg-config may be a virtual package of pkgconf
+    dpkg-query -W -f '${Status}\n' "$package" 2>/dev/null | grep -q 'ok installed' && continue
+    [ "$package" = pkg-config ] && command -v pkg-config >/dev/null 2>&1 && continue
+    missing="$missing $package"
+done
+[ -z "$missing" ] && exit 0
+
+echo "setup: missing Debian packages:$missing" >&2
+as_root=
+if [ "$(id -u)" -ne 0 ]; then
+    if ! command -v sudo >/dev/null 2>&1; then
+        echo "setup: not root, and there is no sudo; please run: apt-get install$missing" >&2
+        exit 1
+    fi
+    as_root=sudo
+    # Where no one can answer a prompt, fail instead of waiting.
+    [ -t 0 ] || as_root="sudo -n"
+fi
+export DEBIAN_FRONTEND=noninteractive
+# shellcheck disable=SC2086 # lists of words
+if ! { $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing </dev/null >&2 ||
+       { $as_root apt-get update </dev/null >&2 &&
+         $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing </dev/null >&2; }; }; then
+    echo "setup: could not install:$missing" >&2
+    echo "setup: please run: apt-get install$missing" >&2
+    exit 1
+fi
