@@ -32,6 +32,7 @@ int cli_builtin_find(char **path)
         { models && *models ? models : NULL, "" },
         { folder[0] ? folder : NULL, "/../share/tern/models" },
         { folder[0] ? folder : NULL, "/../models" },
+        { folder[0] ? folder : NULL, "/../../models" },
 #ifdef TERN_MODELS_INSTALLED
         { TERN_MODELS_INSTALLED, "" },
 #endif

@@ -1,0 +1,22 @@
+# A place that takes no output: an error, and nothing half-written.
+t logits "$TINY" --ids 1,2,3 -o /dev/full
+t logits "$TINY" --ids 1,2,3 -o .
+t logits "$TINY" --ids 1,2,3 -o missing/x.npy
+echo "as it was" >old.npy
+(ulimit -f 1; t logits "$TINY" --ids 1,2,3 -o old.npy; t logits "$TINY" --ids 1,2,3 -o new.npy)
+cat old.npy
+ls -A
+for command in "tokenize $MODEL -p a" "run $MODEL -p ROMEO: -n 3 -q" "run $MODEL -p ROMEO: -n 3 -q --json" "info" "--help"; do
+    "$TERN" $command >/dev/full 2>err
+    echo "tern $command >/dev/full: exit $?"
+    cat err
+done
+t logits "$TINY" --ids 1,2,3 -o x.npy
+ln -s x.npy link.npy
+chmod 640 x.npy
+t logits "$TINY" --ids 4,5 -o link.npy
+stat -c '%A %s %N' x.npy link.npy
+"$TERN" logits "$TINY" --ids 4,5 -o - | cmp - x.npy && echo "- is stdout"
+"$TERN" logits "$TINY" --ids 4,5 -o /dev/stdout | cmp - x.npy && echo "/dev/stdout is stdout"
+rm -f .out .err err
+ls -A

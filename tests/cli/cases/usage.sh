@@ -1,0 +1,48 @@
+# What is asked for cannot be: exit code 2, with both sides.
+t
+t walk
+t run --colour
+t run --colour=blue
+t run -x
+t run -n
+t run -n five -p a
+t run -n -1 -p a
+t run -n 99999999999999999999 -p a
+t run --temp x -p a
+t run --temp=-0.5 -p a
+t run --temp nan -p a
+t run --temp 1e999 -p a
+t run --temp " 1" -p a
+t run --top-k 1.5 -p a
+t run --top-p 0 -p a
+t run --top-p 1.01 -p a
+t run --min-p 2 -p a
+t run --repeat-penalty 0 -p a
+t run --presence-penalty much -p a
+t run --seed -1 -p a
+t run --seed 18446744073709551616 -p a
+t run --threads 1025 -p a
+t run --threads=two -p a
+t run --echo=yes -p a
+t run --echo --json -p a
+t run -p a -f b
+t run one two -p a
+t tokenize
+t tokenize -p a
+t detokenize "$MODEL"
+t detokenize "$MODEL" --ids 1,x,3
+t detokenize "$MODEL" --ids 1,,3
+t detokenize "$MODEL" --ids 1,2,
+t detokenize "$MODEL" --ids -1
+t detokenize "$MODEL" --ids 2147483648
+t logits "$TINY" --ids 1
+t logits "$TINY" --ids 1 -p a -o x.npy
+t perplexity "$MODEL" --from -1 -p a
+t info a b
+t run "$MODEL" -p a --stop ''
+t run "$MODEL" -p a --logit-bias 5
+t run "$MODEL" -p a --logit-bias =1
+t run "$MODEL" -p a --logit-bias 5=
+t run "$MODEL" -p a --logit-bias 5=inf
+t run "$MODEL" -p a --logit-bias 5,x=1
+ls -A

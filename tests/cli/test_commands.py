@@ -1,0 +1,467 @@
+#!/usr/bin/env python3
+# labels: quick
+"""The tern command from outside: goldens, threads and instruction sets, signals, files, the README's program.
+
+    TERN=build/tern python3 tests/cli/test_commands.py [-v] [Class.test]
+
+Only Python's standard library.  What is printed word for word is in cases/ (test_snapshots.py).
+"""
+import fcntl
+import json
+import math
+import os
+import pty
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SOURCE = os.path.abspath(os.environ.get("TERN_SOURCE", os.path.join(HERE, "..", "..")))
+TERN = os.path.abspath(os.environ.get("TERN", os.path.join(SOURCE, "build", "tern")))
+BUILD = os.path.abspath(os.environ.get("TERN_BUILD", os.path.dirname(os.path.realpath(TERN))))
+MODEL = os.path.join(SOURCE, "models", "tiny-shakespeare")
+GOLDEN = os.path.join(SOURCE, "tests", "golden")
+TINY = os.path.join(GOLDEN, "gpt2-tiny-fp32")
+TEXT = os.path.join(SOURCE, "..", "shared", "data", "text", "tinyshakespeare.txt")
+PROMPT = "ROMEO:\nBut soft, what light"
+
+
+def environment(**extra):
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("TERN", "HF_"))}
+    env.update(extra)
+    return env
+
+
+def tern(*args, code=0, stdin=b"", env=None, **more):
+    """Runs tern; its stdout.  stderr is kept in tern.stderr."""
+    r = subprocess.run([TERN, *map(str, args)], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                       env=env or environment(), timeout=300, **more)
+    tern.stderr = r.stderr.decode()
+    assert r.returncode == code, f"exit {r.returncode}, expected {code}: tern {' '.join(map(str, args))}\n{tern.stderr}"
+    return r.stdout
+
+
+def run_json(*args, **more):
+    return json.loads(tern("run", *args, "--json", **more))
+
+
+def read_npy(path):
+    """Shape and values of a float32 file in NumPy's format 1.0, by the format's description."""
+    data = open(path, "rb").read()
+    assert data[:8] == b"\x93NUMPY\x01\x00"
+    n = struct.unpack("<H", data[8:10])[0]
+    assert (10 + n) % 64 == 0 and data[9 + n:10 + n] == b"\n"
+    m = re.fullmatch(r"\{'descr': '<f4', 'fortran_order': False, 'shape': \((\d+), (\d+)\), \} *\n", data[10:10 + n].decode())
+    rows, columns = int(m[1]), int(m[2])
+    assert len(data) == 10 + n + 4 * rows * columns
+    values = struct.unpack(f"<{rows * columns}f", data[10 + n:])
+    return [values[i * columns:(i + 1) * columns] for i in range(rows)]
+
+
+def read_safetensors(path, name):
+    data = open(path, "rb").read()
+    n = struct.unpack("<Q", data[:8])[0]
+    entry = json.loads(data[8:8 + n])[name]
+    begin, end = entry["data_offsets"]
+    values = struct.unpack(f"<{(end - begin) // 4}f", data[8 + n + begin:8 + n + end])
+    columns = entry["shape"][-1]
+    return [values[i:i + columns] for i in range(0, len(values), columns)]
+
+
+class InFolder(unittest.TestCase):
+    def setUp(self):
+        self.tmp = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.tmp)
+
+    def path(self, name):
+        return os.path.join(self.tmp, name)
+
+
+class Goldens(InFolder):
+    def test_builtin_greedy_ids_are_transformers_ids(self):
+        golden = json.load(open(os.path.join(GOLDEN, "builtin", "golden.json")))
+        for text, prompt, ids, answer in zip(golden["texts"], golden["prompts"], golden["greedy"], golden["greedy_texts"]):
+            got = run_json("-p", text, "-n", len(ids), "--temp", 0, "--repeat-penalty", 1, "--ignore-eos")
+            self.assertEqual(got["prompt_ids"], prompt)
+            self.assertEqual(got["ids"], ids)
+            self.assertEqual(got["text"], answer)
+            self.assertEqual(got["finish_reason"], "length")
+
+    def test_logits_are_transformers_logits(self):
+        golden = json.load(open(os.path.join(TINY, "golden.json")))
+        for i, prompt in enumerate(golden["prompts"]):
+            tern("logits", TINY, "--ids", ",".join(map(str, prompt)), "-o", self.path("x.npy"))
+            got = read_npy(self.path("x.npy"))
+            expected = read_safetensors(os.path.join(TINY, "golden.safetensors"), f"logits.{i}")
+            self.assertEqual((len(got), len(got[0])), (len(prompt), 131))
+            worst = max(abs(a - b) for x, y in zip(got, expected) for a, b in zip(x, y))
+            self.assertLessEqual(worst, golden["tolerance"])
+
+    def test_logits_of_text_and_of_its_ids_are_one_file(self):
+        ids = json.loads(tern("tokenize", MODEL, "-p", PROMPT))["ids"]
+        tern("logits", MODEL, "-p", PROMPT, "-o", self.path("a.npy"))
+        tern("logits", MODEL, "--ids", ",".join(map(str, ids)), "-o", self.path("b.npy"))
+        self.assertEqual(open(self.path("a.npy"), "rb").read(), open(self.path("b.npy"), "rb").read())
+        self.assertEqual(len(read_npy(self.path("a.npy"))), len(ids))
+        self.assertEqual(sorted(os.listdir(self.tmp)), ["a.npy", "b.npy"])
+
+
+class OneAnswer(unittest.TestCase):
+    def test_same_text_for_threads_and_instruction_sets(self):
+        args = ("run", "-p", PROMPT, "-n", 60, "--temp", 0.9, "--seed", 5, "-q")
+        expected = tern(*args)
+        for cpu in ("portable", "avx2", "avx512"):
+            env = environment(TERN_CPU=cpu)
+            if subprocess.run([TERN, "--version"], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
+                continue            # a level that this machine does not have
+            self.assertIn(f"in use: {cpu}\n", tern("--version", env=env).decode())
+            for threads in (1, 2, 3):
+                self.assertEqual(tern(*args, "--threads", threads, env=env), expected, (cpu, threads))
+
+    def test_a_seed_repeats_and_another_differs(self):
+        a, b, c = (tern("run", "-p", PROMPT, "-n", 40, "--temp", 1, "--seed", s, "-q") for s in (1, 1, 2))
+        self.assertEqual(a, b)
+        self.assertNotEqual(a, c)
+
+
+class Run(InFolder):
+    def test_stdout_is_the_continuation_alone(self):
+        args = ("-p", PROMPT, "-n", 30, "--temp", 0)
+        plain = tern("run", *args)
+        self.assertRegex(tern.stderr, r"^load [\d.]+ s, prefill \d+ tokens at [\d.]+ tokens/s, decode \d+ tokens at [\d.]+ "
+                                      r"tokens/s, \d+ threads? \((option|affinity mask|cgroup quota|physical cores)\), "
+                                      r"(portable|avx2|avx512)\n$")
+        self.assertEqual(plain.decode(), run_json(*args)["text"])
+        self.assertEqual(tern.stderr, "")
+        self.assertEqual(tern("run", *args, "--echo", "-q"), PROMPT.encode() + plain)
+        self.assertEqual(tern.stderr, "")
+        self.assertEqual(tern("run", MODEL, *args, "-q"), plain)
+        self.assertEqual(tern("run", "--temp=0", "-n30", f"--prompt={PROMPT}", "-q", "--", MODEL), plain)
+        self.assertEqual(tern("run", "-n", 30, "--temp", 0, "-q", stdin=PROMPT.encode()), plain)
+        with open(self.path("prompt"), "w") as f:
+            f.write(PROMPT)
+        self.assertEqual(tern("run", "-f", f.name, "-n", 30, "--temp", 0, "-q"), plain)
+        tern("run", *args, "--threads", 2)
+        self.assertIn("2 threads (option)", tern.stderr)
+
+    def test_json_object(self):
+        got = run_json("-p", PROMPT, "-n", 9, "--temp", 0)
+        self.assertEqual(list(got), ["prompt_ids", "ids", "text", "finish_reason", "timing"])
+        self.assertEqual(list(got["timing"]), ["load_s", "prefill_tokens", "prefill_tokens_per_s", "decode_tokens",
+                                               "decode_tokens_per_s", "peak_rss_bytes"])
+        self.assertTrue(all(v > 0 for v in got["timing"].values()), got["timing"])
+        self.assertEqual(got["timing"]["prefill_tokens"], len(got["prompt_ids"]))
+        self.assertEqual(len(got["ids"]), 9)
+        got = run_json("-p", PROMPT, "-n", 9, "--temp", 0, "--logprobs")
+        self.assertEqual(len(got["logprobs"]), 9)
+        self.assertTrue(all(-30 < p <= 0 for p in got["logprobs"]))
+
+    def test_without_n_until_end_of_text_or_a_full_context(self):
+        context = json.load(open(os.path.join(MODEL, "config.json")))["n_positions"]
+        got = run_json("-p", PROMPT, "--temp", 0, "--ignore-eos")
+        self.assertEqual(len(got["prompt_ids"]) + len(got["ids"]), context)
+        self.assertEqual(got["finish_reason"], "length")
+        got = run_json("-p", PROMPT, "--temp", 0, "--logit-bias", "0=1000")       # end-of-text is certain
+        self.assertEqual((got["ids"], got["text"], got["finish_reason"]), ([], "", "stop"))
+
+    def test_a_seed_is_drawn_and_reported(self):
+        args = ("run", "-p", PROMPT, "-n", 30, "--temp", 1)
+        text = tern(*args)
+        seed = re.match(r"seed (\d+), load ", tern.stderr)[1]
+        self.assertEqual(tern(*args, "--seed", seed, "-q"), text)
+        got = run_json(*args[1:])
+        self.assertEqual(tern(*args, "--seed", re.fullmatch(r"seed (\d+)\n", tern.stderr)[1], "-q").decode(), got["text"])
+
+    def test_stop_strings(self):
+        full = run_json("-p", PROMPT, "-n", 60, "--temp", 0, "--ignore-eos")["text"]
+        at = full.index(" ", 20)
+        stop = full[at - 3:at + 3]                          # across a token's border
+        got = run_json("-p", PROMPT, "-n", 60, "--temp", 0, "--ignore-eos", "--stop", "not in there", "--stop", stop)
+        self.assertEqual((got["text"], got["finish_reason"]), (full[:full.index(stop)], "stop"))
+        self.assertEqual(tern("run", "-p", PROMPT, "-n", 60, "--temp", 0, "--ignore-eos", "--stop", stop, "-q").decode(),
+                         got["text"])
+
+    def test_biases_and_penalties_reach_the_sampler(self):
+        args = ("-p", PROMPT, "-n", 12, "--temp", 0)
+        self.assertEqual(run_json(*args, "--logit-bias", "77=1000")["ids"], [77] * 12)
+        ids = run_json(*args, "--logit-bias", "77=1000", "--logit-bias", "77,77,78=2000")["ids"]
+        self.assertEqual(ids, [77, 77, 78] + [77, 77, 78] * 3)
+        ids = run_json(*args, "--logit-bias", "77=1000", "--logit-bias", "78=999.5", "--presence-penalty", 1)["ids"]
+        self.assertEqual(set(ids[:2]), {77, 78})
+        ids = run_json(*args, "--logit-bias", "77=1000", "--logit-bias", "78=1000", "--frequency-penalty", 100)["ids"]
+        self.assertEqual((ids.count(77), ids.count(78)), (6, 6))
+        ids = run_json(*args, "--logit-bias", "77=1000", "--logit-bias", "78=600", "--repeat-penalty", 3)["ids"]
+        self.assertEqual(ids[:2], [77, 78])
+        greedy = run_json(*args)["ids"]
+        for narrow in (("--top-k", 1), ("--top-p", 1e-6), ("--min-p", 1)):
+            self.assertEqual(run_json(*args[:-1], 2, "--seed", 3, "--top-k", 0, *narrow)["ids"], greedy, narrow)
+
+    def test_options_without_effect_are_told(self):
+        tern("run", "-p", PROMPT, "-n", 1, "--temp", 0, "--top-k", 4)
+        self.assertIn("the choice is greedy, so --top-k changes nothing", tern.stderr)
+
+    def test_logprobs_on_stderr(self):
+        got = run_json("-p", PROMPT, "-n", 5, "--temp", 0, "--logprobs")
+        tern("run", "-p", PROMPT, "-n", 5, "--temp", 0, "--logprobs", "-q")
+        lines = [line.split("\t") for line in tern.stderr.splitlines()]
+        self.assertEqual([int(line[0]) for line in lines], got["ids"])
+        self.assertEqual("".join(json.loads(line[2]) for line in lines), got["text"])
+        for line, p in zip(lines, got["logprobs"]):
+            self.assertAlmostEqual(float(line[1]), p, places=5)
+
+    def test_text_streams(self):
+        with subprocess.Popen([TERN, "run", "-p", PROMPT, "-q", "--ignore-eos"], stdout=subprocess.PIPE, env=environment()) as p:
+            pieces = []
+            while piece := os.read(p.stdout.fileno(), 65536):
+                pieces.append(piece)
+        self.assertEqual(p.returncode, 0)
+        self.assertGreater(len(pieces), 5)
+
+
+class Signals(InFolder):
+    def start(self, *args, cpu="portable", **more):
+        return subprocess.Popen([TERN, *args], stderr=subprocess.PIPE, env=environment(TERN_CPU=cpu), **more)
+
+    def finish(self, process, code):
+        out, err = process.communicate(timeout=120)
+        self.assertEqual((process.returncode, err), (code, b""))
+        return out
+
+    def test_ctrl_c_while_generating(self):
+        args = ("run", "-p", PROMPT, "--temp", "0", "--ignore-eos", "-q", "--threads", "1")
+        full = tern(*args)
+        p = self.start(*args, stdout=subprocess.PIPE)
+        first = os.read(p.stdout.fileno(), 65536)
+        p.send_signal(signal.SIGINT)
+        text = first + self.finish(p, 130)
+        self.assertTrue(full.startswith(text))
+        self.assertLess(len(text), len(full))
+
+    def test_ctrl_c_with_json_gives_what_there_is(self):
+        # The answer's reader is slow: the pipe is full, so tern is still running when the signal comes.
+        p = self.start("run", "-p", PROMPT, "--ignore-eos", "--json", "-q", stdout=subprocess.PIPE)
+        time.sleep(0.15)
+        p.send_signal(signal.SIGINT)
+        out, err = p.communicate(timeout=120)
+        self.assertEqual(err, b"")
+        self.assertIn(p.returncode, (0, 130))
+        if out and p.returncode == 130:
+            self.assertIn(json.loads(out)["finish_reason"], ("cancelled", "length"))
+
+    def test_ctrl_c_while_reading_stdin(self):
+        for command in (["run"], ["tokenize", MODEL], ["logits", MODEL, "-o", self.path("x.npy")], ["perplexity", MODEL]):
+            p = self.start(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            time.sleep(0.3)
+            p.send_signal(signal.SIGINT)
+            p.wait(timeout=120)
+            self.assertEqual(self.finish(p, 130), b"", command)
+        self.assertEqual(os.listdir(self.tmp), [])
+
+    def test_ctrl_c_while_writing(self):
+        reader, writer = os.pipe()
+        size = fcntl.fcntl(writer, 1031, 4096)              # F_SETPIPE_SZ
+        os.write(writer, b"x" * size)                       # full: the first piece of text does not fit
+        p = self.start("run", "-p", PROMPT, "-q", cpu="avx2" if "avx2" in tern("--version").decode() else "portable",
+                       stdout=writer)
+        time.sleep(1)
+        p.send_signal(signal.SIGINT)
+        p.wait(timeout=120)
+        os.close(reader)
+        os.close(writer)
+        self.finish(p, 130)
+
+    def test_ctrl_c_while_measuring(self):
+        with open(self.path("text"), "w") as f:
+            f.write("To be, or not to be: that is the question.\n" * 20000)
+        p = self.start("perplexity", MODEL, "-f", f.name, stdout=subprocess.PIPE)
+        time.sleep(1)
+        p.send_signal(signal.SIGINT)
+        self.assertEqual(self.finish(p, 130), b"")
+
+    def test_terminate_is_143(self):
+        p = self.start("run", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        time.sleep(0.3)
+        p.terminate()
+        p.wait(timeout=120)
+        self.finish(p, 143)
+
+    def test_a_closed_pipe_is_a_failure_without_noise(self):
+        for args in (("run", "-p", PROMPT, "--ignore-eos"), ("run", "-p", PROMPT, "--json"), ("info",),
+                     ("logits", TINY, "--ids", "1,2,3", "-o", "-")):
+            reader, writer = os.pipe()
+            os.close(reader)
+            p = self.start(*args, stdout=writer)
+            os.close(writer)
+            self.finish(p, 1)
+
+
+class Terminal(unittest.TestCase):
+    def test_progress_bar_while_loading(self):
+        leader, follower = pty.openpty()
+        p = subprocess.Popen([TERN, "run", "-p", PROMPT, "-n", "2", "--temp", "0"], stdout=subprocess.DEVNULL, stderr=follower,
+                             env=environment())
+        os.close(follower)
+        seen = b""
+        try:
+            while piece := os.read(leader, 4096):
+                seen += piece
+        except OSError:             # the terminal's other end is closed
+            pass
+        os.close(leader)
+        self.assertEqual(p.wait(timeout=120), 0)
+        self.assertIn(b"\rloading [", seen)
+        self.assertIn(b"\r\x1b[Kload ", seen)
+
+    def test_a_prompt_is_missing(self):
+        leader, follower = pty.openpty()
+        p = subprocess.run([TERN, "run"], stdin=follower, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
+                           timeout=120)
+        os.close(leader)
+        os.close(follower)
+        self.assertEqual((p.returncode, p.stdout), (2, b""))
+        self.assertEqual(p.stderr, b"tern: run wants a text: -p TEXT, -f FILE, or something on stdin\n")
+
+
+class Perplexity(InFolder):
+    def windows(self, ids, n_ctx):
+        """Sum of -log2 p as models/README.md describes it, from the files of tern logits."""
+        bits, done = 0.0, 1
+        for start in range(0, len(ids), n_ctx // 2):
+            window = ids[start:start + n_ctx]
+            first = done - start
+            if first >= len(window):
+                break
+            tern("logits", MODEL, "--ids", ",".join(map(str, window)), "-o", self.path("w.npy"))
+            rows = read_npy(self.path("w.npy"))
+            for t in range(first, len(window)):
+                row = rows[t - 1]
+                top = max(row)
+                bits += (math.log(sum(math.exp(x - top) for x in row)) + top - row[window[t]]) / math.log(2)
+            done = start + len(window)
+        self.assertEqual(done, len(ids))
+        return bits
+
+    def test_windows(self):
+        text = "".join(f"Citizen {i}:\nWe are accounted poor citizens, the patricians good.\n\n" for i in range(20))
+        n_ctx = json.load(open(os.path.join(MODEL, "config.json")))["n_positions"]
+        ids = json.loads(tern("tokenize", MODEL, "-p", text, "--no-special"))["ids"]
+        self.assertGreater(len(ids), 1.6 * n_ctx)
+        bits = self.windows([0] + ids, n_ctx)
+        for threads in (1, 2):
+            got = json.loads(tern("perplexity", MODEL, "--json", "--threads", threads, "-f", "-", "--from", 3,
+                                  stdin=b"..." + text.encode()))
+            self.assertEqual((got["tokens"], got["bytes"]), (len(ids), len(text)))
+            self.assertAlmostEqual(got["bits_per_byte"], bits / len(text), places=6)
+            self.assertAlmostEqual(got["perplexity"], 2 ** (bits / len(ids)), places=4)
+
+    @unittest.skipUnless(os.path.exists(TEXT), "the training text is not beside the repository")
+    def test_last_tenth_of_the_text(self):
+        size = os.path.getsize(TEXT)
+        got = json.loads(tern("perplexity", MODEL, "-f", TEXT, "--from", size * 9 // 10, "--json"))
+        self.assertEqual(got["bytes"], size - size * 9 // 10)
+        self.assertLessEqual(got["bits_per_byte"], 2.5)
+
+
+class Places(InFolder):
+    def broken(self, folder):
+        """A built-in model whose error tells which one was found."""
+        path = os.path.join(self.tmp, folder, "tiny-shakespeare")
+        os.makedirs(path)
+        with open(os.path.join(path, "config.json"), "w") as f:
+            f.write("not JSON")
+        return os.path.realpath(path)
+
+    def test_builtin_model_is_found_installed_in_the_build_tree_and_by_environment(self):
+        for binary, models in (("usr/bin/tern", "usr/share/tern/models"), ("tree/build/tern", "tree/models"),
+                               ("tree2/build/release/tern", "tree2/models")):
+            os.makedirs(os.path.dirname(self.path(binary)))
+            shutil.copy(TERN, self.path(binary))
+            path = self.broken(models)
+            r = subprocess.run([self.path(binary), "run", "-p", "a"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               env=environment(), timeout=120)
+            self.assertEqual(r.returncode, 1)
+            self.assertIn(path, r.stderr.decode())
+        path = self.broken("elsewhere")
+        tern("run", "-p", "a", code=1, env=environment(TERN_MODELS=self.path("elsewhere")))
+        self.assertIn(path, tern.stderr)
+
+    def test_name_in_the_hugging_face_cache(self):
+        repo = self.path("hub/models--some-org--some-model")
+        os.makedirs(repo + "/refs")
+        os.makedirs(repo + "/snapshots")
+        with open(repo + "/refs/main", "w") as f:
+            f.write("0123abcd")
+        os.symlink(MODEL, repo + "/snapshots/0123abcd")
+        env = environment(HF_HOME=self.tmp)
+        args = ("-p", PROMPT, "-n", 5, "--temp", 0, "-q")
+        self.assertEqual(tern("run", "some-org/some-model", *args, env=env), tern("run", *args))
+        tern("run", "some-org/another", *args, env=env, code=1)
+        self.assertIn("some-org/another", tern.stderr)
+        self.assertIn("download", tern.stderr)
+
+
+class Info(unittest.TestCase):
+    def test_model(self):
+        got = json.loads(tern("info", MODEL, "--json", "--threads", 2))
+        self.assertEqual(list(got), ["model", "memory", "machine", "tern"])
+        config = json.load(open(os.path.join(MODEL, "config.json")))
+        self.assertEqual(got["model"]["family"], "gpt2")
+        self.assertEqual(got["model"]["layers"], config["n_layer"])
+        self.assertEqual(got["model"]["vocabulary"], config["vocab_size"])
+        self.assertEqual(got["model"]["context"], config["n_positions"])
+        self.assertEqual(got["model"]["dtype"], "fp16")
+        self.assertEqual(got["model"]["skipped_tensors"], [])
+        self.assertEqual((got["machine"]["threads"], got["machine"]["threads_reason"]), (2, "option"))
+        self.assertTrue(all(v > 0 for v in got["memory"].values()))
+        text = tern("info", MODEL).decode()
+        for word in ("gpt2", "GPT2LMHeadModel", "threads", "skipped tensors", "weight", "kv"):
+            self.assertIn(word, text)
+
+    def test_machine(self):
+        got = json.loads(tern("info", "--json"))
+        self.assertEqual(list(got), ["machine", "tern"])
+        self.assertIn(got["machine"]["isa"], ("portable", "avx2", "avx512"))
+        self.assertGreaterEqual(got["machine"]["threads"], 1)
+        self.assertIn("threads", tern("info").decode())
+
+    def test_version(self):
+        text = tern("--version").decode()
+        self.assertRegex(text, r"^tern \d+\.\d+\.\d+\n")
+        for word in ("compiler: ", "jansson ", "utf8proc ", "pcre2 ", "in use: "):
+            self.assertIn(word, text.lower())
+
+
+class Readme(InFolder):
+    def program(self):
+        return open(os.path.join(SOURCE, "examples", "generate.c")).read()
+
+    def test_the_program_is_the_examples(self):
+        readme = open(os.path.join(SOURCE, "README.md")).read()
+        blocks = re.findall(r"```c\n(.*?)```", readme, re.S)
+        self.assertEqual(blocks, [self.program()])
+        self.assertLessEqual(sum(1 for line in self.program().splitlines() if line), 20)
+
+    def test_it_compiles_and_runs(self):
+        cache = open(os.path.join(BUILD, "CMakeCache.txt")).read()
+        compiler = re.search(r"^CMAKE_C_COMPILER:.*?=(.*)$", cache, re.M)[1]
+        sanitize = re.search(r"^TERN_SANITIZE:.*?=(.*)$", cache, re.M)
+        flags = [f"-fsanitize={sanitize[1]}"] if sanitize and sanitize[1] else []
+        subprocess.run([compiler, "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", *flags,
+                        "-I", os.path.join(SOURCE, "include"), os.path.join(SOURCE, "examples", "generate.c"),
+                        "-o", self.path("generate"), "-L", BUILD, "-ltern", f"-Wl,-rpath,{BUILD}"], check=True)
+        r = subprocess.run([self.path("generate"), MODEL, PROMPT], stdout=subprocess.PIPE, env=environment(), timeout=120)
+        self.assertEqual(r.returncode, 0)
+        self.assertGreater(len(r.stdout), 20)
+        r = subprocess.run([self.path("generate"), self.tmp, PROMPT], stdout=subprocess.PIPE, env=environment(), timeout=120)
+        self.assertEqual(r.returncode, 1)
+        self.assertIn(b"config.json", r.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
