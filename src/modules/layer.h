@@ -17,6 +17,7 @@ struct tern_layer_work {
     float *inner;     /* [T, pI] */
     float *hidden;    /* [T, H]: feed-forward output */
     float *scratch;   /* attention's */
+    tern_status *status; /* of the last all-reduce, from thread 0 to the others */
 };
 
 /* Takes the scratch from an arena (twice: once counting, once for real). */

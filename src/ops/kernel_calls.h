@@ -30,8 +30,8 @@ struct tern_norm_args {
     float eps;
 };
 /* y[T][n] = norm(x + bias + residual); sum (or NULL) gets the sum; bias, residual NULL are left out.  Rows are split.  Barrier at the end. */
-void tern_norm_run(const struct tern_par *par, float *y, float *sum, const float *x, const float *bias, const float *residual,
-                   size_t n_rows, size_t n, const struct tern_norm_args *norm);
+void tern_norm_run(const struct tern_par *par, float *y, float *sum, const float *x, const float *bias,
+                   const float *residual, size_t n_rows, size_t n, const struct tern_norm_args *norm);
 
 /* Rows of a batch and where they stand in the cache. */
 struct tern_kv_batch {
@@ -45,12 +45,12 @@ struct tern_kv_batch {
 struct tern_attention_args {
     int32_t heads, kv_heads, head_dim;
     bool causal;
-    int64_t window;      /* 0: none */
+    int64_t window; /* 0: none */
     float scale, softcap;
-    const float *alibi;  /* [heads] or NULL */
-    const float *mask;   /* additive [n_rows or 1][mask_stride] or NULL */
+    const float *alibi; /* [heads] or NULL */
+    const float *mask;  /* additive [n_rows or 1][mask_stride] or NULL */
     size_t mask_rows, mask_stride;
-    int32_t rotary_dim;  /* 0: none */
+    int32_t rotary_dim; /* 0: none */
     bool rotate_neighbours;
     float rope_theta;
 };

@@ -1,0 +1,67 @@
+/* gelu_gemm.c: a feed-forward without a norm: output = gelu(input W1 + bias) W2. */
+#include "ops/activation.h"
+#include "ops/op_table.h"
+
+struct gelu_gemm {
+    const struct tern_kernels *kernels;
+    const float *a;
+    float *inner, *c;
+    size_t rows;
+    struct tern_mlp_args mlp;
+};
+
+static void gelu_gemm_region(void *arg, const struct tern_par *par)
+{
+    const struct gelu_gemm *g = arg;
+    const struct tern_par with = tern_par_with(par, g->kernels);
+    const struct tern_epilogue plain = { .act = TERN_ACT_NONE };
+
+    tern_mlp_run(&with, &g->mlp, g->c, (size_t)g->mlp.down->out, g->a, (size_t)g->mlp.up->in, g->rows, g->inner,
+                 &plain);
+}
+
+tern_status tern_gelu_gemm(tern_ctx *ctx, const tern_config *config, const tern_tensor *input,
+                           const tern_tensor *weight, const tern_tensor *bias, const tern_tensor *weight_out,
+                           tern_tensor *output)
+{
+    static const char op[] = "gelu_gemm";
+    tern_weight *owned_up = NULL, *owned_down = NULL;
+    struct gelu_gemm g = { 0 };
+    size_t inner_bytes = 0;
+    void *inner = NULL;
+    tern_status status;
+    int64_t up, out;
+
+    TERN_TRY(tern_op_check(ctx, TERN_OP_GELU_GEMM, config));
+    TERN_TRY(tern_check_rows(ctx, op, "input", input, -1, -1, &g.rows));
+    TERN_TRY(
+        tern_check_weight(ctx, op, "weight", weight, config->transposed_mode, input->dim[input->rank - 1], -1, &up));
+    TERN_TRY(tern_check_optional_vector(ctx, op, "bias", bias, up));
+    TERN_TRY(tern_check_weight(ctx, op, "weight_out", weight_out, config->transposed_mode, up, -1, &out));
+    TERN_TRY(tern_check_rows(ctx, op, "output", output, (int64_t)g.rows, out, NULL));
+    const struct tern_operand operands[] = {
+        { "input", input, false, false },           { "weight", weight, false, false }, { "bias", bias, false, false },
+        { "weight_out", weight_out, false, false }, { "output", output, true, false },
+    };
+    TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
+
+    TERN_REQUIRE_OR_FAIL(ctx, tern_size_mul(g.rows, (size_t)up * sizeof(float), &inner_bytes), TERN_ERR_MEMORY,
+                         "out of memory: %zu rows of %" PRId64 " values", g.rows, up);
+    TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, inner_bytes, "rows of a feed-forward", &inner));
+    TERN_TRY_OR_FAIL(tern_bind_weight(ctx, weight, config->transposed_mode, &g.mlp.up, &owned_up));
+    TERN_TRY_OR_FAIL(tern_bind_weight(ctx, weight_out, config->transposed_mode, &g.mlp.down, &owned_down));
+    g.kernels = tern_kernels_for(ctx, config);
+    g.a = input->data;
+    g.inner = inner;
+    g.c = output->data;
+    g.mlp.up_bias = tern_floats(bias);
+    g.mlp.activation = TERN_GELU;
+    g.mlp.gelu = config->gelu;
+    status = tern_region(ctx, gelu_gemm_region, &g);
+
+fail:
+    tern_weight_destroy(&owned_up);
+    tern_weight_destroy(&owned_down);
+    tern_pages_free(inner, inner_bytes);
+    return status;
+}

@@ -1,0 +1,105 @@
+/* mlp_gemm.c: what follows attention: residual, norm, and a feed-forward of two products. */
+#include "ops/activation.h"
+#include "ops/op_table.h"
+
+struct mlp_gemm {
+    const struct tern_kernels *kernels;
+    const float *input, *residual, *input_bias;
+    float *z, *sum, *inner, *c; /* sum may be NULL */
+    size_t rows;
+    struct tern_norm_args norm;
+    struct tern_mlp_args mlp;
+    bool residual_alone; /* z = norm(residual) */
+};
+
+static void mlp_gemm_region(void *arg, const struct tern_par *par)
+{
+    const struct mlp_gemm *m = arg;
+    const struct tern_par with = tern_par_with(par, m->kernels);
+    const size_t in = (size_t)m->mlp.up->in, out = (size_t)m->mlp.down->out;
+    const struct tern_epilogue plain = { .act = TERN_ACT_NONE };
+
+    if (m->residual_alone)
+        tern_norm_run(&with, m->z, m->sum, m->residual, NULL, NULL, m->rows, in, &m->norm);
+    else
+        tern_norm_run(&with, m->z, m->sum, m->input, m->input_bias, m->residual, m->rows, in, &m->norm);
+    tern_mlp_run(&with, &m->mlp, m->c, out, m->z, in, m->rows, m->inner, &plain);
+}
+
+tern_status tern_mlp_gemm(tern_ctx *ctx, const tern_config *config, const tern_tensor *input,
+                          const tern_tensor *residual, const tern_tensor *weight, const tern_tensor *weight_out,
+                          const tern_tensor *input_bias, const tern_tensor *bias, const tern_tensor *gamma,
+                          const tern_tensor *beta, tern_tensor *output, tern_tensor *residual_add)
+{
+    static const char op[] = "mlp_gemm";
+    tern_weight *owned_up = NULL, *owned_down = NULL;
+    struct mlp_gemm m = { 0 };
+    size_t z_bytes = 0, inner_bytes = 0;
+    void *z = NULL, *inner = NULL;
+    tern_status status;
+    int64_t up, out;
+
+    TERN_TRY(tern_op_check(ctx, TERN_OP_MLP_GEMM, config));
+    const bool rms = config->norm_type == TERN_RMS_NORM, gated = tern_is_gated(config->mlp_act_func_type);
+    m.residual_alone = !config->mlp_after_attn && !rms;
+
+    TERN_TRY(tern_check_rows(ctx, op, "residual", residual, -1, -1, &m.rows));
+    const int64_t in = residual->dim[residual->rank - 1], rows = (int64_t)m.rows;
+    TERN_REQUIRE(ctx, in >= 1, TERN_ERR_SHAPE, "%s: residual is %s, expected rows of at least one value", op,
+                 tern_shape_text(residual).text);
+    if (!m.residual_alone || tern_given(input))
+        TERN_TRY(tern_check_rows(ctx, op, "input", input, rows, in, NULL));
+    TERN_TRY(tern_check_weight(ctx, op, "weight", weight, config->transposed_mode, in, -1, &up));
+    TERN_REQUIRE(ctx, !gated || up % 2 == 0, TERN_ERR_SHAPE,
+                 "%s: weight has %" PRId64 " columns with a gated activation, expected an even number (up | gate)", op,
+                 up);
+    TERN_TRY(
+        tern_check_weight(ctx, op, "weight_out", weight_out, config->transposed_mode, gated ? up / 2 : up, -1, &out));
+    TERN_TRY(tern_check_optional_vector(ctx, op, "input_bias", input_bias, in));
+    TERN_TRY(tern_check_optional_vector(ctx, op, "bias", bias, up));
+    TERN_TRY(tern_check_vector(ctx, op, "gamma", gamma, in));
+    TERN_TRY(tern_check_optional_vector(ctx, op, "beta", beta, in));
+    TERN_REQUIRE(ctx, !rms || !tern_given(beta), TERN_ERR_ARG, "%s: beta is given with RMSNorm, expected NULL", op);
+    TERN_TRY(tern_check_rows(ctx, op, "output", output, rows, out, NULL));
+    if (tern_given(residual_add))
+        TERN_TRY(tern_check_rows(ctx, op, "residual_add", residual_add, rows, in, NULL));
+    const struct tern_operand operands[] = {
+        { "input", input, false, false },           { "residual", residual, false, false },
+        { "weight", weight, false, false },         { "weight_out", weight_out, false, false },
+        { "input_bias", input_bias, false, false }, { "bias", bias, false, false },
+        { "gamma", gamma, false, false },           { "beta", beta, false, false },
+        { "output", output, true, false },          { "residual_add", residual_add, true, false },
+    };
+    TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
+
+    m.z = rms ? NULL : tern_floats(residual_add);
+    m.sum = rms ? tern_floats(residual_add) : NULL;
+    if (!m.z) {
+        z_bytes = m.rows * (size_t)in * sizeof(float);
+        TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, z_bytes, "normed rows", &z));
+        m.z = z;
+    }
+    TERN_REQUIRE_OR_FAIL(ctx, tern_size_mul(m.rows, (size_t)up * sizeof(float), &inner_bytes), TERN_ERR_MEMORY,
+                         "out of memory: %zu rows of %" PRId64 " values", m.rows, up);
+    TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, inner_bytes, "rows of a feed-forward", &inner));
+    TERN_TRY_OR_FAIL(tern_bind_weight(ctx, weight, config->transposed_mode, &m.mlp.up, &owned_up));
+    TERN_TRY_OR_FAIL(tern_bind_weight(ctx, weight_out, config->transposed_mode, &m.mlp.down, &owned_down));
+    m.kernels = tern_kernels_for(ctx, config);
+    m.input = tern_floats(input);
+    m.residual = residual->data;
+    m.input_bias = tern_floats(input_bias);
+    m.inner = inner;
+    m.c = output->data;
+    m.norm = (struct tern_norm_args){ config->norm_type, gamma->data, tern_floats(beta), config->layer_norm_eps };
+    m.mlp.up_bias = tern_floats(bias);
+    m.mlp.activation = config->mlp_act_func_type;
+    m.mlp.gelu = config->gelu;
+    status = tern_region(ctx, mlp_gemm_region, &m);
+
+fail:
+    tern_weight_destroy(&owned_up);
+    tern_weight_destroy(&owned_down);
+    tern_pages_free(z, z_bytes);
+    tern_pages_free(inner, inner_bytes);
+    return status;
+}

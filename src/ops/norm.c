@@ -1,0 +1,27 @@
+/* norm.c: a norm over the rows of a matrix, with what is added before it. */
+#include "ops/kernel_calls.h"
+
+void tern_norm_run(const struct tern_par *par, float *y, float *sum, const float *x, const float *bias,
+                   const float *residual, size_t n_rows, size_t n, const struct tern_norm_args *norm)
+{
+    const struct tern_kernels *k = par->kernels;
+    const bool plain = !bias && !residual && !sum;
+    size_t row, end;
+
+    tern_share(par, n_rows, 1, &row, &end);
+    for (; row < end; row++) {
+        float *yr = y + row * n, *sr = sum ? sum + row * n : NULL;
+        const float *xr = x + row * n, *rr = residual ? residual + row * n : NULL;
+        if (norm->type == TERN_LAYER_NORM) {
+            if (plain)
+                k->layer_norm_f32(yr, xr, norm->gamma, norm->beta, n, norm->eps);
+            else
+                k->layer_norm_residual_f32(yr, sr, xr, bias, rr, norm->gamma, norm->beta, n, norm->eps);
+        } else if (plain) {
+            k->rms_norm_f32(yr, xr, norm->gamma, n, norm->eps);
+        } else {
+            k->rms_norm_residual_f32(yr, sr, xr, bias, rr, norm->gamma, n, norm->eps);
+        }
+    }
+    tern_barrier(par);
+}

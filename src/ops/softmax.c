@@ -1,0 +1,105 @@
+/* softmax.c: softmax of attention scores with scale, additive mask, ALiBi, causal limit and window. */
+#include "ops/op_table.h"
+
+tern_softmax_options tern_softmax_options_default(void)
+{
+    return (tern_softmax_options){ .layer_scale = 1.0f, .window_size = 256 };
+}
+
+struct softmax {
+    const struct tern_kernels *kernels;
+    const tern_softmax_options *options;
+    const float *x, *mask, *alibi;
+    float *y;
+    size_t batch, heads, s, t;
+    size_t mask_stride[3]; /* along batch, head, row; 0 broadcasts */
+};
+
+static void softmax_region(void *arg, const struct tern_par *par)
+{
+    const struct softmax *m = arg;
+    const tern_softmax_options *o = m->options;
+    const int64_t t = (int64_t)m->t;
+    size_t row, end;
+
+    tern_share(par, m->batch * m->heads * m->s, 1, &row, &end);
+    for (; row < end; row++) {
+        const size_t i = row % m->s, head = row / m->s % m->heads, b = row / m->s / m->heads;
+        const int64_t position = (int64_t)i + t - (int64_t)m->s; /* of this row among the columns */
+        int64_t last = o->triangular ? position + 1 : t;
+        int64_t first = o->local_attention ? position + 1 - o->window_size : 0;
+        if (last < 0)
+            last = 0;
+        if (first < 0)
+            first = 0;
+        if (first > last)
+            first = last;
+        const float *mask =
+            m->mask ? m->mask + b * m->mask_stride[0] + head * m->mask_stride[1] + i * m->mask_stride[2] : NULL;
+        const float slope = m->alibi ? m->alibi[(size_t)o->head_offset + head] : 0;
+        m->kernels->softmax_f32(m->y + row * m->t, m->x + row * m->t, mask, m->t, (size_t)first, (size_t)last,
+                                o->layer_scale, slope);
+    }
+}
+
+tern_status tern_softmax(tern_ctx *ctx, const tern_config *config, const tern_softmax_options *options,
+                         const tern_tensor *scores, const tern_tensor *mask, const tern_tensor *alibi,
+                         tern_tensor *output)
+{
+    static const char op[] = "softmax";
+    const tern_softmax_options standard = tern_softmax_options_default();
+    struct softmax m = { 0 };
+    size_t rows;
+
+    TERN_TRY(tern_op_check(ctx, TERN_OP_SOFTMAX, config));
+    m.options = options ? options : &standard;
+    TERN_REQUIRE(ctx, !m.options->local_attention || m.options->window_size >= 1, TERN_ERR_ARG,
+                 "%s: window_size is %" PRId32 " with local_attention, expected 1 or more", op, m.options->window_size);
+    TERN_REQUIRE(ctx, m.options->head_offset >= 0, TERN_ERR_ARG, "%s: head_offset is %" PRId32 ", expected 0 or more",
+                 op, m.options->head_offset);
+
+    TERN_TRY(tern_check_rows(ctx, op, "scores", scores, -1, -1, &rows));
+    TERN_REQUIRE(ctx, scores->rank == 4, TERN_ERR_SHAPE, "%s: scores is %s, expected [batch, heads, rows, columns]", op,
+                 tern_shape_text(scores).text);
+    m.batch = (size_t)scores->dim[0];
+    m.heads = (size_t)scores->dim[1];
+    m.s = (size_t)scores->dim[2];
+    m.t = (size_t)scores->dim[3];
+    if (tern_given(mask)) {
+        TERN_TRY(tern_check_tensor(ctx, op, "mask", mask, TERN_FP32));
+        bool fits = mask->rank == 4 && mask->dim[3] == scores->dim[3];
+        for (int i = 0; i < 3 && fits; i++)
+            fits = mask->dim[i] == 1 || mask->dim[i] == scores->dim[i];
+        TERN_REQUIRE(ctx, fits, TERN_ERR_SHAPE,
+                     "%s: mask is %s, expected scores' shape %s with 1 anywhere but in the last axis", op,
+                     tern_shape_text(mask).text, tern_shape_text(scores).text);
+        for (int i = 0; i < 3; i++)
+            m.mask_stride[i] = mask->dim[i] == 1 ? 0 : (size_t)mask->stride[i];
+    }
+    if (tern_given(alibi)) {
+        TERN_TRY(tern_check_tensor(ctx, op, "alibi", alibi, TERN_FP32));
+        TERN_REQUIRE(ctx, alibi->rank == 1 && alibi->dim[0] >= m.options->head_offset + scores->dim[1], TERN_ERR_SHAPE,
+                     "%s: alibi is %s, expected [n] with n >= %" PRId64 ", head_offset plus heads", op,
+                     tern_shape_text(alibi).text, m.options->head_offset + scores->dim[1]);
+    }
+    TERN_TRY(tern_check_tensor(ctx, op, "output", output, TERN_FP32));
+    bool same = output->rank == 4;
+    for (int i = 0; i < 4 && same; i++)
+        same = output->dim[i] == scores->dim[i];
+    TERN_REQUIRE(ctx, same, TERN_ERR_SHAPE, "%s: output is %s, expected scores' shape %s", op,
+                 tern_shape_text(output).text, tern_shape_text(scores).text);
+    const struct tern_operand operands[] = { { "scores", scores, false, true },
+                                             { "mask", mask, false, false },
+                                             { "alibi", alibi, false, false },
+                                             { "output", output, true, false } };
+    TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
+    if (rows == 0 || m.t == 0)
+        return TERN_OK;
+
+    m.kernels = tern_kernels_for(ctx, config);
+    m.x = scores->data;
+    m.mask = tern_floats(mask);
+    m.alibi = tern_floats(alibi);
+    m.y = output->data;
+    return tern_region(ctx, softmax_region, &m);
+}
