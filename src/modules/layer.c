@@ -85,7 +85,7 @@ static tern_status check_vector(tern_ctx *ctx, const struct vector *v)
                  "%s: %s is %s, expected fp32, fp16 or bf16", op, v->name, tern_dtype_name(t->dtype));
     TERN_TRY(tern_check_tensor(ctx, op, v->name, t, t->dtype));
     TERN_REQUIRE(ctx, t->rank == 1 && t->dim[0] == v->n, TERN_ERR_SHAPE, "%s: %s is %s, expected [%" PRId64 "]", op,
-                 v->name, tern_shape_text(t).text, v->n);
+                 v->name, tern_dims_text(t).text, v->n);
     return TERN_OK;
 }
 

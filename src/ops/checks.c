@@ -4,9 +4,9 @@
 #include <math.h>
 #include <stdio.h>
 
-struct tern_shape_text tern_shape_text(const tern_tensor *t)
+struct tern_dims_text tern_dims_text(const tern_tensor *t)
 {
-    struct tern_shape_text s;
+    struct tern_dims_text s;
     size_t used = 0;
 
     if (t->rank < 0 || t->rank > TERN_MAX_RANK) {
@@ -37,7 +37,7 @@ static tern_status check_layout(tern_ctx *ctx, const char *op, const char *name,
                      "%s: %s has stride %" PRId64 " along axis %d, expected %zu (dense)", op, name, t->stride[i], i, n);
         if (t->dim[i] > 1)
             TERN_REQUIRE(ctx, tern_size_mul(n, (size_t)t->dim[i], &n) && n <= PTRDIFF_MAX / 8, TERN_ERR_SHAPE,
-                         "%s: %s is %s, more elements than there can be", op, name, tern_shape_text(t).text);
+                         "%s: %s is %s, more elements than there can be", op, name, tern_dims_text(t).text);
     }
     for (int i = 0; i < t->rank; i++)
         if (t->dim[i] == 0)
@@ -81,14 +81,14 @@ tern_status tern_check_rows(tern_ctx *ctx, const char *op, const char *name, con
             n = 0;
     for (int i = 0; n > 0 && i + 1 < t->rank; i++)
         TERN_REQUIRE(ctx, !__builtin_mul_overflow(n, t->dim[i], &n), TERN_ERR_SHAPE,
-                     "%s: %s is %s, more rows than there can be", op, name, tern_shape_text(t).text);
+                     "%s: %s is %s, more rows than there can be", op, name, tern_dims_text(t).text);
 
     const int64_t found = t->dim[t->rank - 1];
     TERN_REQUIRE(ctx, cols < 0 || found == cols, TERN_ERR_SHAPE,
                  "%s: %s is %s, rows of %" PRId64 " values, expected rows of %" PRId64, op, name,
-                 tern_shape_text(t).text, found, cols);
+                 tern_dims_text(t).text, found, cols);
     TERN_REQUIRE(ctx, rows < 0 || n == rows, TERN_ERR_SHAPE,
-                 "%s: %s is %s, %" PRId64 " rows, expected %" PRId64 " rows", op, name, tern_shape_text(t).text, n,
+                 "%s: %s is %s, %" PRId64 " rows, expected %" PRId64 " rows", op, name, tern_dims_text(t).text, n,
                  rows);
     if (found_rows)
         *found_rows = (size_t)n;
@@ -99,7 +99,7 @@ tern_status tern_check_vector(tern_ctx *ctx, const char *op, const char *name, c
 {
     TERN_TRY(tern_check_tensor(ctx, op, name, t, TERN_FP32));
     TERN_REQUIRE(ctx, t->rank == 1 && t->dim[0] == n, TERN_ERR_SHAPE, "%s: %s is %s, expected [%" PRId64 "]", op, name,
-                 tern_shape_text(t).text, n);
+                 tern_dims_text(t).text, n);
     return TERN_OK;
 }
 
@@ -115,11 +115,11 @@ tern_status tern_check_weight(tern_ctx *ctx, const char *op, const char *name, c
 
     TERN_TRY(check_layout(ctx, op, name, t, &elements));
     TERN_REQUIRE(ctx, t->rank == 2, TERN_ERR_SHAPE, "%s: %s is %s, expected a matrix", op, name,
-                 tern_shape_text(t).text);
+                 tern_dims_text(t).text);
     if (t->packed) {
         TERN_REQUIRE(ctx, t->dim[0] == t->packed->in && t->dim[1] == t->packed->out, TERN_ERR_SHAPE,
                      "%s: %s is a view %s of a packed weight [%" PRId64 ", %" PRId64 "], expected the same shape", op,
-                     name, tern_shape_text(t).text, t->packed->in, t->packed->out);
+                     name, tern_dims_text(t).text, t->packed->in, t->packed->out);
         transposed = false;
     } else {
         TERN_REQUIRE(ctx, t->dtype == TERN_FP32 || t->dtype == TERN_FP16 || t->dtype == TERN_BF16, TERN_ERR_DTYPE,
@@ -129,7 +129,7 @@ tern_status tern_check_weight(tern_ctx *ctx, const char *op, const char *name, c
     const int64_t found_in = t->dim[transposed], found = t->dim[!transposed];
     TERN_REQUIRE(ctx, (in < 0 || found_in == in) && (out < 0 || found == out), TERN_ERR_SHAPE,
                  "%s: %s is %s ([%s]): %" PRId64 " in, %" PRId64 " out, expected %" PRId64 " in, %" PRId64 " out", op,
-                 name, tern_shape_text(t).text, transposed ? "out, in" : "in, out", found_in, found,
+                 name, tern_dims_text(t).text, transposed ? "out, in" : "in, out", found_in, found,
                  in < 0 ? found_in : in, out < 0 ? found : out);
     if (found_out)
         *found_out = found;

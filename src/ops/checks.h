@@ -12,10 +12,10 @@
 #include <tern/op.h>
 
 /* "[2, 3, 4]" for a shape; for messages. */
-struct tern_shape_text {
+struct tern_dims_text {
     char text[TERN_MAX_RANK * 22 + 4];
 };
-struct tern_shape_text tern_shape_text(const tern_tensor *t);
+struct tern_dims_text tern_dims_text(const tern_tensor *t);
 
 /* A dense tensor of numbers of this dtype whose data are there. */
 tern_status tern_check_tensor(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t, tern_dtype dtype);

@@ -46,7 +46,7 @@ tern_status tern_mlp_gemm(tern_ctx *ctx, const tern_config *config, const tern_t
     TERN_TRY(tern_check_rows(ctx, op, "residual", residual, -1, -1, &m.rows));
     const int64_t in = residual->dim[residual->rank - 1], rows = (int64_t)m.rows;
     TERN_REQUIRE(ctx, in >= 1, TERN_ERR_SHAPE, "%s: residual is %s, expected rows of at least one value", op,
-                 tern_shape_text(residual).text);
+                 tern_dims_text(residual).text);
     if (!m.residual_alone || tern_given(input))
         TERN_TRY(tern_check_rows(ctx, op, "input", input, rows, in, NULL));
     TERN_TRY(tern_check_weight(ctx, op, "weight", weight, config->transposed_mode, in, -1, &up));

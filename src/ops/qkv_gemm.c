@@ -37,7 +37,7 @@ tern_status tern_qkv_gemm(tern_ctx *ctx, const tern_config *config, const tern_t
     TERN_TRY(tern_check_rows(ctx, op, "input", input, -1, -1, &q.rows));
     const int64_t in = input->dim[input->rank - 1];
     TERN_REQUIRE(ctx, in >= 1, TERN_ERR_SHAPE, "%s: input is %s, expected rows of at least one value", op,
-                 tern_shape_text(input).text);
+                 tern_dims_text(input).text);
     TERN_TRY(tern_check_weight(ctx, op, "weight", weight, config->transposed_mode, in, -1, &out));
     TERN_TRY(tern_check_optional_vector(ctx, op, "bias", bias, out));
     TERN_TRY(tern_check_vector(ctx, op, "gamma", gamma, in));

@@ -60,7 +60,7 @@ tern_status tern_softmax(tern_ctx *ctx, const tern_config *config, const tern_so
 
     TERN_TRY(tern_check_rows(ctx, op, "scores", scores, -1, -1, &rows));
     TERN_REQUIRE(ctx, scores->rank == 4, TERN_ERR_SHAPE, "%s: scores is %s, expected [batch, heads, rows, columns]", op,
-                 tern_shape_text(scores).text);
+                 tern_dims_text(scores).text);
     m.batch = (size_t)scores->dim[0];
     m.heads = (size_t)scores->dim[1];
     m.s = (size_t)scores->dim[2];
@@ -72,7 +72,7 @@ tern_status tern_softmax(tern_ctx *ctx, const tern_config *config, const tern_so
             fits = mask->dim[i] == 1 || mask->dim[i] == scores->dim[i];
         TERN_REQUIRE(ctx, fits, TERN_ERR_SHAPE,
                      "%s: mask is %s, expected scores' shape %s with 1 anywhere but in the last axis", op,
-                     tern_shape_text(mask).text, tern_shape_text(scores).text);
+                     tern_dims_text(mask).text, tern_dims_text(scores).text);
         for (int i = 0; i < 3; i++)
             m.mask_stride[i] = mask->dim[i] == 1 ? 0 : (size_t)mask->stride[i];
     }
@@ -80,14 +80,14 @@ tern_status tern_softmax(tern_ctx *ctx, const tern_config *config, const tern_so
         TERN_TRY(tern_check_tensor(ctx, op, "alibi", alibi, TERN_FP32));
         TERN_REQUIRE(ctx, alibi->rank == 1 && alibi->dim[0] >= m.options->head_offset + scores->dim[1], TERN_ERR_SHAPE,
                      "%s: alibi is %s, expected [n] with n >= %" PRId64 ", head_offset plus heads", op,
-                     tern_shape_text(alibi).text, m.options->head_offset + scores->dim[1]);
+                     tern_dims_text(alibi).text, m.options->head_offset + scores->dim[1]);
     }
     TERN_TRY(tern_check_tensor(ctx, op, "output", output, TERN_FP32));
     bool same = output->rank == 4;
     for (int i = 0; i < 4 && same; i++)
         same = output->dim[i] == scores->dim[i];
     TERN_REQUIRE(ctx, same, TERN_ERR_SHAPE, "%s: output is %s, expected scores' shape %s", op,
-                 tern_shape_text(output).text, tern_shape_text(scores).text);
+                 tern_dims_text(output).text, tern_dims_text(scores).text);
     const struct tern_operand operands[] = { { "scores", scores, false, true },
                                              { "mask", mask, false, false },
                                              { "alibi", alibi, false, false },

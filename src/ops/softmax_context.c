@@ -47,7 +47,7 @@ tern_status tern_softmax_context(tern_ctx *ctx, const tern_config *config, tern_
         TERN_REQUIRE(ctx,
                      mask->rank == 2 && (mask->dim[0] == 1 || mask->dim[0] == (int64_t)rows) && mask->dim[1] >= longest,
                      TERN_ERR_SHAPE, "%s: mask is %s, expected 1 or %zu rows of at least %" PRId64 " positions", op,
-                     tern_shape_text(mask).text, rows, longest);
+                     tern_dims_text(mask).text, rows, longest);
     }
     TERN_TRY(tern_check_optional_vector(ctx, op, "alibi", alibi, sizes.heads));
     if (tern_given(output))

@@ -47,7 +47,7 @@ tern_status tern_weight_pack(tern_ctx *ctx, const tern_tensor *w, bool transpose
     TERN_REQUIRE_OR_FAIL(ctx,
                          tern_size_mul(panels, (size_t)weight->in, &bytes) &&
                              tern_size_mul(bytes, TERN_PANEL * sizeof(float), &bytes),
-                         TERN_ERR_MEMORY, "out of memory: panels of a weight %s", tern_shape_text(w).text);
+                         TERN_ERR_MEMORY, "out of memory: panels of a weight %s", tern_dims_text(w).text);
     TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, bytes, "a packed weight", &pages));
     weight->panels = pages;
     weight->bytes = bytes;
