@@ -26,11 +26,12 @@
 #include <stdint.h>
 #include <stdbool.h>
 
-#define TERN_PANEL 32      /* columns of a packed panel */
-#define TERN_TILE_ROWS 14  /* the most rows that one call of gemm_f32 takes */
-#define TERN_KV_BLOCK 64   /* positions of a KV storage block */
-#define TERN_ATTN_BLOCK 512 /* keys between two rescalings of the running maximum; absolute, never tuned: part of the answer */
-#define TERN_ATTN_ROWS 8   /* the most query rows that one call of attention_f32 takes */
+#define TERN_PANEL     32 /* columns of a packed panel */
+#define TERN_TILE_ROWS 14 /* the most rows that one call of gemm_f32 takes */
+#define TERN_KV_BLOCK  64 /* positions of a KV storage block */
+#define TERN_ATTN_BLOCK \
+    512 /* keys between two rescalings of the running maximum; absolute, never tuned: part of the answer */
+#define TERN_ATTN_ROWS 8 /* the most query rows that one call of attention_f32 takes */
 
 /* C[m][32] (+)= A[m][k] * panel[k][32]
  *
@@ -81,9 +82,9 @@ typedef void tern_act_f32_fn(float *y, const float *x, size_t n, enum tern_act a
 /* What happens to a finished tile of a product on its way to memory, in this order, all in f32:
  *   t += bias[j];  t = act(t);  t += residual[i][j] (and residual2, each where given, in this order);  C[i][j] = t */
 struct tern_epilogue {
-    const float *bias;      /* [N] or NULL */
+    const float *bias; /* [N] or NULL */
     enum tern_act act;
-    const float *residual;  /* [M][ld_residual] or NULL; == C allowed */
+    const float *residual; /* [M][ld_residual] or NULL; == C allowed */
     size_t ld_residual;
     const float *residual2; /* the same, added after it */
     size_t ld_residual2;
@@ -96,19 +97,21 @@ typedef void tern_epilogue_f32_fn(float *c, size_t ldc, const float *tile, const
 
 /* y = (x - mean) / sqrt(var + eps) * gamma + beta over n values; mean and var = mean((x - mean)^2) in two passes.
  * beta: NULL is 0.   y == x allowed.   n >= 1, eps >= 0. */
-typedef void tern_layer_norm_f32_fn(float *y, const float *x, const float *gamma, const float *beta, size_t n, float eps);
+typedef void tern_layer_norm_f32_fn(float *y, const float *x, const float *gamma, const float *beta, size_t n,
+                                    float eps);
 
 /* z = (x + bias) + residual; y = layer_norm(z).  bias, residual, sum: NULL is left out; sum gets z.
  * y == x, sum == residual, sum == x allowed (y and sum differ). */
-typedef void tern_layer_norm_residual_f32_fn(float *y, float *sum, const float *x, const float *bias, const float *residual,
-                                             const float *gamma, const float *beta, size_t n, float eps);
+typedef void tern_layer_norm_residual_f32_fn(float *y, float *sum, const float *x, const float *bias,
+                                             const float *residual, const float *gamma, const float *beta, size_t n,
+                                             float eps);
 
 /* y[i] = x[i] / sqrt(mean(x^2) + eps) * gamma[i].  y == x allowed. */
 typedef void tern_rms_norm_f32_fn(float *y, const float *x, const float *gamma, size_t n, float eps);
 
 /* z = (x + bias) + residual; y = rms_norm(z); the rest as layer_norm_residual. */
-typedef void tern_rms_norm_residual_f32_fn(float *y, float *sum, const float *x, const float *bias, const float *residual,
-                                           const float *gamma, size_t n, float eps);
+typedef void tern_rms_norm_residual_f32_fn(float *y, float *sum, const float *x, const float *bias,
+                                           const float *residual, const float *gamma, size_t n, float eps);
 
 /* y = softmax(s) over the columns first <= j < last; 0 <= first, last <= n; the others get 0.
  *   s = x[j] * scale;  s = fma(slope, j, s) if slope != 0;  s += mask[j] if mask is given      (each step rounded to f32)
@@ -116,8 +119,8 @@ typedef void tern_rms_norm_residual_f32_fn(float *y, float *sum, const float *x,
  * mask: [n] or NULL, read where visible only; so is x.  No visible column, or all at -inf: the row is 0.
  * A NaN among the visible gives NaN in all visible columns.   y == x allowed.
  * Accuracy: the bound is against the f64 definition applied to the f32 scores s and the f32 differences s - max. */
-typedef void tern_softmax_f32_fn(float *y, const float *x, const float *mask, size_t n, size_t first, size_t last, float scale,
-                                 float slope);
+typedef void tern_softmax_f32_fn(float *y, const float *x, const float *mask, size_t n, size_t first, size_t last,
+                                 float scale, float slope);
 
 /* out[i] = x[i] * scale + y[i] (one fma); the building block of residual adds.  out == x, out == y allowed. */
 typedef void tern_axpy_f32_fn(float *out, const float *x, const float *y, float scale, size_t n);
@@ -137,8 +140,8 @@ struct tern_residual_terms {
     bool attention_inside;       /* attention and attention_bias are divided by mp with the residual, else "outside" */
     bool attention_bias_divided; /* outside only: attention_bias * inv_mp is added, else attention_bias */
 };
-typedef void tern_residual_add_f32_fn(float *out, const float *x, const float *residual, const struct tern_residual_terms *terms,
-                                      size_t n);
+typedef void tern_residual_add_f32_fn(float *out, const float *x, const float *residual,
+                                      const struct tern_residual_terms *terms, size_t n);
 
 /* Rotates one head in place.  pairs (p, p + rot/2), or (2p, 2p + 1) when `neighbours`:
  *   (a, b) <- (a cos - b sin, b cos + a sin)      as  fma(a, cos, -(b * sin)), fma(b, cos, a * sin)
@@ -149,8 +152,8 @@ typedef void tern_rotary_f32_fn(float *x, const float *cos, const float *sin, si
  * K block: two panels [2][E][32]: element (position p, channel c) at [(p / 32)][c][p % 32].
  * V block: ceil(E/32) panels [64][32]: element (p, c) at [c / 32][p][c % 32]; channels beyond E are 0 (written when p is).
  * k, v: [n] rows, `stride` apart, E values each.  p: first position inside the block, p + n <= 64. */
-typedef void tern_kv_store_f32_fn(float *k_block, float *v_block, const float *k, const float *v, size_t stride, size_t head_dim,
-                                  size_t p, size_t n);
+typedef void tern_kv_store_f32_fn(float *k_block, float *v_block, const float *k, const float *v, size_t stride,
+                                  size_t head_dim, size_t p, size_t n);
 
 /* Attention of up to 8 query rows that share one KV head, over that head's blocks of 64 positions.
  *
@@ -163,19 +166,20 @@ typedef void tern_kv_store_f32_fn(float *k_block, float *v_block, const float *k
  * cut into chunks, or on what stale storage holds.  A row that sees nothing, or only -inf, gives zeros.
  * out == q allowed row by row (a row's q is read before any out is written). */
 struct tern_attention_f32 {
-    const float *q;             /* [n_rows][E], rows q_stride apart */
-    float *out;                 /* [n_rows][E], rows out_stride apart */
+    const float *q; /* [n_rows][E], rows q_stride apart */
+    float *out;     /* [n_rows][E], rows out_stride apart */
     size_t q_stride, out_stride;
-    size_t n_rows;              /* 1..TERN_ATTN_ROWS */
-    size_t head_dim;            /* E, 1..512 */
+    size_t n_rows;                /* 1..TERN_ATTN_ROWS */
+    size_t head_dim;              /* E, 1..512 */
     const float *const *k_blocks; /* k_blocks[b]: K block of positions [64b, 64b + 64), layout of kv_store_f32 */
     const float *const *v_blocks;
     const int64_t *first, *last; /* [n_rows]: row r sees [first[r], last[r]) */
-    const float *slope;         /* [n_rows] ALiBi slopes, or NULL */
-    const float *const *mask;   /* [n_rows] pointers to additive rows indexed by position (entries may be NULL), or NULL */
+    const float *slope;          /* [n_rows] ALiBi slopes, or NULL */
+    const float *const
+        *mask; /* [n_rows] pointers to additive rows indexed by position (entries may be NULL), or NULL */
     float scale;
-    float softcap;              /* 0: none */
-    float *scratch;             /* tern_attention_scratch(E) floats, 64-byte aligned */
+    float softcap;  /* 0: none */
+    float *scratch; /* tern_attention_scratch(E) floats, 64-byte aligned */
 };
 typedef void tern_attention_f32_fn(const struct tern_attention_f32 *a);
 size_t tern_attention_scratch(size_t head_dim); /* floats */
@@ -186,7 +190,8 @@ struct tern_kernels {
 #define TERN_KERNEL(name, bound) tern_##name##_fn *name;
 #include "kernels/kernel_list.h"
 #undef TERN_KERNEL
-    size_t k_block; /* most k steps of a panel that stay in L2 between row tiles; a longer K is cut in equal blocks: table.c */
+    size_t
+        k_block; /* most k steps of a panel that stay in L2 between row tiles; a longer K is cut in equal blocks: table.c */
 };
 
 /* Fills every slot for a level; asserts that none is empty. */

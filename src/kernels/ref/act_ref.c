@@ -1,0 +1,52 @@
+/* act_ref.c: activations in f64, and the epilogue's order. */
+#include "kernels/ref/ref.h"
+
+#include <math.h>
+
+float tern_act_ref(double x, enum tern_act act)
+{
+    switch (act) {
+    case TERN_ACT_NONE:
+        break;
+    case TERN_ACT_RELU:
+        return (float)(x < 0 ? 0 : x);
+    case TERN_ACT_LEAKY_RELU:
+        return (float)(x < 0 ? 0.01 * x : x);
+    case TERN_ACT_GELU_TANH:
+        return (float)(0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))));
+    case TERN_ACT_GELU_ERF:
+        return (float)(0.5 * x * erfc(-x / sqrt(2)));
+    case TERN_ACT_GELU_SIGMOID:
+        return (float)(x / (1 + exp(-1.702 * x)));
+    case TERN_ACT_SILU:
+        return (float)(x / (1 + exp(-x)));
+    case TERN_ACT_SIGMOID:
+        return (float)(1 / (1 + exp(-x)));
+    case TERN_ACT_TANH:
+        return (float)tanh(x);
+    }
+    return (float)x;
+}
+
+void tern_act_f32_ref(float *y, const float *x, size_t n, enum tern_act act)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = tern_act_ref(x[i], act);
+}
+
+void tern_epilogue_f32_ref(float *c, size_t ldc, const float *tile, const struct tern_epilogue *e, size_t row,
+                           size_t col, size_t m, size_t n)
+{
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) {
+            float t = tile[i * TERN_PANEL + j];
+            if (e->bias)
+                t += e->bias[col + j];
+            t = tern_act_ref(t, e->act);
+            if (e->residual)
+                t += e->residual[(row + i) * e->ld_residual + col + j];
+            if (e->residual2)
+                t += e->residual2[(row + i) * e->ld_residual2 + col + j];
+            c[(row + i) * ldc + col + j] = t;
+        }
+}

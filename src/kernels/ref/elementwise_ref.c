@@ -1,0 +1,46 @@
+/* elementwise_ref.c: axpy, residual add and rotary; their f32 steps are the definition. */
+#include "kernels/ref/ref.h"
+
+#include <math.h>
+
+void tern_axpy_f32_ref(float *out, const float *x, const float *y, float scale, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = fmaf(x[i], scale, y[i]);
+}
+
+void tern_residual_add_f32_ref(float *out, const float *x, const float *residual,
+                               const struct tern_residual_terms *terms, size_t n)
+{
+    const float *inside = terms->attention_inside ? terms->attention : NULL;
+    const float *inside_bias = terms->attention_inside ? terms->attention_bias : NULL;
+    const float *outside = terms->attention_inside ? NULL : terms->attention;
+    const float *outside_bias = terms->attention_inside ? NULL : terms->attention_bias;
+
+    for (size_t i = 0; i < n; i++) {
+        float t = residual[i], u = x[i];
+        if (terms->final_bias)
+            t += terms->final_bias[i];
+        if (inside)
+            t += inside[i];
+        if (inside_bias)
+            t += inside_bias[i];
+        t *= terms->inv_mp;
+        if (outside)
+            u += outside[i];
+        u += t;
+        if (outside_bias)
+            u += terms->attention_bias_divided ? outside_bias[i] * terms->inv_mp : outside_bias[i];
+        out[i] = u;
+    }
+}
+
+void tern_rotary_f32_ref(float *x, const float *cos, const float *sin, size_t rot, bool neighbours)
+{
+    for (size_t p = 0; p < rot / 2; p++) {
+        float *a = x + (neighbours ? 2 * p : p), *b = neighbours ? a + 1 : a + rot / 2;
+        const float was_a = *a, was_b = *b;
+        *a = fmaf(was_a, cos[p], -(was_b * sin[p]));
+        *b = fmaf(was_b, cos[p], was_a * sin[p]);
+    }
+}

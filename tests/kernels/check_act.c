@@ -1,0 +1,119 @@
+/* check_act.c: activations over all binades, and the epilogue in all its forms. */
+#include "tc.h"
+
+static const struct {
+    enum tern_act act;
+    const char *name;
+} acts[] = {
+    { TERN_ACT_NONE, "none" },           { TERN_ACT_RELU, "relu" },         { TERN_ACT_LEAKY_RELU, "leaky" },
+    { TERN_ACT_GELU_TANH, "gelu_tanh" }, { TERN_ACT_GELU_ERF, "gelu_erf" }, { TERN_ACT_GELU_SIGMOID, "gelu_sigmoid" },
+    { TERN_ACT_SILU, "silu" },           { TERN_ACT_SIGMOID, "sigmoid" },   { TERN_ACT_TANH, "tanh" },
+};
+
+void check_act_f32(struct tc *t)
+{
+    static const size_t sizes[] = { 1, 7, 8, 9, 15, 16, 17, 33, 100 };
+
+    for (size_t a = 0; a < TC_COUNT(acts); a++) {
+        const enum tern_act act = acts[a].act;
+
+        for (size_t s = 0; s < TC_COUNT(sizes); s++) {
+            const size_t n = sizes[s];
+
+            if (!tc_case(t, "%s,n=%zu", acts[a].name, n))
+                continue;
+            const float *x = tc_in_f32(t, n, s & 1 ? TC_OUTLIERS : TC_SPECIAL);
+            float *want = tc_out_f32(t, n), *base = tc_out_f32(t, n), *got = tc_out_f32(t, n);
+            float *place = tc_copy_f32(t, x, n);
+
+            t->ref.act_f32(want, x, n, act);
+            t->base.act_f32(base, x, n, act);
+            t->new.act_f32(got, x, n, act);
+            t->new.act_f32(place, place, n, act);
+            tc_near_f32(t, want, got, NULL, n);
+            tc_same_f32(t, base, got, n);
+            tc_same_f32(t, got, place, n);
+        }
+        if (tc_case(t, "%s,dense",
+                    acts[a].name)) { /* both signs: 400 floats in each binade, and -16..16 in small steps */
+            const size_t n = 2 * 254 * 400 + 65536;
+            float *x = tc_out_f32(t, n), *want = tc_out_f32(t, n), *base = tc_out_f32(t, n), *got = tc_out_f32(t, n);
+
+            for (size_t i = 0; i < n; i++) {
+                const uint32_t bits = (uint32_t)(i / 2 * 20971 + tc_below(t, 20971) + (i & 1) * 0x80000000u);
+                if (i < 2 * 254 * 400)
+                    memcpy(x + i, &bits, sizeof bits);
+                else
+                    x[i] = (float)((double)(i - 2 * 254 * 400) / 2048 - 16 + (double)tc_below(t, 1000) * 1e-6);
+            }
+            t->ref.act_f32(want, x, n, act);
+            t->base.act_f32(base, x, n, act);
+            t->new.act_f32(got, x, n, act);
+            tc_near_f32(t, want, got, NULL, n);
+            tc_same_f32(t, base, got, n);
+        }
+        if (act != TERN_ACT_NONE && tc_bench(t, 0, 4096, "%s,n=4096", acts[a].name)) {
+            const float *x = tc_in_f32(t, 4096, TC_NORMAL);
+            float *got = tc_out_f32(t, 4096);
+
+            TC_TIME(t) t->new.act_f32(got, x, 4096, act);
+        }
+    }
+}
+
+void check_epilogue_f32(struct tc *t)
+{
+    static const size_t columns[] = { 1, 7, 8, 9, 15, 16, 17, 24, 31, 32 };
+
+    for (size_t a = 0; a < TC_COUNT(acts); a++)
+        for (size_t s = 0; s < TC_COUNT(columns); s++)
+            for (int form = 0; form < 8; form++) {
+                const size_t n = columns[s], m = 1 + (s * 5 + (size_t)form) % 14, row = form, col = 32 * (s & 1);
+                const size_t ldc = col + n + (form & 1 ? 13 : 0), ld2 = col + n + 3;
+                const size_t c_size = (row + m - 1) * ldc + col + n;
+
+                if (!tc_case(t, "%s,m=%zu,n=%zu,form=%d", acts[a].name, m, n, form))
+                    continue;
+                const float *tile = tc_in_panel(t, m * 32, TC_OUTLIERS), *bias = tc_in_f32(t, col + n, TC_NORMAL);
+                const float *c = tc_in_f32(t, c_size, TC_NORMAL),
+                            *second = tc_in_f32(t, (row + m - 1) * ld2 + col + n, TC_NORMAL);
+                float *want = tc_copy_f32(t, c, c_size), *base = tc_copy_f32(t, c, c_size),
+                      *got = tc_copy_f32(t, c, c_size);
+                float *scale = tc_copy_f32(t, c, c_size);
+                struct tern_epilogue e = { .act = acts[a].act };
+
+                if (form & 1)
+                    e.bias = bias;
+                if (form & 4)
+                    e.residual2 = second, e.ld_residual2 = ld2;
+                for (int in_place = 0; in_place <= (form & 2); in_place += 2) {
+                    const float *residual[3] = { c, c, c };
+                    if (in_place) {
+                        memcpy(want, c, c_size * sizeof *c);
+                        memcpy(base, c, c_size * sizeof *c);
+                        memcpy(got, c, c_size * sizeof *c);
+                        residual[0] = want, residual[1] = base, residual[2] = got;
+                    }
+                    e.ld_residual = ldc;
+                    e.residual = form & 2 ? residual[0] : NULL;
+                    t->ref.epilogue_f32(want, ldc, tile, &e, row, col, m, n);
+                    e.residual = form & 2 ? residual[1] : NULL;
+                    t->base.epilogue_f32(base, ldc, tile, &e, row, col, m, n);
+                    e.residual = form & 2 ? residual[2] : NULL;
+                    t->new.epilogue_f32(got, ldc, tile, &e, row, col, m, n);
+                    for (size_t i = 0; i < c_size; i++)
+                        scale[i] = fabsf(want[i]) + (form & 6 ? fabsf(c[i]) + 6 : 0); /* a residual is at most 6 */
+                    tc_near_f32(t, want, got, scale, c_size);
+                    tc_same_f32(t, base, got, c_size);
+                }
+            }
+    for (size_t a = 0; a < TC_COUNT(acts); a++)
+        if (tc_bench(t, 0, 8 * 32, "bias,%s,residual,m=8", acts[a].name)) {
+            const float *tile = tc_in_panel(t, 8 * 32, TC_NORMAL), *bias = tc_in_f32(t, 768, TC_NORMAL);
+            float *c = tc_out_f32(t, 8 * 768);
+            const float *residual = tc_in_f32(t, 8 * 768, TC_NORMAL);
+            const struct tern_epilogue e = { bias, acts[a].act, residual, 768, NULL, 0 };
+
+            TC_TIME(t) t->new.epilogue_f32(c, 768, tile, &e, 0, tc_turn(t) % 24 * 32, 8, 32);
+        }
+}

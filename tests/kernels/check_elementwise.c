@@ -1,0 +1,89 @@
+/* check_elementwise.c: axpy, residual add, rotary: the definition's bits. */
+#include "tc.h"
+
+static const size_t sizes[] = { 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 100 };
+
+void check_axpy_f32(struct tc *t)
+{
+    for (size_t s = 0; s < TC_COUNT(sizes); s++) {
+        const size_t n = sizes[s];
+
+        if (!tc_case(t, "n=%zu", n))
+            continue;
+        const float *x = tc_in_f32(t, n, TC_SPECIAL), *y = tc_in_f32(t, n, TC_SPECIAL);
+        float *want = tc_out_f32(t, n), *got = tc_out_f32(t, n), *place = tc_copy_f32(t, x, n);
+
+        t->ref.axpy_f32(want, x, y, 0.3f, n);
+        t->new.axpy_f32(got, x, y, 0.3f, n);
+        t->new.axpy_f32(place, place, y, 0.3f, n);
+        tc_same_f32(t, want, got, n);
+        tc_same_f32(t, want, place, n);
+        memcpy(place, y, n * sizeof *y);
+        t->new.axpy_f32(place, x, place, 0.3f, n);
+        tc_same_f32(t, want, place, n);
+    }
+    if (tc_bench(t, 12.0 * 768, 0, "n=768")) {
+        const float *x = tc_in_f32(t, 768, TC_NORMAL), *y = tc_in_f32(t, 768, TC_NORMAL);
+        float *out = tc_out_f32(t, 768);
+
+        TC_TIME(t) t->new.axpy_f32(out, x, y, 0.5f, 768);
+    }
+}
+
+void check_residual_add_f32(struct tc *t)
+{
+    for (size_t s = 0; s < TC_COUNT(sizes); s++)
+        for (int form = 0; form < 32; form++) {
+            const size_t n = sizes[s];
+
+            if (!tc_case(t, "n=%zu%s%s%s%s%s", n, form & 1 ? ",attention" : "", form & 2 ? ",attention bias" : "",
+                         form & 4 ? ",final bias" : "", form & 8 ? ",inside" : "", form & 16 ? ",divided" : ""))
+                continue;
+            const float *x = tc_in_f32(t, n, TC_SPECIAL), *residual = tc_in_f32(t, n, TC_NORMAL);
+            const float *attention = tc_in_f32(t, n, TC_NORMAL), *a_bias = tc_in_f32(t, n, TC_NORMAL);
+            const float *f_bias = tc_in_f32(t, n, TC_NORMAL);
+            const struct tern_residual_terms terms = { form & 1 ? attention : NULL,
+                                                       form & 2 ? a_bias : NULL,
+                                                       form & 4 ? f_bias : NULL,
+                                                       1 / 3.0f,
+                                                       form & 8,
+                                                       form & 16 };
+            float *want = tc_out_f32(t, n), *got = tc_out_f32(t, n), *place = tc_copy_f32(t, residual, n);
+
+            t->ref.residual_add_f32(want, x, residual, &terms, n);
+            t->new.residual_add_f32(got, x, residual, &terms, n);
+            t->new.residual_add_f32(place, x, place, &terms, n);
+            tc_same_f32(t, want, got, n);
+            tc_same_f32(t, want, place, n);
+        }
+    if (tc_bench(t, 24.0 * 768, 0, "n=768")) {
+        const float *x = tc_in_f32(t, 768, TC_NORMAL), *y = tc_in_f32(t, 768, TC_NORMAL);
+        const struct tern_residual_terms terms = { y, x, x, 1, true, false };
+        float *out = tc_out_f32(t, 768);
+
+        TC_TIME(t) t->new.residual_add_f32(out, x, y, &terms, 768);
+    }
+}
+
+void check_rotary_f32(struct tc *t)
+{
+    for (size_t rot = 0; rot <= 130; rot += rot < 40 ? 2 : 30)
+        for (int neighbours = 0; neighbours < 2; neighbours++) {
+            if (!tc_case(t, "rot=%zu%s", rot, neighbours ? ",neighbours" : ""))
+                continue;
+            const float *x = tc_in_f32(t, rot + 5, TC_SPECIAL);
+            const float *cos = tc_in_f32(t, rot / 2, TC_NORMAL), *sin = tc_in_f32(t, rot / 2, TC_NORMAL);
+            float *want = tc_copy_f32(t, x, rot + 5), *got = tc_copy_f32(t, x, rot + 5);
+
+            t->ref.rotary_f32(want, cos, sin, rot, neighbours);
+            t->new.rotary_f32(got, cos, sin, rot, neighbours);
+            tc_same_f32(t, want, got, rot + 5);
+        }
+    for (int neighbours = 0; neighbours < 2; neighbours++)
+        if (tc_bench(t, 8.0 * 128, 0, "rot=128%s", neighbours ? ",neighbours" : "")) {
+            const float *cos = tc_in_f32(t, 64, TC_NORMAL);
+            float *x = tc_out_f32(t, 128);
+
+            TC_TIME(t) t->new.rotary_f32(x, cos, cos + 32, 64, neighbours);
+        }
+}

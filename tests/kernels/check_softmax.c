@@ -1,0 +1,65 @@
+/* check_softmax.c: softmax of a row: all visible ranges around the lane counts, masks, slopes, nothing visible. */
+#include "tc.h"
+
+void check_softmax_f32(struct tc *t)
+{
+    static const size_t sizes[] = { 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 65, 257, 4099 };
+
+    for (size_t s = 0; s < TC_COUNT(sizes); s++)
+        for (int form = 0; form < 12; form++) {
+            const size_t n = sizes[s];
+
+            if (!tc_case(t, "n=%zu,form=%d", n, form))
+                continue;
+            const size_t first = form % 3 == 0 ? 0 : tc_below(t, n),
+                         last = form % 3 == 2 ? n : first + tc_below(t, n - first + 1);
+            const float scale = form & 1 ? 0.125f : 1, slope = form & 2 ? -0.25f : 0;
+            const float *x = tc_in_f32(t, n, TC_OUTLIERS);
+            float *mask = form & 4 ? tc_copy_f32(t, tc_in_f32(t, n, TC_NORMAL), n) : NULL;
+            float *want = tc_out_f32(t, n), *base = tc_out_f32(t, n), *got = tc_out_f32(t, n),
+                  *place = tc_copy_f32(t, x, n);
+
+            for (size_t i = 0; mask && i < n; i++)
+                if (tc_below(t, 4) == 0)
+                    mask[i] = -INFINITY;
+            for (size_t i = 0; i < n; i++) /* what is not visible must not matter */
+                if (i < first || i >= last)
+                    place[i] = NAN;
+            t->ref.softmax_f32(want, x, mask, n, first, last, scale, slope);
+            t->base.softmax_f32(base, x, mask, n, first, last, scale, slope);
+            t->new.softmax_f32(got, x, mask, n, first, last, scale, slope);
+            t->new.softmax_f32(place, place, mask, n, first, last, scale, slope);
+            tc_near_f32(t, want, got, NULL, n);
+            tc_same_f32(t, base, got, n);
+            tc_same_f32(t, got, place, n);
+        }
+    static const struct {
+        const char *name;
+        float value; /* of all */
+        float one;   /* of one */
+    } specials[] = { { "all -inf", -INFINITY, -INFINITY }, { "one nan", 1, NAN },      { "all nan", NAN, NAN },
+                     { "nan among -inf", -INFINITY, NAN }, { "one inf", 1, INFINITY }, { "one finite", -INFINITY, 3 },
+                     { "large", 3e38f, -3e38f },           { "equal", 2, 2 } };
+
+    for (size_t s = 0; s < TC_COUNT(specials); s++)
+        for (size_t n = 5; n <= 37; n += 16) {
+            if (!tc_case(t, "%s,n=%zu", specials[s].name, n))
+                continue;
+            float *x = tc_out_f32(t, n), *want = tc_out_f32(t, n), *base = tc_out_f32(t, n), *got = tc_out_f32(t, n);
+
+            for (size_t i = 0; i < n; i++)
+                x[i] = i == 3 ? specials[s].one : specials[s].value;
+            t->ref.softmax_f32(want, x, NULL, n, 1, n, 1, 0);
+            t->base.softmax_f32(base, x, NULL, n, 1, n, 1, 0);
+            t->new.softmax_f32(got, x, NULL, n, 1, n, 1, 0);
+            tc_near_f32(t, want, got, NULL, n);
+            tc_same_f32(t, base, got, n);
+        }
+    for (size_t n = 128; n <= 2048; n *= 4)
+        if (tc_bench(t, 8.0 * (double)n, 0, "n=%zu", n)) {
+            const float *x = tc_in_f32(t, n, TC_NORMAL);
+            float *y = tc_out_f32(t, n);
+
+            TC_TIME(t) t->new.softmax_f32(y, x, NULL, n, 0, n, 0.125f, 0);
+        }
+}
