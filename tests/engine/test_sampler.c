@@ -113,8 +113,7 @@ static void test_processors(void **state)
             memcpy(got, scores, n * sizeof *got);
             assert_ok(ctx, tern_sampler_process(ctx, sampler, got, ids, n_ids, n_prompt));
             for (size_t i = 0; i < n; i++)
-                if (isinf(want[i]) ? got[i] != want[i]
-                                   : !(fabsf(got[i] - want[i]) <= 2 * 0x1p-23f * fabsf(want[i])))
+                if (isinf(want[i]) ? got[i] != want[i] : !(fabsf(got[i] - want[i]) <= 2 * 0x1p-23f * fabsf(want[i])))
                     fail_msg("case %zu: score of id %zu is %.9g, transformers has %.9g", c, i, (double)got[i],
                              (double)want[i]);
             free(got);
@@ -229,7 +228,8 @@ static void test_math(void **state)
 
 /* ---- the choice ---- */
 
-static tern_choice choose(const tern_sampling *sampling, const float *scores, int32_t n, const int32_t *ids, size_t n_ids)
+static tern_choice choose(const tern_sampling *sampling, const float *scores, int32_t n, const int32_t *ids,
+                          size_t n_ids)
 {
     tern_sampler *sampler;
     tern_choice choice;
@@ -355,9 +355,9 @@ static void test_settings_are_checked(void **state)
     tern_sampler *sampler;
     tern_sampling s;
 
-#define REFUSED(field, value, part)                                                                                    \
-    s = tern_sampling_default();                                                                                       \
-    s.field = (value);                                                                                                 \
+#define REFUSED(field, value, part) \
+    s = tern_sampling_default();    \
+    s.field = (value);              \
     refused(&s, part)
 
     REFUSED(temperature, -0.5f, "temperature is -0.5");
@@ -400,7 +400,8 @@ static void test_scores_are_checked(void **state)
     scores[1] = INFINITY;
     assert_fails(ctx, tern_sampler_choose(ctx, sampler, scores, NULL, 0, 0, &choice), TERN_ERR_ARG, "id 1 is +inf");
     scores[0] = scores[1] = scores[2] = -INFINITY;
-    assert_fails(ctx, tern_sampler_choose(ctx, sampler, scores, NULL, 0, 0, &choice), TERN_ERR_ARG, "all 3 scores are -inf");
+    assert_fails(ctx, tern_sampler_choose(ctx, sampler, scores, NULL, 0, 0, &choice), TERN_ERR_ARG,
+                 "all 3 scores are -inf");
     scores[0] = scores[1] = scores[2] = 1;
     assert_fails(ctx, tern_sampler_choose(ctx, sampler, scores, ids, 2, 2, &choice), TERN_ERR_ARG, "ids[1] is 3");
     assert_fails(ctx, tern_sampler_process(ctx, sampler, scores, minus, 1, 1), TERN_ERR_ARG, "ids[0] is -1");
