@@ -9,6 +9,22 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* An allocation that cannot be met answers NULL under sanitizers too: that is what many tests are about. */
+#if TEST_ASAN
+__attribute__((visibility("default"))) const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+#endif
+#if TEST_TSAN
+__attribute__((visibility("default"))) const char *__tsan_default_options(void);
+const char *__tsan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+#endif
+
 static char *next_buffer(void)
 {
     static char buffers[8][4096];
