@@ -17,7 +17,7 @@ typedef bool tern_progress_fn(void *user, uint64_t done, uint64_t total);
 typedef struct tern_model_options {
     tern_progress_fn *progress; /**< or NULL; called from the calling thread */
     void *user;
-    uint64_t reserved[6];       /**< zero */
+    uint64_t reserved[6]; /**< zero */
 } tern_model_options;
 
 TERN_API tern_model_options tern_model_options_default(void);
@@ -44,32 +44,33 @@ TERN_API void tern_path_free(char *path);
  *         by name), TERN_ERR_CONFIG, TERN_ERR_SHAPE, TERN_ERR_DTYPE, TERN_ERR_IO, TERN_ERR_MEMORY, TERN_ERR_CANCELLED.
  *
  * Memory: the packed weights in fp32; the mapped files are dropped as they are read. */
-TERN_API tern_status tern_model_open(tern_ctx *ctx, const char *name, const tern_model_options *options, tern_model **out);
+TERN_API tern_status tern_model_open(tern_ctx *ctx, const char *name, const tern_model_options *options,
+                                     tern_model **out);
 
 /** Frees the model and sets *model to NULL.  NULL and a pointer to NULL are fine.  Its sessions are destroyed first. */
 TERN_API void tern_model_close(tern_model **model);
 
 /** What a config.json says, in tern's words. */
 typedef struct tern_model_config {
-    char family[32];              /**< "gpt2" */
-    char architecture[64];        /**< "GPT2LMHeadModel" */
-    int32_t vocab_size;           /**< V */
-    int32_t n_context;            /**< positions at most */
-    int32_t n_layers;             /**< L */
-    int32_t hidden_size;          /**< H */
-    int32_t intermediate_size;    /**< I */
-    int32_t heads;                /**< h */
-    int32_t kv_heads;             /**< G */
-    int32_t head_dim;             /**< E */
+    char family[32];           /**< "gpt2" */
+    char architecture[64];     /**< "GPT2LMHeadModel" */
+    int32_t vocab_size;        /**< V */
+    int32_t n_context;         /**< positions at most */
+    int32_t n_layers;          /**< L */
+    int32_t hidden_size;       /**< H */
+    int32_t intermediate_size; /**< I */
+    int32_t heads;             /**< h */
+    int32_t kv_heads;          /**< G */
+    int32_t head_dim;          /**< E */
     float norm_eps;
     tern_norm norm_type;
     tern_activation activation;
     tern_gelu_form gelu;
     bool tied_embeddings;
-    bool scale_attention;         /**< GPT-2's scale_attn_weights */
-    bool scale_by_inverse_layer;  /**< GPT-2's scale_attn_by_inverse_layer_idx */
-    tern_dtype dtype;             /**< of the largest weight in the files */
-    int32_t bos_id, eos_id;       /**< -1: none */
+    bool scale_attention;        /**< GPT-2's scale_attn_weights */
+    bool scale_by_inverse_layer; /**< GPT-2's scale_attn_by_inverse_layer_idx */
+    tern_dtype dtype;            /**< of the largest weight in the files */
+    int32_t bos_id, eos_id;      /**< -1: none */
 } tern_model_config;
 
 /** The model's config; valid as long as the model. */
@@ -78,11 +79,11 @@ TERN_API const tern_model_config *tern_model_get_config(const tern_model *model)
 TERN_API const char *tern_model_path(const tern_model *model);
 
 typedef struct tern_model_stats {
-    uint64_t n_parameters;   /**< elements of the weights, tied ones once */
-    uint64_t file_bytes;     /**< of the weights in the files */
-    uint64_t packed_bytes;   /**< memory that the weights occupy */
+    uint64_t n_parameters; /**< elements of the weights, tied ones once */
+    uint64_t file_bytes;   /**< of the weights in the files */
+    uint64_t packed_bytes; /**< memory that the weights occupy */
     double load_seconds;
-    uint32_t n_skipped;      /**< tensors in the files that the task does not use */
+    uint32_t n_skipped; /**< tensors in the files that the task does not use */
 } tern_model_stats;
 TERN_API tern_model_stats tern_model_get_stats(const tern_model *model);
 /** Name of a tensor that was skipped, index < n_skipped; NULL past the end. */

@@ -7,12 +7,13 @@
 #include "model/model.h"
 
 struct tern_arch {
-    const char *family;               /* config.json's model_type */
-    const char *const *architectures; /* its "architectures" that tern runs, NULL at the end; the first stands for a file without any */
+    const char *family; /* config.json's model_type */
+    const char *const *
+        architectures; /* its "architectures" that tern runs, NULL at the end; the first stands for a file without any */
 
     /* Patterns of names, NULL at the end; # stands for a number, "transformer." and the like may come before. */
-    const char *const *ignored; /* buffers that the reference ignores on load, of any dtype */
-    const char *const *unused;  /* heads of other tasks: skipped, and named by tern_model_skipped() */
+    const char *const *ignored;  /* buffers that the reference ignores on load, of any dtype */
+    const char *const *unused;   /* heads of other tasks: skipped, and named by tern_model_skipped() */
     const char *const *prefixes; /* what may stand before every name, NULL at the end; "" is always allowed */
 
     /* config.json (an object; family and architecture are filled in) to tern's words, everything checked. */
@@ -44,15 +45,17 @@ const struct tern_arch *tern_arch_at(size_t index);
 /* --- what forward passes share; called by every thread -------------------------------------------------------------- */
 
 /* x [T, H] is state `index` of batch->hidden, if that is wanted.  x is not written before the next barrier. */
-void tern_forward_keep(const struct tern_par *par, const tern_model *model, const struct tern_batch *batch, int32_t index,
-                       const float *x);
+void tern_forward_keep(const struct tern_par *par, const tern_model *model, const struct tern_batch *batch,
+                       int32_t index, const float *x);
 
 /* Whether the caller wants to stop: the same answer for every thread. */
-bool tern_forward_stopped(const struct tern_par *par, const struct tern_batch *batch, const struct tern_model_work *work);
+bool tern_forward_stopped(const struct tern_par *par, const struct tern_batch *batch,
+                          const struct tern_model_work *work);
 
 /* The end of a decoder: final norm of the wanted rows, their scores to batch->logits; with hidden, the norm of all rows. */
 void tern_forward_head(const struct tern_par *par, const tern_model *model, const struct tern_batch *batch,
-                       const struct tern_model_work *work, const struct tern_norm_args *norm, const struct tern_weight *head);
+                       const struct tern_model_work *work, const struct tern_norm_args *norm,
+                       const struct tern_weight *head);
 
 /* x[row] = column ids[row] of a packed [H, V] matrix (one that was packed from [V, H] rows), plus rows[positions[row]] of
  * [.., H] if rows is given.  Barrier at the end. */

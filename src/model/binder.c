@@ -102,19 +102,19 @@ struct tern_file_tensor *tern_binder_find(struct tern_binder *binder, const char
 static tern_status declare(struct tern_binder *binder, const char *name, int rank, const int64_t *dim,
                            struct tern_binder_item item)
 {
-    char found[TERN_SHAPE_TEXT], expected[TERN_SHAPE_TEXT];
+    char found[TERN_FILE_SHAPE_TEXT], expected[TERN_FILE_SHAPE_TEXT];
     tern_ctx *ctx = binder->ctx;
     struct tern_file_tensor *t = tern_safetensors_find(binder->files, name);
 
-    tern_shape_text(expected, rank, dim);
+    tern_file_shape_text(expected, rank, dim);
     TERN_REQUIRE(ctx, t, TERN_ERR_NOT_FOUND, "%s: no tensor \"%s\", expected one of fp32, fp16 or bf16 with shape %s",
                  binder->dir, name, expected);
     const char *path = tern_safetensors_path(binder->files, t);
     TERN_REQUIRE(ctx, t->dtype == TERN_FP32 || t->dtype == TERN_FP16 || t->dtype == TERN_BF16, TERN_ERR_DTYPE,
                  "%s: tensor \"%s\": dtype is %s, expected fp32, fp16 or bf16", path, name, tern_dtype_name(t->dtype));
     TERN_REQUIRE(ctx, t->rank == rank && memcmp(t->dim, dim, (size_t)rank * sizeof *dim) == 0, TERN_ERR_SHAPE,
-                 "%s: tensor \"%s\": shape is %s, expected %s", path, name, tern_shape_text(found, t->rank, t->dim),
-                 expected);
+                 "%s: tensor \"%s\": shape is %s, expected %s", path, name,
+                 tern_file_shape_text(found, t->rank, t->dim), expected);
     TERN_TRY(TERN_GROW(ctx, &binder->items, &binder->capacity, binder->n_items + 1, "the list of weights"));
     t->used = true;
     item.tensor = t;
@@ -168,14 +168,14 @@ static tern_status check_unread(struct tern_binder *binder)
 {
     for (size_t i = 0; i < tern_safetensors_count(binder->files); i++) {
         struct tern_file_tensor *t = tern_safetensors_at(binder->files, i);
-        char shape[TERN_SHAPE_TEXT];
+        char shape[TERN_FILE_SHAPE_TEXT];
 
         if (t->used || known_as(binder->arch, binder->arch->ignored, t->name))
             continue;
         TERN_REQUIRE(binder->ctx, known_as(binder->arch, binder->arch->unused, t->name), TERN_ERR_FORMAT,
                      "%s: tensor \"%s\" (%s %s) is none that a %s model of this config has",
                      tern_safetensors_path(binder->files, t), t->name, tern_dtype_name(t->dtype),
-                     tern_shape_text(shape, t->rank, t->dim), binder->arch->family);
+                     tern_file_shape_text(shape, t->rank, t->dim), binder->arch->family);
         TERN_TRY(tern_binder_skip(binder, t));
     }
     return TERN_OK;

@@ -40,12 +40,12 @@ struct tern_file_tensor *tern_binder_find(struct tern_binder *binder, const char
 
 /* A matrix [in, out] (stored [out, in] when `transposed`), to be packed to *out.
  * TERN_ERR_NOT_FOUND, TERN_ERR_DTYPE, TERN_ERR_SHAPE with the tensor's name, found and expected; TERN_ERR_MEMORY. */
-tern_status tern_binder_matrix(struct tern_binder *binder, tern_weight **out, bool transposed, int64_t in, int64_t n_out,
-                               const char *format, ...) TERN_PRINTF(6, 7);
+tern_status tern_binder_matrix(struct tern_binder *binder, tern_weight **out, bool transposed, int64_t in,
+                               int64_t n_out, const char *format, ...) TERN_PRINTF(6, 7);
 
 /* [rows, n] values (rows 0: a vector [n]), to be widened to fp32 at *out, which tern_free() frees. */
-tern_status tern_binder_values(struct tern_binder *binder, float **out, int64_t rows, int64_t n, const char *format, ...)
-    TERN_PRINTF(5, 6);
+tern_status tern_binder_values(struct tern_binder *binder, float **out, int64_t rows, int64_t n, const char *format,
+                               ...) TERN_PRINTF(5, 6);
 
 /* A tensor that is there and not needed: skipped by name. */
 tern_status tern_binder_skip(struct tern_binder *binder, struct tern_file_tensor *tensor);

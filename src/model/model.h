@@ -11,28 +11,28 @@
 
 /* One pass over the weights: T rows of one or more sequences. */
 struct tern_batch {
-    const int32_t *ids;       /* [T], each inside the vocabulary (checked by the caller) */
-    const int32_t *positions; /* [T], each inside the context */
-    struct tern_kv_batch kv;  /* spans reserved by the caller, who commits them after success; kv.n_rows is T */
+    const int32_t *ids;        /* [T], each inside the vocabulary (checked by the caller) */
+    const int32_t *positions;  /* [T], each inside the context */
+    struct tern_kv_batch kv;   /* spans reserved by the caller, who commits them after success; kv.n_rows is T */
     const int32_t *logit_rows; /* [n_logits] rows whose scores are wanted, ascending */
     size_t n_logits;
-    float *logits;            /* [n_logits][V] */
-    float *hidden;            /* NULL, or [L + 2][T][H]: after the embedding, after each layer, after the final norm */
+    float *logits;             /* [n_logits][V] */
+    float *hidden;             /* NULL, or [L + 2][T][H]: after the embedding, after each layer, after the final norm */
     const atomic_bool *cancel; /* NULL, or checked before each layer */
 };
 
 /* Scratch of a forward pass, for up to max_rows rows and max_logits rows of scores. */
 struct tern_model_work {
     size_t max_rows, max_logits;
-    float *x;          /* [T, H] residual stream */
-    float *final;      /* [n_logits, H] rows that the head reads, after the final norm */
+    float *x;     /* [T, H] residual stream */
+    float *final; /* [n_logits, H] rows that the head reads, after the final norm */
     struct tern_layer_work layer;
     atomic_bool *stop; /* what thread 0 saw of the cancel flag: the same decision for all threads */
 };
 
 /* Takes the scratch from an arena (twice: once counting, once for real). */
-void tern_model_work_take(struct tern_arena *arena, const tern_model *model, size_t max_rows, size_t max_logits, int n_threads,
-                          struct tern_model_work *work);
+void tern_model_work_take(struct tern_arena *arena, const tern_model *model, size_t max_rows, size_t max_logits,
+                          int n_threads, struct tern_model_work *work);
 
 /* Runs the batch in one parallel region.  TERN_OK, TERN_ERR_CANCELLED, TERN_ERR_THREAD. */
 tern_status tern_model_forward(tern_ctx *ctx, const tern_model *model, const struct tern_batch *batch,

@@ -17,8 +17,8 @@ tern_config tern_config_from_model(const tern_model_config *model, int32_t layer
 /* --- for the families ------------------------------------------------------------------------------------------------ */
 
 /* An integer under its name or an alias of it (NULL: none), required; both at once must agree. */
-tern_status tern_config_need_int(tern_ctx *ctx, const struct tern_json *json, const char *key, const char *alias, int64_t min,
-                                 int64_t max, int32_t *out);
+tern_status tern_config_need_int(tern_ctx *ctx, const struct tern_json *json, const char *key, const char *alias,
+                                 int64_t min, int64_t max, int32_t *out);
 
 /* An activation by transformers' name.  TERN_ERR_UNSUPPORTED with the known ones. */
 tern_status tern_config_activation(tern_ctx *ctx, const struct tern_json *json, const char *key, const char *standard,

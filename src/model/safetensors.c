@@ -38,7 +38,7 @@ static const struct {
     { "U16", TERN_UINT16 },       { "U8", TERN_UINT8 },         { "BOOL", TERN_BOOL },
 };
 
-const char *tern_shape_text(char *buffer, int rank, const int64_t *dim)
+const char *tern_file_shape_text(char *buffer, int rank, const int64_t *dim)
 {
     char *p = buffer;
 
@@ -98,10 +98,10 @@ static tern_status read_shape(tern_ctx *ctx, const struct tern_json *json, const
                      "%s: tensor \"%s\": shape[%zu] is %" PRId64 ", expected at least 0", where, name, i, t->dim[i]);
         fits = fits && tern_size_mul(*bytes, (size_t)t->dim[i], bytes);
     }
-    char text[TERN_SHAPE_TEXT];
+    char text[TERN_FILE_SHAPE_TEXT];
     TERN_REQUIRE(ctx, fits, TERN_ERR_FORMAT,
                  "%s: tensor \"%s\": shape %s of %s overflows, expected a size that fits the file", where, name,
-                 tern_shape_text(text, t->rank, t->dim), tern_dtype_name(t->dtype));
+                 tern_file_shape_text(text, t->rank, t->dim), tern_dtype_name(t->dtype));
     return TERN_OK;
 }
 
@@ -126,11 +126,11 @@ static tern_status read_place(tern_ctx *ctx, const struct tern_json *json, const
     TERN_REQUIRE(ctx, (uint64_t)e <= data_size, TERN_ERR_FORMAT,
                  "%s: tensor \"%s\": data_offsets are [%" PRId64 ", %" PRId64 "], the file has %zu bytes of data",
                  where, name, b, e, data_size);
-    char text[TERN_SHAPE_TEXT];
-    TERN_REQUIRE(ctx, (uint64_t)(e - b) == bytes, TERN_ERR_FORMAT,
-                 "%s: tensor \"%s\": data_offsets are [%" PRId64 ", %" PRId64 "], %" PRId64
-                 " bytes; %s of %s takes %zu",
-                 where, name, b, e, e - b, tern_shape_text(text, t->rank, t->dim), tern_dtype_name(t->dtype), bytes);
+    char text[TERN_FILE_SHAPE_TEXT];
+    TERN_REQUIRE(
+        ctx, (uint64_t)(e - b) == bytes, TERN_ERR_FORMAT,
+        "%s: tensor \"%s\": data_offsets are [%" PRId64 ", %" PRId64 "], %" PRId64 " bytes; %s of %s takes %zu", where,
+        name, b, e, e - b, tern_file_shape_text(text, t->rank, t->dim), tern_dtype_name(t->dtype), bytes);
     t->data = data + b;
     t->size = bytes;
     return TERN_OK;
@@ -233,7 +233,7 @@ static tern_status read_file(tern_ctx *ctx, struct tern_safetensors *files, uint
     TERN_REQUIRE(ctx, header_size <= size - 8, TERN_ERR_FORMAT,
                  "%s: header has %" PRIu64 " bytes, the file ends after %zu of them: truncated", path, header_size,
                  size - 8);
-    TERN_REQUIRE(ctx, header_size >= 2 && bytes[8] == '{', TERN_ERR_FORMAT,
+    TERN_REQUIRE(ctx, header_size >= 1 && bytes[8] == '{', TERN_ERR_FORMAT,
                  "%s: header does not begin with {, expected a JSON object: not a safetensors file", path);
     TERN_TRY(tern_json_parse(ctx, (const char *)bytes + 8, (size_t)header_size, path, &shard->header));
 

@@ -1,0 +1,457 @@
+/* test_gpt2.c: GPT-2 against what transformers computed (tests/golden), and checkpoints that do not fit. */
+#include "checkpoint.h"
+
+#include <math.h>
+
+#define TOLERANCE 2e-5 /* of the largest |logit| of the golden; hidden states: of the largest value of the state */
+
+static tern_model *open_model(tern_ctx *ctx, const char *path)
+{
+    tern_model *model;
+
+    assert_ok(ctx, tern_model_open(ctx, path, NULL, &model));
+    return model;
+}
+
+/* ---- goldens ---- */
+
+/* A prompt's ids; freed with free(). */
+static int32_t *prompt_ids(const tern_json_value *prompts, size_t index, int32_t *n)
+{
+    const tern_json_value *list = tern_json_at(prompts, index);
+    int32_t *ids = malloc(tern_json_size(list) * sizeof *ids);
+
+    assert_true(ids && tern_json_size(list) > 0);
+    *n = (int32_t)tern_json_size(list);
+    for (int32_t i = 0; i < *n; i++)
+        ids[i] = (int32_t)tern_json_int(tern_json_at(list, (size_t)i));
+    return ids;
+}
+
+/* The values of a stored tensor, with its shape checked; freed with free(). */
+static float *golden_values(struct tern_safetensors *files, const char *kind, size_t index, int rank,
+                            const int64_t *dim)
+{
+    char name[64];
+
+    snprintf(name, sizeof name, "%s.%zu", kind, index);
+    const struct tern_file_tensor *t = tern_safetensors_find(files, name);
+    assert_true(t && t->dtype == TERN_FP32 && t->rank == rank && memcmp(t->dim, dim, (size_t)rank * sizeof *dim) == 0);
+    float *values = malloc(t->size);
+    assert_non_null(values);
+    memcpy(values, t->data, t->size);
+    return values;
+}
+
+/* Largest |got - want|; a NaN counts as infinite.  *largest: of |want|. */
+static double difference(const float *got, const float *want, size_t n, double *largest)
+{
+    double worst = 0;
+
+    *largest = 0;
+    for (size_t i = 0; i < n; i++) {
+        const double d = fabs((double)got[i] - (double)want[i]);
+        worst = d <= worst ? worst : isnan(d) ? INFINITY : d;
+        *largest = fmax(*largest, fabs((double)want[i]));
+    }
+    return worst;
+}
+
+/* Names the first state that is off.  Returns the largest relative error. */
+static double check_hidden(const char *name, size_t prompt, const float *got, const float *want, size_t n_layers,
+                           size_t size)
+{
+    double worst = 0;
+
+    for (size_t state = 0; state < n_layers + 2; state++) {
+        double largest;
+        const double error = difference(got + state * size, want + state * size, size, &largest);
+        if (error > TOLERANCE * largest)
+            fail_msg(
+                "%s, prompt %zu: the first state that diverges is %s %zu of %zu: off by %g, the largest value is %g",
+                name, prompt,
+                state == 0              ? "the embedding, state"
+                : state == n_layers + 1 ? "the final norm, state"
+                                        : "the output of layer",
+                state == 0 || state == n_layers + 1 ? state : state - 1, n_layers, error, largest);
+        worst = fmax(worst, error / largest);
+    }
+    return worst;
+}
+
+/* The checkpoint against the golden: every prompt, alone, in one piece. */
+static void check_golden(const char *name, const char *model_path, const char *golden_path, int threads)
+{
+    char path[4096];
+    tern_ctx *ctx = test_ctx(threads);
+    tern_model *model = open_model(ctx, model_path);
+    const tern_model_config *c = tern_model_get_config(model);
+    const size_t V = (size_t)c->vocab_size, H = (size_t)c->hidden_size, L = (size_t)c->n_layers;
+    struct tern_json *json;
+    struct tern_safetensors *files;
+    int64_t logit_rows;
+    double largest, worst_logit = 0, worst_hidden = 0;
+
+    snprintf(path, sizeof path, "%s/golden.json", golden_path);
+    assert_ok(ctx, tern_json_read(ctx, path, 1 << 24, &json));
+    snprintf(path, sizeof path, "%s/golden.safetensors", golden_path);
+    assert_ok(ctx, tern_safetensors_open(ctx, path, &files));
+    const tern_json_value *root = tern_json_root(json), *prompts = tern_json_get(root, "prompts");
+    const tern_json_value *with_hidden = tern_json_get(root, "hidden_prompts");
+    assert_ok(ctx, tern_json_opt_int(ctx, json, root, "logit_rows", 1, 1 << 20, 1 << 20, &logit_rows));
+    assert_ok(ctx, tern_json_opt_number(ctx, json, root, "largest_logit", 0, &largest));
+    assert_true(tern_json_size(prompts) > 0 && largest > 0);
+
+    for (size_t p = 0; p < tern_json_size(prompts); p++) {
+        int32_t n;
+        int32_t *ids = prompt_ids(prompts, p, &n);
+        const size_t T = (size_t)n, kept = T < (size_t)logit_rows ? T : (size_t)logit_rows;
+        float *logits = malloc(T * V * sizeof *logits), *hidden = malloc((L + 2) * T * H * sizeof *hidden);
+        assert_true(logits && hidden);
+        run_alone(ctx, model, ids, n, logits, hidden);
+
+        for (size_t h = 0; h < tern_json_size(with_hidden); h++)
+            if ((size_t)tern_json_int(tern_json_at(with_hidden, h)) == p) {
+                float *want = golden_values(files, "hidden", p, 3, (int64_t[]){ (int64_t)(L + 2), n, (int64_t)H });
+                worst_hidden = fmax(worst_hidden, check_hidden(name, p, hidden, want, L, T * H));
+                free(want);
+            }
+        double unused;
+        float *want = golden_values(files, "logits", p, 2, (int64_t[]){ (int64_t)kept, (int64_t)V });
+        const double error = difference(logits + (T - kept) * V, want, kept * V, &unused);
+        if (error > TOLERANCE * largest)
+            fail_msg("%s, prompt %zu: logits are off by %g, expected at most %g", name, p, error, TOLERANCE * largest);
+        worst_logit = fmax(worst_logit, error / largest);
+        free(want);
+        free(ids);
+        free(logits);
+        free(hidden);
+    }
+    print_message("%s: largest error of a logit %.2g, of a hidden state %.2g (relative; bound %g)\n", name, worst_logit,
+                  worst_hidden, TOLERANCE);
+    tern_safetensors_close(&files);
+    tern_json_destroy(json);
+    tern_model_close(&model);
+    tern_ctx_destroy(&ctx);
+}
+
+static void check_tiny(const char *name, const char *golden)
+{
+    char path[4096];
+
+    snprintf(path, sizeof path, "%s", test_golden(name));
+    check_golden(name, path, test_golden(golden), 2);
+}
+
+static void test_fp32(void **state)
+{
+    (void)state;
+    check_tiny("gpt2-tiny-fp32", "gpt2-tiny-fp32");
+}
+
+static void test_fp16(void **state)
+{
+    (void)state;
+    check_tiny("gpt2-tiny-fp16", "gpt2-tiny-fp16");
+}
+
+static void test_bf16(void **state)
+{
+    (void)state;
+    check_tiny("gpt2-tiny-bf16", "gpt2-tiny-bf16");
+}
+
+static void test_headless(void **state)
+{
+    (void)state;
+    check_tiny("gpt2-tiny-headless", "gpt2-tiny-headless");
+}
+
+static void test_sharded(void **state)
+{
+    (void)state;
+    check_tiny("gpt2-tiny-sharded", "gpt2-tiny-fp32");
+}
+
+static void test_builtin(void **state)
+{
+    char model[4096], golden[4096], file[8192];
+
+    (void)state;
+    snprintf(model, sizeof model, "%s", test_path("models/tiny-shakespeare"));
+    snprintf(golden, sizeof golden, "%s", test_golden("builtin"));
+    snprintf(file, sizeof file, "%s/golden.json", golden);
+    if (!tern_path_is_file(file))
+        TEST_SKIP("the built-in model has no golden here");
+    check_golden("builtin", model, golden, 2);
+}
+
+/* ---- what a model says of itself ---- */
+
+static void test_description(void **state)
+{
+    static const struct {
+        const char *name;
+        tern_dtype dtype;
+        uint64_t n_parameters, file_bytes;
+    } cases[] = {
+        { "gpt2-tiny-fp32", TERN_FP32, 56880, 227520 },
+        { "gpt2-tiny-sharded", TERN_FP32, 56880, 227520 },
+        { "gpt2-tiny-fp16", TERN_FP16, 96576, 193152 },
+    };
+    tern_ctx *ctx = test_ctx(1);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        tern_model *model = open_model(ctx, test_golden(cases[i].name));
+        const tern_model_config *c = tern_model_get_config(model);
+        const tern_model_stats s = tern_model_get_stats(model);
+
+        assert_true(c->dtype == cases[i].dtype && c->vocab_size == 131 && c->n_context == 112 && c->eos_id == 130);
+        assert_int_equal(s.n_parameters, cases[i].n_parameters);
+        assert_int_equal(s.file_bytes, cases[i].file_bytes);
+        assert_true(s.packed_bytes >= s.n_parameters * 4 && s.packed_bytes < s.n_parameters * 8);
+        assert_true(s.load_seconds > 0 && s.n_skipped == 0 && !tern_model_skipped(model, 0));
+        assert_string_equal(tern_model_path(model), test_golden(cases[i].name));
+        tern_model_close(&model);
+        assert_null(model);
+        tern_model_close(&model);
+        tern_model_close(NULL);
+    }
+    tern_ctx_destroy(&ctx);
+}
+
+struct progress {
+    int calls;
+    uint64_t last, total;
+    int stop_after; /* calls; -1: never */
+};
+
+static bool on_progress(void *user, uint64_t done, uint64_t total)
+{
+    struct progress *p = user;
+
+    assert_true(done >= p->last && done <= total && (p->calls == 0 || total == p->total));
+    p->last = done;
+    p->total = total;
+    return p->calls++ != p->stop_after;
+}
+
+static void test_progress(void **state)
+{
+    struct progress p = { .stop_after = -1 };
+    tern_model_options options = tern_model_options_default();
+    tern_ctx *ctx = test_ctx(2);
+    tern_model *model;
+
+    (void)state;
+    options.progress = on_progress;
+    options.user = &p;
+    assert_ok(ctx, tern_model_open(ctx, test_golden("gpt2-tiny-fp32"), &options, &model));
+    assert_int_equal(p.last, 227520);
+    assert_int_equal(p.total, 227520);
+    tern_model_close(&model);
+    const int calls = p.calls;
+    for (int stop = 0; stop < calls; stop += 7) {
+        p = (struct progress){ .stop_after = stop };
+        assert_fails(ctx, tern_model_open(ctx, test_golden("gpt2-tiny-fp32"), &options, &model), TERN_ERR_CANCELLED,
+                     "cancelled");
+        assert_null(model);
+        assert_int_equal(p.calls, stop + 1);
+    }
+    options.reserved[2] = 1;
+    assert_fails(ctx, tern_model_open(ctx, test_golden("gpt2-tiny-fp32"), &options, &model), TERN_ERR_ARG,
+                 "reserved[2] is 1");
+    tern_ctx_destroy(&ctx);
+}
+
+/* ---- checkpoints that were changed ---- */
+
+/* Scores of a fixed prompt; freed with free(). */
+static float *some_logits(tern_ctx *ctx, const tern_model *model, size_t *size)
+{
+    static const int32_t ids[] = { 5, 100, 7, 7, 0, 130, 64 };
+    const size_t n = sizeof ids / sizeof ids[0] * (size_t)tern_model_get_config(model)->vocab_size;
+    float *logits = malloc(n * sizeof *logits);
+
+    assert_non_null(logits);
+    run_alone(ctx, model, ids, sizeof ids / sizeof ids[0], logits, NULL);
+    *size = n * sizeof *logits;
+    return logits;
+}
+
+/* The changed checkpoint opens, with this many tensors skipped, and computes the same bits as the unchanged one, or other ones. */
+static void expect_model(tern_ctx *ctx, const struct checkpoint *c, uint32_t n_skipped, const char *skipped, bool same)
+{
+    const char *dir = test_temp_dir();
+    size_t size, size_want;
+
+    checkpoint_write(c, dir);
+    tern_model *model = open_model(ctx, dir), *plain = open_model(ctx, test_golden("gpt2-tiny-fp32"));
+    assert_int_equal(tern_model_get_stats(model).n_skipped, n_skipped);
+    if (skipped)
+        assert_string_equal(tern_model_skipped(model, 0), skipped);
+    assert_null(tern_model_skipped(model, n_skipped));
+    float *got = some_logits(ctx, model, &size), *want = some_logits(ctx, plain, &size_want);
+    assert_int_equal(size, size_want);
+    assert_int_equal(memcmp(got, want, size) == 0, same);
+    free(got);
+    free(want);
+    tern_model_close(&model);
+    tern_model_close(&plain);
+    test_remove_dir(dir);
+}
+
+#define WTE "transformer.wte.weight"
+
+static void test_accepted(void **state)
+{
+    tern_ctx *ctx = test_ctx(2);
+    struct checkpoint c;
+    size_t size;
+
+    (void)state;
+    /* Data at an odd address. */
+    c = checkpoint_read(test_golden("gpt2-tiny-fp32"));
+    checkpoint_edit(&c.header, "{\"__metadata__\"", "{ \"__metadata__\"");
+    expect_model(ctx, &c, 0, NULL, true);
+    checkpoint_free(&c);
+
+    /* Buffers that the reference ignores, under both names, of any type; heads of other tasks. */
+    c = checkpoint_read(test_golden("gpt2-tiny-fp32"));
+    checkpoint_add(&c, "transformer.h.0.attn.bias", "U8", "[1,1,4,4]", NULL, 16);
+    checkpoint_add(&c, "h.2.attn.bias", "BOOL", "[1,1,4,4]", NULL, 16);
+    checkpoint_add(&c, "transformer.h.11.attn.masked_bias", "F64", "[]", NULL, 8);
+    checkpoint_add(&c, "score.weight", "F32", "[2,36]", NULL, 288);
+    expect_model(ctx, &c, 1, "score.weight", true);
+    checkpoint_free(&c);
+
+    /* A tied head that is there all the same, and one that stands for the embedding. */
+    c = checkpoint_read(test_golden("gpt2-tiny-fp32"));
+    const unsigned char *wte = checkpoint_tensor(&c, WTE, &size);
+    unsigned char *copy = malloc(size);
+    assert_non_null(copy);
+    memcpy(copy, wte, size);
+    checkpoint_add(&c, "lm_head.weight", "F32", "[131,36]", copy, size);
+    expect_model(ctx, &c, 1, "lm_head.weight", true);
+    checkpoint_edit(&c.config, "\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false");
+    expect_model(ctx, &c, 0, NULL, true);
+    memset(c.data + c.data_size - 4, 0, 4); /* untied: its own values count */
+    expect_model(ctx, &c, 0, NULL, false);
+    checkpoint_free(&c);
+    c = checkpoint_read(test_golden("gpt2-tiny-fp32"));
+    checkpoint_edit(&c.header, "\"" WTE "\"", "\"lm_head.weight\"");
+    expect_model(ctx, &c, 0, NULL, true);
+    checkpoint_free(&c);
+
+    /* Fields that change nothing, and fields that do. */
+    c = checkpoint_read(test_golden("gpt2-tiny-fp32"));
+    checkpoint_edit(&c.config, "\"architectures\": [\n    \"GPT2LMHeadModel\"\n  ],", "");
+    expect_model(ctx, &c, 0, NULL, true);
+    checkpoint_edit(&c.config, "\"reorder_and_upcast_attn\": false", "\"reorder_and_upcast_attn\": true");
+    expect_model(ctx, &c, 0, NULL, true);
+    checkpoint_edit(&c.config, "\"scale_attn_by_inverse_layer_idx\": false",
+                    "\"scale_attn_by_inverse_layer_idx\": true");
+    expect_model(ctx, &c, 0, NULL, false);
+    checkpoint_edit(&c.config, "\"activation_function\": \"gelu_new\"", "\"activation_function\": \"relu\"");
+    expect_model(ctx, &c, 0, NULL, false);
+    checkpoint_free(&c);
+    free(copy);
+    tern_ctx_destroy(&ctx);
+}
+
+static void test_refused(void **state)
+{
+    /* In the header of model.safetensors, or (config) in config.json. */
+    static const struct {
+        bool config;
+        const char *from, *to;
+        tern_status status;
+        const char *words;
+    } cases[] = {
+        { false, "transformer.h.1.ln_2.weight", "transformer.h.1.ln_3.weight", TERN_ERR_NOT_FOUND,
+          "no tensor \"transformer.h.1.ln_2.weight\", expected one of fp32, fp16 or bf16 with shape [36]" },
+        { false, "transformer.wpe.weight", "transformer.wqe.weight", TERN_ERR_NOT_FOUND,
+          "wte.weight\", expected one of" },
+        { false, "transformer.h.0.attn.c_attn.bias\":{\"dtype\":\"F32\"",
+          "transformer.h.0.attn.c_attn.bias\":{\"dtype\":\"I32\"", TERN_ERR_DTYPE,
+          "tensor \"transformer.h.0.attn.c_attn.bias\": dtype is int32, expected fp32, fp16 or bf16" },
+        { false, "\"shape\":[36,108]", "\"shape\":[108,36]", TERN_ERR_SHAPE,
+          "tensor \"transformer.h.0.attn.c_attn.weight\": shape is [108, 36], expected [36, 108]" },
+        { false, "\"shape\":[36]", "\"shape\":[36,1]", TERN_ERR_SHAPE,
+          "tensor \"transformer.h.0.attn.c_proj.bias\": shape is [36, 1], expected [36]" },
+        { true, "\"n_layer\": 3", "\"n_layer\": 4", TERN_ERR_NOT_FOUND, "no tensor \"transformer.h.3.ln_1.weight\"" },
+        { true, "\"n_layer\": 3", "\"n_layer\": 2", TERN_ERR_FORMAT,
+          "tensor \"transformer.h.2.attn.c_attn.bias\" (fp32 [108]) is none that a gpt2 model" },
+        { true, "\"n_embd\": 36", "\"n_embd\": 39", TERN_ERR_SHAPE,
+          "tensor \"transformer.wte.weight\": shape is [131, 36], expected [131, 39]" },
+        { true, "\"n_inner\": null", "\"n_inner\": 140", TERN_ERR_SHAPE,
+          "mlp.c_fc.weight\": shape is [36, 144], expected [36, 140]" },
+        { true, "\"vocab_size\": 131", "\"vocab_size\": 16000000", TERN_ERR_SHAPE,
+          "shape is [131, 36], expected [16000000, 36]" },
+        { true, "\"n_positions\": 112", "\"n_positions\": 113", TERN_ERR_SHAPE,
+          "wpe.weight\": shape is [112, 36], expected [113, 36]" },
+        { true, "\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false", TERN_ERR_NOT_FOUND,
+          "no tensor \"lm_head.weight\"" },
+        { true, "GPT2LMHeadModel", "MysteryModel", TERN_ERR_UNSUPPORTED, "MysteryModel" },
+    };
+    tern_ctx *ctx = test_ctx(1);
+    tern_model *model;
+    size_t size;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct checkpoint c = checkpoint_read(test_golden("gpt2-tiny-fp32"));
+        const char *dir = test_temp_dir();
+        checkpoint_edit(cases[i].config ? &c.config : &c.header, cases[i].from, cases[i].to);
+        checkpoint_write(&c, dir);
+        assert_fails(ctx, tern_model_open(ctx, dir, NULL, &model), cases[i].status, cases[i].words);
+        assert_null(model);
+        test_remove_dir(dir);
+        checkpoint_free(&c);
+    }
+
+    /* A tensor that nobody knows, and a tied head with values of its own. */
+    struct checkpoint c = checkpoint_read(test_golden("gpt2-tiny-fp32"));
+    const char *dir = test_temp_dir();
+    checkpoint_add(&c, "transformer.h.0.attn.rotary.inv_freq", "F32", "[4]", NULL, 16);
+    checkpoint_write(&c, dir);
+    assert_fails(ctx, tern_model_open(ctx, dir, NULL, &model), TERN_ERR_FORMAT,
+                 "tensor \"transformer.h.0.attn.rotary.inv_freq\" (fp32 [4]) is none that a gpt2 model");
+    checkpoint_free(&c);
+    c = checkpoint_read(test_golden("gpt2-tiny-fp32"));
+    checkpoint_tensor(&c, WTE, &size);
+    checkpoint_add(&c, "lm_head.weight", "F32", "[131,36]", NULL, size);
+    checkpoint_write(&c, dir);
+    assert_fails(ctx, tern_model_open(ctx, dir, NULL, &model), TERN_ERR_FORMAT,
+                 "tensor \"lm_head.weight\" differs from \"" WTE
+                 "\", expected the same values as tie_word_embeddings is true");
+    checkpoint_free(&c);
+    test_remove_dir(dir);
+    tern_ctx_destroy(&ctx);
+}
+
+static void test_patterns(void **state)
+{
+    (void)state;
+    assert_true(tern_name_matches("h.#.attn.bias", "h.0.attn.bias"));
+    assert_true(tern_name_matches("h.#.attn.bias", "h.123.attn.bias"));
+    assert_false(tern_name_matches("h.#.attn.bias", "h..attn.bias"));
+    assert_false(tern_name_matches("h.#.attn.bias", "h.1a.attn.bias"));
+    assert_false(tern_name_matches("h.#.attn.bias", "h.1.attn.bias2"));
+    assert_false(tern_name_matches("h.#.attn.bias", "h.1.attn.bia"));
+    assert_false(tern_name_matches("h.#", "h."));
+    assert_true(tern_name_matches("", ""));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_fp32),     cmocka_unit_test(test_fp16),        cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_headless), cmocka_unit_test(test_sharded),     cmocka_unit_test(test_builtin),
+        cmocka_unit_test(test_patterns), cmocka_unit_test(test_description), cmocka_unit_test(test_progress),
+        cmocka_unit_test(test_accepted), cmocka_unit_test(test_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
