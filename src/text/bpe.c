@@ -1,0 +1,428 @@
+/* bpe.c: the merges of a word, by scanning when it is short and with a heap when it is long.
+ *
+ * Long words: a heap of (rank, position) over a doubly linked list of symbols.  Entries are never removed when a neighbour
+ * changes; an entry that does not describe its pair any more is dropped when it comes up.  Each merge adds at most two
+ * entries, so a word of n characters costs O(n log n), whatever it is made of.
+ *
+ * An entry is also good if its pair has changed into another one with the same product: so it is in the library, and where
+ * two merges have the same product it can decide the order.  Vocabularies that were trained have no such merges
+ * (`one_way`), and there the pair of lowest rank, leftmost first, is all that the heap can find; so words of up to
+ * SCAN_MAX symbols are merged by looking for it in an array, which is faster than any heap at that size.
+ *
+ * Words repeat: for longer texts the ids of words up to 15 bytes are kept in a small direct-mapped table of the call.
+ * It belongs to the call and not to the tokenizer, so that threads share nothing that is written. */
+#include "text/bpe.h"
+
+#include "base/memory.h"
+#include "text/byte_level.h"
+#include "text/utf8.h"
+
+#include <tern/tokenizer.h>
+
+#include <assert.h>
+#include <string.h>
+
+#define SCAN_MAX 24
+#define NO_RANK  UINT32_MAX
+#define END      UINT32_MAX /* no symbol there */
+
+struct tern_symbol {
+    int32_t id; /* -1: merged into the one before */
+    uint32_t previous, next;
+};
+
+/* ---- the table of merges --------------------------------------------------------------------------------------------- */
+
+static uint64_t pair_of(int32_t left, int32_t right)
+{
+    return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+}
+
+static struct tern_merge *merge_slot(const struct tern_bpe *bpe, uint64_t pair)
+{
+    size_t i = (size_t)((pair * UINT64_C(0x9E3779B97F4A7C15)) >> 32) & (bpe->n_slots - 1);
+
+    while (bpe->merges[i].pair != pair && bpe->merges[i].pair != UINT64_MAX)
+        i = (i + 1) & (bpe->n_slots - 1);
+    return &bpe->merges[i];
+}
+
+/* The rank of a pair's merge, or NO_RANK. */
+static uint32_t rank_of(const struct tern_bpe *bpe, int32_t left, int32_t right)
+{
+    const uint64_t pair = pair_of(left, right);
+    const struct tern_merge *slot = merge_slot(bpe, pair);
+
+    return slot->pair == pair ? slot->rank : NO_RANK;
+}
+
+tern_status tern_bpe_merges_create(tern_ctx *ctx, struct tern_bpe *bpe, size_t n)
+{
+    size_t n_slots = 16;
+
+    TERN_REQUIRE(ctx, n < INT32_MAX / 4, TERN_ERR_FORMAT, "%zu merges, expected fewer than %d", n, INT32_MAX / 4);
+    while (n_slots < 2 * n)
+        n_slots *= 2;
+    TERN_TRY(TERN_ALLOC(ctx, n_slots, "merges", &bpe->merges));
+    for (size_t i = 0; i < n_slots; i++)
+        bpe->merges[i].pair = UINT64_MAX;
+    bpe->n_slots = n_slots;
+    return TERN_ALLOC(ctx, n, "merges", &bpe->products);
+}
+
+/* "both|ways" is looked up in `buffer`, or in memory of its own if it is long. */
+static tern_status joined_id(tern_ctx *ctx, const struct tern_bpe *bpe, const char *left, size_t left_size,
+                             const char *right, size_t right_size, int32_t *out)
+{
+    char buffer[256], *joined = buffer;
+
+    if (left_size + right_size > sizeof buffer)
+        TERN_TRY(TERN_ALLOC(ctx, left_size + right_size, "a merge", &joined));
+    memcpy(joined, left, left_size);
+    memcpy(joined + left_size, right, right_size);
+    *out = tern_names_find(&bpe->vocab, joined, left_size + right_size);
+    if (joined != buffer)
+        tern_free(joined);
+    return TERN_OK;
+}
+
+tern_status tern_bpe_merges_add(tern_ctx *ctx, struct tern_bpe *bpe, const char *left, size_t left_size,
+                                const char *right, size_t right_size, const char *where)
+{
+    const int32_t a = tern_names_find(&bpe->vocab, left, left_size);
+    const int32_t b = tern_names_find(&bpe->vocab, right, right_size);
+    const size_t rank = bpe->n_merges;
+    int32_t id;
+
+    TERN_TRY(joined_id(ctx, bpe, left, left_size, right, right_size, &id));
+    TERN_REQUIRE(ctx, a >= 0 && b >= 0 && id >= 0, TERN_ERR_FORMAT,
+                 "%s: merge %zu joins '%.*s' and '%.*s', but the vocabulary of %zu tokens does not have '%.*s%.*s'",
+                 where, rank, (int)left_size, left, (int)right_size, right, bpe->vocab.count,
+                 b >= 0 || a < 0 ? (int)left_size : 0, left, a >= 0 ? (int)right_size : 0, right);
+
+    struct tern_merge *slot = merge_slot(bpe, pair_of(a, b));
+    *slot = (struct tern_merge){ pair_of(a, b), (uint32_t)rank, id };
+    bpe->products[rank] = id;
+    bpe->n_merges = rank + 1;
+    return TERN_OK;
+}
+
+tern_status tern_bpe_finish(tern_ctx *ctx, struct tern_bpe *bpe)
+{
+    int32_t top = -1;
+    unsigned char *seen;
+
+    for (int byte = 0; byte < 256; byte++) {
+        char text[TERN_UTF8_MAX];
+        const size_t size = tern_utf8_put(tern_byte_level_char((unsigned char)byte), text);
+
+        bpe->byte_ids[byte] = tern_names_find(&bpe->vocab, text, size);
+    }
+    bpe->unk_id = bpe->unk_token ? tern_names_find(&bpe->vocab, bpe->unk_token, strlen(bpe->unk_token)) : -1;
+
+    for (size_t i = 0; i < bpe->n_merges; i++)
+        top = bpe->products[i] > top ? bpe->products[i] : top;
+    TERN_TRY(TERN_ALLOC(ctx, (size_t)top + 1, "merges", &seen));
+    bpe->one_way = true;
+    for (size_t i = 0; i < bpe->n_merges; i++) {
+        bpe->one_way = bpe->one_way && !seen[bpe->products[i]];
+        seen[bpe->products[i]] = 1;
+    }
+    tern_free(seen);
+    return TERN_OK;
+}
+
+void tern_bpe_destroy(struct tern_bpe *bpe)
+{
+    tern_names_destroy(&bpe->vocab);
+    tern_free(bpe->merges);
+    tern_free(bpe->products);
+    tern_free(bpe->unk_token);
+    *bpe = (struct tern_bpe){ 0 };
+}
+
+/* ---- words that were seen before --------------------------------------------------------------------------------------- */
+
+#define CACHE_SLOTS 4096 /* 128 KiB: half of the smallest L2 in use */
+#define CACHE_BYTES 15
+#define CACHE_IDS   4
+
+struct word_key {
+    uint64_t half[2]; /* the word, zeros, and its size in the last byte */
+};
+
+struct tern_word_cache {
+    struct {
+        struct word_key key;    /* size 0: free */
+        int32_t ids[CACHE_IDS]; /* -1 behind the last one */
+    } slots[CACHE_SLOTS];
+};
+
+tern_status tern_bpe_cache_create(tern_ctx *ctx, struct tern_bpe_scratch *scratch)
+{
+    return scratch->cache ? TERN_OK : TERN_ALLOC(ctx, 1, "a cache of words", &scratch->cache);
+}
+
+void tern_bpe_scratch_destroy(struct tern_bpe_scratch *scratch)
+{
+    tern_free(scratch->symbols);
+    tern_free(scratch->heap);
+    tern_free(scratch->mapped);
+    tern_free(scratch->cache);
+    *scratch = (struct tern_bpe_scratch){ 0 };
+}
+
+static struct word_key word_key(const char *word, size_t size)
+{
+    unsigned char bytes[16] = { 0 };
+    struct word_key key;
+
+    memcpy(bytes, word, size);
+    bytes[15] = (unsigned char)size;
+    memcpy(&key, bytes, sizeof key);
+    return key;
+}
+
+static size_t cache_slot(struct word_key key)
+{
+    uint64_t h = (key.half[0] ^ key.half[1] * UINT64_C(0xD6E8FEB86659FD93)) * UINT64_C(0x9E3779B97F4A7C15);
+
+    h ^= h >> 29;
+    return (size_t)((h * UINT64_C(0xD6E8FEB86659FD93)) >> 52) % CACHE_SLOTS;
+}
+
+/* ---- one word ---------------------------------------------------------------------------------------------------------- */
+
+tern_status tern_ids_push(tern_ctx *ctx, struct tern_ids *ids, int32_t id)
+{
+    TERN_TRY(TERN_GROW(ctx, &ids->data, &ids->capacity, ids->count + 1, "token ids"));
+    ids->data[ids->count++] = id;
+    return TERN_OK;
+}
+
+/* The ids of the word's characters at out[0..*n), which has room for one per byte. */
+static tern_status characters(tern_ctx *ctx, const struct tern_bpe *bpe, const char *word, size_t size, bool bytes,
+                              int32_t *out, size_t *n)
+{
+    bool after_unknown = false;
+    size_t count = 0;
+
+    for (size_t at = 0; at < size;) {
+        const size_t begin = at;
+        int32_t id;
+
+        if (bytes) {
+            id = bpe->byte_ids[(unsigned char)word[at++]];
+        } else {
+            tern_utf8_next(word, &at);
+            id = tern_names_find(&bpe->vocab, word + begin, at - begin);
+        }
+        if (id >= 0) {
+            out[count++] = id;
+            after_unknown = false;
+        } else if (bpe->unk_token) {
+            TERN_REQUIRE(ctx, bpe->unk_id >= 0, TERN_ERR_FORMAT,
+                         "the text needs the unknown token '%s', which the vocabulary of %zu tokens does not have",
+                         bpe->unk_token, bpe->vocab.count);
+            if (!after_unknown || !bpe->fuse_unk)
+                out[count++] = bpe->unk_id;
+            after_unknown = true;
+        }
+    }
+    *n = count;
+    return TERN_OK;
+}
+
+/* Merges ids[0..n) in place by looking for the lowest rank each time; gives how many are left.  2 <= n <= SCAN_MAX. */
+static size_t merge_by_scan(const struct tern_bpe *bpe, int32_t *ids, size_t n, uint64_t *steps)
+{
+    uint32_t rank[SCAN_MAX];
+
+    for (size_t i = 0; i + 1 < n; i++)
+        rank[i] = rank_of(bpe, ids[i], ids[i + 1]);
+    while (n > 1) {
+        size_t best = 0;
+
+        for (size_t i = 1; i + 1 < n; i++)
+            if (rank[i] < rank[best])
+                best = i;
+        *steps += n - 1;
+        if (rank[best] == NO_RANK)
+            break;
+        ids[best] = bpe->products[rank[best]];
+        n--;
+        for (size_t i = best + 1; i < n; i++) {
+            ids[i] = ids[i + 1];
+            rank[i - 1] = rank[i];
+        }
+        if (best > 0)
+            rank[best - 1] = rank_of(bpe, ids[best - 1], ids[best]);
+        if (best + 1 < n)
+            rank[best] = rank_of(bpe, ids[best], ids[best + 1]);
+    }
+    return n;
+}
+
+/* A binary heap, the lowest entry first. */
+static void heap_sink(uint64_t *heap, size_t n, size_t i, uint64_t *steps)
+{
+    const uint64_t entry = heap[i];
+
+    for (size_t child; (child = 2 * i + 1) < n; i = child) {
+        ++*steps;
+        if (child + 1 < n && heap[child + 1] < heap[child])
+            child++;
+        if (heap[child] >= entry)
+            break;
+        heap[i] = heap[child];
+    }
+    heap[i] = entry;
+}
+
+static tern_status heap_push(tern_ctx *ctx, struct tern_bpe_scratch *s, size_t *n, uint64_t entry)
+{
+    TERN_TRY(TERN_GROW(ctx, &s->heap, &s->heap_capacity, *n + 1, "a word's merges"));
+
+    size_t i = (*n)++;
+    for (; i > 0 && s->heap[(i - 1) / 2] > entry; i = (i - 1) / 2) {
+        s->steps++;
+        s->heap[i] = s->heap[(i - 1) / 2];
+    }
+    s->heap[i] = entry;
+    return TERN_OK;
+}
+
+static uint64_t heap_pop(uint64_t *heap, size_t *n, uint64_t *steps)
+{
+    const uint64_t top = heap[0];
+
+    heap[0] = heap[--*n];
+    if (*n > 0)
+        heap_sink(heap, *n, 0, steps);
+    return top;
+}
+
+/* An entry for the pair that begins at `at`, if there is such a pair and it has a merge. */
+static tern_status push_pair(tern_ctx *ctx, const struct tern_bpe *bpe, struct tern_bpe_scratch *s, size_t *n_heap,
+                             uint32_t at)
+{
+    if (at == END || s->symbols[at].next == END)
+        return TERN_OK;
+
+    const uint32_t rank = rank_of(bpe, s->symbols[at].id, s->symbols[s->symbols[at].next].id);
+    return rank == NO_RANK ? TERN_OK : heap_push(ctx, s, n_heap, (uint64_t)rank << 32 | at);
+}
+
+static tern_status merge_by_heap(tern_ctx *ctx, const struct tern_bpe *bpe, struct tern_bpe_scratch *s, int32_t *ids,
+                                 size_t *count)
+{
+    const size_t n = *count;
+    size_t n_heap = 0, left = 0;
+
+    TERN_REQUIRE(ctx, n <= INT32_MAX, TERN_ERR_CAPACITY, "a word of %zu characters, at most %d", n, INT32_MAX);
+    TERN_TRY(TERN_GROW(ctx, &s->symbols, &s->symbols_capacity, n, "a word's symbols"));
+    for (size_t i = 0; i < n; i++)
+        s->symbols[i] =
+            (struct tern_symbol){ ids[i], i > 0 ? (uint32_t)i - 1 : END, i + 1 < n ? (uint32_t)i + 1 : END };
+
+    for (size_t i = 0; i + 1 < n; i++) {
+        const uint32_t rank = rank_of(bpe, ids[i], ids[i + 1]);
+
+        if (rank == NO_RANK)
+            continue;
+        TERN_TRY(TERN_GROW(ctx, &s->heap, &s->heap_capacity, n_heap + 1, "a word's merges"));
+        s->heap[n_heap++] = (uint64_t)rank << 32 | i;
+    }
+    for (size_t i = n_heap / 2; i-- > 0;)
+        heap_sink(s->heap, n_heap, i, &s->steps);
+
+    while (n_heap > 0) {
+        const uint64_t top = heap_pop(s->heap, &n_heap, &s->steps);
+        const uint32_t at = (uint32_t)top, next = s->symbols[at].next;
+        const int32_t product = bpe->products[top >> 32];
+
+        s->steps++;
+        if (s->symbols[at].id < 0 || next == END)
+            continue;
+        const uint32_t rank = rank_of(bpe, s->symbols[at].id, s->symbols[next].id);
+        if (rank == NO_RANK || bpe->products[rank] != product)
+            continue; /* a neighbour has changed since */
+
+        s->symbols[at].id = product;
+        s->symbols[at].next = s->symbols[next].next;
+        s->symbols[next].id = -1;
+        if (s->symbols[at].next != END)
+            s->symbols[s->symbols[at].next].previous = at;
+        TERN_TRY(push_pair(ctx, bpe, s, &n_heap, s->symbols[at].previous));
+        TERN_TRY(push_pair(ctx, bpe, s, &n_heap, at));
+    }
+    for (uint32_t at = 0; at != END; at = s->symbols[at].next)
+        ids[left++] = s->symbols[at].id;
+    *count = left;
+    return TERN_OK;
+}
+
+/* The id of the word as the vocabulary writes it, or -1. */
+static tern_status whole_word(tern_ctx *ctx, const struct tern_bpe *bpe, struct tern_bpe_scratch *s, const char *word,
+                              size_t size, bool bytes, int32_t *id)
+{
+    if (bytes) {
+        TERN_TRY(TERN_GROW(ctx, &s->mapped, &s->mapped_capacity, 2 * size, "a word"));
+        size = tern_byte_level_encode(word, size, s->mapped);
+        word = s->mapped;
+    }
+    *id = tern_names_find(&bpe->vocab, word, size);
+    return TERN_OK;
+}
+
+static tern_status encode(tern_ctx *ctx, const struct tern_bpe *bpe, struct tern_bpe_scratch *s, const char *word,
+                          size_t size, bool bytes, struct tern_ids *ids)
+{
+    size_t n = 0;
+
+    if (bpe->ignore_merges) {
+        int32_t id;
+
+        TERN_TRY(whole_word(ctx, bpe, s, word, size, bytes, &id));
+        if (id >= 0)
+            return tern_ids_push(ctx, ids, id);
+    }
+    TERN_TRY(TERN_GROW(ctx, &ids->data, &ids->capacity, ids->count + size, "token ids"));
+    int32_t *out = ids->data + ids->count;
+    TERN_TRY(characters(ctx, bpe, word, size, bytes, out, &n));
+    if (n > 1 && n <= SCAN_MAX && bpe->one_way)
+        n = merge_by_scan(bpe, out, n, &s->steps);
+    else if (n > 1)
+        TERN_TRY(merge_by_heap(ctx, bpe, s, out, &n));
+    ids->count += n;
+    return TERN_OK;
+}
+
+tern_status tern_bpe_encode(tern_ctx *ctx, const struct tern_bpe *bpe, struct tern_bpe_scratch *scratch,
+                            const char *word, size_t size, bool bytes, struct tern_ids *ids)
+{
+    const size_t begin = ids->count;
+
+    if (!scratch->cache || size == 0 || size > CACHE_BYTES)
+        return encode(ctx, bpe, scratch, word, size, bytes, ids);
+
+    const struct word_key key = word_key(word, size);
+    const size_t slot = cache_slot(key);
+    int32_t *cached = scratch->cache->slots[slot].ids;
+    const struct word_key there = scratch->cache->slots[slot].key;
+
+    if (there.half[0] == key.half[0] && there.half[1] == key.half[1]) {
+        TERN_TRY(TERN_GROW(ctx, &ids->data, &ids->capacity, ids->count + CACHE_IDS, "token ids"));
+        for (int i = 0; i < CACHE_IDS && cached[i] >= 0; i++)
+            ids->data[ids->count++] = cached[i];
+        return TERN_OK;
+    }
+    TERN_TRY(encode(ctx, bpe, scratch, word, size, bytes, ids));
+    const size_t n = ids->count - begin;
+    if (n <= CACHE_IDS) {
+        scratch->cache->slots[slot].key = key;
+        for (size_t i = 0; i < CACHE_IDS; i++)
+            cached[i] = i < n ? ids->data[begin + i] : -1;
+    }
+    return TERN_OK;
+}

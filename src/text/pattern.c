@@ -1,0 +1,467 @@
+/* pattern.c: regular expressions of tokenizer.json, run by PCRE2.
+ *
+ * The files are written for Oniguruma with Ruby's syntax.  Most of what they use means the same in both, and the rest is
+ * either written in other words (\s, \w, \b, ^, $, scripts) or refused by name: a pattern that quietly means something
+ * else would give wrong ids.  translate() reads the expression once and knows every construct that it lets through.
+ *
+ * Differences that it settles: \s is White_Space (PCRE2's has U+180E, too); \w is Alphabetic, marks, decimal digits,
+ * connectors and the numbers below U+0100 (PCRE2's has no marks, but all numbers); \p{Han} is the script, not the script extensions; ^ and $ are at lines;
+ * \h, \v, \R, \X, \G, \K, \Z, (?m), sets of sets and {n}+ mean different things. */
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include "text/pattern.h"
+
+#include "base/memory.h"
+#include "text/utf8.h"
+
+#include <pcre2.h>
+#include <string.h>
+
+#define MATCH_LIMIT    10000000 /* internal steps for one place: seconds, not hours */
+#define HEAP_LIMIT_KIB 262144   /* backtracking without JIT */
+#define PATTERN_MAX    65536    /* bytes of an expression */
+
+struct tern_pattern {
+    pcre2_code *code;
+    pcre2_match_context *match_context;
+};
+
+struct tern_pattern_match {
+    pcre2_match_data *data;
+};
+
+/* ---- memory: PCRE2 asks tern's functions -------------------------------------------------------------------------------- */
+
+static void *allocate(size_t size, void *unused)
+{
+    void *p;
+
+    (void)unused;
+    return tern_alloc(NULL, size, 1, "a pattern", &p) == TERN_OK ? p : NULL;
+}
+
+static void release(void *p, void *unused)
+{
+    (void)unused;
+    tern_free(p);
+}
+
+/* ---- from Oniguruma's language to PCRE2's -------------------------------------------------------------------------------- */
+
+#define SPACES \
+    "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+#define NO_SPACES                                                                                                      \
+    "\\x{0}-\\x{8}\\x{e}-\\x{1f}\\x{21}-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-\\x{1fff}\\x{200b}-\\x{2027}" \
+    "\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{10ffff}"
+#define WORDS                                                                                                       \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}" \
+    "\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
+
+struct translation {
+    tern_ctx *ctx;
+    const char *where;
+    const char *in;
+    size_t size, at;
+    char *out;
+    size_t used, capacity;
+};
+
+static tern_status emit(struct translation *t, const char *text, size_t size)
+{
+    TERN_TRY(TERN_GROW(t->ctx, &t->out, &t->capacity, t->used + size + 1, "a pattern"));
+    memcpy(t->out + t->used, text, size);
+    t->used += size;
+    t->out[t->used] = 0;
+    return TERN_OK;
+}
+
+static tern_status emit_text(struct translation *t, const char *text)
+{
+    return emit(t, text, strlen(text));
+}
+
+/* The next `size` bytes as they are. */
+static tern_status copy(struct translation *t, size_t size)
+{
+    TERN_TRY(emit(t, t->in + t->at, size));
+    t->at += size;
+    return TERN_OK;
+}
+
+static tern_status refuse(struct translation *t, const char *what)
+{
+    return tern_fail(t->ctx, TERN_ERR_UNSUPPORTED, "%s: %s at byte %zu of the pattern is not supported", t->where, what,
+                     t->at);
+}
+
+static bool starts(const struct translation *t, const char *text)
+{
+    const size_t n = strlen(text);
+
+    return t->size - t->at >= n && memcmp(t->in + t->at, text, n) == 0;
+}
+
+static int peek(const struct translation *t, size_t ahead)
+{
+    return t->size - t->at > ahead ? (unsigned char)t->in[t->at + ahead] : -1;
+}
+
+static bool is_digit(int c)
+{
+    return c >= '0' && c <= '9';
+}
+
+static bool is_hex(int c)
+{
+    return is_digit(c) || ((c | 0x20) >= 'a' && (c | 0x20) <= 'f');
+}
+
+/* \p{Name}, \p{^Name}, \P{Name}: general categories have the same names in both, scripts get "sc:". */
+static tern_status translate_property(struct translation *t)
+{
+    static const char categories[] =
+        " L Lu Ll Lt Lm Lo M Mn Mc Me N Nd Nl No P Pc Pd Ps Pe Pi Pf Po S Sm Sc Sk So Z Zs Zl Zp "
+        "C Cc Cf Cn Co Cs Any ";
+    const char *begin = t->in + t->at + 3, *end;
+    bool negated = t->in[t->at + 1] == 'P';
+    char name[32], needle[36];
+
+    if (peek(t, 2) != '{')
+        return refuse(t, "\\p without braces");
+    end = memchr(begin, '}', t->size - t->at - 3);
+    if (end && *begin == '^') {
+        negated = !negated;
+        begin++;
+    }
+    if (!end || end == begin || (size_t)(end - begin) >= sizeof name)
+        return refuse(t, "this \\p{...}");
+    memcpy(name, begin, (size_t)(end - begin));
+    name[end - begin] = 0;
+    for (const char *c = name; *c; c++)
+        if (!((*c | 0x20) >= 'a' && (*c | 0x20) <= 'z') && *c != '_')
+            return refuse(t, "this \\p{...}");
+
+    needle[0] = ' ';
+    memcpy(needle + 1, name, strlen(name));
+    memcpy(needle + 1 + strlen(name), " ", 2);
+    TERN_TRY(emit_text(t, negated ? "\\P{" : "\\p{"));
+    if (!strstr(categories, needle))
+        TERN_TRY(emit_text(t, "sc:"));
+    TERN_TRY(emit_text(t, name));
+    t->at = (size_t)(end - t->in) + 1;
+    return emit_text(t, "}");
+}
+
+static tern_status translate_escape(struct translation *t, bool in_class)
+{
+    const int c = peek(t, 1);
+    const char *words = NULL;
+    char what[8];
+
+    switch (c) {
+    case -1:
+        return tern_fail(t->ctx, TERN_ERR_FORMAT, "%s: the pattern ends with a lone backslash", t->where);
+    case 'p':
+    case 'P':
+        return translate_property(t);
+    case 'd':
+    case 'D':
+    case 'r':
+    case 'n':
+    case 't':
+    case 'f':
+    case 'a':
+    case 'e':
+        return copy(t, 2);
+    case 'A':
+    case 'z':
+        if (!in_class)
+            return copy(t, 2);
+        break;
+    case 'b':
+        words = in_class ? "\\x{8}" : "(?:(?<=[" WORDS "])(?![" WORDS "])|(?<![" WORDS "])(?=[" WORDS "]))";
+        break;
+    case 'B':
+        words = in_class ? NULL : "(?:(?<=[" WORDS "])(?=[" WORDS "])|(?<![" WORDS "])(?![" WORDS "]))";
+        break;
+    case 's':
+        words = in_class ? SPACES : "[" SPACES "]";
+        break;
+    case 'S':
+        words = in_class ? NO_SPACES : "[" NO_SPACES "]";
+        break;
+    case 'w':
+        words = in_class ? WORDS : "[" WORDS "]";
+        break;
+    case 'W':
+        words = in_class ? NULL : "[^" WORDS "]";
+        break;
+    case 'x':
+        if (peek(t, 2) == '{') {
+            size_t n = 3;
+
+            while (is_hex(peek(t, n)))
+                n++;
+            if (n > 3 && n <= 9 && peek(t, n) == '}')
+                return copy(t, n + 1);
+        } else if (is_hex(peek(t, 2)) && is_hex(peek(t, 3)) && peek(t, 2) < '8') {
+            return copy(t, 4);
+        }
+        break;
+    case 'u':
+        if (is_hex(peek(t, 2)) && is_hex(peek(t, 3)) && is_hex(peek(t, 4)) && is_hex(peek(t, 5))) {
+            TERN_TRY(emit_text(t, "\\x{"));
+            TERN_TRY(emit(t, t->in + t->at + 2, 4));
+            t->at += 6;
+            return emit_text(t, "}");
+        }
+        break;
+    default:
+        if (c < 0x80 && !is_digit(c) && !((c | 0x20) >= 'a' && (c | 0x20) <= 'z'))
+            return copy(t, 2);
+    }
+    if (words) {
+        t->at += 2;
+        return emit_text(t, words);
+    }
+    memcpy(what, "\\?", 3);
+    what[1] = (char)(c < 0x80 ? c : '?');
+    return refuse(t, what);
+}
+
+static tern_status translate_class(struct translation *t)
+{
+    TERN_TRY(copy(t, 1));
+    if (peek(t, 0) == '^')
+        TERN_TRY(copy(t, 1));
+    if (peek(t, 0) == ']')
+        return refuse(t, "']' as the first character of a set");
+    while (peek(t, 0) != ']') {
+        switch (peek(t, 0)) {
+        case -1:
+            return tern_fail(t->ctx, TERN_ERR_FORMAT, "%s: the pattern ends inside of a set, expected ']'", t->where);
+        case '[':
+            return refuse(t, "a set inside of a set");
+        case '&':
+            if (peek(t, 1) == '&')
+                return refuse(t, "'&&'");
+            TERN_TRY(copy(t, 1));
+            break;
+        case '\\':
+            TERN_TRY(translate_escape(t, true));
+            break;
+        default:
+            TERN_TRY(copy(t, 1));
+        }
+    }
+    return copy(t, 1);
+}
+
+static tern_status translate_group(struct translation *t)
+{
+    static const char *const same[] = { "(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?i:", "(?-i:" };
+
+    if (peek(t, 1) == '*')
+        return refuse(t, "'(*'");
+    if (peek(t, 1) != '?')
+        return copy(t, 1);
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++)
+        if (starts(t, same[i]))
+            return copy(t, strlen(same[i]));
+    if (t->at == 0 && starts(t, "(?i)"))
+        return copy(t, 4);
+    return refuse(t, "this group");
+}
+
+/* {n}, {n,}, {n,m}, {,m}, perhaps lazy; a brace that is no quantifier is a character in both. */
+static tern_status translate_brace(struct translation *t)
+{
+    size_t n = 1, low, high;
+    bool comma = false;
+
+    for (low = 0; is_digit(peek(t, n)); n++)
+        low++;
+    if (peek(t, n) == ',') {
+        comma = true;
+        n++;
+    }
+    for (high = 0; is_digit(peek(t, n)); n++)
+        high++;
+    if (peek(t, n) != '}' || (low == 0 && high == 0))
+        return emit_text(t, "\\{") == TERN_OK ? (t->at++, TERN_OK) : TERN_ERR_MEMORY;
+    if (peek(t, n + 1) == '+' || (!comma && peek(t, n + 1) == '?'))
+        return refuse(t, "a sign behind {...}");
+    if (low == 0) {
+        TERN_TRY(emit_text(t, "{0"));
+        t->at++;
+        return copy(t, n);
+    }
+    return copy(t, n + 1);
+}
+
+static tern_status translate(struct translation *t)
+{
+    while (t->at < t->size) {
+        switch (peek(t, 0)) {
+        case '\\':
+            TERN_TRY(translate_escape(t, false));
+            break;
+        case '[':
+            TERN_TRY(translate_class(t));
+            break;
+        case '(':
+            TERN_TRY(translate_group(t));
+            break;
+        case '{':
+            TERN_TRY(translate_brace(t));
+            break;
+        default:
+            TERN_TRY(copy(t, 1));
+        }
+    }
+    return emit_text(t, "");
+}
+
+/* ---- compiling and matching --------------------------------------------------------------------------------------------- */
+
+static tern_status compile(tern_ctx *ctx, struct tern_pattern *pattern, const char *text, size_t size, bool literal,
+                           const char *where)
+{
+    const uint32_t options = literal ? PCRE2_LITERAL : PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C;
+    pcre2_general_context *memory = pcre2_general_context_create(allocate, release, NULL);
+    pcre2_compile_context *context = memory ? pcre2_compile_context_create(memory) : NULL;
+    tern_status status = TERN_OK;
+    int error = 0;
+    PCRE2_SIZE offset = 0;
+
+    pattern->match_context = memory ? pcre2_match_context_create(memory) : NULL;
+    if (context && pattern->match_context) {
+        pcre2_set_newline(context, PCRE2_NEWLINE_LF);
+        pcre2_set_match_limit(pattern->match_context, MATCH_LIMIT);
+        pcre2_set_heap_limit(pattern->match_context, HEAP_LIMIT_KIB);
+        pattern->code =
+            pcre2_compile((PCRE2_SPTR)text, size, PCRE2_UTF | PCRE2_NO_UTF_CHECK | options, &error, &offset, context);
+    }
+    if (!pattern->code && (error == 0 || error == PCRE2_ERROR_HEAP_FAILED)) {
+        status = tern_fail_memory(ctx, size, "a pattern");
+    } else if (!pattern->code) {
+        char message[160];
+
+        pcre2_get_error_message(error, (PCRE2_UCHAR *)message, sizeof message);
+        status = tern_fail(ctx, TERN_ERR_FORMAT, "%s: not a regular expression: %s, at byte %zu of '%.*s'", where,
+                           message, (size_t)offset, (int)(size < 200 ? size : 200), text);
+    } else {
+        pcre2_jit_compile(pattern->code, PCRE2_JIT_COMPLETE); /* where there is no JIT, matching is slower, no more */
+    }
+    pcre2_compile_context_free(context);
+    pcre2_general_context_free(memory);
+    return status;
+}
+
+tern_status tern_pattern_create(tern_ctx *ctx, const char *text, size_t size, bool literal, const char *where,
+                                struct tern_pattern **out)
+{
+    struct translation t = { .ctx = ctx, .where = where, .in = text, .size = size };
+    struct tern_pattern *pattern = NULL;
+    tern_status status;
+
+    *out = NULL;
+    TERN_REQUIRE(ctx, size <= PATTERN_MAX, TERN_ERR_FORMAT, "%s: a pattern of %zu bytes, at most %d", where, size,
+                 PATTERN_MAX);
+    TERN_TRY(TERN_ALLOC(ctx, 1, "a pattern", &pattern));
+    if (!literal) {
+        TERN_TRY_OR_FAIL(translate(&t));
+        TERN_TRY_OR_FAIL(compile(ctx, pattern, t.out, t.used, false, where));
+    } else {
+        TERN_TRY_OR_FAIL(compile(ctx, pattern, text, size, true, where));
+    }
+    tern_free(t.out);
+    *out = pattern;
+    return TERN_OK;
+
+fail:
+    tern_free(t.out);
+    tern_pattern_destroy(pattern);
+    return status;
+}
+
+void tern_pattern_destroy(struct tern_pattern *pattern)
+{
+    if (!pattern)
+        return;
+    pcre2_code_free(pattern->code);
+    pcre2_match_context_free(pattern->match_context);
+    tern_free(pattern);
+}
+
+tern_status tern_pattern_match_create(tern_ctx *ctx, struct tern_pattern_match **out)
+{
+    struct tern_pattern_match *match;
+    pcre2_general_context *memory;
+
+    *out = NULL;
+    TERN_TRY(TERN_ALLOC(ctx, 1, "a pattern's matches", &match));
+    memory = pcre2_general_context_create(allocate, release, NULL);
+    match->data = memory ? pcre2_match_data_create(1, memory) : NULL;
+    pcre2_general_context_free(memory);
+    if (!match->data) {
+        tern_free(match);
+        return tern_fail_memory(ctx, sizeof *match, "a pattern's matches");
+    }
+    *out = match;
+    return TERN_OK;
+}
+
+void tern_pattern_match_destroy(struct tern_pattern_match *match)
+{
+    if (!match)
+        return;
+    pcre2_match_data_free(match->data);
+    tern_free(match);
+}
+
+/* The first match from `from` on; a JIT that runs out of its stack is followed by the interpreter. */
+static int search(const struct tern_pattern *pattern, struct tern_pattern_match *match, const char *text, size_t size,
+                  size_t from)
+{
+    const PCRE2_SPTR subject = (PCRE2_SPTR)text;
+    int rc = pcre2_match(pattern->code, subject, size, from, PCRE2_NO_UTF_CHECK, match->data, pattern->match_context);
+
+    if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
+        rc = pcre2_match(pattern->code, subject, size, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, match->data,
+                         pattern->match_context);
+    return rc;
+}
+
+tern_status tern_pattern_next(tern_ctx *ctx, const struct tern_pattern *pattern, struct tern_pattern_match *match,
+                              struct tern_pattern_walk *walk, bool *found, size_t *begin, size_t *end)
+{
+    *found = false;
+    while (walk->from <= walk->size) {
+        const int rc = search(pattern, match, walk->text, walk->size, walk->from);
+
+        if (rc == PCRE2_ERROR_NOMATCH)
+            return TERN_OK;
+        if (rc == PCRE2_ERROR_NOMEMORY)
+            return tern_fail_memory(ctx, walk->size, "a pattern's matches");
+        TERN_REQUIRE(
+            ctx, rc >= 0, TERN_ERR_CAPACITY,
+            "a pattern of the tokenizer gives up at byte %zu of %zu: it needs more steps than the limit of %d (%d)",
+            walk->from, walk->size, MATCH_LIMIT, rc);
+
+        const PCRE2_SIZE *place = pcre2_get_ovector_pointer(match->data);
+        *begin = place[0];
+        *end = place[1];
+        if (*begin == *end && *end == walk->last_end) {
+            /* empty, right behind the last one: one character further */
+            if (walk->from < walk->size)
+                tern_utf8_next(walk->text, &walk->from);
+            else
+                walk->from++;
+            continue;
+        }
+        walk->from = walk->last_end = *end;
+        *found = true;
+        return TERN_OK;
+    }
+    return TERN_OK;
+}

@@ -1,0 +1,64 @@
+/* text.h: the inside of a tokenizer: the components of tokenizer.json, bound once. */
+#ifndef TERN_TEXT_TEXT_H
+#define TERN_TEXT_TEXT_H
+
+#include "base/json.h"
+#include "text/added_tokens.h"
+#include "text/bpe.h"
+#include "text/normalizer.h"
+#include "text/pre_tokenizer.h"
+
+#include <tern/tokenizer.h>
+
+#define TERN_TOKENIZER_FILE_MAX ((size_t)1 << 28) /* bytes of one file */
+#define TERN_TOKEN_ID_MAX       ((1 << 22) - 1) /* vocabularies in use end below 2^20; a table by id stays below 128 MiB */
+
+enum tern_decoder_kind {
+    TERN_DECODE_SPACES,    /* no decoder: the tokens' texts with a space between them */
+    TERN_DECODE_BYTE_LEVEL /* the tokens' bytes, one behind the other */
+};
+
+/* An id's place in the table of tokens. */
+struct tern_token {
+    uint32_t begin, size; /* in the table's bytes: what it stands for in running text */
+    bool used;            /* false: there is no token of this id */
+    bool special;
+};
+
+/* One piece of what the post-processor makes of a text. */
+struct tern_post_piece {
+    int32_t id; /* -1: the text's own ids */
+};
+
+struct tern_tokenizer {
+    struct tern_normalizer normalizer;
+    struct tern_pre_tokenizer pre_tokenizer;
+    struct tern_bpe bpe;
+    struct tern_added_tokens added;
+    struct tern_post_piece *post; /* with special tokens; n_post 0: the text's own ids alone */
+    size_t n_post, post_capacity;
+    enum tern_decoder_kind decoder;
+
+    struct tern_token *tokens; /* by id */
+    size_t n_tokens;           /* the largest id plus one */
+    char *bytes;
+    size_t longest; /* bytes of the longest token */
+};
+
+/* An empty tokenizer is filled from tokenizer.json, or from vocab.json and merges.txt with GPT-2's rules. */
+tern_status tern_tokenizer_read_json(tern_ctx *ctx, struct tern_tokenizer *t, const char *path);
+tern_status tern_tokenizer_read_gpt2(tern_ctx *ctx, struct tern_tokenizer *t, const char *dir);
+tern_status tern_tokenizer_bind_json(tern_ctx *ctx, struct tern_tokenizer *t, const struct tern_json *json);
+
+/* What both need: a vocabulary object {token: id} into the model; `used` is by id, n_used long, freed by the caller. */
+tern_status tern_vocab_read(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *vocab,
+                            struct tern_bpe *bpe, bool **used, size_t *n_used);
+
+/* The tokenizer of bytes that are not in a file; `where` names them in errors.  For tests and fuzzing. */
+tern_status tern_tokenizer_parse(tern_ctx *ctx, const char *text, size_t size, const char *where, tern_tokenizer **out);
+
+/* Encoding with a count of the elementary steps that the merges took.  For tests of growth. */
+tern_status tern_tokenizer_encode_counted(tern_ctx *ctx, const tern_tokenizer *tokenizer, const char *text, size_t size,
+                                          bool add_special, tern_ids *ids, uint64_t *steps);
+
+#endif
