@@ -51,11 +51,12 @@ static void test_values(void **state)
 {
     (void)state;
     tern_ids ids = { 0 };
-    tern_generate_options o = defaults("{\"do_sample\": true, \"temperature\": 0.5, \"top_k\": 7, \"top_p\": 0.25, "
-                                       "\"min_p\": 0.125, \"repetition_penalty\": 1.5, \"eos_token_id\": [3, 4, 130], "
-                                       "\"bos_token_id\": 1, \"max_length\": 20, \"max_new_tokens\": 3, \"whatever\": {}, "
-                                       "\"_from_model_config\": true, \"transformers_version\": \"5.23.0\"}",
-                                       &ids);
+    tern_generate_options o =
+        defaults("{\"do_sample\": true, \"temperature\": 0.5, \"top_k\": 7, \"top_p\": 0.25, "
+                 "\"min_p\": 0.125, \"repetition_penalty\": 1.5, \"eos_token_id\": [3, 4, 130], "
+                 "\"bos_token_id\": 1, \"max_length\": 20, \"max_new_tokens\": 3, \"whatever\": {}, "
+                 "\"_from_model_config\": true, \"transformers_version\": \"5.23.0\"}",
+                 &ids);
 
     assert_true(o.sampling.temperature == 0.5f && o.sampling.top_k == 7 && o.sampling.top_p == 0.25f);
     assert_true(o.sampling.min_p == 0.125f && o.sampling.repetition_penalty == 1.5f);
