@@ -45,14 +45,15 @@ V16_FN void gemm_tile(const int m, const int lines, float *c, size_t ldc, const 
     GEMM_ROWS(GEMM_BEGIN)
 
     for (size_t step = 0; step < k; step++) {
-        const v16 lo = v16_load(panel), hi = v16_load(panel + 16);
-
         if (lines > 0)
             __builtin_prefetch(hint.at);
         if (lines > 1)
             __builtin_prefetch(hint.at + 64);
         hint.at += hint.step;
-        panel += TERN_PANEL;
+#if V16_GEMM_ROWS == 3
+        v16_gemm_step3(m, a0, lda, panel, &r0_lo, &r0_hi, &r1_lo, &r1_hi, &r2_lo, &r2_hi);
+#else
+        const v16 lo = v16_load(panel), hi = v16_load(panel + 16);
 #define GEMM_STEP(i)                                       \
     if (i < m) {                                           \
         const v16 x = v16_set1(GEMM_BASE(i)[i % 3 * lda]); \
@@ -60,6 +61,9 @@ V16_FN void gemm_tile(const int m, const int lines, float *c, size_t ldc, const 
         r##i##_hi = v16_fma(x, hi, r##i##_hi);             \
     }
         GEMM_ROWS(GEMM_STEP)
+#undef GEMM_STEP
+#endif
+        panel += TERN_PANEL;
         a0++, a3++, a6++, a9++, a12++;
     }
 
@@ -71,7 +75,6 @@ V16_FN void gemm_tile(const int m, const int lines, float *c, size_t ldc, const 
     GEMM_ROWS(GEMM_END)
 #undef GEMM_BASE
 #undef GEMM_BEGIN
-#undef GEMM_STEP
 #undef GEMM_END
 }
 

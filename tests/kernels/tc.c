@@ -440,7 +440,7 @@ static void report(struct tc *t)
         printf("]}");
         return;
     }
-    printf("%-62s %10.3f us +-%4.1f %%", s->name, median * 1e6, spread * 100);
+    printf("%-62s %10.3f us +- %4.1f %%", s->name, median * 1e6, spread * 100);
     if (s->flops > 0) {
         printf("  %7.2f GFLOP/s", s->flops / median * 1e-9);
         if (s->peak_flops[s->isa] > 0)
