@@ -75,9 +75,9 @@ static tern_status find_limit(struct run *run)
     TERN_REQUIRE(ctx, n_prompt <= n_context, TERN_ERR_CAPACITY,
                  "generate: the prompt has %" PRId64 " tokens, the context is %" PRId64, n_prompt, n_context);
     TERN_REQUIRE(ctx, wanted <= n_context - n_prompt, TERN_ERR_CAPACITY,
-                 "generate: %" PRId64 " tokens of prompt plus %" PRId64 " to generate are %" PRId64
+                 "generate: %" PRId64 " tokens of prompt plus %" PRId64 " to generate are %" PRIu64
                  ", the context is %" PRId64,
-                 n_prompt, wanted, n_prompt + wanted, n_context);
+                 n_prompt, wanted, (uint64_t)n_prompt + (uint64_t)wanted, n_context);
     TERN_REQUIRE(ctx, n_prompt + (wanted > 0 ? wanted : 0) <= n_free, TERN_ERR_CAPACITY,
                  "generate: %" PRId64 " tokens of prompt plus %" PRId64 " to generate, the session's pool has %" PRId64
                  " free positions",
