@@ -39,7 +39,7 @@ static void line(struct report *r, const char *key, const char *format, ...)
 static void section(struct report *r, const char *key)
 {
     if (r->json)
-        json_object_begin(&r->j, key);
+        out_object_begin(&r->j, key);
     else
         printf("%s\n", key);
 }
@@ -47,20 +47,20 @@ static void section(struct report *r, const char *key)
 static void section_end(struct report *r)
 {
     if (r->json)
-        json_object_end(&r->j);
+        out_object_end(&r->j);
 }
 
 static void fact_name(struct report *r, const char *key, const char *value)
 {
     if (r->json)
-        json_name(&r->j, key, value);
+        out_name(&r->j, key, value);
     line(r, key, "%s", value);
 }
 
 static void fact_int(struct report *r, const char *key, int64_t value)
 {
     if (r->json)
-        json_int(&r->j, key, value);
+        out_int(&r->j, key, value);
     line(r, key, "%" PRId64, value);
 }
 
@@ -73,7 +73,7 @@ static void fact_bytes(struct report *r, const char *key, uint64_t bytes)
     while (x >= 1024 && unit < 4)
         x /= 1024, unit++;
     if (r->json)
-        json_uint(&r->j, key, bytes);
+        out_uint(&r->j, key, bytes);
     line(r, key, "%.*f %s", unit ? 1 : 0, x, units[unit]);
 }
 
@@ -108,8 +108,8 @@ static void report_machine(struct report *r, tern_ctx *ctx)
     fact_name(r, "cpu", cpu);
     fact_name(r, "isa", tern_ctx_isa(ctx));
     if (r->json) {
-        json_int(&r->j, "threads", tern_ctx_threads(ctx));
-        json_name(&r->j, "threads_reason", tern_ctx_threads_reason(ctx));
+        out_int(&r->j, "threads", tern_ctx_threads(ctx));
+        out_name(&r->j, "threads_reason", tern_ctx_threads_reason(ctx));
     }
     line(r, "threads", "%d (%s)", tern_ctx_threads(ctx), tern_ctx_threads_reason(ctx));
     if (pages > 0 && page > 0)
@@ -142,15 +142,15 @@ static void report_model(struct report *r, const tern_model *model, const tern_t
     fact_int(r, "context", c->n_context);
     fact_int(r, "vocabulary", c->vocab_size);
     if (r->json) {
-        json_bool(&r->j, "tied_embeddings", c->tied_embeddings);
+        out_bool(&r->j, "tied_embeddings", c->tied_embeddings);
         if (tokenizer)
-            json_int(&r->j, "tokenizer_vocabulary", tern_tokenizer_vocab_size(tokenizer));
+            out_int(&r->j, "tokenizer_vocabulary", tern_tokenizer_vocab_size(tokenizer));
         else
-            json_null(&r->j, "tokenizer_vocabulary");
-        json_array_begin(&r->j, "skipped_tensors");
+            out_null(&r->j, "tokenizer_vocabulary");
+        out_array_begin(&r->j, "skipped_tensors");
         for (uint32_t i = 0; i < stats.n_skipped; i++)
-            json_name(&r->j, NULL, tern_model_skipped(model, i));
-        json_array_end(&r->j);
+            out_name(&r->j, NULL, tern_model_skipped(model, i));
+        out_array_end(&r->j);
     }
     line(r, "embeddings", "%s",
          c->tied_embeddings ? "tied: one matrix for input and output" : "input and output apart");
@@ -177,7 +177,7 @@ static void report_memory(struct report *r, const tern_model *model, const tern_
     fact_bytes(r, "scratch_bytes", memory.scratch_bytes);
     fact_bytes(r, "peak_rss_bytes", cli_peak_rss());
     if (r->json)
-        json_number(&r->j, "load_s", stats.load_seconds, 6);
+        out_number(&r->j, "load_s", stats.load_seconds, 6);
     line(r, "load", "%.3f s", stats.load_seconds);
     section_end(r);
 }
@@ -253,13 +253,13 @@ int cmd_info(int argc, char **argv)
             code = cli_error(CLI_FAIL, "out of memory");
         } else {
             if (json)
-                json_object_begin(&r.j, NULL);
+                out_object_begin(&r.j, NULL);
             if (name)
                 code = describe(&r, ctx, name, !quiet);
             if (!code)
                 report_machine(&r, ctx);
             if (json)
-                json_object_end(&r.j);
+                out_object_end(&r.j);
         }
         if (buffer)
             fclose(buffer);

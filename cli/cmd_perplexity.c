@@ -159,12 +159,12 @@ int cmd_perplexity(int argc, char **argv)
         if (!code && json) {
             struct json_out j = { .f = stdout };
 
-            json_object_begin(&j, NULL);
-            json_number(&j, "bits_per_byte", rate, 10);
-            json_number(&j, "perplexity", perplexity, 10);
-            json_int(&j, "tokens", n_ids - 1);
-            json_uint(&j, "bytes", n_bytes);
-            json_object_end(&j);
+            out_object_begin(&j, NULL);
+            out_number(&j, "bits_per_byte", rate, 10);
+            out_number(&j, "perplexity", perplexity, 10);
+            out_int(&j, "tokens", n_ids - 1);
+            out_uint(&j, "bytes", n_bytes);
+            out_object_end(&j);
             putchar('\n');
         } else if (!code) {
             printf("%.4f bits per byte, perplexity %.3f, %" PRId64 " tokens, %zu bytes\n", rate, perplexity, n_ids - 1,

@@ -180,26 +180,26 @@ static void print_object(const struct settings *s, const tern_ids *prompt, const
 {
     struct json_out j = { .f = stdout };
 
-    json_object_begin(&j, NULL);
-    json_ids(&j, "prompt_ids", prompt->data, prompt->count);
-    json_ids(&j, "ids", g->ids.data, g->ids.count);
+    out_object_begin(&j, NULL);
+    out_ids(&j, "prompt_ids", prompt->data, prompt->count);
+    out_ids(&j, "ids", g->ids.data, g->ids.count);
     if (s->logprobs) {
-        json_array_begin(&j, "logprobs");
+        out_array_begin(&j, "logprobs");
         for (size_t i = 0; i < g->ids.count; i++)
-            json_number(&j, NULL, (double)g->logprobs[i], 9);
-        json_array_end(&j);
+            out_number(&j, NULL, (double)g->logprobs[i], 9);
+        out_array_end(&j);
     }
-    json_text(&j, "text", g->text ? g->text : "", g->text_size);
-    json_name(&j, "finish_reason", tern_finish_name(g->finish));
-    json_object_begin(&j, "timing");
-    json_number(&j, "load_s", load_seconds, 6);
-    json_uint(&j, "prefill_tokens", g->timing.prefill_tokens);
-    json_number(&j, "prefill_tokens_per_s", rate(g->timing.prefill_tokens, g->timing.prefill_seconds), 6);
-    json_uint(&j, "decode_tokens", g->timing.decode_tokens);
-    json_number(&j, "decode_tokens_per_s", rate(g->timing.decode_tokens, g->timing.decode_seconds), 6);
-    json_uint(&j, "peak_rss_bytes", cli_peak_rss());
-    json_object_end(&j);
-    json_object_end(&j);
+    out_text(&j, "text", g->text ? g->text : "", g->text_size);
+    out_name(&j, "finish_reason", tern_finish_name(g->finish));
+    out_object_begin(&j, "timing");
+    out_number(&j, "load_s", load_seconds, 6);
+    out_uint(&j, "prefill_tokens", g->timing.prefill_tokens);
+    out_number(&j, "prefill_tokens_per_s", rate(g->timing.prefill_tokens, g->timing.prefill_seconds), 6);
+    out_uint(&j, "decode_tokens", g->timing.decode_tokens);
+    out_number(&j, "decode_tokens_per_s", rate(g->timing.decode_tokens, g->timing.decode_seconds), 6);
+    out_uint(&j, "peak_rss_bytes", cli_peak_rss());
+    out_object_end(&j);
+    out_object_end(&j);
     putchar('\n');
 }
 
@@ -213,7 +213,7 @@ static void print_logprobs(tern_ctx *ctx, const tern_tokenizer *tokenizer, const
 
         fprintf(stderr, "%" PRId32 "\t%.6f\t", g->ids.data[i], (double)g->logprobs[i]);
         if (tern_tokenizer_token(ctx, tokenizer, g->ids.data[i], &bytes, &size, &special) == TERN_OK)
-            json_text(&j, NULL, bytes, size);
+            out_text(&j, NULL, bytes, size);
         putc('\n', stderr);
     }
 }

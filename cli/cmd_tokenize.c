@@ -71,9 +71,9 @@ int cmd_tokenize(int argc, char **argv)
     if (!code) {
         struct json_out j = { .f = stdout };
 
-        json_object_begin(&j, NULL);
-        json_ids(&j, "ids", ids.data, ids.count);
-        json_object_end(&j);
+        out_object_begin(&j, NULL);
+        out_ids(&j, "ids", ids.data, ids.count);
+        out_object_end(&j);
         putchar('\n');
     }
     tern_ids_free(&ids);
@@ -129,9 +129,9 @@ int cmd_detokenize(int argc, char **argv)
     if (!code && json) {
         struct json_out j = { .f = stdout };
 
-        json_object_begin(&j, NULL);
-        json_text(&j, "text", text, size);
-        json_object_end(&j);
+        out_object_begin(&j, NULL);
+        out_text(&j, "text", text, size);
+        out_object_end(&j);
         putchar('\n');
     } else if (!code) {
         cli_print(text, size);

@@ -48,81 +48,81 @@ static void begin_value(struct json_out *j, const char *key)
     j->follows = true;
 }
 
-void json_object_begin(struct json_out *j, const char *key)
+void out_object_begin(struct json_out *j, const char *key)
 {
     begin_value(j, key);
     putc('{', j->f);
     j->follows = false;
 }
 
-void json_object_end(struct json_out *j)
+void out_object_end(struct json_out *j)
 {
     putc('}', j->f);
     j->follows = true;
 }
 
-void json_array_begin(struct json_out *j, const char *key)
+void out_array_begin(struct json_out *j, const char *key)
 {
     begin_value(j, key);
     putc('[', j->f);
     j->follows = false;
 }
 
-void json_array_end(struct json_out *j)
+void out_array_end(struct json_out *j)
 {
     putc(']', j->f);
     j->follows = true;
 }
 
-void json_text(struct json_out *j, const char *key, const char *text, size_t size)
+void out_text(struct json_out *j, const char *key, const char *text, size_t size)
 {
     begin_value(j, key);
     quote(j->f, text, size);
 }
 
-void json_name(struct json_out *j, const char *key, const char *text)
+void out_name(struct json_out *j, const char *key, const char *text)
 {
-    json_text(j, key, text, strlen(text));
+    out_text(j, key, text, strlen(text));
 }
 
-void json_int(struct json_out *j, const char *key, int64_t x)
+void out_int(struct json_out *j, const char *key, int64_t x)
 {
     begin_value(j, key);
     fprintf(j->f, "%" PRId64, x);
 }
 
-void json_uint(struct json_out *j, const char *key, uint64_t x)
+void out_uint(struct json_out *j, const char *key, uint64_t x)
 {
     begin_value(j, key);
     fprintf(j->f, "%" PRIu64, x);
 }
 
-void json_number(struct json_out *j, const char *key, double x, int digits)
+void out_number(struct json_out *j, const char *key, double x, int digits)
 {
     if (!isfinite(x)) {
-        json_null(j, key);
+        out_null(j, key);
         return;
     }
     begin_value(j, key);
     fprintf(j->f, "%.*g", digits, x);
 }
 
-void json_bool(struct json_out *j, const char *key, bool x)
+void out_bool(struct json_out *j, const char *key, bool x)
 {
     begin_value(j, key);
     fputs(x ? "true" : "false", j->f);
 }
 
-void json_null(struct json_out *j, const char *key)
+void out_null(struct json_out *j, const char *key)
 {
     begin_value(j, key);
     fputs("null", j->f);
 }
 
-void json_ids(struct json_out *j, const char *key, const int32_t *ids, size_t n)
+void out_ids(struct json_out *j, const char *key, const int32_t *ids, size_t n)
 {
-    json_array_begin(j, key);
+    out_array_begin(j, key);
     for (size_t i = 0; i < n; i++)
-        json_int(j, NULL, ids[i]);
-    json_array_end(j);
+        out_int(j, NULL, ids[i]);
+    out_array_end(j);
 }

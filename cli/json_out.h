@@ -1,4 +1,6 @@
-/* json_out.h: writes one JSON value, compact, to a stream. */
+/* json_out.h: writes one JSON value, compact, to a stream.
+ *
+ * Names begin with out_: json_ belongs to jansson, whose shared library would call a json_null() of ours. */
 #ifndef TERN_CLI_JSON_OUT_H
 #define TERN_CLI_JSON_OUT_H
 
@@ -13,19 +15,19 @@ struct json_out {
     bool follows; /* a value came before on this level: a comma is due */
 };
 
-void json_object_begin(struct json_out *j, const char *key);
-void json_object_end(struct json_out *j);
-void json_array_begin(struct json_out *j, const char *key);
-void json_array_end(struct json_out *j);
+void out_object_begin(struct json_out *j, const char *key);
+void out_object_end(struct json_out *j);
+void out_array_begin(struct json_out *j, const char *key);
+void out_array_end(struct json_out *j);
 /* UTF-8 of `size` bytes; quotes, backslashes and control characters are escaped. */
-void json_text(struct json_out *j, const char *key, const char *text, size_t size);
-void json_name(struct json_out *j, const char *key, const char *text);
-void json_int(struct json_out *j, const char *key, int64_t x);
-void json_uint(struct json_out *j, const char *key, uint64_t x);
+void out_text(struct json_out *j, const char *key, const char *text, size_t size);
+void out_name(struct json_out *j, const char *key, const char *text);
+void out_int(struct json_out *j, const char *key, int64_t x);
+void out_uint(struct json_out *j, const char *key, uint64_t x);
 /* `digits` significant ones; null for what JSON has no number for. */
-void json_number(struct json_out *j, const char *key, double x, int digits);
-void json_bool(struct json_out *j, const char *key, bool x);
-void json_null(struct json_out *j, const char *key);
-void json_ids(struct json_out *j, const char *key, const int32_t *ids, size_t n);
+void out_number(struct json_out *j, const char *key, double x, int digits);
+void out_bool(struct json_out *j, const char *key, bool x);
+void out_null(struct json_out *j, const char *key);
+void out_ids(struct json_out *j, const char *key, const int32_t *ids, size_t n);
 
 #endif
