@@ -46,16 +46,17 @@ int cli_builtin_find(char **path)
         if (!places[i].base)
             continue;
         const int n = snprintf(found, sizeof(found), "%s%s/" NAME "/config.json", places[i].base, places[i].below);
-        if (n < 0 || (size_t)n >= sizeof(found) || access(found, R_OK))
-            continue;
-        *strrchr(found, '/') = 0;
-        *path = realpath(found, NULL);
-        if (*path)
-            return 0;
+        if (n > 0 && (size_t)n < sizeof(found) && access(found, R_OK) == 0) {
+            *strrchr(found, '/') = 0;
+            *path = realpath(found, NULL);
+            if (*path)
+                return 0;
+        }
+        if (i == 0)
+            return cli_error(CLI_FAIL, "TERN_MODELS is '%s', and there is no " NAME " in it", models);
     }
     return cli_error(CLI_FAIL,
-                     "the built-in model " NAME
-                     " is not in %s%s%s/../share/tern/models nor in %s/../models; set TERN_MODELS "
-                     "to the folder that holds it, or name a MODEL",
-                     models ? models : "", models ? " nor in " : "", folder, folder);
+                     "the built-in model " NAME " is neither in %s/../share/tern/models nor in %s/../models; "
+                     "set TERN_MODELS to the folder that holds it, or name a MODEL",
+                     folder, folder);
 }

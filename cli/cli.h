@@ -25,7 +25,7 @@ int cli_error(int code, const char *format, ...) TERN_PRINTF(2, 3);
 int cli_fail(tern_status status, const char *text);
 
 /* ---- signals: SIGINT, SIGTERM and SIGHUP stop the work in progress; the same signal again kills ---- */
-void cli_signals_init(void);
+void cli_init(void);
 /* The signal that arrived, 0 if none did. */
 int cli_signal(void);
 /* The session whose step the handler stops; NULL before it is destroyed. */

@@ -29,6 +29,8 @@ static void line(struct report *r, const char *key, const char *format, ...)
     for (; key[n] && n + 1 < sizeof(label); n++)
         label[n] = key[n] == '_' ? ' ' : key[n];
     label[n] = 0;
+    if (n > 6 && strcmp(label + n - 6, " bytes") == 0)
+        label[n - 6] = 0;
     printf("  %-16s ", label);
     va_start(args, format);
     vprintf(format, args);
@@ -98,6 +100,22 @@ static void cpu_name(char *out, size_t size)
         fclose(f);
 }
 
+/* tern_build_info()'s lines, "compiler: ..." and so on, as facts. */
+static void report_build(struct report *r)
+{
+    for (const char *c = tern_build_info(); *c;) {
+        const int n = (int)strcspn(c, "\n"), n_key = (int)strcspn(c, ":");
+        char key[64], value[512];
+
+        if (n_key + 2 <= n) {
+            snprintf(key, sizeof(key), "%.*s", n_key, c);
+            snprintf(value, sizeof(value), "%.*s", n - n_key - 2, c + n_key + 2);
+            fact_name(r, key, value);
+        }
+        c += n + (c[n] == '\n');
+    }
+}
+
 static void report_machine(struct report *r, tern_ctx *ctx)
 {
     const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
@@ -117,7 +135,7 @@ static void report_machine(struct report *r, tern_ctx *ctx)
     section_end(r);
     section(r, "tern");
     fact_name(r, "version", tern_version());
-    fact_name(r, "build", tern_build_info());
+    report_build(r);
     section_end(r);
 }
 
@@ -243,29 +261,23 @@ int cmd_info(int argc, char **argv)
     }
     code = cli_context_open(threads, &ctx);
     if (!code) {
-        /* JSON goes to memory first, so that a model that fails leaves no half object on stdout. */
-        char *text = NULL;
-        size_t size = 0;
-        FILE *buffer = json ? open_memstream(&text, &size) : NULL;
-        struct report r = { .json = json, .j = { .f = buffer } };
+        struct report r = { .json = json };
 
-        if (json && !buffer) {
-            code = cli_error(CLI_FAIL, "out of memory");
-        } else {
-            if (json)
-                out_object_begin(&r.j, NULL);
-            if (name)
-                code = describe(&r, ctx, name, !quiet);
-            if (!code)
-                report_machine(&r, ctx);
-            if (json)
-                out_object_end(&r.j);
-        }
-        if (buffer)
-            fclose(buffer);
+        if (json)
+            code = out_begin(&r.j);
         if (!code && json)
-            printf("%s\n", text);
-        free(text);
+            out_object_begin(&r.j, NULL);
+        if (!code && name)
+            code = describe(&r, ctx, name, !quiet);
+        if (!code)
+            report_machine(&r, ctx);
+        if (!code && json)
+            out_object_end(&r.j);
+        if (json) {
+            const int ended = out_end(&r.j, !code);
+
+            code = code ? code : ended;
+        }
     }
     tern_ctx_destroy(&ctx);
     return code;

@@ -156,16 +156,17 @@ int cmd_perplexity(int argc, char **argv)
         memcpy(ids + lead, encoded.data, encoded.count * sizeof(*ids));
         code = score(ctx, model, ids, n_ids, !quiet, &bits);
         const double rate = bits / (double)n_bytes, perplexity = n_ids > 1 ? exp2(bits / (double)(n_ids - 1)) : 1;
+        struct json_out j = { 0 };
+        if (!code && json)
+            code = out_begin(&j);
         if (!code && json) {
-            struct json_out j = { .f = stdout };
-
             out_object_begin(&j, NULL);
             out_number(&j, "bits_per_byte", rate, 10);
             out_number(&j, "perplexity", perplexity, 10);
             out_int(&j, "tokens", n_ids - 1);
             out_uint(&j, "bytes", n_bytes);
             out_object_end(&j);
-            putchar('\n');
+            code = out_end(&j, true);
         } else if (!code) {
             printf("%.4f bits per byte, perplexity %.3f, %" PRId64 " tokens, %zu bytes\n", rate, perplexity, n_ids - 1,
                    n_bytes);

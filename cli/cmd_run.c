@@ -153,20 +153,37 @@ static int fill(const struct settings *s, tern_generate_options *o, tern_logit_b
 /* ---- what comes out -------------------------------------------------------------------------------------------------- */
 
 struct answer {
+    const struct cli_text *echo; /* printed before the first token, so that an error comes alone; then NULL */
     bool json;
     bool failed; /* stdout took no more */
     char last;   /* byte that was printed last */
 };
+
+static void print_text(struct answer *answer, const char *text, size_t size)
+{
+    if (!size)
+        return;
+    answer->last = text[size - 1];
+    if (!cli_print(text, size))
+        answer->failed = true;
+}
+
+static void print_echo(struct answer *answer)
+{
+    if (answer->echo)
+        print_text(answer, answer->echo->data, answer->echo->size);
+    answer->echo = NULL;
+}
 
 static bool on_token(void *user, int32_t id, float logprob, const char *text, size_t size)
 {
     struct answer *answer = user;
 
     (void)id, (void)logprob;
-    if (answer->json || !size)
-        return true;
-    answer->last = text[size - 1];
-    answer->failed = !cli_print(text, size);
+    if (!answer->json) {
+        print_echo(answer);
+        print_text(answer, text, size);
+    }
     return !answer->failed;
 }
 
@@ -175,11 +192,12 @@ static double rate(uint64_t n, double seconds)
     return seconds > 0 ? (double)n / seconds : 0;
 }
 
-static void print_object(const struct settings *s, const tern_ids *prompt, const tern_generation *g,
-                         double load_seconds)
+static int print_object(const struct settings *s, const tern_ids *prompt, const tern_generation *g, double load_seconds)
 {
-    struct json_out j = { .f = stdout };
+    struct json_out j;
 
+    if (out_begin(&j))
+        return CLI_FAIL;
     out_object_begin(&j, NULL);
     out_ids(&j, "prompt_ids", prompt->data, prompt->count);
     out_ids(&j, "ids", g->ids.data, g->ids.count);
@@ -200,7 +218,7 @@ static void print_object(const struct settings *s, const tern_ids *prompt, const
     out_uint(&j, "peak_rss_bytes", cli_peak_rss());
     out_object_end(&j);
     out_object_end(&j);
-    putchar('\n');
+    return out_end(&j, true);
 }
 
 static void print_logprobs(tern_ctx *ctx, const tern_tokenizer *tokenizer, const tern_generation *g)
@@ -235,7 +253,7 @@ static void print_figures(tern_ctx *ctx, const tern_timing *t, double load_secon
 static int generate(const struct settings *s, const struct cli_text *text, tern_ctx *ctx,
                     const tern_tokenizer *tokenizer, const tern_model *model, double began)
 {
-    struct answer answer = { .json = s->json };
+    struct answer answer = { .echo = s->echo ? text : NULL, .json = s->json };
     tern_generate_options options;
     tern_ids prompt = { 0 }, stop_ids = { 0 };
     tern_session *session = NULL;
@@ -255,28 +273,24 @@ static int generate(const struct settings *s, const struct cli_text *text, tern_
     if (!code)
         code = cli_session_open(ctx, model, NULL, &session);
     const double load_seconds = cli_seconds() - began;
-    if (!code && s->echo && text->size) {
-        answer.last = text->data[text->size - 1];
-        if (!cli_print(text->data, text->size))
-            code = CLI_FAIL;
-    }
     if (!code) {
         options.on_token = on_token;
         options.user = &answer;
         status = tern_generate(session, tokenizer, prompt.data, prompt.count, &options, &g);
         if (status && status != TERN_ERR_CANCELLED)
             code = cli_fail(status, tern_session_error(session));
-        else if (answer.failed)
+        else
+            print_echo(&answer);
+        if (!code && answer.failed)
             code = CLI_FAIL;
         if (!code) {
             if (s->json)
-                print_object(s, &prompt, &g, load_seconds);
+                code = print_object(s, &prompt, &g, load_seconds);
             else if (isatty(STDOUT_FILENO) && answer.last && answer.last != '\n')
                 fputs("\n", stderr); /* the cursor's line is not full: what follows here starts a new one */
-            fflush(stdout);
             if (s->logprobs && !s->json)
                 print_logprobs(ctx, tokenizer, &g);
-            if (!s->quiet && !s->has_seed && options.sampling.temperature > 0)
+            if (!code && !s->quiet && !s->has_seed && options.sampling.temperature > 0)
                 fprintf(stderr, "seed %" PRIu64 "%s", options.sampling.seed, s->json ? "\n" : ", ");
             if (!s->quiet && !s->json)
                 print_figures(ctx, &g.timing, load_seconds);

@@ -68,13 +68,14 @@ int cmd_tokenize(int argc, char **argv)
 
         code = status ? cli_fail(status, tern_error(ctx)) : 0;
     }
+    struct json_out j = { 0 };
+    if (!code)
+        code = out_begin(&j);
     if (!code) {
-        struct json_out j = { .f = stdout };
-
         out_object_begin(&j, NULL);
         out_ids(&j, "ids", ids.data, ids.count);
         out_object_end(&j);
-        putchar('\n');
+        code = out_end(&j, true);
     }
     tern_ids_free(&ids);
     tern_tokenizer_close(&tokenizer);
@@ -126,17 +127,16 @@ int cmd_detokenize(int argc, char **argv)
 
         code = status ? cli_fail(status, tern_error(ctx)) : 0;
     }
+    struct json_out j = { 0 };
+    if (!code && json)
+        code = out_begin(&j);
     if (!code && json) {
-        struct json_out j = { .f = stdout };
-
         out_object_begin(&j, NULL);
         out_text(&j, "text", text, size);
         out_object_end(&j);
-        putchar('\n');
+        code = out_end(&j, true);
     } else if (!code) {
-        cli_print(text, size);
-        if (isatty(STDOUT_FILENO))
-            putchar('\n');
+        code = cli_print(text, size) && (!isatty(STDOUT_FILENO) || cli_print("\n", 1)) ? 0 : CLI_FAIL;
     }
     tern_text_free(text);
     free(ids);

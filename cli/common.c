@@ -49,7 +49,7 @@ static void on_signal(int number)
         tern_session_cancel(session);
 }
 
-void cli_signals_init(void)
+void cli_init(void)
 {
     static const int stopping[] = { SIGINT, SIGTERM, SIGHUP };
     struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESETHAND }, before;
@@ -58,6 +58,8 @@ void cli_signals_init(void)
     for (size_t i = 0; i < sizeof(stopping) / sizeof(stopping[0]); i++)
         if (sigaction(stopping[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
             sigaction(stopping[i], &action, NULL);
+    /* Help and reports stay in memory until the end, where the reason of a failed write is still known. */
+    setvbuf(stdout, NULL, _IOFBF, 1 << 16);
     /* A closed pipe and a file that may not grow are errors of write(). */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);

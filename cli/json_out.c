@@ -1,9 +1,36 @@
 /* json_out.c: a comma is due before every value but the first of its level. */
 #include "json_out.h"
 
+#include "cli.h"
+
 #include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+
+int out_begin(struct json_out *j)
+{
+    *j = (struct json_out){ 0 };
+    j->f = open_memstream(&j->text, &j->size);
+    return j->f ? 0 : cli_error(CLI_FAIL, "out of memory for the answer");
+}
+
+int out_end(struct json_out *j, bool keep)
+{
+    int code = 0;
+
+    if (!j->f)
+        return CLI_FAIL;
+    putc('\n', j->f);
+    const bool failed = ferror(j->f) != 0;
+    if (fclose(j->f) || failed)
+        code = cli_error(CLI_FAIL, "out of memory for the answer");
+    else if (keep && !cli_print(j->text, j->size))
+        code = CLI_FAIL;
+    free(j->text);
+    *j = (struct json_out){ 0 };
+    return code;
+}
 
 static void quote(FILE *f, const char *text, size_t size)
 {

@@ -9,11 +9,19 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* Zero-initialise but for `f`.  `key` is NULL inside of an array and at the top. */
 struct json_out {
     FILE *f;
     bool follows; /* a value came before on this level: a comma is due */
+    char *text;
+    size_t size;
 };
+
+/* Into memory, so that what fails half-way leaves no half object: 0 or the exit code. */
+int out_begin(struct json_out *j);
+/* The line goes to stdout if `keep`.  0 or the exit code.  Called once after out_begin(), also after a failure. */
+int out_end(struct json_out *j, bool keep);
+
+/* `key` is NULL inside of an array and at the top. */
 
 void out_object_begin(struct json_out *j, const char *key);
 void out_object_end(struct json_out *j);

@@ -79,6 +79,6 @@ static int dispatch(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    cli_signals_init();
+    cli_init();
     return cli_stdout_end(dispatch(argc, argv));
 }
