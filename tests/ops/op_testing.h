@@ -14,7 +14,7 @@
 
 /* ---- memory: everything that a test takes is freed by its teardown ---- */
 
-#define TEST_BLOCKS 512
+#define TEST_BLOCKS 4096
 static void *test_blocks_[TEST_BLOCKS];
 static size_t test_n_blocks_;
 

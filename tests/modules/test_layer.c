@@ -1,0 +1,625 @@
+/* test_layer.c: a layer in its four forms, against f64 and against the typed operators put together. */
+#include "faults.h"
+#include "ops/op_testing.h"
+
+#include <pthread.h>
+#include <stdio.h>
+
+enum form { PRE, POST, PARALLEL_OWN, PARALLEL_SHARED };
+
+/* Everything about a layer that a test varies. */
+struct block {
+    enum form form;
+    size_t h, heads, kv_heads, inner, rows;
+    bool biases, rms, transposed;
+    tern_activation act;
+    tern_config config;
+    float *norm_w, *norm_b, *qkvw, *qkvb, *ow, *ob, *nw, *nb, *iw, *ib, *fw, *fb; /* [in, out] */
+    float *x;
+    size_t up, qkv, chunk;
+    bool packed;
+};
+
+static void fill(struct block *b)
+{
+    const size_t e = b->h / b->heads;
+    const bool own = b->form != PARALLEL_SHARED;
+
+    b->config = test_config();
+    b->config.hidden_size = (int64_t)b->h;
+    b->config.heads = (int32_t)b->heads;
+    b->config.num_kv = (int32_t)b->kv_heads;
+    b->config.intermediate_size = (int64_t)b->inner;
+    b->config.mlp_act_func_type = b->act;
+    b->config.norm_type = b->rms ? TERN_RMS_NORM : TERN_LAYER_NORM;
+    b->config.pre_layer_norm = b->form != POST;
+    b->config.mlp_after_attn = b->form == PRE || b->form == POST;
+    b->config.transposed_mode = b->transposed;
+    b->up = b->act >= TERN_GATED_GELU ? 2 * b->inner : b->inner;
+    b->qkv = (b->heads + 2 * b->kv_heads) * e;
+    b->chunk = 1000000;
+    b->norm_w = test_floats(b->h, 1);
+    b->norm_b = b->biases && !b->rms ? test_floats(b->h, 1) : NULL;
+    b->qkvw = test_floats(b->h * b->qkv, 0.3f);
+    b->qkvb = b->biases ? test_floats(b->qkv, 1) : NULL;
+    b->ow = test_floats(b->heads * e * b->h, 0.3f);
+    b->ob = b->biases ? test_floats(b->h, 1) : NULL;
+    b->nw = own ? test_floats(b->h, 1) : NULL;
+    b->nb = own && b->biases && !b->rms ? test_floats(b->h, 1) : NULL;
+    b->iw = test_floats(b->h * b->up, 0.3f);
+    b->ib = b->biases ? test_floats(b->up, 1) : NULL;
+    b->fw = test_floats(b->inner * b->h, 0.3f);
+    b->fb = b->biases ? test_floats(b->h, 1) : NULL;
+    b->x = test_floats(b->rows * b->h, 1);
+}
+
+static tern_tensor vector(float *data, size_t n)
+{
+    return data ? t1(data, n) : tern_tensor_none();
+}
+
+static tern_tensor matrix(const struct block *b, float *w, size_t in, size_t out)
+{
+    return b->transposed ? t2(test_transposed(w, in, out), out, in) : t2(w, in, out);
+}
+
+static tern_layer_weights weights_of(const struct block *b)
+{
+    return (tern_layer_weights){
+        .norm_w = vector(b->norm_w, b->h),
+        .norm_b = vector(b->norm_b, b->h),
+        .attn_qkvb = vector(b->qkvb, b->qkv),
+        .attn_ob = vector(b->ob, b->h),
+        .attn_nw = vector(b->nw, b->h),
+        .attn_nb = vector(b->nb, b->h),
+        .inter_b = vector(b->ib, b->up),
+        .output_b = vector(b->fb, b->h),
+        .attn_qkvw = matrix(b, b->qkvw, b->h, b->qkv),
+        .attn_ow = matrix(b, b->ow, b->h, b->h),
+        .inter_w = matrix(b, b->iw, b->h, b->up),
+        .output_w = matrix(b, b->fw, b->inner, b->h),
+    };
+}
+
+static void start(tern_ctx *ctx, const struct block *b, tern_kv_cache **cache, int32_t *sequence)
+{
+    const tern_kv_shape shape = { .n_layers = 1,
+                                  .n_kv_heads = (int32_t)(b->kv_heads),
+                                  .head_dim = (int32_t)(b->h / b->heads),
+                                  .n_positions = 256,
+                                  .n_sequences = 1,
+                                  .n_context = 256 };
+
+    assert_ok(ctx, tern_kv_cache_create(ctx, &shape, cache));
+    assert_ok(ctx, tern_kv_sequence_add(ctx, *cache, sequence));
+}
+
+static void run_layer(void *arg, tern_ctx *ctx, float *out)
+{
+    const struct block *b = arg;
+    tern_layer_weights weights = weights_of(b);
+    tern_weight *packed[4] = { NULL };
+    tern_kv_cache *cache;
+    int32_t sequence;
+    tern_layer *layer;
+
+    if (b->packed) {
+        tern_tensor *const m[4] = { &weights.attn_qkvw, &weights.attn_ow, &weights.inter_w, &weights.output_w };
+        for (int i = 0; i < 4; i++) {
+            assert_ok(ctx, tern_weight_pack(ctx, m[i], b->transposed, &packed[i]));
+            *m[i] = tern_weight_view(packed[i]);
+        }
+    }
+    assert_ok(ctx, tern_layer_create(ctx, &b->config, NULL, &weights, &layer));
+    start(ctx, b, &cache, &sequence);
+    memcpy(out, b->x, b->rows * b->h * 4);
+    for (size_t at = 0; at < b->rows; at += b->chunk) {
+        const size_t n = b->rows - at < b->chunk ? b->rows - at : b->chunk;
+        const tern_kv_span span = { .sequence = sequence, .n_rows = (int32_t)n, .position = (int64_t)at };
+        tern_tensor x = t2(out + at * b->h, n, b->h);
+        assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
+        assert_ok(ctx, tern_layer_forward(ctx, layer, &x, cache, 0, &span, 1));
+        tern_kv_commit(cache, &span, 1);
+    }
+    tern_layer_destroy(&layer);
+    assert_null(layer);
+    tern_kv_cache_destroy(&cache);
+    for (int i = 0; i < 4; i++)
+        tern_weight_destroy(&packed[i]);
+}
+
+static double *naive_layer(const struct block *b)
+{
+    const size_t n = b->rows * b->h, e = b->h / b->heads;
+    const struct naive_attention a = { .heads = b->heads,
+                                       .kv_heads = b->kv_heads,
+                                       .head_dim = e,
+                                       .causal = true,
+                                       .scale = 1 / sqrt((double)e),
+                                       .theta = 10000 };
+    const double eps = b->config.layer_norm_eps, *x = test_widen(b->x, n);
+    const double *n1 = b->form == POST ? x : naive_norm(x, b->norm_w, b->norm_b, b->rows, b->h, eps, b->rms);
+    const double *qkv = naive_matmul(n1, b->qkvw, b->qkvb, b->rows, b->h, b->qkv);
+    float *narrow = test_bytes(b->rows * b->qkv * 4);
+    for (size_t i = 0; i < b->rows * b->qkv; i++)
+        narrow[i] = (float)qkv[i];
+    const double *attn = naive_matmul(naive_attention(&a, narrow, b->rows), b->ow, b->ob, b->rows, b->h, b->h);
+    double *s = test_doubles(n), *out = test_doubles(n);
+    for (size_t i = 0; i < n; i++)
+        s[i] = x[i] + attn[i];
+    const double *z = b->form == PARALLEL_SHARED
+                          ? n1
+                          : naive_norm(b->form == PARALLEL_OWN ? x : s, b->nw, b->nb, b->rows, b->h, eps, b->rms);
+    const double *f = naive_mlp(z, b->iw, b->ib, b->fw, b->rows, b->h, b->up, b->h, b->act, TERN_GELU_UNSET);
+    for (size_t i = 0; i < n; i++)
+        out[i] = f[i] + (b->fb ? b->fb[i % b->h] : 0) + (b->form == POST ? z[i] : s[i]);
+    return b->form == POST ? naive_norm(out, b->norm_w, b->norm_b, b->rows, b->h, eps, false) : out;
+}
+
+/* The same layer from the typed operators. */
+static float *by_operators(tern_ctx *ctx, const struct block *b)
+{
+    const size_t m = b->rows, h = b->h;
+    const tern_layer_weights w = weights_of(b);
+    float *qkv_data = test_poison(m * b->qkv), *normed_data = test_poison(m * h), *context_data = test_poison(m * h);
+    float *attn_data = test_poison(m * h), *mlp_data = test_poison(m * h), *add_data = test_poison(m * h),
+          *out_data = test_poison(m * h);
+    const tern_tensor x = t2(b->x, m, h);
+    tern_tensor qkv = t2(qkv_data, m, b->qkv), normed = t2(normed_data, m, h), context = t2(context_data, m, h);
+    tern_tensor attn = t2(attn_data, m, h), mlp = t2(mlp_data, m, h), added = t2(add_data, m, h),
+                out = t2(out_data, m, h);
+    tern_kv_cache *cache;
+    tern_kv_span span = { .n_rows = (int32_t)m };
+
+    start(ctx, b, &cache, &span.sequence);
+    assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
+    if (b->form == POST)
+        assert_ok(ctx, tern_linear(ctx, &b->config, &x, &w.attn_qkvw, &w.attn_qkvb, &qkv));
+    else
+        assert_ok(ctx,
+                  tern_qkv_gemm(ctx, &b->config, &x, &w.attn_qkvw, &w.attn_qkvb, &w.norm_w, &w.norm_b, &qkv, &normed));
+    assert_ok(ctx, tern_softmax_context(ctx, &b->config, &qkv, NULL, NULL, cache, 0, &span, 1, &context));
+    assert_ok(ctx, tern_vector_matmul(ctx, &b->config, &context, &w.attn_ow, &attn));
+    if (b->form == PARALLEL_SHARED)
+        assert_ok(ctx, tern_gelu_gemm(ctx, &b->config, &normed, &w.inter_w, &w.inter_b, &w.output_w, &mlp));
+    else
+        assert_ok(ctx, tern_mlp_gemm(ctx, &b->config, &attn, &x, &w.inter_w, &w.output_w, &w.attn_ob, &w.inter_b,
+                                     &w.attn_nw, &w.attn_nb, &mlp, &added));
+    /* With RMSNorm residual_add holds residual, attention and its bias already. */
+    const bool holds = b->rms && b->form == PRE;
+    assert_ok(ctx, tern_residual_add(ctx, &b->config, &mlp, holds ? &added : &x, holds ? NULL : &attn,
+                                     b->form == POST ? &added : NULL, holds ? NULL : &w.attn_ob, &w.output_b, &out));
+    tern_kv_cache_destroy(&cache);
+    if (b->form != POST)
+        return out_data;
+
+    /* The final norm, through an identity. */
+    float *identity = test_bytes(h * h * 4), *dummy = test_poison(m * h);
+    memset(identity, 0, h * h * 4);
+    const tern_tensor unit = t2(identity, h, h);
+    tern_tensor nothing = t2(dummy, m, h), result = t2(normed_data, m, h);
+    assert_ok(ctx, tern_qkv_gemm(ctx, &b->config, &out, &unit, NULL, &w.norm_w, &w.norm_b, &nothing, &result));
+    return normed_data;
+}
+
+static struct block variant(int i)
+{
+    struct block b = { .form = (enum form)(i % 4),
+                       .h = 24,
+                       .heads = 4,
+                       .kv_heads = i & 4 ? 2 : 4,
+                       .inner = 40,
+                       .rows = 1 + (size_t)i % 3 * 9,
+                       .biases = i & 8,
+                       .transposed = i & 16,
+                       .packed = i & 32 };
+
+    b.rms = b.form == PRE && i & 64;
+    b.act = b.form == PARALLEL_SHARED ? TERN_GELU : (tern_activation)(1 + i / 4 % 4);
+    fill(&b);
+    return b;
+}
+
+static void test_forms(void **state)
+{
+    (void)state;
+    tern_ctx *ctx = test_ctx(2);
+
+    for (int i = 0; i < 128; i++) {
+        struct block b = variant(i);
+        const size_t n = b.rows * b.h;
+        const double *want = naive_layer(&b);
+        float *got = test_poison(n);
+        run_layer(&b, ctx, got);
+        test_near(got, want, n, 2e-5, "layer");
+
+        const float *parts = by_operators(ctx, &b);
+        if (!b.biases)
+            test_equal(got, parts, n, "layer by operators, no biases: the same order of additions");
+        else
+            test_near(parts, want, n, 2e-5, "layer by operators");
+
+        float *again = test_poison(n);
+        b.packed = !b.packed;
+        run_layer(&b, ctx, again);
+        test_equal(again, got, n, "layer with packed weights");
+        b.chunk = 4;
+        run_layer(&b, ctx, again);
+        test_equal(again, got, n, "layer in chunks");
+        b.config.kernel = TERN_KERNEL_REFERENCE;
+        run_layer(&b, ctx, again);
+        test_near(again, want, n, 2e-5, "layer, the definition");
+        test_teardown(NULL);
+    }
+    tern_ctx_destroy(&ctx);
+}
+
+static void test_same_bits_everywhere(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        struct block big = { .form = (enum form)i,
+                             .h = 96,
+                             .heads = 6,
+                             .kv_heads = 3,
+                             .inner = 130,
+                             .rows = 30,
+                             .biases = true,
+                             .act = i == 3 ? TERN_GELU : (tern_activation)(1 + i) };
+        fill(&big);
+        test_same_bits(run_layer, &big, big.rows * big.h);
+        test_teardown(NULL);
+    }
+}
+
+/* ---- ranks ---- */
+
+/* Two ranks are two threads, each with a context of its own; sums are added in rank order. */
+struct group {
+    pthread_barrier_t barrier;
+    float *data[2];
+    size_t floats;
+};
+
+struct rank {
+    struct group *group;
+    int rank, calls, fail_at;
+    tern_comm comm;
+    tern_ctx *ctx;
+    struct block part;
+    tern_layer_weights weights;
+    float *x;
+    tern_status status;
+    char error[256];
+};
+
+static tern_status sum_ranks(void *user, float *data, size_t n)
+{
+    struct rank *r = user;
+    struct group *g = r->group;
+    float *sum = NULL;
+
+    if (r->calls++ == r->fail_at)
+        return TERN_ERR_IO;
+    g->data[r->rank] = data;
+    g->floats = n;
+    pthread_barrier_wait(&g->barrier);
+    sum = malloc(n * sizeof *sum);
+    for (size_t i = 0; i < n; i++)
+        sum[i] = g->data[0][i] + g->data[1][i];
+    pthread_barrier_wait(&g->barrier);
+    memcpy(data, sum, n * sizeof *sum);
+    free(sum);
+    return TERN_OK;
+}
+
+/* No asserts here: they belong to the main thread. */
+static void *run_rank(void *user)
+{
+    struct rank *r = user;
+    const struct block *p = &r->part;
+    const tern_kv_shape shape = { .n_layers = 1,
+                                  .n_kv_heads = (int32_t)p->kv_heads / 2,
+                                  .head_dim = (int32_t)(p->h / p->heads),
+                                  .n_positions = 64,
+                                  .n_sequences = 1,
+                                  .n_context = 64 };
+    tern_kv_span span = { .n_rows = (int32_t)p->rows };
+    tern_tensor x = t2(r->x, p->rows, p->h);
+    tern_kv_cache *cache = NULL;
+    tern_layer *layer = NULL;
+
+    r->status = tern_layer_create(r->ctx, &p->config, &r->comm, &r->weights, &layer);
+    if (r->status == TERN_OK)
+        r->status = tern_kv_cache_create(r->ctx, &shape, &cache);
+    if (r->status == TERN_OK)
+        r->status = tern_kv_sequence_add(r->ctx, cache, &span.sequence);
+    if (r->status == TERN_OK)
+        r->status = tern_kv_reserve(r->ctx, cache, &span, 1);
+    if (r->status == TERN_OK)
+        r->status = tern_layer_forward(r->ctx, layer, &x, cache, 0, &span, 1);
+    snprintf(r->error, sizeof r->error, "%s", tern_error(r->ctx));
+    tern_layer_destroy(&layer);
+    tern_kv_cache_destroy(&cache);
+    return NULL;
+}
+
+/* w[rows][cols] without the other rank's half of the columns [c0, c1), which `to` [rows][ld] gets. */
+static void half(float *to, size_t ld, const float *w, size_t rows, size_t cols, size_t c0, size_t c1, int rank)
+{
+    const size_t n = (c1 - c0) / 2;
+
+    for (size_t r = 0; r < rows; r++)
+        memcpy(to + r * ld, w + r * cols + c0 + (rank ? n : 0), n * sizeof *to);
+}
+
+/* Columns of q, k, v, of up and gate by halves; rows of the two output products by halves; biases of those whole. */
+static void split(struct rank *r, const struct block *b)
+{
+    struct block *p = &r->part;
+    const size_t e = b->h / b->heads, q = b->heads * e, kv = b->kv_heads * e, gates = b->up / b->inner;
+    const size_t cut[4] = { 0, q, q + kv, q + 2 * kv };
+
+    *p = *b;
+    p->config.mp_size = 2;
+    p->qkv = b->qkv / 2;
+    p->up = b->up / 2;
+    p->qkvw = test_poison(b->h * p->qkv);
+    p->qkvb = b->qkvb ? test_poison(p->qkv) : NULL;
+    for (int i = 0; i < 3; i++) {
+        half(p->qkvw + cut[i] / 2, p->qkv, b->qkvw, b->h, b->qkv, cut[i], cut[i + 1], r->rank);
+        if (b->qkvb)
+            half(p->qkvb + cut[i] / 2, p->qkv, b->qkvb, 1, b->qkv, cut[i], cut[i + 1], r->rank);
+    }
+    p->iw = test_poison(b->h * p->up);
+    p->ib = b->ib ? test_poison(p->up) : NULL;
+    for (size_t i = 0; i < gates; i++) {
+        half(p->iw + i * b->inner / 2, p->up, b->iw, b->h, b->up, i * b->inner, (i + 1) * b->inner, r->rank);
+        if (b->ib)
+            half(p->ib + i * b->inner / 2, p->up, b->ib, 1, b->up, i * b->inner, (i + 1) * b->inner, r->rank);
+    }
+    r->weights = weights_of(p);
+    r->weights.attn_ow = t2(b->ow + (r->rank ? q / 2 * b->h : 0), q / 2, b->h);
+    r->weights.output_w = t2(b->fw + (r->rank ? b->inner / 2 * b->h : 0), b->inner / 2, b->h);
+}
+
+static void test_two_ranks(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 32; i++) {
+        struct block b = { .form = (enum form)(i % 4),
+                           .h = 24,
+                           .heads = 4,
+                           .kv_heads = i & 4 ? 2 : 4,
+                           .inner = 40,
+                           .rows = 9,
+                           .biases = i & 8 };
+        const int failing = i & 16 ? i % 3 : -1, reductions = b.form == PRE || b.form == POST ? 2 : 1;
+        b.act = b.form == PARALLEL_SHARED ? TERN_GELU : i & 4 ? TERN_GATED_SILU : TERN_GELU;
+        fill(&b);
+        const size_t n = b.rows * b.h;
+        const double *want = naive_layer(&b);
+        struct group group = { .floats = 0 };
+        struct rank ranks[2];
+        pthread_t threads[2];
+
+        pthread_barrier_init(&group.barrier, NULL, 2);
+        for (int r = 0; r < 2; r++) {
+            ranks[r] = (struct rank){ .group = &group, .rank = r, .fail_at = failing, .ctx = test_ctx(1 + r) };
+            ranks[r].comm = (tern_comm){ .user = &ranks[r], .rank = r, .size = 2, .all_reduce = sum_ranks };
+            ranks[r].x = test_copy(b.x, n);
+            split(&ranks[r], &b);
+        }
+        for (int r = 0; r < 2; r++)
+            assert_int_equal(pthread_create(&threads[r], NULL, run_rank, &ranks[r]), 0);
+        for (int r = 0; r < 2; r++)
+            pthread_join(threads[r], NULL);
+
+        for (int r = 0; r < 2; r++) {
+            if (failing >= 0 && failing < reductions) {
+                assert_int_equal(ranks[r].status, TERN_ERR_IO);
+                assert_non_null(strstr(ranks[r].error, "all_reduce failed"));
+                assert_int_equal(ranks[r].calls, failing + 1);
+            } else {
+                if (ranks[r].status != TERN_OK)
+                    fail_msg("rank %d: %s", r, ranks[r].error);
+                assert_int_equal(ranks[r].calls, reductions);
+                assert_int_equal(group.floats, n);
+                test_near(ranks[r].x, want, n, 2e-5, "layer on two ranks");
+            }
+            tern_ctx_destroy(&ranks[r].ctx);
+        }
+        if (failing < 0 || failing >= reductions)
+            test_equal(ranks[0].x, ranks[1].x, n, "the two ranks");
+        pthread_barrier_destroy(&group.barrier);
+        test_teardown(NULL);
+    }
+}
+
+/* ---- what can be wrong ---- */
+
+static void test_bad_layers(void **state)
+{
+    (void)state;
+    tern_ctx *ctx = test_ctx(1);
+    struct block b = {
+        .form = PRE, .h = 24, .heads = 4, .kv_heads = 4, .inner = 40, .rows = 3, .biases = true, .act = TERN_GELU
+    };
+    tern_layer *layer = (tern_layer *)ctx;
+    tern_layer_weights w;
+    tern_config config;
+
+    fill(&b);
+#define BAD(change, status, part)                                                       \
+    config = b.config;                                                                  \
+    w = weights_of(&b);                                                                 \
+    change;                                                                             \
+    assert_fails(ctx, tern_layer_create(ctx, &config, NULL, &w, &layer), status, part); \
+    assert_null(layer)
+    BAD(w.norm_w = tern_tensor_none(), TERN_ERR_ARG, "layer: norm_w is not there, expected [24]");
+    BAD(w.attn_nw = tern_tensor_none(), TERN_ERR_ARG, "layer: attn_nw is not there, expected [24]");
+    BAD(w.norm_w = t1(b.norm_w, 23), TERN_ERR_SHAPE, "layer: norm_w is [23], expected [24]");
+    BAD(w.norm_b.data = NULL, TERN_ERR_ARG, "layer: norm_b has NULL data");
+    BAD(w.inter_b = t1(b.ib, 39), TERN_ERR_SHAPE, "layer: inter_b is [39], expected [40]");
+    BAD(w.output_b.dtype = TERN_INT8, TERN_ERR_DTYPE, "layer: output_b is int8, expected fp32, fp16 or bf16");
+    BAD(w.attn_qkvw = tern_tensor_none(), TERN_ERR_SHAPE, "layer: attn_qkvw has rank -1");
+    BAD(w.attn_qkvw = t2(b.qkvw, 24, 71), TERN_ERR_SHAPE, "24 in, 71 out, expected 24 in, 72 out");
+    BAD(w.attn_ow = t2(b.ow, 23, 24), TERN_ERR_SHAPE, "layer: attn_ow is [23, 24]");
+    BAD(w.inter_w = t2(b.iw, 24, 20), TERN_ERR_SHAPE, "expected 24 in, 40 out");
+    BAD(w.output_w = t2(b.fw, 20, 24), TERN_ERR_SHAPE, "expected 40 in, 24 out");
+    BAD(w.output_w.data = NULL, TERN_ERR_ARG, "layer: output_w has NULL data");
+    BAD(config.dtype = TERN_BF16, TERN_ERR_UNSUPPORTED, "dtype bf16");
+    BAD(config.hidden_size = 0, TERN_ERR_CONFIG, "hidden_size is 0");
+    BAD(config.mp_size = 2, TERN_ERR_CONFIG, "comm is rank 0 of 1, expected mp_size = 2 ranks");
+    BAD((config.pre_layer_norm = false, config.mlp_after_attn = false), TERN_ERR_CONFIG, "are both false");
+    BAD(config.norm_type = TERN_RMS_NORM, TERN_ERR_ARG, "norm_b is given with RMSNorm");
+    BAD((config.mlp_after_attn = false, w.attn_nw = tern_tensor_none()), TERN_ERR_ARG,
+        "attn_nb is given without attn_nw");
+#undef BAD
+    w = weights_of(&b);
+    assert_fails(ctx, tern_layer_create(ctx, NULL, NULL, &w, &layer), TERN_ERR_ARG, "config is NULL");
+    assert_fails(ctx, tern_layer_create(ctx, &b.config, NULL, NULL, &layer), TERN_ERR_ARG, "weights is NULL");
+    assert_fails(ctx, tern_layer_create(ctx, &b.config, NULL, &w, NULL), TERN_ERR_ARG, "out is NULL");
+
+    /* And what a good layer can be given. */
+    tern_kv_cache *cache, *other;
+    tern_kv_span span = { .n_rows = 3 };
+    const tern_kv_shape shape = {
+        .n_layers = 1, .n_kv_heads = 2, .head_dim = 6, .n_positions = 64, .n_sequences = 1, .n_context = 64
+    };
+    start(ctx, &b, &cache, &span.sequence);
+    assert_ok(ctx, tern_kv_cache_create(ctx, &shape, &other));
+    assert_ok(ctx, tern_layer_create(ctx, &b.config, NULL, &w, &layer));
+    float *x = test_poison(72);
+    tern_tensor t = t2(x, 3, 24), narrow = t2(x, 3, 23);
+    assert_fails(ctx, tern_layer_forward(ctx, layer, &t, cache, 0, &span, 1), TERN_ERR_STATE,
+                 "tern_kv_reserve() comes first");
+    assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
+    assert_fails(ctx, tern_layer_forward(ctx, layer, &narrow, cache, 0, &span, 1), TERN_ERR_SHAPE,
+                 "rows of 23 values, expected rows of 24");
+    assert_fails(ctx, tern_layer_forward(ctx, layer, NULL, cache, 0, &span, 1), TERN_ERR_ARG, "x is NULL");
+    assert_fails(ctx, tern_layer_forward(ctx, layer, &t, NULL, 0, &span, 1), TERN_ERR_ARG, "cache is NULL");
+    assert_fails(ctx, tern_layer_forward(ctx, NULL, &t, cache, 0, &span, 1), TERN_ERR_ARG, "layer is NULL");
+    assert_fails(ctx, tern_layer_forward(ctx, layer, &t, cache, 1, &span, 1), TERN_ERR_ARG,
+                 "cache_layer is 1, expected 0..0");
+    assert_fails(ctx, tern_layer_forward(ctx, layer, &t, other, 0, &span, 1), TERN_ERR_SHAPE,
+                 "the cache has 2 heads of 6, expected 4 of 6");
+    assert_fails(ctx, tern_layer_forward(ctx, layer, &t, cache, 0, &span, 0), TERN_ERR_ARG,
+                 "the spans have 0 rows, expected 3");
+    test_untouched(x, 72, "x");
+    tern_layer_destroy(&layer);
+    tern_layer_destroy(&layer);
+    tern_layer_destroy(NULL);
+    tern_kv_cache_destroy(&cache);
+    tern_kv_cache_destroy(&other);
+    tern_ctx_destroy(&ctx);
+}
+
+static void test_half_precision_weights(void **state)
+{
+    (void)state;
+    tern_ctx *ctx = test_ctx(1);
+    struct block b = {
+        .form = PRE, .h = 8, .heads = 2, .kv_heads = 2, .inner = 12, .rows = 3, .biases = true, .act = TERN_GELU
+    };
+
+    fill(&b);
+    /* Numbers that bf16 holds exactly, as fp32 and as bf16. */
+    tern_layer_weights wide = weights_of(&b), narrow = wide;
+    tern_tensor *const from = &wide.norm_w, *const to = &narrow.norm_w;
+    for (size_t i = 0; i < sizeof wide / sizeof wide.norm_w; i++) {
+        size_t n = 1;
+        for (int d = 0; d < from[i].rank; d++)
+            n *= (size_t)from[i].dim[d];
+        uint32_t *bits = from[i].data;
+        uint16_t *half = test_bytes(n * 2);
+        for (size_t j = 0; j < n; j++) {
+            bits[j] &= 0xffff0000u;
+            half[j] = (uint16_t)(bits[j] >> 16);
+        }
+        to[i].data = half;
+        to[i].dtype = TERN_BF16;
+    }
+    float *x[2];
+    for (int i = 0; i < 2; i++) {
+        tern_kv_cache *cache;
+        tern_layer *layer;
+        tern_kv_span span = { .n_rows = 3 };
+        start(ctx, &b, &cache, &span.sequence);
+        assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
+        assert_ok(ctx, tern_layer_create(ctx, &b.config, NULL, i ? &narrow : &wide, &layer));
+        x[i] = test_copy(b.x, 24);
+        tern_tensor t = t2(x[i], 3, 8);
+        assert_ok(ctx, tern_layer_forward(ctx, layer, &t, cache, 0, &span, 1));
+        tern_layer_destroy(&layer);
+        tern_kv_cache_destroy(&cache);
+    }
+    test_equal(x[0], x[1], 24, "layer with bf16 weights");
+    tern_ctx_destroy(&ctx);
+}
+
+static void test_self(void **state)
+{
+    (void)state;
+    const tern_comm *self = tern_comm_self();
+    float x[3] = { 1, 2, 3 }, y[3];
+
+    assert_int_equal(self->rank, 0);
+    assert_int_equal(self->size, 1);
+    assert_int_equal(self->all_reduce(self->user, x, 3), TERN_OK);
+    assert_int_equal(self->all_gather(self->user, x, y, 3), TERN_OK);
+    assert_int_equal(self->broadcast(self->user, x, sizeof x, 0), TERN_OK);
+    assert_int_equal(self->barrier(self->user), TERN_OK);
+    assert_true(x[0] == 1 && x[2] == 3 && memcmp(x, y, sizeof x) == 0);
+}
+
+static void test_allocation_failures(void **state)
+{
+    (void)state;
+    FAULT_NEEDED;
+    tern_ctx *ctx = test_ctx(1);
+    struct block b = {
+        .form = PRE, .h = 8, .heads = 2, .kv_heads = 2, .inner = 12, .rows = 3, .biases = true, .act = TERN_GELU
+    };
+    tern_layer *layer = NULL;
+    tern_kv_cache *cache;
+    tern_kv_span span = { .n_rows = 3 };
+
+    fill(&b);
+    const tern_layer_weights w = weights_of(&b);
+    FAULT_EACH(n)
+    {
+        fault_arm(n);
+        const tern_status status = tern_layer_create(ctx, &b.config, NULL, &w, &layer);
+        FAULT_DONE(n, ctx, status, layer);
+        tern_layer_destroy(&layer);
+    }
+    start(ctx, &b, &cache, &span.sequence);
+    assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
+    float *x = test_copy(b.x, 24);
+    tern_tensor t = t2(x, 3, 8);
+    FAULT_EACH(n)
+    {
+        fault_arm(n);
+        const tern_status status = tern_layer_forward(ctx, layer, &t, cache, 0, &span, 1);
+        FAULT_DONE(n, ctx, status, status == TERN_OK ? ctx : NULL);
+        test_equal(x, b.x, 24, "x after an error");
+    }
+    tern_layer_destroy(&layer);
+    tern_kv_cache_destroy(&cache);
+    tern_ctx_destroy(&ctx);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        OP_TEST(test_forms),
+        OP_TEST(test_same_bits_everywhere),
+        OP_TEST(test_two_ranks),
+        OP_TEST(test_bad_layers),
+        OP_TEST(test_half_precision_weights),
+        OP_TEST(test_self),
+        OP_TEST(test_allocation_failures),
+    };
+    return cmocka_run_group_tests_name("modules/layer", tests, NULL, NULL);
+}
