@@ -1,7 +1,8 @@
 /* bench_model.c: prefill and decode of a whole model, at a growing number of positions already read.
  *
- *   bench_model MODEL [THREADS [RUNS]]
+ *   bench_model [MODEL [THREADS [RUNS]]]
  *
+ * MODEL is the built-in one unless given: models/tiny-shakespeare in the folder where it is run.
  * One line a measurement: the median of RUNS (default 9), and the spread from the fastest to the slowest.  Prefill reads
  * S tokens in one step; decode reads one token after S others, ten times.  The implied GB/s of decode are the packed
  * weights and the keys and values that a step reads, over its time. */
@@ -97,16 +98,16 @@ int main(int argc, char **argv)
     tern_ctx_options options = tern_ctx_options_default();
     tern_ctx *ctx = NULL;
     tern_model *model = NULL;
-    char message[256] = "usage: bench_model MODEL [THREADS [RUNS]]";
+    const char *name = argc > 1 ? argv[1] : "models/tiny-shakespeare";
+    char message[256] = "";
     int runs = argc > 3 ? atoi(argv[3]) : 9;
     bool ok;
 
     runs = runs < 1 ? 1 : runs > RUNS_MAX ? RUNS_MAX : runs;
     options.n_threads = argc > 2 ? atoi(argv[2]) : 0;
-    ok = argc > 1 && !tern_ctx_create(&ctx, &options, message, sizeof(message)) &&
-         !tern_model_open(ctx, argv[1], NULL, &model);
+    ok = !tern_ctx_create(&ctx, &options, message, sizeof(message)) && !tern_model_open(ctx, name, NULL, &model);
     if (ok) {
-        printf("%s, %d threads (%s), %s, %d runs\n", argv[1], tern_ctx_threads(ctx), tern_ctx_threads_reason(ctx),
+        printf("%s, %d threads (%s), %s, %d runs\n", name, tern_ctx_threads(ctx), tern_ctx_threads_reason(ctx),
                tern_ctx_isa(ctx), runs);
         ok = bench(ctx, model, runs);
     }

@@ -29,8 +29,6 @@ static void line(struct report *r, const char *key, const char *format, ...)
     for (; key[n] && n + 1 < sizeof(label); n++)
         label[n] = key[n] == '_' ? ' ' : key[n];
     label[n] = 0;
-    if (n > 6 && strcmp(label + n - 6, " bytes") == 0)
-        label[n - 6] = 0;
     printf("  %-16s ", label);
     va_start(args, format);
     vprintf(format, args);
@@ -66,7 +64,7 @@ static void fact_int(struct report *r, const char *key, int64_t value)
     line(r, key, "%" PRId64, value);
 }
 
-static void fact_bytes(struct report *r, const char *key, uint64_t bytes)
+static void fact_bytes(struct report *r, const char *key, const char *label, uint64_t bytes)
 {
     static const char *const units[] = { "bytes", "KiB", "MiB", "GiB", "TiB" };
     double x = (double)bytes;
@@ -76,7 +74,7 @@ static void fact_bytes(struct report *r, const char *key, uint64_t bytes)
         x /= 1024, unit++;
     if (r->json)
         out_uint(&r->j, key, bytes);
-    line(r, key, "%.*f %s", unit ? 1 : 0, x, units[unit]);
+    line(r, label, "%.*f %s", unit ? 1 : 0, x, units[unit]);
 }
 
 /* "model name" of /proc/cpuinfo. */
@@ -131,7 +129,7 @@ static void report_machine(struct report *r, tern_ctx *ctx)
     }
     line(r, "threads", "%d (%s)", tern_ctx_threads(ctx), tern_ctx_threads_reason(ctx));
     if (pages > 0 && page > 0)
-        fact_bytes(r, "memory_bytes", (uint64_t)pages * (uint64_t)page);
+        fact_bytes(r, "memory_bytes", "memory", (uint64_t)pages * (uint64_t)page);
     section_end(r);
     section(r, "tern");
     fact_name(r, "version", tern_version());
@@ -189,11 +187,11 @@ static void report_memory(struct report *r, const tern_model *model, const tern_
     const tern_session_stats memory = tern_session_get_stats(session);
 
     section(r, "memory");
-    fact_bytes(r, "file_bytes", stats.file_bytes);
-    fact_bytes(r, "weight_bytes", stats.packed_bytes);
-    fact_bytes(r, "kv_bytes", memory.kv_bytes);
-    fact_bytes(r, "scratch_bytes", memory.scratch_bytes);
-    fact_bytes(r, "peak_rss_bytes", cli_peak_rss());
+    fact_bytes(r, "file_bytes", "weights in files", stats.file_bytes);
+    fact_bytes(r, "weight_bytes", "weights packed", stats.packed_bytes);
+    fact_bytes(r, "kv_bytes", "keys and values", memory.kv_bytes);
+    fact_bytes(r, "scratch_bytes", "scratch", memory.scratch_bytes);
+    fact_bytes(r, "peak_rss_bytes", "peak resident", cli_peak_rss());
     if (r->json)
         out_number(&r->j, "load_s", stats.load_seconds, 6);
     line(r, "load", "%.3f s", stats.load_seconds);

@@ -90,7 +90,7 @@ int cmd_perplexity(int argc, char **argv)
     const struct option options[] = {
         { 'p', "prompt", "TEXT", "the text", OPTION_TEXT, &p, NULL, 0, 0, false },
         { 'f', "file", "FILE", "the text is in FILE; - is stdin", OPTION_TEXT, &f, NULL, 0, 0, false },
-        { 0, "from", "BYTE", "leave out the first BYTE bytes", OPTION_INT, &from, NULL, 0, 9007199254740992.0, false },
+        { 0, "from", "BYTE", "leave out the first BYTE bytes", OPTION_INT, &from, NULL, 0, INFINITY, false },
         { 0, "threads", "N", "0: as many as the machine allows", OPTION_INT, &threads, NULL, 0, 1024, false },
         { 0, "json", NULL, "print {\"bits_per_byte\":...,\"perplexity\":...,\"tokens\":...,\"bytes\":...}", OPTION_FLAG,
           &json, NULL, 0, 0, false },

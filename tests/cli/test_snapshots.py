@@ -48,8 +48,10 @@ def main():
             with open(path, "w") as f:
                 f.write(got)
             continue
+        print("[ RUN      ]", name)
         with open(path) as f:
             expected = f.read()
+        print("[       OK ]" if got == expected else "[  FAILED  ]", name)
         if got != expected:
             failed += 1
             sys.stdout.writelines(difflib.unified_diff(expected.splitlines(True), got.splitlines(True), name + ".expected", "got"))
