@@ -4,8 +4,9 @@
     tools/run_tests.py BUILD [ctest options...]
 
 ctest counts programs; a program of cmocka holds many cases.  Cases are counted from the output of each program: one that
-was begun and neither passed nor was skipped has failed, a crash included.  A test without cases (a script, a replay)
-counts as one.  Failed programs are printed in full, skipped cases with their reason.  The last line is
+was begun and neither passed nor was skipped has failed, a crash included.  Python's unittest is counted by its summary,
+any other test (a script, a replay) as one.  Failed programs are printed in full, skipped cases with their reason.
+Programs run side by side, one per processor or TERN_TEST_JOBS.  The last line is
 "N passed, N failed", alone; the exit status is 0 if nothing failed and something passed.
 """
 import os
@@ -42,7 +43,16 @@ def count(output, program_failed):
             running = None
     if running:
         failed.append(running)
-    if cases == 0 and not program_failed:
+    ran = re.search(r"^Ran (\d+) tests? in ", output, re.M)  # Python's unittest
+    if cases == 0 and ran:
+        bad = re.findall(r"^(?:FAIL|ERROR): (\S+)", output, re.M)
+        left_out = re.search(r"^(?:OK|FAILED) \(.*skipped=(\d+)", output, re.M)
+        skipped = int(left_out.group(1)) if left_out else 0
+        failed = bad if program_failed else []
+        passed = max(0, int(ran.group(1)) - skipped - len(failed))
+        if program_failed and not failed:
+            failed = ["(the program)"]
+    elif cases == 0 and not program_failed:
         passed = 1
     elif program_failed and not failed:
         failed.append("(the program)")
@@ -69,9 +79,7 @@ def main():
         command = no_aslr(build) + [
             "ctest", "--test-dir", build, "--output-on-failure", "--output-junit", report,
             "--test-output-size-passed", "10000000", "--test-output-size-failed", "10000000", *options]
-        jobs = os.environ.get("TERN_TEST_JOBS")
-        if jobs:
-            command += ["-j", jobs]
+        command += ["-j", os.environ.get("TERN_TEST_JOBS") or str(os.cpu_count() or 1)]
         code = subprocess.run(command, check=False, stdin=subprocess.DEVNULL).returncode
         try:
             tests = ElementTree.parse(report).getroot().findall("testcase")
