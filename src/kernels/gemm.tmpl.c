@@ -26,7 +26,9 @@ struct gemm_hint {
     size_t step;
 };
 
-/* Bytes between a stream's read position and its prefetch: 4 KiB while memory is the bound, 8 KiB where a step takes longer. */
+/* Prefetches go to the second-level cache: with weights from a memory that gives one thread 17 GB/s that is 3 to 8 % faster
+ * for M = 4 to 16 than the first level, which runs out of fill buffers (at 40 GB/s it was 2 to 7 % slower).
+ * Bytes between a stream's read position and its prefetch: 4 KiB while memory is the bound, 8 KiB where a step takes longer. */
 #define GEMM_STREAM_NEAR 4096
 #define GEMM_STREAM_FAR  8192
 
@@ -46,9 +48,9 @@ V16_FN void gemm_tile(const int m, const int lines, float *c, size_t ldc, const 
 
     for (size_t step = 0; step < k; step++) {
         if (lines > 0)
-            __builtin_prefetch(hint.at);
+            __builtin_prefetch(hint.at, 0, 2);
         if (lines > 1)
-            __builtin_prefetch(hint.at + 64);
+            __builtin_prefetch(hint.at + 64, 0, 2);
         hint.at += hint.step;
 #if V16_GEMM_ROWS == 3
         v16_gemm_step3(m, a0, lda, panel, &r0_lo, &r0_hi, &r1_lo, &r1_hi, &r2_lo, &r2_hi);

@@ -29,9 +29,10 @@
 #define TERN_PANEL     32 /* columns of a packed panel */
 #define TERN_TILE_ROWS 14 /* the most rows that one call of gemm_f32 takes */
 #define TERN_KV_BLOCK  64 /* positions of a KV storage block */
-#define TERN_ATTN_BLOCK \
-    512 /* keys between two rescalings of the running maximum; absolute, never tuned: part of the answer */
-#define TERN_ATTN_ROWS 8 /* the most query rows that one call of attention_f32 takes */
+#define TERN_ATTN_ROWS 8  /* the most query rows that one call of attention_f32 takes */
+
+/* Keys between two rescalings of the running maximum, cut at absolute positions.  Never tuned: part of the answer. */
+#define TERN_ATTN_BLOCK 512
 
 /* C[m][32] (+)= A[m][k] * panel[k][32]
  *
@@ -96,7 +97,8 @@ typedef void tern_epilogue_f32_fn(float *c, size_t ldc, const float *tile, const
                                   size_t col, size_t m, size_t n);
 
 /* y = (x - mean) / sqrt(var + eps) * gamma + beta over n values; mean and var = mean((x - mean)^2) in two passes.
- * beta: NULL is 0.   y == x allowed.   n >= 1, eps >= 0. */
+ * beta: NULL is 0.   y == x allowed.   n >= 1, eps >= 0.
+ * Accuracy: the bound is in ulp of (|x| + mean |x|) / sqrt(var + eps) * |gamma| + |beta|, as x - mean can cancel. */
 typedef void tern_layer_norm_f32_fn(float *y, const float *x, const float *gamma, const float *beta, size_t n,
                                     float eps);
 
@@ -118,7 +120,8 @@ typedef void tern_rms_norm_residual_f32_fn(float *y, float *sum, const float *x,
  *   y[j] = exp(s[j] - max s) / sum exp(s - max s)
  * mask: [n] or NULL, read where visible only; so is x.  No visible column, or all at -inf: the row is 0.
  * A NaN among the visible gives NaN in all visible columns.   y == x allowed.
- * Accuracy: the bound is against the f64 definition applied to the f32 scores s and the f32 differences s - max. */
+ * Accuracy: the bound is against the f64 definition applied to the f32 scores s and the f32 differences s - max, for
+ * n <= 4096; where one lane holds nearly all of the sum the error grows as n / 32 roundings of it. */
 typedef void tern_softmax_f32_fn(float *y, const float *x, const float *mask, size_t n, size_t first, size_t last,
                                  float scale, float slope);
 
@@ -164,6 +167,8 @@ typedef void tern_kv_store_f32_fn(float *k_block, float *v_block, const float *k
  * The running maximum, sum and output are rescaled at multiples of TERN_ATTN_BLOCK positions only, and only positions
  * that a row sees take part in its sums: so the bits of a row do not depend on the rows beside it, on how the sequence was
  * cut into chunks, or on what stale storage holds.  A row that sees nothing, or only -inf, gives zeros.
+ * Accuracy: the bound is relative to max |V| times 1 + the largest sum |scale * q * K| + |slope * j| + |mask| of the row: what
+ * an error in a score moves the output by.
  * out == q allowed row by row (a row's q is read before any out is written). */
 struct tern_attention_f32 {
     const float *q; /* [n_rows][E], rows q_stride apart */
@@ -173,7 +178,7 @@ struct tern_attention_f32 {
     size_t head_dim;              /* E, 1..512 */
     const float *const *k_blocks; /* k_blocks[b]: K block of positions [64b, 64b + 64), layout of kv_store_f32 */
     const float *const *v_blocks;
-    const int64_t *first, *last; /* [n_rows]: row r sees [first[r], last[r]) */
+    const int64_t *first, *last; /* [n_rows]: row r sees [first[r], last[r]); 0 <= first[r] */
     const float *slope;          /* [n_rows] ALiBi slopes, or NULL */
     const float *const
         *mask; /* [n_rows] pointers to additive rows indexed by position (entries may be NULL), or NULL */

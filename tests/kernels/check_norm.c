@@ -3,19 +3,20 @@
 
 static const size_t sizes[] = { 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 100, 768, 4099, 16384 };
 
-/* What the error of a LayerNorm is relative to: its largest terms, (|x| + |mean|) rstd |gamma| + |beta|. */
+/* What the error of a LayerNorm is relative to: its largest terms, (|x| + mean |x|) rstd |gamma| + |beta|. */
 static float *layer_norm_scale(struct tc *t, const float *x, const float *gamma, const float *beta, size_t n, float eps)
 {
     float *scale = tc_out_f32(t, n);
-    double mean = 0, variance = 0;
+    double mean = 0, size = 0, variance = 0;
 
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         mean += x[i] / (double)n;
+        size += fabs(x[i]) / (double)n;
+    }
     for (size_t i = 0; i < n; i++)
         variance += (x[i] - mean) * (x[i] - mean) / (double)n;
     for (size_t i = 0; i < n; i++)
-        scale[i] =
-            (float)((fabs(x[i]) + fabs(mean)) / sqrt(variance + eps) * fabs(gamma[i]) + (beta ? fabs(beta[i]) : 0));
+        scale[i] = (float)((fabs(x[i]) + size) / sqrt(variance + eps) * fabs(gamma[i]) + (beta ? fabs(beta[i]) : 0));
     return scale;
 }
 

@@ -214,6 +214,8 @@ static void *buffer(struct tc *t, size_t bytes)
             perror("tern-check: mmap");
             exit(1);
         }
+        if (s->benchmark) /* as packed weights are */
+            madvise(b->map, b->size + 2 * page, MADV_HUGEPAGE);
     }
     return s->at_start || s->benchmark ? b->map + page : b->map + page + b->size - bytes;
 }
@@ -524,15 +526,16 @@ static void print_support(enum tern_isa limit)
 
 static void measure_peaks(struct tc_state *s, enum tern_isa limit)
 {
-    unsigned char *cold = malloc(TC_COLD_BYTES);
+    unsigned char *cold = mmap(NULL, TC_COLD_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-    if (!cold) {
-        perror("tern-check: malloc");
+    if (cold == MAP_FAILED) {
+        perror("tern-check: mmap");
         exit(1);
     }
+    madvise(cold, TC_COLD_BYTES, MADV_HUGEPAGE);
     memset(cold, 1, TC_COLD_BYTES);
     s->peak_read = tc_peak_read(cold, TC_COLD_BYTES);
-    free(cold);
+    munmap(cold, TC_COLD_BYTES);
     for (int isa = 0; isa <= (int)limit; isa++)
         s->peak_flops[isa] = tc_peak_flops(isa);
     if (s->json) {
