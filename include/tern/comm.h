@@ -19,6 +19,7 @@ typedef struct tern_comm {
     tern_status (*all_gather)(void *user, const float *data, float *out, size_t n);
     /** Rank `root`'s bytes everywhere. */
     tern_status (*broadcast)(void *user, void *data, size_t bytes, int root);
+    /** Returns on all ranks when every rank has called it. */
     tern_status (*barrier)(void *user);
 } tern_comm;
 

@@ -24,6 +24,7 @@ typedef struct tern_kv_shape {
 /** Allocates pool and tables; nothing is allocated afterwards.
  *  @return TERN_OK, TERN_ERR_ARG (a size outside of its range, by name), TERN_ERR_MEMORY. */
 TERN_API tern_status tern_kv_cache_create(tern_ctx *ctx, const tern_kv_shape *shape, tern_kv_cache **out);
+/** Frees the cache and sets *cache to NULL.  NULL and a pointer to NULL are fine. */
 TERN_API void tern_kv_cache_destroy(tern_kv_cache **cache);
 
 /** Starts an empty sequence.  @return TERN_OK or TERN_ERR_CAPACITY (all n_sequences in use). */
@@ -33,7 +34,7 @@ TERN_API tern_status tern_kv_sequence_remove(tern_ctx *ctx, tern_kv_cache *cache
 /** A second sequence with the same contents.  Whole blocks are shared, the last partial one is copied when either appends.
  *  @return TERN_OK, TERN_ERR_ARG, TERN_ERR_CAPACITY. */
 TERN_API tern_status tern_kv_sequence_fork(tern_ctx *ctx, tern_kv_cache *cache, int32_t sequence, int32_t *fork);
-/** Forgets all positions from `length` on; blocks beyond go back.  @return TERN_OK or TERN_ERR_ARG (longer than it is). */
+/** Forgets all positions from `length` on; blocks beyond go back, those of a reserve that was not committed too.  @return TERN_OK or TERN_ERR_ARG (longer than it is). */
 TERN_API tern_status tern_kv_sequence_truncate(tern_ctx *ctx, tern_kv_cache *cache, int32_t sequence, int64_t length);
 /** Positions that a sequence holds, -1 if there is no such sequence. */
 TERN_API int64_t tern_kv_sequence_length(const tern_kv_cache *cache, int32_t sequence);
@@ -51,11 +52,12 @@ typedef struct tern_kv_span {
 } tern_kv_span;
 
 /** Makes room for a batch: takes the blocks that [position, position + n_rows) of every span need, copying shared ones.
- *  All or nothing.  The sequences' lengths grow with tern_kv_commit() only.
+ *  All or nothing; again for the same spans it takes nothing more.  The sequences' lengths grow with tern_kv_commit() only.
  *  @return TERN_OK, TERN_ERR_ARG (unknown or repeated sequence, a position beyond its length), TERN_ERR_CAPACITY (context or
  *  pool, with both numbers). */
 TERN_API tern_status tern_kv_reserve(tern_ctx *ctx, tern_kv_cache *cache, const tern_kv_span *spans, size_t n_spans);
-/** The spans' positions count from now on: length = position + n_rows. */
+/** The spans' positions count from now on: length = position + n_rows; blocks beyond go back.  The spans are those of the last
+ *  tern_kv_reserve() that succeeded. */
 TERN_API void tern_kv_commit(tern_kv_cache *cache, const tern_kv_span *spans, size_t n_spans);
 
 #ifdef __cplusplus

@@ -9,8 +9,10 @@
 extern "C" {
 #endif
 
-/** Weights of one layer, named as in DeepSpeed.  Matrices raw or packed; a view whose rank is -1 (tern_tensor_none()) is absent.
- *  They are borrowed for the call that binds them where packed (the tern_weight must outlive the module), copied or packed where raw. */
+/** Weights of one layer, named as in DeepSpeed; fp32, fp16 or bf16, matrices raw or packed.  A view whose rank is -1
+ *  (tern_tensor_none()) is absent: every bias may be, attn_nw may be in a parallel block (then the first norm is shared).
+ *  Packed matrices are borrowed (the tern_weight must outlive the module), raw ones are packed and vectors copied: those are
+ *  read during the call alone.  With mp_size > 1 matrices, attn_qkvb and inter_b are this rank's part, all else is whole. */
 typedef struct tern_layer_weights {
     tern_tensor norm_w, norm_b;      /**< [H] before the attention */
     tern_tensor attn_qkvw, attn_qkvb; /**< [H, (h + 2G) E], [(h + 2G) E] */
@@ -27,14 +29,26 @@ TERN_API tern_tensor tern_tensor_none(void);
 typedef struct tern_layer tern_layer;
 
 /** Checks config and weights against each other and binds them.
- *  @param comm  NULL: tern_comm_self().
+ *
+ *  With N1 = norm_w, N2 = attn_nw, A and F attention and feed-forward without their last biases; sums from left to right:
+ *    sequential, pre-LN    s = A(N1 x) + attn_ob + x;   out = F(N2 s) + output_b + s
+ *    sequential, post-LN   z = N2(A(x) + attn_ob + x);  out = N1(F(z) + output_b + z)
+ *    parallel              out = F(N2 x or N1 x) + output_b + (A(N1 x) + attn_ob) + x
+ *
+ *  @param comm  NULL: tern_comm_self().  Its size is config->mp_size; borrowed, outlives the layer.
  *  @return TERN_OK, TERN_ERR_CONFIG, TERN_ERR_SHAPE (weight, found, expected), TERN_ERR_DTYPE, TERN_ERR_UNSUPPORTED, TERN_ERR_MEMORY. */
 TERN_API tern_status tern_layer_create(tern_ctx *ctx, const tern_config *config, const tern_comm *comm,
                                        const tern_layer_weights *weights, tern_layer **out);
+/** Frees the layer and sets *layer to NULL.  NULL and a pointer to NULL are fine. */
 TERN_API void tern_layer_destroy(tern_layer **layer);
 
 /** x [T, H] becomes the layer's output, in place.  Allocates its scratch: a model's forward pass does not go this way.
- *  The spans were reserved in the cache and are committed by the caller. */
+ *  The spans were reserved in the cache and are committed by the caller.
+ *
+ *  comm->all_reduce is called exactly when its size is above 1: after the attention and after the feed-forward of a sequential
+ *  block, once in a parallel one.
+ *  @return TERN_OK, TERN_ERR_ARG, TERN_ERR_SHAPE, TERN_ERR_DTYPE, TERN_ERR_STATE (spans not reserved), TERN_ERR_MEMORY,
+ *          TERN_ERR_THREAD: x is unchanged; or what all_reduce answered: x is undefined then. */
 TERN_API tern_status tern_layer_forward(tern_ctx *ctx, const tern_layer *layer, tern_tensor *x, tern_kv_cache *cache,
                                         int32_t cache_layer, const tern_kv_span *spans, size_t n_spans);
 

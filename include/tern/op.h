@@ -6,9 +6,13 @@
  * Weights are [in, out] (or [out, in] raw, with config->transposed_mode), either raw (packed on the fly: correct, slower)
  * or a tern_weight_view() of a packed weight, whose shape is logical [in, out] in either mode.
  *
- * Every function returns TERN_OK, TERN_ERR_ARG (a NULL that must not be), TERN_ERR_SHAPE, TERN_ERR_DTYPE, TERN_ERR_CONFIG,
- * TERN_ERR_UNSUPPORTED, TERN_ERR_MEMORY (packing on the fly, scratch) or TERN_ERR_THREAD; on error no output is touched.
- * A tensor parameter marked "or NULL" may be NULL.  Outputs may be the same tensor as an input where it says "may be". */
+ * Raw matrices are fp32, fp16 or bf16 (widened without loss), everything else is fp32, and all of it dense.
+ *
+ * Every function returns TERN_OK, TERN_ERR_ARG (a NULL that must not be, tensors that overlap), TERN_ERR_SHAPE (also strides
+ * that are not dense), TERN_ERR_DTYPE, TERN_ERR_CONFIG, TERN_ERR_UNSUPPORTED, TERN_ERR_MEMORY (packing on the fly, scratch) or
+ * TERN_ERR_THREAD; on error no output is touched.  The text names operator, tensor or field, found and expected.
+ * A tensor parameter marked "or NULL" may be NULL, or tern_tensor_none().  Outputs may be the same tensor as an input where it
+ * says "may be"; no output overlaps anything else. */
 #ifndef TERN_OP_H
 #define TERN_OP_H
 
@@ -41,13 +45,17 @@ TERN_API tern_status tern_qkv_gemm(tern_ctx *ctx, const tern_config *config, con
  * @param mask    additive [T, n] or [1, n] fp32 over absolute positions 0..n-1 of the row's sequence, n >= the longest; or NULL.
  * @param alibi   [h] slopes fp32, added as slope * position; or NULL.
  * @param cache   made for this model; `layer` of it is written and read.  The spans were reserved; they are committed by the
- *                caller after the last layer.
- * @param spans   the rows' sequences, in order, covering all T rows.
+ *                caller after the last layer.  Spans that were not reserved are TERN_ERR_STATE.
+ * @param spans   the rows' sequences, in order, covering all T rows, each sequence once.
  * @param output  [.., h E].  May be NULL: only the cache is written.
  *
  * Scale 1/sqrt(E), 1/E with use_mup, / (layer_id + 1) with scale_attn_by_inverse_layer_idx, 1 without scale_attention.
  * Causal with triangular_masking, else every row sees all positions of its sequence, this batch included; the last
- * window_size keys with local_attention.  A row that sees nothing gives zeros.   Source: DeepSpeed SoftmaxContextOp. */
+ * window_size keys with local_attention.  A row that sees nothing gives zeros.  heads and num_kv are those of all ranks; qkv
+ * holds this rank's h / mp_size and G / mp_size.
+ * Accuracy: rotary angles are f64, rounded once as cosine and sine; docs/numerics.md has the rest.
+ * Source: DeepSpeed SoftmaxContextOp; Su et al. 2021, arXiv:2104.09864 (rotary); Milakov & Gimelshein 2018,
+ * arXiv:1805.02867 (running maximum). */
 TERN_API tern_status tern_softmax_context(tern_ctx *ctx, const tern_config *config, tern_tensor *qkv, const tern_tensor *mask,
                                           const tern_tensor *alibi, tern_kv_cache *cache, int32_t layer,
                                           const tern_kv_span *spans, size_t n_spans, tern_tensor *output);
@@ -60,6 +68,7 @@ typedef struct tern_softmax_options {
     int32_t window_size;
     int32_t head_offset;  /**< first head of this rank in alibi */
 } tern_softmax_options;
+/** Scale 1, no limit, window_size 256, head_offset 0. */
 TERN_API tern_softmax_options tern_softmax_options_default(void);
 
 /** output = softmax(layer_scale * scores + alibi + mask) over the last axis.
@@ -109,10 +118,12 @@ typedef struct tern_op tern_op;
  * @return TERN_OK; TERN_ERR_UNSUPPORTED: "unsupported transformer operation: NAME" and the known names, or a dtype, norm or
  *         device that is not there and those that are; TERN_ERR_CONFIG; TERN_ERR_MEMORY. */
 TERN_API tern_status tern_op_create(tern_ctx *ctx, const char *name, const tern_config *config, tern_op **out);
+/** Frees the operator and sets *op to NULL.  NULL and a pointer to NULL are fine. */
 TERN_API void tern_op_destroy(tern_op **op);
 
-/** Number of operators, and the name of each (NULL past the end). */
+/** Number of operators. */
 TERN_API int tern_op_count(void);
+/** Name of one, NULL outside of 0 .. tern_op_count() - 1.  Static storage. */
 TERN_API const char *tern_op_name(int index);
 
 /** One named tensor of a call.  Names are those of the parameters of the typed function. */
