@@ -394,9 +394,9 @@ static tern_status find_best(tern_ctx *ctx, const float *scores, int32_t n, cons
     return TERN_OK;
 }
 
-/* *best: the id that greedy takes. */
+/* *raw and *best: the ids of the largest score before and after. */
 static tern_status process(tern_ctx *ctx, tern_sampler *s, float *scores, const int32_t *ids, size_t n_ids,
-                           size_t n_prompt, int32_t *best)
+                           size_t n_prompt, int32_t *raw, int32_t *best)
 {
     static const char after[] = " after bias, penalties and temperature";
 
@@ -405,7 +405,7 @@ static tern_status process(tern_ctx *ctx, tern_sampler *s, float *scores, const 
     for (size_t i = 0; i < n_ids; i++)
         TERN_REQUIRE(ctx, ids[i] >= 0 && ids[i] < s->vocab_size, TERN_ERR_ARG,
                      "sampling: ids[%zu] is %" PRId32 ", the vocabulary has %" PRId32 " ids", i, ids[i], s->vocab_size);
-    TERN_TRY(find_best(ctx, scores, s->vocab_size, "", best));
+    TERN_TRY(find_best(ctx, scores, s->vocab_size, "", raw));
 
     add_bias(s, scores, ids, n_ids);
     penalise_repetition(s, scores, ids, n_ids);
@@ -425,11 +425,11 @@ static tern_status process(tern_ctx *ctx, tern_sampler *s, float *scores, const 
 tern_status tern_sampler_process(tern_ctx *ctx, tern_sampler *sampler, float *scores, const int32_t *ids, size_t n_ids,
                                  size_t n_prompt)
 {
-    int32_t best;
+    int32_t raw, best;
 
     TERN_REQUIRE(ctx, sampler && scores, TERN_ERR_ARG, "sampling: %s is NULL", sampler ? "scores" : "sampler");
     const tern_fpmode mode = tern_fpmode_enter();
-    const tern_status status = process(ctx, sampler, scores, ids, n_ids, n_prompt, &best);
+    const tern_status status = process(ctx, sampler, scores, ids, n_ids, n_prompt, &raw, &best);
     tern_fpmode_leave(mode);
     return status;
 }
@@ -468,19 +468,16 @@ static int32_t pick(const tern_sampler *s, double target)
 static tern_status choose(tern_ctx *ctx, tern_sampler *s, const float *scores, const int32_t *ids, size_t n_ids,
                           size_t n_prompt, tern_choice *out)
 {
-    int32_t best, id;
+    int32_t raw, best;
 
     memcpy(s->work, scores, (size_t)s->vocab_size * sizeof *scores);
-    TERN_TRY(process(ctx, s, s->work, ids, n_ids, n_prompt, &best));
-    id = best;
+    TERN_TRY(process(ctx, s, s->work, ids, n_ids, n_prompt, &raw, &best));
+    out->id = best;
     if (s->settings.temperature > 0) {
         const double total = weigh(s, s->work, s->work[best]);
-        id = pick(s, draw(s->settings.seed, n_ids) * total);
+        out->id = pick(s, draw(s->settings.seed, n_ids) * total);
     }
-
-    TERN_TRY(find_best(ctx, scores, s->vocab_size, "", &best));
-    const double raw = (double)scores[id] - scores[best];
-    *out = (tern_choice){ id, (float)(raw - sampler_log(weigh(s, scores, scores[best]))) };
+    out->logprob = (float)((double)scores[out->id] - scores[raw] - sampler_log(weigh(s, scores, scores[raw])));
     return TERN_OK;
 }
 

@@ -27,25 +27,29 @@ static inline uint64_t sampler_to_bits(double x)
 
 /* e^x for x <= 0, -inf included; 0 below -708, where the result would leave the normal range.  Within 2 ulp.
  *
- * x = k ln 2 + r with |r| <= ln 2 / 2, ln 2 in two parts so that k times the high one is exact; e^r is its Taylor series to
- * r^13, whose rest is below 5e-18; 2^k goes into the exponent. */
+ * x = (16 k + j) ln 2 / 16 + r with |r| <= ln 2 / 32, ln 2 in two parts so that the whole number times the high one is
+ * exact; e^r - 1 is its Taylor series to r^7, whose rest is below 2e-18; 2^(j/16) is from a table (rounded to nearest), 2^k
+ * goes into the exponent.  The series is added in pairs, so that a processor can work on several at once: this loop over the
+ * vocabulary is most of what a choice costs. */
 static inline double sampler_exp(double x)
 {
-    static const double inverse_factorial[] = {
-        1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040,
-        1.0 / 720,        1.0 / 120,       1.0 / 24,       1.0 / 6,       0.5,          1.0,         1.0
+    static const double root[16] = {
+        0x1.0000000000000p+0, 0x1.0b5586cf9890fp+0, 0x1.172b83c7d517bp+0, 0x1.2387a6e756238p+0,
+        0x1.306fe0a31b715p+0, 0x1.3dea64c123422p+0, 0x1.4bfdad5362a27p+0, 0x1.5ab07dd485429p+0,
+        0x1.6a09e667f3bcdp+0, 0x1.7a11473eb0187p+0, 0x1.8ace5422aa0dbp+0, 0x1.9c49182a3f090p+0,
+        0x1.ae89f995ad3adp+0, 0x1.c199bdd85529cp+0, 0x1.d5818dcfba487p+0, 0x1.ea4afa2a490dap+0,
     };
 
     if (!(x >= -708.0))
         return 0;
 
-    const int k = (int)(x * 1.4426950408889634 - 0.5); /* truncation: to nearest, for x <= 0 */
-    const double r = (x - k * 0x1.62e42feep-1) - k * 0x1.a39ef35793c76p-33;
-    double y = inverse_factorial[0];
+    const int n = (int)(x * 23.083120654223414 - 0.5); /* 16 / ln 2; truncation is to nearest, for x <= 0 */
+    const double r = (x - n * 0x1.62e42feep-5) - n * 0x1.a39ef35793c76p-37, r2 = r * r;
+    const double p23 = 0.5 + r * (1.0 / 6), p45 = 1.0 / 24 + r * (1.0 / 120), p67 = 1.0 / 720 + r * (1.0 / 5040);
+    const double p = r + r2 * (p23 + r2 * (p45 + r2 * p67));
+    const int j = n & 15, k = (n - j) / 16;
 
-    for (int i = 1; i < 14; i++)
-        y = y * r + inverse_factorial[i];
-    return y * sampler_from_bits((uint64_t)(1023 + k) << 52);
+    return (root[j] + root[j] * p) * sampler_from_bits((uint64_t)(1023 + k) << 52);
 }
 
 /* ln x for normal x > 0.  Within 2 ulp, or 2^-52 absolute near 1.

@@ -268,7 +268,7 @@ static void test_stop_strings(void **state)
             stop[length] = '\0';
             if (!is_whole(stop, length))
                 continue;
-            const char *found = strstr(all, stop);
+            const size_t found = (size_t)(strstr(all, stop) - all);
             options.max_tokens = 40;
             options.on_token = on_token;
             options.user = &log;
@@ -276,7 +276,7 @@ static void test_stop_strings(void **state)
             options.n_stop = 2;
             assert_ok(ctx, tern_generate(session, tokenizer, golden.ids[p], golden.n_prompt[p], &options, &out));
             assert_int_equal(out.finish, TERN_FINISH_STOP);
-            assert_int_equal(out.text_size, found - all);
+            assert_int_equal(out.text_size, found);
             assert_memory_equal(out.text, all, out.text_size);
             assert_agree(&log, &out);
             tern_generation_free(&out);
@@ -428,19 +428,27 @@ static void test_callback_ends_it(void **state)
     tern_session *session = new_session(ctx, model, 16);
 
     for (size_t after = 1; after < 12; after++) {
-        static const char *const stops[] = { "never there" };
+        char *all = decoded(greedy_of(3), after), stop[16];
+        const char *stops[] = { stop };
         struct log log = { .stop_after = after };
         tern_generate_options options = tern_generate_options_default();
         tern_generation out;
 
+        /* The last character is held back when the callback ends it, and then belongs to neither text. */
+        const char last = all[strlen(all) - 1];
+        snprintf(stop, sizeof stop, "%c and more", last);
         options.on_token = on_token;
         options.user = &log;
         options.stop = stops;
-        options.n_stop = 1;
+        options.n_stop = (unsigned char)last < 0x80;
         assert_ok(ctx, tern_generate(session, tokenizer, golden.ids[3], golden.n_prompt[3], &options, &out));
         assert_int_equal(out.finish, TERN_FINISH_CANCELLED);
         assert_int_equal(out.ids.count, after);
         assert_agree(&log, &out);
+        assert_false(log.last);
+        assert_true(out.text_size < strlen(all));
+        assert_memory_equal(out.text, all, out.text_size);
+        tern_text_free(all);
         tern_generation_free(&out);
     }
     assert_clean(session);

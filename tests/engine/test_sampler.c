@@ -337,6 +337,26 @@ static void test_repeated_bias(void **state)
     tern_sampler_destroy(&sampler);
 }
 
+/* transformers adds biases of one length together, lengths in the order of their first appearance; in f32 it shows:
+ * (-1e8 + 1e8) + 1 is 1, and 0 in the order of the list. */
+static void test_order_of_biases(void **state)
+{
+    (void)state;
+    const int32_t seen[3] = { 1, 0, 4 }, elsewhere[3] = { 0, 2, 1 }, two[2] = { 4, 3 }, four[4] = { 1, 0, 4, 3 },
+                  three[3] = { 0, 4, 3 };
+    const tern_logit_bias bias[] = { { elsewhere, 3, 7 }, { two, 2, 1e8f }, { four, 4, 1 }, { three, 3, -1e8f } };
+    float scores[5] = { 0 };
+    tern_sampling sampling = tern_sampling_default();
+    tern_sampler *sampler;
+
+    sampling.bias = bias;
+    sampling.n_bias = 4;
+    assert_ok(ctx, tern_sampler_create(ctx, 5, &sampling, &sampler));
+    assert_ok(ctx, tern_sampler_process(ctx, sampler, scores, seen, 3, 3));
+    assert_true(scores[3] == 1 && scores[1] == 0);
+    tern_sampler_destroy(&sampler);
+}
+
 /* ---- errors ---- */
 
 static void refused(const tern_sampling *sampling, const char *part)
@@ -473,6 +493,7 @@ int main(void)
         cmocka_unit_test(test_choice),
         cmocka_unit_test(test_only_what_is_kept),
         cmocka_unit_test(test_repeated_bias),
+        cmocka_unit_test(test_order_of_biases),
         cmocka_unit_test(test_settings_are_checked),
         cmocka_unit_test(test_scores_are_checked),
         cmocka_unit_test(test_every_failure),
