@@ -40,15 +40,20 @@ TERN_API void tern_ids_free(tern_ids *ids);
  * @param text         UTF-8 of `size` bytes, NULs allowed; invalid UTF-8 is TERN_ERR_FORMAT with the byte offset.
  * @param add_special  also the ids that the post-processor adds (beginning of text, ...).
  * @param ids          replaced by the result.  On error unchanged.
- * @return TERN_OK, TERN_ERR_FORMAT, TERN_ERR_MEMORY, TERN_ERR_UNSUPPORTED.
+ * @return TERN_OK, TERN_ERR_ARG, TERN_ERR_FORMAT (also: the text needs an unknown token that the vocabulary lacks),
+ *         TERN_ERR_CAPACITY (a regular expression of the file needs more steps than the limit; a word of 2^31 characters),
+ *         TERN_ERR_UNSUPPORTED, TERN_ERR_MEMORY.
  *
- * Special tokens written out in the text are recognised, as the tokenizers library does. */
+ * Added and special tokens written out in the text are recognised, as the tokenizers library does.  An empty text has the
+ * ids that the post-processor adds, and no others.  Cost: O(n log n) in the bytes, whatever the text is made of, where
+ * the file has no regular expression of its own; memory about 20 bytes per byte of the longest word. */
 TERN_API tern_status tern_tokenizer_encode(tern_ctx *ctx, const tern_tokenizer *tokenizer, const char *text, size_t size,
                                            bool add_special, tern_ids *ids);
 
 /** Ids to text, all at once, as the file's decoder defines spaces.
  *
- * Bytes that do not form UTF-8 become U+FFFD, as in the tokenizers library.
+ * Bytes that do not form UTF-8 become U+FFFD, one for each maximal part of a character, as in the tokenizers library; an id
+ * below the vocabulary's size that no token has (a hole) adds nothing, as there.
  * @param skip_special  leave out special tokens.
  * @param text          a new NUL-terminated string, freed with tern_text_free(); NULL on error.
  * @param size          its bytes without the NUL; may be NULL.

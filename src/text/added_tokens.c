@@ -1,9 +1,10 @@
 /* added_tokens.c: leftmost-longest matching of a set of texts.
  *
- * The texts of a pass stand in byte order; from a place in the text, the range of those that agree with it is narrowed byte
- * by byte with two binary searches, and the last one that ends inside of the range is the longest match.  A table of first
- * bytes skips ordinary text at the speed of a byte loop.  An Aho-Corasick automaton would find the same matches without
- * looking back, and cost far more to build than prompts take to read: added tokens are few and short. */
+ * The texts of a pass stand in byte order; from a place in the text, the range of those that agree with it is
+ * narrowed byte by byte with two binary searches, and the last one that ends inside of the range is the longest
+ * match.  A table of first bytes skips ordinary text at the speed of a byte loop.  An Aho-Corasick automaton would
+ * find the same matches without looking back, and cost far more to build than prompts take to read: added tokens are
+ * few and short. */
 #include "text/added_tokens.h"
 
 #include "base/memory.h"

@@ -36,10 +36,10 @@ struct tern_added_tokens {
 tern_status tern_added_tokens_create(tern_ctx *ctx, size_t count, size_t bytes, struct tern_added_tokens *out);
 void tern_added_tokens_destroy(struct tern_added_tokens *added);
 
-/* Adds a token as the library does: its id is the vocabulary's if that has its text, else the next free one behind the
- * vocabulary and the tokens added so far.  An empty text, and one that was added before with the same flags, does nothing.
- * `token` gives the flags.  TERN_ERR_UNSUPPORTED (added before with other flags), TERN_ERR_FORMAT (the next free id belongs
- * to a token of the vocabulary, since that has holes); `where` names the file. */
+/* Adds a token as the library does: its id is the vocabulary's if that has its text, else the next free one behind
+ * the vocabulary and the tokens added so far.  An empty text, and one that was added before with the same flags,
+ * does nothing. `token` gives the flags.  TERN_ERR_UNSUPPORTED (added before with other flags), TERN_ERR_FORMAT (the
+ * next free id belongs to a token of the vocabulary, since that has holes); `where` names the file. */
 tern_status tern_added_tokens_add(tern_ctx *ctx, struct tern_added_tokens *added, const struct tern_names *vocab,
                                   const bool *used, size_t n_used, const char *text, size_t size,
                                   struct tern_added_token token, const char *where);

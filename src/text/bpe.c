@@ -1,16 +1,16 @@
 /* bpe.c: the merges of a word, by scanning when it is short and with a heap when it is long.
  *
- * Long words: a heap of (rank, position) over a doubly linked list of symbols.  Entries are never removed when a neighbour
- * changes; an entry that does not describe its pair any more is dropped when it comes up.  Each merge adds at most two
- * entries, so a word of n characters costs O(n log n), whatever it is made of.
+ * Long words: a heap of (rank, position) over a doubly linked list of symbols.  Entries are never removed when a
+ * neighbour changes; an entry that does not describe its pair any more is dropped when it comes up.  Each merge adds
+ * at most two entries, so a word of n characters costs O(n log n), whatever it is made of.
  *
- * An entry is also good if its pair has changed into another one with the same product: so it is in the library, and where
- * two merges have the same product it can decide the order.  Vocabularies that were trained have no such merges
- * (`one_way`), and there the pair of lowest rank, leftmost first, is all that the heap can find; so words of up to
- * SCAN_MAX symbols are merged by looking for it in an array, which is faster than any heap at that size.
+ * An entry is also good if its pair has changed into another one with the same product: so it is in the library, and
+ * where two merges have the same product it can decide the order.  Vocabularies that were trained have no such
+ * merges (`one_way`), and there the pair of lowest rank, leftmost first, is all that the heap can find; so words of
+ * up to SCAN_MAX symbols are merged by looking for it in an array, which is faster than any heap at that size.
  *
- * Words repeat: for longer texts the ids of words up to 15 bytes are kept in a small direct-mapped table of the call.
- * It belongs to the call and not to the tokenizer, so that threads share nothing that is written. */
+ * Words repeat: for longer texts the ids of words up to 15 bytes are kept in a small direct-mapped table of the
+ * call. It belongs to the call and not to the tokenizer, so that threads share nothing that is written. */
 #include "text/bpe.h"
 
 #include "base/memory.h"
@@ -31,7 +31,7 @@ struct tern_symbol {
     uint32_t previous, next;
 };
 
-/* ---- the table of merges --------------------------------------------------------------------------------------------- */
+/* ---- the table of merges ----------------------------------------------------------------------------------------- */
 
 static uint64_t pair_of(int32_t left, int32_t right)
 {
@@ -141,7 +141,7 @@ void tern_bpe_destroy(struct tern_bpe *bpe)
     *bpe = (struct tern_bpe){ 0 };
 }
 
-/* ---- words that were seen before --------------------------------------------------------------------------------------- */
+/* ---- words that were seen before --------------------------------------------------------------------------------- */
 
 #define CACHE_SLOTS 4096 /* 128 KiB: half of the smallest L2 in use */
 #define CACHE_BYTES 15
@@ -191,7 +191,7 @@ static size_t cache_slot(struct word_key key)
     return (size_t)((h * UINT64_C(0xD6E8FEB86659FD93)) >> 52) % CACHE_SLOTS;
 }
 
-/* ---- one word ---------------------------------------------------------------------------------------------------------- */
+/* ---- one word ---------------------------------------------------------------------------------------------------- */
 
 tern_status tern_ids_push(tern_ctx *ctx, struct tern_ids *ids, int32_t id)
 {

@@ -1,9 +1,9 @@
 /* bpe.h: byte-pair encoding, from a word to the ids of its parts.
  *
- * A word starts as its characters' ids; then, again and again, the neighbours whose merge has the lowest rank become one,
- * leftmost first, until no pair has a merge.  Source: Sennrich et al. 2016, arXiv:1508.07909, section 3.2; in every corner
- * as the tokenizers library (0.23) does it, notably: merges given twice have the later rank; characters that are not in
- * the vocabulary become unk_token, or disappear where there is none. */
+ * A word starts as its characters' ids; then, again and again, the neighbours whose merge has the lowest rank become
+ * one, leftmost first, until no pair has a merge.  Source: Sennrich et al. 2016, arXiv:1508.07909, section 3.2; in
+ * every corner as the tokenizers library (0.23) does it, notably: merges given twice have the later rank; characters
+ * that are not in the vocabulary become unk_token, or disappear where there is none. */
 #ifndef TERN_TEXT_BPE_H
 #define TERN_TEXT_BPE_H
 
@@ -48,8 +48,8 @@ tern_status tern_bpe_cache_create(tern_ctx *ctx, struct tern_bpe_scratch *scratc
 /* Room for n merges; the vocabulary is already there. */
 tern_status tern_bpe_merges_create(tern_ctx *ctx, struct tern_bpe *bpe, size_t n);
 
-/* The next merge, of rank n_merges.  `where` and the rank are for the error: TERN_ERR_FORMAT if one of the three tokens is
- * not in the vocabulary. */
+/* The next merge, of rank n_merges.  `where` and the rank are for the error: TERN_ERR_FORMAT if one of the three
+ * tokens is not in the vocabulary. */
 tern_status tern_bpe_merges_add(tern_ctx *ctx, struct tern_bpe *bpe, const char *left, size_t left_size,
                                 const char *right, size_t right_size, const char *where);
 
@@ -59,9 +59,9 @@ void tern_bpe_destroy(struct tern_bpe *bpe);
 
 struct tern_ids; /* tern/tokenizer.h */
 
-/* Appends the ids of one word.  `bytes`: the word's bytes stand for their byte-level characters; else it is valid UTF-8 whose
- * characters are looked up as they are.  TERN_ERR_FORMAT (unk_token is needed and not in the vocabulary), TERN_ERR_CAPACITY
- * (2^31 characters or more), TERN_ERR_MEMORY. */
+/* Appends the ids of one word.  `bytes`: the word's bytes stand for their byte-level characters; else it is valid
+ * UTF-8 whose characters are looked up as they are.  TERN_ERR_FORMAT (unk_token is needed and not in the
+ * vocabulary), TERN_ERR_CAPACITY (2^31 characters or more), TERN_ERR_MEMORY. */
 tern_status tern_bpe_encode(tern_ctx *ctx, const struct tern_bpe *bpe, struct tern_bpe_scratch *scratch,
                             const char *word, size_t size, bool bytes, struct tern_ids *ids);
 

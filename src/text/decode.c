@@ -1,8 +1,9 @@
 /* decode.c: ids to text, all at once and as they come.
  *
- * Both ways put the tokens' bytes one behind the other and turn them into characters with tern_utf8_lossy().  A stream
- * keeps the beginning of a character that its bytes so far may still become, at most three bytes, so that all pieces
- * together are the text of the one call.  Its memory is made at the start, for the longest token: a push allocates nothing. */
+ * Both ways put the tokens' bytes one behind the other and turn them into characters with tern_utf8_lossy().  A
+ * stream keeps the beginning of a character that its bytes so far may still become, at most three bytes, so that all
+ * pieces together are the text of the one call.  Its memory is made at the start, for the longest token: a push
+ * allocates nothing. */
 #include "text/text.h"
 
 #include "base/memory.h"
@@ -17,7 +18,8 @@ void tern_text_free(char *text)
     tern_free(text);
 }
 
-/* The token of an id: *token is NULL if it adds nothing (no token has this id, or it is special and these are left out). */
+/* The token of an id: *token is NULL if it adds nothing (no token has this id, or it is special and these are left
+ * out). */
 static tern_status look_up(tern_ctx *ctx, const struct tern_tokenizer *t, int32_t id, bool skip_special,
                            const struct tern_token **token)
 {

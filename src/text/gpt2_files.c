@@ -1,12 +1,15 @@
 /* gpt2_files.c: a tokenizer from vocab.json and merges.txt, with GPT-2's rules.
  *
- * Checkpoints from before tokenizer.json have the two files that openai/gpt-2 came with, and what users added in up to three
- * more.  What they come to is what transformers (5) makes of them: a BPE over bytes, ByteLevel before and behind it,
- * add_prefix_space from tokenizer_config.json, and these added tokens, in this order:
+ * Checkpoints from before tokenizer.json have the two files that openai/gpt-2 came with, and what users added in up
+ * to three more.  What they come to is what transformers (5) makes of them: a BPE over bytes, ByteLevel before and
+ * behind it, add_prefix_space from tokenizer_config.json, and these added tokens, in this order:
  * 1. tokenizer_config.json, added_tokens_decoder: {id: {content, flags}}; where that is missing, added_tokens.json
- *    {content: id}, without flags, special if the next two name them.  By id.
- * 2. the special tokens that special_tokens_map.json and tokenizer_config.json name, flags as given.
- * 3. <|endoftext|>, special, if the vocabulary has it. */
+ *    {content: id}, without flags, special if the next two name them, other than as additional ones.  By id.
+ * 2. the special tokens that tokenizer_config.json names and, without an added_tokens_decoder, those that
+ *    special_tokens_map.json names, flags as given.
+ * 3. <|endoftext|>, special, if the vocabulary has it.
+ *
+ * With add_bos_token in tokenizer_config.json, the post-processor puts bos_token, <|endoftext|> unless named, first. */
 #include "text/text.h"
 
 #include "base/file.h"
@@ -32,11 +35,12 @@ struct files {
     struct tern_tokenizer *t;
     const char *dir;
     struct tern_json *vocab, *config, *map, *added; /* NULL: not there */
+    struct candidate bos;                           /* bos_token */
     struct candidate *candidates;
     size_t n_candidates, capacity;
 };
 
-/* ---- reading ------------------------------------------------------------------------------------------------------------ */
+/* ---- reading ----------------------------------------------------------------------------------------------------- */
 
 /* An object from a file of the directory; *out stays NULL if the file is not there and need not be. */
 static tern_status read_object(struct files *f, const char *name, bool needed, struct tern_json **out)
@@ -116,15 +120,15 @@ fail:
     return status;
 }
 
-/* ---- added tokens ------------------------------------------------------------------------------------------------------- */
+/* ---- added tokens ------------------------------------------------------------------------------------------------ */
 
-static tern_status add_candidate(struct files *f, struct candidate c)
+static tern_status add_candidate(struct files *f, struct candidate c, bool promote)
 {
     for (size_t i = 0; i < f->n_candidates; i++) {
         struct candidate *there = &f->candidates[i];
 
         if (there->size == c.size && memcmp(there->text, c.text, c.size) == 0) {
-            if (c.flags.special && !there->flags.special) { /* named as special later on */
+            if (promote && c.flags.special && !there->flags.special) { /* named as special later on */
                 there->flags.special = true;
                 there->flags.normalized = false;
             }
@@ -179,7 +183,7 @@ static tern_status collect_added(struct files *f)
                          TERN_ERR_FORMAT, "%s: added_tokens_decoder has the key '%.*s', expected an id of 0 to %d",
                          tern_json_where(f->config), (int)length, key, TERN_TOKEN_ID_MAX);
             TERN_TRY(candidate_of(f, f->config, tern_json_iter_value(it), false, &c));
-            TERN_TRY(add_candidate(f, c));
+            TERN_TRY(add_candidate(f, c, false));
         }
     } else if (f->added) {
         const tern_json_value *object = tern_json_root(f->added);
@@ -196,7 +200,7 @@ static tern_status collect_added(struct files *f)
                          tern_json_where(f->added), (int)c.size, c.text, tern_json_type_name(tern_json_iter_value(it)),
                          TERN_TOKEN_ID_MAX);
             c.id = tern_json_int(tern_json_iter_value(it));
-            TERN_TRY(add_candidate(f, c));
+            TERN_TRY(add_candidate(f, c, false));
         }
     }
     if (f->n_candidates > 1)
@@ -206,7 +210,7 @@ static tern_status collect_added(struct files *f)
 
 /* "text" or {"content": "text", flags}; null and absent are none. */
 static tern_status collect_special(struct files *f, const struct tern_json *json, const tern_json_value *value,
-                                   const char *key)
+                                   const char *key, bool promote)
 {
     struct candidate c = { .flags.special = true };
 
@@ -220,7 +224,9 @@ static tern_status collect_special(struct files *f, const struct tern_json *json
                      tern_json_type_name(value));
         TERN_TRY(candidate_of(f, json, value, true, &c));
     }
-    return add_candidate(f, c);
+    if (strcmp(key, "bos_token") == 0)
+        f->bos = c;
+    return add_candidate(f, c, promote);
 }
 
 static tern_status collect_specials(struct files *f, const struct tern_json *json)
@@ -230,24 +236,47 @@ static tern_status collect_specials(struct files *f, const struct tern_json *jso
     const tern_json_value *root = tern_json_root(json), *more = tern_json_get(root, "additional_special_tokens");
 
     for (size_t i = 0; i < N_SPECIAL_NAMES; i++)
-        TERN_TRY(collect_special(f, json, tern_json_get(root, special_names[i]), special_names[i]));
+        TERN_TRY(collect_special(f, json, tern_json_get(root, special_names[i]), special_names[i], true));
     for (size_t i = 0; i < tern_json_size(more); i++)
-        TERN_TRY(collect_special(f, json, tern_json_at(more, i), "additional_special_tokens"));
+        TERN_TRY(collect_special(f, json, tern_json_at(more, i), "additional_special_tokens", false));
+    return TERN_OK;
+}
+
+/* add_bos_token: the id of bos_token goes before the text's. */
+static tern_status add_bos(struct files *f)
+{
+    struct tern_tokenizer *t = f->t;
+    bool wanted;
+
+    if (!f->config)
+        return TERN_OK;
+    TERN_TRY(tern_json_opt_bool(f->ctx, f->config, tern_json_root(f->config), "add_bos_token", false, &wanted));
+    if (!wanted)
+        return TERN_OK;
+    const int32_t index = tern_names_find(&t->added.names, f->bos.text, f->bos.size);
+    TERN_REQUIRE(f->ctx, index >= 0, TERN_ERR_FORMAT, "%s: add_bos_token is true, but there is no token '%.*s'",
+                 tern_json_where(f->config), (int)f->bos.size, f->bos.text);
+    TERN_TRY(TERN_GROW(f->ctx, &t->post, &t->post_capacity, 2, "the post-processor"));
+    t->post[0].id = t->added.tokens[index].id;
+    t->post[1].id = -1;
+    t->n_post = 2;
     return TERN_OK;
 }
 
 static tern_status add_tokens(struct files *f, const bool *used, size_t n_used)
 {
     static const char end_of_text[] = "<|endoftext|>";
+    const struct candidate end = { .text = end_of_text, .size = sizeof end_of_text - 1, .flags.special = true };
     struct tern_tokenizer *t = f->t;
     size_t bytes = 0;
 
+    f->bos = end;
     TERN_TRY(collect_added(f));
-    TERN_TRY(collect_specials(f, f->map));
+    if (!f->config || !tern_json_get(tern_json_root(f->config), "added_tokens_decoder"))
+        TERN_TRY(collect_specials(f, f->map));
     TERN_TRY(collect_specials(f, f->config));
-    if (tern_names_find(&t->bpe.vocab, end_of_text, sizeof end_of_text - 1) >= 0)
-        TERN_TRY(add_candidate(
-            f, (struct candidate){ .text = end_of_text, .size = sizeof end_of_text - 1, .flags.special = true }));
+    if (tern_names_find(&t->bpe.vocab, end.text, end.size) >= 0)
+        TERN_TRY(add_candidate(f, end, true));
 
     for (size_t i = 0; i < f->n_candidates; i++)
         bytes += f->candidates[i].size;
@@ -258,7 +287,7 @@ static tern_status add_tokens(struct files *f, const bool *used, size_t n_used)
     return tern_added_tokens_finish(f->ctx, &t->added, &t->normalizer);
 }
 
-/* ---- the whole ---------------------------------------------------------------------------------------------------------- */
+/* ---- the whole --------------------------------------------------------------------------------------------------- */
 
 static tern_status bind(struct files *f)
 {
@@ -277,6 +306,7 @@ static tern_status bind(struct files *f)
     TERN_TRY_OR_FAIL(read_merges(f));
     TERN_TRY_OR_FAIL(tern_bpe_finish(f->ctx, &f->t->bpe));
     TERN_TRY_OR_FAIL(add_tokens(f, used, n_used));
+    TERN_TRY_OR_FAIL(add_bos(f));
     status = TERN_OK;
 
 fail:

@@ -1,12 +1,13 @@
 /* normalizer.c: Unicode normal forms and lower case, over a buffer of code points.
  *
- * The text becomes code points once, every step works on them, and they become UTF-8 again at the end.  Decomposition and
- * composition of characters are utf8proc's; the canonical order in between is ours, a merge sort, since runs of combining
- * marks may be as long as the text (UAX 15, section 1.1).  Lower case is that of each character alone, as in Rust's
- * char::to_lowercase: U+0130 becomes two, a final sigma is nothing special.
+ * The text becomes code points once, every step works on them, and they become UTF-8 again at the end.
+ * Decomposition and composition of characters are utf8proc's; the canonical order in between is ours, a merge sort,
+ * since runs of combining marks may be as long as the text (UAX 15, section 1.1).  Lower case is that of each
+ * character alone, as in Rust's char::to_lowercase: U+0130 becomes two, a final sigma is nothing special.
  *
- * The library's tables of normal forms are those of Unicode 9.  Characters that got a decomposition or a combining class
- * later stay as they are, so that the same text has the same ids (found by asking the library about every code point). */
+ * The library's tables of normal forms are those of Unicode 9.  Characters that got a decomposition or a combining
+ * class later stay as they are, so that the same text has the same ids (found by asking the library about every code
+ * point). */
 #include "text/normalizer.h"
 
 #include "base/memory.h"
@@ -90,8 +91,8 @@ static int combining_class(int32_t code)
     return code < 0x300 || is_young_mark(code) ? 0 : utf8proc_get_property(code)->combining_class;
 }
 
-/* Composes codes[0..n) in place; gives how many are left.  What is young joins nothing: it is a wall between two stretches.
- * U+11930 is one because it makes a young letter of U+11935. */
+/* Composes codes[0..n) in place; gives how many are left.  What is young joins nothing: it is a wall between two
+ * stretches. U+11930 is one because it makes a young letter of U+11935. */
 static size_t compose(int32_t *codes, size_t n)
 {
     size_t kept = 0, begin = 0;

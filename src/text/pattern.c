@@ -1,12 +1,13 @@
 /* pattern.c: regular expressions of tokenizer.json, run by PCRE2.
  *
- * The files are written for Oniguruma with Ruby's syntax.  Most of what they use means the same in both, and the rest is
- * either written in other words (\s, \w, \b, ^, $, scripts) or refused by name: a pattern that quietly means something
- * else would give wrong ids.  translate() reads the expression once and knows every construct that it lets through.
+ * The files are written for Oniguruma with Ruby's syntax.  Most of what they use means the same in both, and the
+ * rest is either written in other words (\s, \w, \b, ^, $, scripts) or refused by name: a pattern that quietly means
+ * something else would give wrong ids.  translate() reads the expression once and knows every construct that it lets
+ * through.
  *
- * Differences that it settles: \s is White_Space (PCRE2's has U+180E, too); \w is Alphabetic, marks, decimal digits,
- * connectors and the numbers below U+0100 (PCRE2's has no marks, but all numbers); \p{Han} is the script, not the script extensions; ^ and $ are at lines;
- * \h, \v, \R, \X, \G, \K, \Z, (?m), sets of sets and {n}+ mean different things. */
+ * Differences that it settles: \s is White_Space (PCRE2's has U+180E, too); \w is Alphabetic, marks, decimal digits
+ * and connectors (PCRE2's has no marks, but all numbers); \p{Han} is the script, not the script extensions; ^ and $
+ * are at lines; \h, \v, \R, \X, \G, \K, \Z, (?m), sets of sets and {n}+ mean different things. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "text/pattern.h"
 
@@ -29,7 +30,7 @@ struct tern_pattern_match {
     pcre2_match_data *data;
 };
 
-/* ---- memory: PCRE2 asks tern's functions -------------------------------------------------------------------------------- */
+/* ---- memory: PCRE2 asks tern's functions ------------------------------------------------------------------------- */
 
 static void *allocate(size_t size, void *unused)
 {
@@ -45,16 +46,23 @@ static void release(void *p, void *unused)
     tern_free(p);
 }
 
-/* ---- from Oniguruma's language to PCRE2's -------------------------------------------------------------------------------- */
+/* ---- from Oniguruma's language to PCRE2's ------------------------------------------------------------------------ */
 
 #define SPACES \
     "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 #define NO_SPACES                                                                                                      \
     "\\x{0}-\\x{8}\\x{e}-\\x{1f}\\x{21}-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-\\x{1fff}\\x{200b}-\\x{2027}" \
     "\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{10ffff}"
-#define WORDS                                                                                                       \
-    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}" \
+#define WORDS                                                                   \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}" \
     "\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
+
+/* Outside of a set, Oniguruma asks a table for characters below U+0100, and that one has superscripts and fractions. */
+#define LONE_WORDS WORDS "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
+#define BEHIND     "(?<=[" LONE_WORDS "])"
+#define NOT_BEHIND "(?<![" LONE_WORDS "])"
+#define BEFORE     "(?=[" LONE_WORDS "])"
+#define NOT_BEFORE "(?![" LONE_WORDS "])"
 
 struct translation {
     tern_ctx *ctx;
@@ -178,10 +186,10 @@ static tern_status translate_escape(struct translation *t, bool in_class)
             return copy(t, 2);
         break;
     case 'b':
-        words = in_class ? "\\x{8}" : "(?:(?<=[" WORDS "])(?![" WORDS "])|(?<![" WORDS "])(?=[" WORDS "]))";
+        words = in_class ? "\\x{8}" : "(?:" BEHIND NOT_BEFORE "|" NOT_BEHIND BEFORE ")";
         break;
     case 'B':
-        words = in_class ? NULL : "(?:(?<=[" WORDS "])(?=[" WORDS "])|(?<![" WORDS "])(?![" WORDS "]))";
+        words = in_class ? NULL : "(?:" BEHIND BEFORE "|" NOT_BEHIND NOT_BEFORE ")";
         break;
     case 's':
         words = in_class ? SPACES : "[" SPACES "]";
@@ -190,10 +198,10 @@ static tern_status translate_escape(struct translation *t, bool in_class)
         words = in_class ? NO_SPACES : "[" NO_SPACES "]";
         break;
     case 'w':
-        words = in_class ? WORDS : "[" WORDS "]";
+        words = in_class ? WORDS : "[" LONE_WORDS "]";
         break;
     case 'W':
-        words = in_class ? NULL : "[^" WORDS "]";
+        words = in_class ? NULL : "[^" LONE_WORDS "]";
         break;
     case 'x':
         if (peek(t, 2) == '{') {
@@ -321,7 +329,7 @@ static tern_status translate(struct translation *t)
     return emit_text(t, "");
 }
 
-/* ---- compiling and matching --------------------------------------------------------------------------------------------- */
+/* ---- compiling and matching -------------------------------------------------------------------------------------- */
 
 static tern_status compile(tern_ctx *ctx, struct tern_pattern *pattern, const char *text, size_t size, bool literal,
                            const char *where)

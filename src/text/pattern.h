@@ -4,7 +4,8 @@
 
 #include "base/ctx.h"
 
-/* The end of the piece of text[from..size) that GPT-2's pattern takes at `from` < size.  Every character belongs to a piece:
+/* The end of the piece of text[from..size) that GPT-2's pattern takes at `from` < size.  Every character belongs to
+ * a piece:
  *   's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
  * Source: openai/gpt-2, encoder.py. */
 size_t tern_gpt2_piece(const char *text, size_t size, size_t from);
@@ -15,8 +16,9 @@ struct tern_pattern;
 /* One thread's place for matches. */
 struct tern_pattern_match;
 
-/* A regular expression in the language of Oniguruma, or a string to be found as it is (`literal`).  TERN_ERR_FORMAT (not a
- * regular expression; `where` and the offset are named), TERN_ERR_UNSUPPORTED (a construct whose meaning could differ). */
+/* A regular expression in the language of Oniguruma, or a string to be found as it is (`literal`).  TERN_ERR_FORMAT
+ * (not a regular expression; `where` and the offset are named), TERN_ERR_UNSUPPORTED (a construct whose meaning
+ * could differ). */
 tern_status tern_pattern_create(tern_ctx *ctx, const char *text, size_t size, bool literal, const char *where,
                                 struct tern_pattern **out);
 void tern_pattern_destroy(struct tern_pattern *pattern);
@@ -32,8 +34,8 @@ struct tern_pattern_walk {
     size_t last_end; /* end of the last match, SIZE_MAX before there is one */
 };
 
-/* The next match [*begin, *end); *found is false when there is none.  An empty match right behind the last match does not
- * count.  TERN_ERR_CAPACITY: the expression needs more steps than it may take. */
+/* The next match [*begin, *end); *found is false when there is none.  An empty match right behind the last match
+ * does not count.  TERN_ERR_CAPACITY: the expression needs more steps than it may take. */
 tern_status tern_pattern_next(tern_ctx *ctx, const struct tern_pattern *pattern, struct tern_pattern_match *match,
                               struct tern_pattern_walk *walk, bool *found, size_t *begin, size_t *end);
 

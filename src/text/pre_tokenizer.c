@@ -40,7 +40,7 @@ void tern_pre_tokenizer_destroy(struct tern_pre_tokenizer *pre)
     *pre = (struct tern_pre_tokenizer){ 0 };
 }
 
-/* ---- ByteLevel --------------------------------------------------------------------------------------------------------- */
+/* ---- ByteLevel --------------------------------------------------------------------------------------------------- */
 
 static tern_status byte_level_piece(struct run *r, size_t index, const char *text, size_t size)
 {
@@ -75,7 +75,7 @@ static tern_status byte_level(struct run *r, size_t index, const char *text, siz
     return TERN_OK;
 }
 
-/* ---- Split ------------------------------------------------------------------------------------------------------------- */
+/* ---- Split ------------------------------------------------------------------------------------------------------- */
 
 /* The piece that a Split holds back, and what it has seen. */
 struct held {
@@ -155,7 +155,7 @@ static tern_status split(struct run *r, size_t index, const char *text, size_t s
     return release(r, index, &h);
 }
 
-/* ---- the chain ----------------------------------------------------------------------------------------------------------- */
+/* ---- the chain --------------------------------------------------------------------------------------------------- */
 
 static tern_status step(struct run *r, size_t index, const char *text, size_t size)
 {

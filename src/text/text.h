@@ -11,7 +11,7 @@
 #include <tern/tokenizer.h>
 
 #define TERN_TOKENIZER_FILE_MAX ((size_t)1 << 28) /* bytes of one file */
-#define TERN_TOKEN_ID_MAX       ((1 << 22) - 1) /* vocabularies in use end below 2^20; a table by id stays below 128 MiB */
+#define TERN_TOKEN_ID_MAX       ((1 << 22) - 1)   /* vocabularies in use end below 2^20 */
 
 enum tern_decoder_kind {
     TERN_DECODE_SPACES,    /* no decoder: the tokens' texts with a space between them */

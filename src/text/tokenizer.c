@@ -17,7 +17,7 @@
 
 #define CACHE_FROM 2048 /* bytes of text from which on a cache of words pays for its 128 KiB of zeros */
 
-/* ---- opening ------------------------------------------------------------------------------------------------------------ */
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
 
 void tern_tokenizer_close(tern_tokenizer **tokenizer)
 {
@@ -193,7 +193,7 @@ tern_status tern_tokenizer_token(tern_ctx *ctx, const tern_tokenizer *tokenizer,
     return TERN_OK;
 }
 
-/* ---- encoding ----------------------------------------------------------------------------------------------------------- */
+/* ---- encoding ---------------------------------------------------------------------------------------------------- */
 
 void tern_ids_free(tern_ids *ids)
 {
@@ -263,8 +263,8 @@ static size_t space_behind(const char *text, size_t size, size_t at)
     return at;
 }
 
-/* Finds the added tokens of a pass in text[0..size) and hands on what is between them.  As in the library, white space that
- * rstrip took can still hold a later match; one that is left with nothing is no token. */
+/* Finds the added tokens of a pass in text[0..size) and hands on what is between them.  As in the library, white
+ * space that rstrip took can still hold a later match; one that is left with nothing is no token. */
 static tern_status find_added(struct work *w, bool normalized, const char *text, size_t size)
 {
     const struct tern_added_tokens *added = &w->t->added;

@@ -17,7 +17,7 @@ struct binder {
     const char *where; /* the file */
 };
 
-/* ---- helpers ------------------------------------------------------------------------------------------------------------ */
+/* ---- helpers ----------------------------------------------------------------------------------------------------- */
 
 /* Every key of `object` is one of `keys`, a list that ends with NULL. */
 static tern_status check_keys(struct binder *b, const tern_json_value *object, const char *part,
@@ -100,7 +100,7 @@ static tern_status unknown(struct binder *b, const char *part, const char *type,
                      (int)size, type, known);
 }
 
-/* ---- normalizer --------------------------------------------------------------------------------------------------------- */
+/* ---- normalizer -------------------------------------------------------------------------------------------------- */
 
 #define NESTING_MAX 8 /* Sequences in Sequences */
 
@@ -140,7 +140,7 @@ static tern_status bind_normalizer(struct binder *b, const tern_json_value *valu
     return TERN_OK;
 }
 
-/* ---- pre-tokenizer ------------------------------------------------------------------------------------------------------ */
+/* ---- pre-tokenizer ----------------------------------------------------------------------------------------------- */
 
 static tern_status add_pre_step(struct binder *b, struct tern_pre_step step)
 {
@@ -224,7 +224,7 @@ static tern_status bind_pre_tokenizer(struct binder *b, const tern_json_value *v
     return TERN_OK;
 }
 
-/* ---- model -------------------------------------------------------------------------------------------------------------- */
+/* ---- model ------------------------------------------------------------------------------------------------------- */
 
 tern_status tern_vocab_read(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *vocab,
                             struct tern_bpe *bpe, bool **used, size_t *n_used)
@@ -388,7 +388,7 @@ static tern_status bind_model(struct binder *b, const tern_json_value *root, boo
     return bind_bpe(b, model, used, n_used);
 }
 
-/* ---- added tokens ------------------------------------------------------------------------------------------------------- */
+/* ---- added tokens ------------------------------------------------------------------------------------------------ */
 
 static tern_status bind_added(struct binder *b, const tern_json_value *root, const bool *used, size_t n_used)
 {
@@ -412,7 +412,8 @@ static tern_status bind_added(struct binder *b, const tern_json_value *root, con
 
         TERN_TRY(CHECK_KEYS(b, entry, "added_tokens", "id", "content", "single_word", "lstrip", "rstrip", "normalized",
                             "special"));
-        /* The library reads the id and gives the token the next one all the same (with a warning), unless the vocabulary has it. */
+        /* The library reads the id and gives the token the next one all the same (with a warning), unless the
+         * vocabulary has it. */
         TERN_TRY(tern_json_need_int(b->ctx, b->json, entry, "id", 0, TERN_TOKEN_ID_MAX, &id));
         TERN_TRY(need_string(b, entry, "added_tokens", "content", &text, &size));
         TERN_TRY(need_bool(b, entry, "added_tokens", "single_word", &token.single_word));
@@ -426,7 +427,7 @@ static tern_status bind_added(struct binder *b, const tern_json_value *root, con
     return tern_added_tokens_finish(b->ctx, &b->t->added, &b->t->normalizer);
 }
 
-/* ---- post-processor ----------------------------------------------------------------------------------------------------- */
+/* ---- post-processor ---------------------------------------------------------------------------------------------- */
 
 static tern_status add_post(struct binder *b, int32_t id)
 {
@@ -527,7 +528,7 @@ static tern_status bind_post_processor(struct binder *b, const tern_json_value *
     return TERN_OK;
 }
 
-/* ---- decoder and the whole file ------------------------------------------------------------------------------------------- */
+/* ---- decoder and the whole file ---------------------------------------------------------------------------------- */
 
 static tern_status bind_decoder(struct binder *b, const tern_json_value *value)
 {

@@ -8,8 +8,8 @@
 
 #define TERN_UTF8_MAX 4 /* bytes of a code point */
 
-/* True if text[0..size) is UTF-8 (no surrogates, no overlong forms, nothing above U+10FFFF); else *bad is the offset of the
- * first byte that is not part of a character. */
+/* True if text[0..size) is UTF-8 (no surrogates, no overlong forms, nothing above U+10FFFF); else *bad is the offset
+ * of the first byte that is not part of a character. */
 bool tern_utf8_check(const char *text, size_t size, size_t *bad);
 
 /* The code point at text[*at], and *at moves behind it.  The text is valid. */
@@ -22,8 +22,9 @@ uint32_t tern_utf8_previous(const char *text, size_t *at);
 size_t tern_utf8_put(uint32_t code, char *out);
 
 /* Copies in[0..size) to out with U+FFFD (3 bytes) for each maximal part that is no character, as Rust's
- * String::from_utf8_lossy does (Unicode 15, section 3.9, "U+FFFD Substitution of Maximal Subparts").  out holds 3 * size bytes.
- * A character that is cut off at the end is left alone unless `last`.  *used: bytes taken from `in`.  Gives the bytes written. */
+ * String::from_utf8_lossy does (Unicode 15, section 3.9, "U+FFFD Substitution of Maximal Subparts").  out holds 3 *
+ * size bytes. A character that is cut off at the end is left alone unless `last`.  *used: bytes taken from `in`.
+ * Gives the bytes written. */
 size_t tern_utf8_lossy(const char *in, size_t size, bool last, char *out, size_t *used);
 
 enum tern_char_class { TERN_CHAR_OTHER, TERN_CHAR_LETTER, TERN_CHAR_NUMBER, TERN_CHAR_SPACE };

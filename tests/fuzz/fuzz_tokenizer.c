@@ -1,7 +1,8 @@
 /* fuzz_tokenizer.c: any bytes as a tokenizer.json, and any bytes as a text.
  *
- * A file that opens must encode and decode; an error has a text.  As a text, the bytes go through a small tokenizer with
- * every component: what is UTF-8 has ids, these decode, and a stream of them gives the same text in whole characters. */
+ * A file that opens must encode and decode; an error has a text.  As a text, the bytes go through a small tokenizer
+ * with every component: what is UTF-8 has ids, these decode, and a stream of them gives the same text in whole
+ * characters. */
 #include "text/text.h"
 #include "text/utf8.h"
 

@@ -1,4 +1,5 @@
-/* test_bad_tokenizer.c: files that are wrong, and allocations that fail: an error that names both sides, and nothing left. */
+/* test_bad_tokenizer.c: files that are wrong, and allocations that fail: an error that names both sides, and nothing
+ * left. */
 #include "faults.h"
 #include "small_tokenizer.h"
 
@@ -213,10 +214,18 @@ static void refuses_folders(void **state)
     assert_ok(&ctx, tern_tokenizer_token(&ctx, t, 4, &bytes, &size, &special));
     assert_false(special);
     tern_tokenizer_close(&t);
+    /* the beginning of the text, on request and if there is such a token */
+    write_text(dir, "tokenizer_config.json", "{\"add_bos_token\":true}");
+    assert_fails(&ctx, tern_tokenizer_open(&ctx, dir, &t), TERN_ERR_FORMAT, "<|endoftext|>");
+    write_text(dir, "tokenizer_config.json", "{\"add_bos_token\":true,\"bos_token\":\"<x>\"}");
+    assert_ok(&ctx, tern_tokenizer_open(&ctx, dir, &t));
+    assert_ids(&ctx, t, "ab", 3, 2);
+    assert_ids(&ctx, t, "", 3);
+    tern_tokenizer_close(&t);
     test_remove_dir(dir);
 }
 
-/* ---- allocations that fail ------------------------------------------------------------------------------------------------ */
+/* ---- allocations that fail --------------------------------------------------------------------------------------- */
 
 static const struct small_tokenizer rich = {
     .added =

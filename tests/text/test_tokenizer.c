@@ -1,7 +1,7 @@
 /* test_tokenizer.c: ids and texts are those of the tokenizers library.
  *
- * Two sources that nobody here computed: tests/golden/text/text.json, made by the library for small vocabularies, and GPT-2's
- * own vocabulary with its published ids in the data from outside. */
+ * Two sources that nobody here computed: tests/golden/text/text.json, made by the library for small vocabularies,
+ * and GPT-2's own vocabulary with its published ids in the data from outside. */
 #include "testing.h"
 
 #include "base/json.h"
