@@ -7,7 +7,7 @@
  *   load(p) load_n(p, n)        16 floats; the first n of them (n >= 16: all), the other lanes 0, nothing else touched
  *   store(p, v) store_n(p, v, n)
  *   set1(x)                     all lanes
- *   add sub mul div sqrt        rounded once
+ *   add sub mul div             rounded once
  *   fma(a, b, c) fnma(a, b, c)  a*b + c, c - a*b, rounded once
  *   max(a, b) min(a, b)         a > b ? a : b, a < b ? a : b: so b if either is a NaN, and b for zeros of any sign
  *   abs(v) copysign(v, s)       bits of v with sign cleared, or taken from s
@@ -40,15 +40,10 @@
 #include "kernels/vec_portable.h"
 #endif
 
-/* Sum and largest of 32 virtual lanes: lane = index mod 32, lanes 16..31 in b. */
+/* Sum of 32 virtual lanes: lane = index mod 32, lanes 16..31 in b. */
 V16_FN float v16_sum32(v16 a, v16 b)
 {
     return v16_sum(v16_add(a, b));
-}
-
-V16_FN float v16_largest32(v16 a, v16 b)
-{
-    return v16_largest(v16_max(a, b));
 }
 
 #endif

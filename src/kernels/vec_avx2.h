@@ -63,11 +63,6 @@ V16_FN void v16_store_n(float *p, v16 v, size_t n)
 }
 
 /* An operation on both halves. */
-#define V16_UNARY(name, op)                  \
-    V16_FN v16 v16_##name(v16 a)             \
-    {                                        \
-        return v16_pair(op(a.lo), op(a.hi)); \
-    }
 #define V16_BINARY(name, op)                             \
     V16_FN v16 v16_##name(v16 a, v16 b)                  \
     {                                                    \
@@ -85,7 +80,6 @@ V16_BINARY(mul, _mm256_mul_ps)
 V16_BINARY(div, _mm256_div_ps)
 V16_BINARY(max, _mm256_max_ps)
 V16_BINARY(min, _mm256_min_ps)
-V16_UNARY(sqrt, _mm256_sqrt_ps)
 V16_TERNARY(fma, _mm256_fmadd_ps)
 V16_TERNARY(fnma, _mm256_fnmadd_ps)
 

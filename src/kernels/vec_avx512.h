@@ -59,11 +59,6 @@ V16_FN v16 v16_div(v16 a, v16 b)
     return _mm512_div_ps(a, b);
 }
 
-V16_FN v16 v16_sqrt(v16 v)
-{
-    return _mm512_sqrt_ps(v);
-}
-
 V16_FN v16 v16_fma(v16 a, v16 b, v16 c)
 {
     return _mm512_fmadd_ps(a, b, c);

@@ -63,8 +63,10 @@ void check_gemm_f32(struct tc *t)
                 const size_t k = shapes[s].k, n = shapes[s].n, m = rows[r];
                 const size_t blocks = (k + t->new.k_block - 1) / t->new.k_block, step = (k + blocks - 1) / blocks;
                 const size_t tiles = (m + 13) / 14 == 1 ? 1 : (m + 7) / 8;
-                const size_t copies = cold && t->new.isa != TERN_ISA_PORTABLE ? ((size_t)256 << 20) / (k * n * 4) : 1;
+                const size_t copies = cold ? ((size_t)256 << 20) / (k * n * 4) : 1;
 
+                if (t->new.isa == TERN_ISA_PORTABLE && (cold || m > 8)) /* seconds each */
+                    continue;
                 if (!tc_bench(t, 4.0 * (double)(k * n), 2.0 * (double)(k * n * m), "K=%zu,N=%zu,M=%zu,%s", k, n, m,
                               cold ? "cold" : "hot"))
                     continue;
