@@ -17,6 +17,7 @@ typedef enum tern_finish {
     TERN_FINISH_STOP = 2,    /**< an end-of-text id or a stop string: "stop" */
     TERN_FINISH_CANCELLED = 3 /**< the callback or tern_session_cancel(): "cancelled" */
 } tern_finish;
+/** The word for it; "none" for any other number.  Never NULL; static storage. */
 TERN_API const char *tern_finish_name(tern_finish finish);
 
 /** A piece of the answer, called once for each generated token.
@@ -75,6 +76,7 @@ typedef struct tern_generation {
     tern_finish finish;
     tern_timing timing;
 } tern_generation;
+/** Frees what a generation holds and empties it.  NULL and an empty one are fine. */
 TERN_API void tern_generation_free(tern_generation *generation);
 
 /** Runs one prompt to its end in a session, in a sequence of its own that is removed afterwards.

@@ -33,6 +33,7 @@ typedef struct tern_sampling {
     uint64_t seed;            /**< key of the random numbers */
     uint64_t reserved[6];     /**< zero */
 } tern_sampling;
+/** Temperature 1 over all tokens, without bias and penalties, seed 0. */
 TERN_API tern_sampling tern_sampling_default(void);
 
 /** Scratch and settings of one sequence's sampling. */
@@ -42,6 +43,7 @@ typedef struct tern_sampler tern_sampler;
  *  @param sampling    copied, the biases too.  NULL: the defaults.
  *  @return TERN_OK, TERN_ERR_ARG (a field outside of its range, by name), TERN_ERR_MEMORY. */
 TERN_API tern_status tern_sampler_create(tern_ctx *ctx, int32_t vocab_size, const tern_sampling *sampling, tern_sampler **out);
+/** Frees it and sets *sampler to NULL.  NULL and a pointer to NULL are fine. */
 TERN_API void tern_sampler_destroy(tern_sampler **sampler);
 
 /** Scores [V] in place to what the distribution is made of: everything in the order above up to min-p; what is ruled out is -inf.

@@ -19,6 +19,7 @@ typedef struct tern_session_options {
     int32_t max_logits;    /**< rows of scores of one step at most; 0: n_sequences */
     uint64_t reserved[6];  /**< zero */
 } tern_session_options;
+/** One sequence of the model's context, steps of at most 512 tokens. */
 TERN_API tern_session_options tern_session_options_default(void);
 
 /** Makes a session.
@@ -27,13 +28,19 @@ TERN_API tern_session_options tern_session_options_default(void);
  *  @return TERN_OK, TERN_ERR_ARG (a size, by name), TERN_ERR_CAPACITY (n_context beyond the model's), TERN_ERR_MEMORY. */
 TERN_API tern_status tern_session_create(tern_ctx *ctx, const tern_model *model, const tern_session_options *options,
                                          tern_session **out);
+/** Frees the session with its sequences and sets *session to NULL.  NULL and a pointer to NULL are fine. */
 TERN_API void tern_session_destroy(tern_session **session);
 
-/** Sequences: see kv_cache.h for the meaning of each. */
+/** Starts an empty sequence.  @return TERN_OK, TERN_ERR_CAPACITY (all n_sequences in use). */
 TERN_API tern_status tern_sequence_add(tern_session *session, int32_t *sequence);
+/** Ends a sequence and gives its blocks back.  @return TERN_OK, TERN_ERR_ARG (no such sequence). */
 TERN_API tern_status tern_sequence_remove(tern_session *session, int32_t sequence);
+/** A second sequence that has read the same tokens; blocks are shared until one of them changes.
+ *  @return TERN_OK, TERN_ERR_ARG (no such sequence), TERN_ERR_CAPACITY (all n_sequences in use). */
 TERN_API tern_status tern_sequence_fork(tern_session *session, int32_t sequence, int32_t *fork);
+/** Forgets the tokens from `length` on.  @return TERN_OK, TERN_ERR_ARG (no such sequence, or longer than it is). */
 TERN_API tern_status tern_sequence_truncate(tern_session *session, int32_t sequence, int64_t length);
+/** Tokens that a sequence has read, -1 if there is no such sequence. */
 TERN_API int64_t tern_sequence_length(const tern_session *session, int32_t sequence);
 
 /** Which scores a row of a step wants. */
@@ -74,6 +81,7 @@ typedef struct tern_session_stats {
     uint64_t scratch_bytes;  /**< arena */
     int64_t free_positions;  /**< of the pool, in whole blocks */
 } tern_session_stats;
+/** The session's memory and what is free of it now. */
 TERN_API tern_session_stats tern_session_get_stats(const tern_session *session);
 
 #ifdef __cplusplus
