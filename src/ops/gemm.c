@@ -48,7 +48,8 @@ static void panel_product(const struct tern_kernels *kernels, float *c, size_t l
         for (size_t t = 0; t < n_tiles; t++) {
             const size_t r0 = part(m, n_tiles, t), rows = part(m, n_tiles, t + 1) - r0;
             const size_t s0 = part(ahead_steps, n_tiles, t), s1 = part(ahead_steps, n_tiles, t + 1);
-            float *tile = tiles + r0 * TERN_PANEL;
+            float *tile =
+                n_blocks > 1 ? tiles + r0 * TERN_PANEL : tiles; /* one that stays in the first level, if it may */
             kernels->gemm_f32(tile, TERN_PANEL, a + (row + r0) * lda + k0, lda, weights + k0 * TERN_PANEL, k1 - k0,
                               rows, block > 0, s1 > s0 ? ahead + s0 * TERN_PANEL : NULL,
                               (s1 - s0) * TERN_PANEL * sizeof(float));

@@ -1,4 +1,5 @@
 /* test_layer.c: a layer in its four forms, against f64 and against the typed operators put together. */
+/* labels: quick threads */
 #include "faults.h"
 #include "ops/op_testing.h"
 
@@ -278,12 +279,12 @@ static void test_same_bits_everywhere(void **state)
 struct group {
     pthread_barrier_t barrier;
     float *data[2];
-    size_t floats;
 };
 
 struct rank {
     struct group *group;
     int rank, calls, fail_at;
+    size_t floats; /* of the last reduction */
     tern_comm comm;
     tern_ctx *ctx;
     struct block part;
@@ -302,7 +303,7 @@ static tern_status sum_ranks(void *user, float *data, size_t n)
     if (r->calls++ == r->fail_at)
         return TERN_ERR_IO;
     g->data[r->rank] = data;
-    g->floats = n;
+    r->floats = n;
     pthread_barrier_wait(&g->barrier);
     sum = malloc(n * sizeof *sum);
     for (size_t i = 0; i < n; i++)
@@ -399,7 +400,7 @@ static void test_two_ranks(void **state)
         fill(&b);
         const size_t n = b.rows * b.h;
         const double *want = naive_layer(&b);
-        struct group group = { .floats = 0 };
+        struct group group;
         struct rank ranks[2];
         pthread_t threads[2];
 
@@ -424,7 +425,7 @@ static void test_two_ranks(void **state)
                 if (ranks[r].status != TERN_OK)
                     fail_msg("rank %d: %s", r, ranks[r].error);
                 assert_int_equal(ranks[r].calls, reductions);
-                assert_int_equal(group.floats, n);
+                assert_int_equal(ranks[r].floats, n);
                 test_near(ranks[r].x, want, n, 2e-5, "layer on two ranks");
             }
             tern_ctx_destroy(&ranks[r].ctx);

@@ -1,4 +1,5 @@
 /* test_attention.c: softmax_context: rotary, cache, masks and windows against f64, and the same bits however a sequence is cut. */
+/* labels: quick threads */
 #include "ops/op_testing.h"
 
 #define MAX_SEQUENCES 4

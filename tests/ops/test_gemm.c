@@ -1,4 +1,5 @@
 /* test_gemm.c: linear and vector_matmul: each element is one chain of fused multiply-adds, whatever the way it is cut. */
+/* labels: quick threads */
 #include "faults.h"
 #include "ops/op_testing.h"
 
