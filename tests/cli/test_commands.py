@@ -79,21 +79,6 @@ def read_safetensors(path, name):
     return [values[i:i + columns] for i in range(0, len(values), columns)]
 
 
-class Result(unittest.TextTestResult):
-    """Tells each case in the words that tools/run_tests.py counts."""
-
-    def startTest(self, test):
-        super().startTest(test)
-        print("[ RUN      ]", test.id(), flush=True)
-
-    def stopTest(self, test):
-        super().stopTest(test)
-        bad = {t.id() for t, _ in self.failures + self.errors}
-        skipped = {t.id() for t, _ in self.skipped}
-        word = "[  FAILED  ]" if test.id() in bad else "[  SKIPPED ]" if test.id() in skipped else "[       OK ]"
-        print(word, test.id(), flush=True)
-
-
 class InFolder(unittest.TestCase):
     def setUp(self):
         self.tmp = tempfile.mkdtemp()
@@ -484,4 +469,4 @@ class Readme(InFolder):
 
 
 if __name__ == "__main__":
-    unittest.main(testRunner=unittest.TextTestRunner(resultclass=Result))
+    unittest.main()
