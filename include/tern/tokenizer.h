@@ -46,7 +46,7 @@ TERN_API void tern_ids_free(tern_ids *ids);
  *
  * Added and special tokens written out in the text are recognised, as the tokenizers library does.  An empty text has the
  * ids that the post-processor adds, and no others.  Cost: O(n log n) in the bytes, whatever the text is made of, where
- * the file has no regular expression of its own; memory about 20 bytes per byte of the longest word. */
+ * the file has no regular expression of its own; memory about 25 bytes per byte of the longest word. */
 TERN_API tern_status tern_tokenizer_encode(tern_ctx *ctx, const tern_tokenizer *tokenizer, const char *text, size_t size,
                                            bool add_special, tern_ids *ids);
 

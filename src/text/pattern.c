@@ -71,6 +71,8 @@ struct translation {
     size_t size, at;
     char *out;
     size_t used, capacity;
+    uint64_t caseless; /* bit d: letters in the group of depth d match without case */
+    unsigned depth;    /* groups that are open */
 };
 
 static tern_status emit(struct translation *t, const char *text, size_t size)
@@ -236,6 +238,13 @@ static tern_status translate_escape(struct translation *t, bool in_class)
     return refuse(t, what);
 }
 
+#define DEPTH_MAX 60
+
+static bool is_caseless(const struct translation *t)
+{
+    return t->caseless >> t->depth & 1;
+}
+
 static tern_status translate_class(struct translation *t)
 {
     TERN_TRY(copy(t, 1));
@@ -244,6 +253,8 @@ static tern_status translate_class(struct translation *t)
     if (peek(t, 0) == ']')
         return refuse(t, "']' as the first character of a set");
     while (peek(t, 0) != ']') {
+        if (is_caseless(t) && (peek(t, 0) >= 0x80 || peek(t, 0) == '\\'))
+            return refuse(t, "this character in a set in a group without case");
         switch (peek(t, 0)) {
         case -1:
             return tern_fail(t->ctx, TERN_ERR_FORMAT, "%s: the pattern ends inside of a set, expected ']'", t->where);
@@ -264,9 +275,37 @@ static tern_status translate_class(struct translation *t)
     return copy(t, 1);
 }
 
+/* Without case, Oniguruma lets one letter match several (ss and sharp s, fi and its ligature) and sees properties as
+ * they are; PCRE2 does neither.  What could meet that is refused. */
+static tern_status check_caseless(struct translation *t)
+{
+    static const char *const pairs[] = { "ss", "ff", "fi", "fl", "st" };
+    const int c = peek(t, 0), next = peek(t, 1);
+
+    if (!is_caseless(t))
+        return TERN_OK;
+    if (c >= 0x80 || (c == '\\' && next >= 0 && strchr("pPxu", next)))
+        return refuse(t, "this character in a group without case");
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+        if ((c | 0x20) == pairs[i][0] && (next | 0x20) == pairs[i][1])
+            return refuse(t, "this pair of letters in a group without case");
+    return TERN_OK;
+}
+
 static tern_status translate_group(struct translation *t)
 {
     static const char *const same[] = { "(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?i:", "(?-i:" };
+    const uint64_t bit = UINT64_C(2) << t->depth;
+    const bool caseless = starts(t, "(?i:") || (is_caseless(t) && !starts(t, "(?-i:"));
+
+    if (t->at == 0 && starts(t, "(?i)")) {
+        t->caseless |= 1;
+        return copy(t, 4);
+    }
+    if (t->depth == DEPTH_MAX)
+        return refuse(t, "a group this deep in groups");
+    t->depth++;
+    t->caseless = caseless ? t->caseless | bit : t->caseless & ~bit;
 
     if (peek(t, 1) == '*')
         return refuse(t, "'(*'");
@@ -275,8 +314,6 @@ static tern_status translate_group(struct translation *t)
     for (size_t i = 0; i < sizeof same / sizeof *same; i++)
         if (starts(t, same[i]))
             return copy(t, strlen(same[i]));
-    if (t->at == 0 && starts(t, "(?i)"))
-        return copy(t, 4);
     return refuse(t, "this group");
 }
 
@@ -309,6 +346,7 @@ static tern_status translate_brace(struct translation *t)
 static tern_status translate(struct translation *t)
 {
     while (t->at < t->size) {
+        TERN_TRY(check_caseless(t));
         switch (peek(t, 0)) {
         case '\\':
             TERN_TRY(translate_escape(t, false));
@@ -318,6 +356,10 @@ static tern_status translate(struct translation *t)
             break;
         case '(':
             TERN_TRY(translate_group(t));
+            break;
+        case ')':
+            t->depth -= t->depth > 0; /* one too many is PCRE2's to refuse */
+            TERN_TRY(copy(t, 1));
             break;
         case '{':
             TERN_TRY(translate_brace(t));
