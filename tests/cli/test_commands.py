@@ -230,8 +230,8 @@ class Run(InFolder):
 
 
 class Signals(InFolder):
-    def start(self, *args, cpu="portable", **more):
-        return subprocess.Popen([TERN, *args], stderr=subprocess.PIPE, env=environment(TERN_CPU=cpu), **more)
+    def start(self, *args, **more):
+        return subprocess.Popen([TERN, *args], stderr=subprocess.PIPE, env=environment(TERN_CPU="portable"), **more)
 
     def finish(self, process, code):
         out, err = process.communicate(timeout=120)
@@ -272,8 +272,7 @@ class Signals(InFolder):
         reader, writer = os.pipe()
         size = fcntl.fcntl(writer, 1031, 4096)              # F_SETPIPE_SZ
         os.write(writer, b"x" * size)                       # full: the first piece of text does not fit
-        p = self.start("run", "-p", PROMPT, "-q", cpu="avx2" if "avx2" in tern("--version").decode() else "portable",
-                       stdout=writer)
+        p = self.start("run", "-p", PROMPT, "-q", stdout=writer)
         time.sleep(1)
         p.send_signal(signal.SIGINT)
         p.wait(timeout=120)
