@@ -34,25 +34,26 @@ typedef enum tern_kernel_choice { TERN_KERNEL_AUTO = 0, TERN_KERNEL_REFERENCE = 
 /** Fields, names and defaults of DeepSpeed-Inference's DeepSpeedInferenceConfig, then tern's own.  An operator checks the
  *  fields that it reads when it is created, and names a bad one.  Symbols: H hidden_size, h heads, E = H / h. */
 typedef struct tern_config {
-    int64_t hidden_size;                  /**< H; -1: unset */
-    int64_t intermediate_size;            /**< I; <= 0: 4 H */
-    int32_t heads;                        /**< h, query heads; -1: unset */
-    int32_t num_hidden_layers;            /**< informative; -1: unset */
-    float layer_norm_eps;                 /**< added to the variance; 1e-12 */
-    int32_t local_rank;                   /**< accepted, without effect; -1 */
-    int32_t mp_size;                      /**< ranks that share each matrix; 1 */
-    tern_dtype dtype;                     /**< fp16 */
-    bool pre_layer_norm;                  /**< norm before (true) or after each sub-block */
-    tern_norm norm_type;                  /**< LayerNorm */
-    bool stochastic_mode;                 /**< accepted, without effect */
-    bool scale_attention;                 /**< scores * 1/sqrt(E); true */
-    bool triangular_masking;              /**< causal; true */
-    bool local_attention;                 /**< a query sees the last window_size keys only */
-    int32_t window_size;                  /**< keys, the query's own included; 256 */
-    int32_t rotary_dim;                   /**< leading channels of a head that turn, even, <= E; <= 0: none */
-    bool rotate_half;                     /**< pairs (p, p + rotary_dim/2) */
-    int32_t rotate_every_two;             /**< pairs (2p, 2p+1): 1 yes, 0 no, -1 (unset) the opposite of rotate_half; both 1 is an error */
-    bool return_tuple;                    /**< informative in C; true */
+    int64_t hidden_size;       /**< H; -1: unset */
+    int64_t intermediate_size; /**< I; <= 0: 4 H */
+    int32_t heads;             /**< h, query heads; -1: unset */
+    int32_t num_hidden_layers; /**< informative; -1: unset */
+    float layer_norm_eps;      /**< added to the variance; 1e-12 */
+    int32_t local_rank;        /**< accepted, without effect; -1 */
+    int32_t mp_size;           /**< ranks that share each matrix; 1 */
+    tern_dtype dtype;          /**< fp16 */
+    bool pre_layer_norm;       /**< norm before (true) or after each sub-block */
+    tern_norm norm_type;       /**< LayerNorm */
+    bool stochastic_mode;      /**< accepted, without effect */
+    bool scale_attention;      /**< scores * 1/sqrt(E); true */
+    bool triangular_masking;   /**< causal; true */
+    bool local_attention;      /**< a query sees the last window_size keys only */
+    int32_t window_size;       /**< keys, the query's own included; 256 */
+    int32_t rotary_dim;        /**< leading channels of a head that turn, even, <= E; <= 0: none */
+    bool rotate_half;          /**< pairs (p, p + rotary_dim/2) */
+    int32_t
+        rotate_every_two; /**< pairs (2p, 2p+1): 1 yes, 0 no, -1 (unset) the opposite of rotate_half; both 1 is an error */
+    bool return_tuple;    /**< informative in C; true */
     bool mlp_after_attn;                  /**< sequential block (true) or parallel */
     tern_activation mlp_act_func_type;    /**< GELU */
     int32_t training_mp_size;             /**< accepted, without effect; 1 */
@@ -72,9 +73,9 @@ typedef struct tern_config {
     bool invert_mask;                     /**< integer and bool masks: nonzero means visible; true */
     int32_t layer_id;                     /**< index of the layer; -1: unset */
 
-    tern_device device;                   /**< CPU */
-    tern_kernel_choice kernel;            /**< auto */
-    tern_gelu_form gelu;                  /**< unset */
+    tern_device device;        /**< CPU */
+    tern_kernel_choice kernel; /**< auto */
+    tern_gelu_form gelu;       /**< unset */
 } tern_config;
 
 /** A config with the defaults above. */

@@ -14,12 +14,12 @@ extern "C" {
  *  Packed matrices are borrowed (the tern_weight must outlive the module), raw ones are packed and vectors copied: those are
  *  read during the call alone.  With mp_size > 1 matrices, attn_qkvb and inter_b are this rank's part, all else is whole. */
 typedef struct tern_layer_weights {
-    tern_tensor norm_w, norm_b;      /**< [H] before the attention */
+    tern_tensor norm_w, norm_b;       /**< [H] before the attention */
     tern_tensor attn_qkvw, attn_qkvb; /**< [H, (h + 2G) E], [(h + 2G) E] */
-    tern_tensor attn_ow, attn_ob;    /**< [h E, H], [H] */
-    tern_tensor attn_nw, attn_nb;    /**< [H] before the feed-forward */
-    tern_tensor inter_w, inter_b;    /**< [H, pI], [pI] */
-    tern_tensor output_w, output_b;  /**< [I, H], [H] */
+    tern_tensor attn_ow, attn_ob;     /**< [h E, H], [H] */
+    tern_tensor attn_nw, attn_nb;     /**< [H] before the feed-forward */
+    tern_tensor inter_w, inter_b;     /**< [H, pI], [pI] */
+    tern_tensor output_w, output_b;   /**< [I, H], [H] */
 } tern_layer_weights;
 
 /** A view that stands for "not there". */

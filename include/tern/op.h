@@ -56,9 +56,10 @@ TERN_API tern_status tern_qkv_gemm(tern_ctx *ctx, const tern_config *config, con
  * Accuracy: rotary angles are f64, rounded once as cosine and sine; docs/numerics.md has the rest.
  * Source: DeepSpeed SoftmaxContextOp; Su et al. 2021, arXiv:2104.09864 (rotary); Milakov & Gimelshein 2018,
  * arXiv:1805.02867 (running maximum). */
-TERN_API tern_status tern_softmax_context(tern_ctx *ctx, const tern_config *config, tern_tensor *qkv, const tern_tensor *mask,
-                                          const tern_tensor *alibi, tern_kv_cache *cache, int32_t layer,
-                                          const tern_kv_span *spans, size_t n_spans, tern_tensor *output);
+TERN_API tern_status tern_softmax_context(tern_ctx *ctx, const tern_config *config, tern_tensor *qkv,
+                                          const tern_tensor *mask, const tern_tensor *alibi, tern_kv_cache *cache,
+                                          int32_t layer, const tern_kv_span *spans, size_t n_spans,
+                                          tern_tensor *output);
 
 /** What softmax reads besides its tensors. */
 typedef struct tern_softmax_options {
@@ -66,7 +67,7 @@ typedef struct tern_softmax_options {
     bool triangular;      /**< row i of the last S rows sees columns j <= i + (T - S) */
     bool local_attention; /**< and only the last window_size of them */
     int32_t window_size;
-    int32_t head_offset;  /**< first head of this rank in alibi */
+    int32_t head_offset; /**< first head of this rank in alibi */
 } tern_softmax_options;
 /** Scale 1, no limit, window_size 256, head_offset 0. */
 TERN_API tern_softmax_options tern_softmax_options_default(void);
@@ -84,9 +85,10 @@ TERN_API tern_status tern_softmax(tern_ctx *ctx, const tern_config *config, cons
  *  input, residual [.., H]; weight [H, pI], weight_out [I, H]; input_bias [H] or NULL; bias [pI] or NULL; gamma, beta [H];
  *  output [.., H]; residual_add [.., H] or NULL.  p = 2 for gated activations.   Source: DeepSpeed MLPGemmOp. */
 TERN_API tern_status tern_mlp_gemm(tern_ctx *ctx, const tern_config *config, const tern_tensor *input,
-                                   const tern_tensor *residual, const tern_tensor *weight, const tern_tensor *weight_out,
-                                   const tern_tensor *input_bias, const tern_tensor *bias, const tern_tensor *gamma,
-                                   const tern_tensor *beta, tern_tensor *output, tern_tensor *residual_add);
+                                   const tern_tensor *residual, const tern_tensor *weight,
+                                   const tern_tensor *weight_out, const tern_tensor *input_bias,
+                                   const tern_tensor *bias, const tern_tensor *gamma, const tern_tensor *beta,
+                                   tern_tensor *output, tern_tensor *residual_add);
 
 /** output = gelu(input W1 + bias) W2.  Always GELU, in the form config->gelu (unset: tanh).   Source: DeepSpeed GELUGemmOp. */
 TERN_API tern_status tern_gelu_gemm(tern_ctx *ctx, const tern_config *config, const tern_tensor *input,
@@ -144,7 +146,8 @@ typedef struct tern_op_call {
 /** Runs an operator on named tensors.
  *  @param call  may be NULL where the operator reads none of it.
  *  @return what the typed function returns; TERN_ERR_ARG for an unknown, repeated or missing name, with the known ones. */
-TERN_API tern_status tern_op_run(tern_ctx *ctx, const tern_op *op, const tern_op_io *io, size_t n_io, const tern_op_call *call);
+TERN_API tern_status tern_op_run(tern_ctx *ctx, const tern_op *op, const tern_op_io *io, size_t n_io,
+                                 const tern_op_call *call);
 
 #ifdef __cplusplus
 }
