@@ -8,7 +8,7 @@
  * An accumulator is one chain over k, so tile height and k blocks do not show in the bits.  Height is a constant of each
  * instance and the accumulators have names: gcc keeps an array in memory (a third of the speed, silently).  Row addresses
  * come from one base per three rows and the stride; one pointer per row would not fit the integer registers.
- * Heights above V16_GEMM_ROWS are done in passes over the panel, which is in cache by then. */
+ * Heights above V16_GEMM_ROWS are done in passes over parts of the panel that stay in the first-level cache. */
 #include "kernels/vec.h"
 
 /* The rows of the tallest tile. */
@@ -26,11 +26,17 @@ struct gemm_hint {
     size_t step;
 };
 
-/* Prefetches go to the second-level cache: with weights from a memory that gives one thread 17 GB/s that is 3 to 8 % faster
- * for M = 4 to 16 than the first level, which runs out of fill buffers (at 40 GB/s it was 2 to 7 % slower).
- * Bytes between a stream's read position and its prefetch: 4 KiB while memory is the bound, 8 KiB where a step takes longer. */
+/* Where prefetches go: the first-level cache for one or two rows, where they are all that hides L2.  For more rows the second
+ * level: there the loop has time to fetch from it, and with a memory that gives one thread 17 GB/s it is 3 to 8 % faster for
+ * M = 4 to 16 than the first level, which runs out of fill buffers (at 40 GB/s it was 2 to 7 % slower). */
+#define GEMM_PREFETCH(m, p) ((m) <= 2 ? __builtin_prefetch((p), 0, 3) : __builtin_prefetch((p), 0, 2))
+
+/* Bytes between a stream's read position and its prefetch: 4 KiB while memory is the bound, 8 KiB where a step takes longer. */
 #define GEMM_STREAM_NEAR 4096
 #define GEMM_STREAM_FAR  8192
+
+/* Steps of a panel that several passes go over: 24 KiB, of a first-level cache of 32 or 48. */
+#define GEMM_PART 192
 
 V16_FN void gemm_tile(const int m, const int lines, float *c, size_t ldc, const float *a, size_t lda,
                       const float *panel, size_t k, bool accumulate, struct gemm_hint hint)
@@ -48,9 +54,9 @@ V16_FN void gemm_tile(const int m, const int lines, float *c, size_t ldc, const 
 
     for (size_t step = 0; step < k; step++) {
         if (lines > 0)
-            __builtin_prefetch(hint.at, 0, 2);
+            GEMM_PREFETCH(m, hint.at);
         if (lines > 1)
-            __builtin_prefetch(hint.at + 64, 0, 2);
+            GEMM_PREFETCH(m, hint.at + 64);
         hint.at += hint.step;
 #if V16_GEMM_ROWS == 3
         v16_gemm_step3(m, a0, lda, panel, &r0_lo, &r0_hi, &r1_lo, &r1_hi, &r2_lo, &r2_hi);
@@ -80,6 +86,25 @@ V16_FN void gemm_tile(const int m, const int lines, float *c, size_t ldc, const 
 #undef GEMM_END
 }
 
+/* A tile of at most V16_GEMM_ROWS rows. */
+V16_FN void gemm_pass(float *c, size_t ldc, const float *a, size_t lda, const float *panel, size_t k, size_t m,
+                      bool accumulate, struct gemm_hint hint)
+{
+#define GEMM_CASE(i)                                                         \
+    case i + 1:                                                              \
+        if (hint.step == 0)                                                  \
+            gemm_tile(i + 1, 0, c, ldc, a, lda, panel, k, accumulate, hint); \
+        else if (hint.step <= 64)                                            \
+            gemm_tile(i + 1, 1, c, ldc, a, lda, panel, k, accumulate, hint); \
+        else                                                                 \
+            gemm_tile(i + 1, 2, c, ldc, a, lda, panel, k, accumulate, hint); \
+        break;
+    switch (m) {
+        GEMM_ROWS(GEMM_CASE)
+    }
+#undef GEMM_CASE
+}
+
 static void TERN_K(gemm_f32)(float *c, size_t ldc, const float *a, size_t lda, const float *panel, size_t k, size_t m,
                              bool accumulate, const void *next, size_t next_bytes)
 {
@@ -94,24 +119,24 @@ static void TERN_K(gemm_f32)(float *c, size_t ldc, const float *a, size_t lda, c
                 hint.at = (const char *)panel + (m <= 4 ? GEMM_STREAM_NEAR : GEMM_STREAM_FAR);
         }
     }
-    while (m) {
-        const size_t rows = m < V16_GEMM_ROWS ? m : V16_GEMM_ROWS;
-#define GEMM_CASE(i)                                                         \
-    case i + 1:                                                              \
-        if (hint.step == 0)                                                  \
-            gemm_tile(i + 1, 0, c, ldc, a, lda, panel, k, accumulate, hint); \
-        else if (hint.step <= 64)                                            \
-            gemm_tile(i + 1, 1, c, ldc, a, lda, panel, k, accumulate, hint); \
-        else                                                                 \
-            gemm_tile(i + 1, 2, c, ldc, a, lda, panel, k, accumulate, hint); \
-        break;
-        switch (rows) {
-            GEMM_ROWS(GEMM_CASE)
-        }
-#undef GEMM_CASE
-        hint.step = 0; /* the first pass has asked for all of it */
-        m -= rows;
-        a += rows * lda;
-        c += rows * ldc;
+    if (V16_GEMM_ROWS == TERN_TILE_ROWS || m <= V16_GEMM_ROWS) {
+        gemm_pass(c, ldc, a, lda, panel, k, m, accumulate, hint);
+        return;
     }
+    do {
+        const size_t part = k < GEMM_PART ? k : GEMM_PART;
+
+        for (size_t row = 0; row < m; row += V16_GEMM_ROWS) {
+            const size_t rows = m - row < V16_GEMM_ROWS ? m - row : V16_GEMM_ROWS;
+            const struct gemm_hint none = { NULL, 0 };
+
+            gemm_pass(c + row * ldc, ldc, a + row * lda, lda, panel, part, rows, accumulate, row ? none : hint);
+        }
+        if (hint.step)
+            hint.at += part * hint.step;
+        a += part;
+        panel += part * TERN_PANEL;
+        accumulate = true;
+        k -= part;
+    } while (k);
 }
