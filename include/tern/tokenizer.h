@@ -33,6 +33,7 @@ typedef struct tern_ids {
     size_t capacity;
 } tern_ids;
 
+/** Frees the ids and leaves an empty list.  NULL is fine. */
 TERN_API void tern_ids_free(tern_ids *ids);
 
 /** Text to ids.
@@ -61,6 +62,7 @@ TERN_API tern_status tern_tokenizer_encode(tern_ctx *ctx, const tern_tokenizer *
 TERN_API tern_status tern_tokenizer_decode(tern_ctx *ctx, const tern_tokenizer *tokenizer, const int32_t *ids, size_t n_ids,
                                            bool skip_special, char **text, size_t *size);
 
+/** Frees what tern_tokenizer_decode() gave.  NULL is fine. */
 TERN_API void tern_text_free(char *text);
 
 /** The bytes that one id stands for in running text (before any UTF-8 check), without a copy.
