@@ -25,16 +25,18 @@ TERN_API tern_model_options tern_model_options_default(void);
 /** Finds a model's directory.
  *
  * @param name  a directory; or "org/name", looked up in the local Hugging Face cache (HF_HUB_CACHE, else HF_HOME/hub, else
- *              ~/.cache/huggingface/hub; the snapshot that refs/main names).  Nothing is ever downloaded.
+ *              $XDG_CACHE_HOME/huggingface/hub, else ~/.cache/huggingface/hub; the snapshot that refs/main names, or the
+ *              only one).  Nothing is ever downloaded.
  * @param path  the directory, freed with tern_path_free(); NULL on error.
- * @return TERN_OK; TERN_ERR_NOT_FOUND (the text gives the download command), TERN_ERR_MEMORY. */
+ * @return TERN_OK; TERN_ERR_NOT_FOUND (the text gives the download command), TERN_ERR_ARG (an empty name, a file),
+ *         TERN_ERR_FORMAT (refs/main), TERN_ERR_IO, TERN_ERR_MEMORY. */
 TERN_API tern_status tern_model_find(tern_ctx *ctx, const char *name, char **path);
 TERN_API void tern_path_free(char *path);
 
 /** Opens a checkpoint directory: config.json, and model.safetensors or model.safetensors.index.json with its shards.
  *
  * Every tensor that the family needs is there with the right dtype and shape, and every tensor in the files is one that the
- * family knows; anything else is an error with name, found and expected.  Weights are packed by all threads.
+ * family knows; anything else is an error with name, found and expected.  docs/models.md has the families.  Weights are packed by all threads.
  *
  * @param ctx      threads and error text.  The model is independent of it afterwards.
  * @param name     what tern_model_find() takes.

@@ -179,8 +179,7 @@ static tern_status check_cover(tern_ctx *ctx, const char *path, struct tern_file
 {
     size_t end = 0;
 
-    if (n > 0)
-        qsort(t, n, sizeof *t, by_place);
+    qsort(t, n, sizeof *t, by_place);
     for (size_t i = 0; i < n; i++) {
         const size_t begin = (size_t)(t[i].data - data);
         TERN_REQUIRE(
@@ -237,12 +236,14 @@ static tern_status read_file(tern_ctx *ctx, struct tern_safetensors *files, uint
                  "%s: header does not begin with {, expected a JSON object: not a safetensors file", path);
     TERN_TRY(tern_json_parse(ctx, (const char *)bytes + 8, (size_t)header_size, path, &shard->header));
 
+    /* Room for one more than there are: the list is an array even where it is empty. */
     const tern_json_value *root = tern_json_root(shard->header);
     const unsigned char *data = bytes + 8 + header_size;
     const size_t data_size = size - 8 - (size_t)header_size, first = files->n_tensors;
     TERN_REQUIRE(ctx, tern_json_type(root) == TERN_JSON_OBJECT, TERN_ERR_FORMAT, "%s: header is %s, expected an object",
                  path, tern_json_type_name(root));
-    TERN_TRY(TERN_GROW(ctx, &files->tensors, &files->capacity, first + tern_json_size(root), "the list of tensors"));
+    TERN_TRY(
+        TERN_GROW(ctx, &files->tensors, &files->capacity, first + tern_json_size(root) + 1, "the list of tensors"));
     for (void *it = tern_json_iter(root); it; it = tern_json_next(root, it)) {
         size_t length;
         const char *name = tern_json_iter_key(it, &length);
@@ -264,8 +265,7 @@ static tern_status sort_names(tern_ctx *ctx, struct tern_safetensors *files)
 {
     struct tern_file_tensor *t = files->tensors;
 
-    if (files->n_tensors > 0)
-        qsort(t, files->n_tensors, sizeof *t, by_name);
+    qsort(t, files->n_tensors, sizeof *t, by_name);
     for (size_t i = 1; i < files->n_tensors; i++)
         TERN_REQUIRE(ctx, strcmp(t[i - 1].name, t[i].name) != 0, TERN_ERR_FORMAT,
                      "%s: tensor \"%s\" is also in %s, expected it once", tern_safetensors_path(files, &t[i]),
@@ -502,7 +502,7 @@ struct tern_file_tensor *tern_safetensors_find(struct tern_safetensors *files, c
 {
     const struct tern_file_tensor key = { .name = name };
 
-    return files->n_tensors ? bsearch(&key, files->tensors, files->n_tensors, sizeof key, by_name) : NULL;
+    return bsearch(&key, files->tensors, files->n_tensors, sizeof key, by_name);
 }
 
 const char *tern_safetensors_path(const struct tern_safetensors *files, const struct tern_file_tensor *tensor)

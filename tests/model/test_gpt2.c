@@ -360,6 +360,69 @@ static void test_accepted(void **state)
     tern_ctx_destroy(&ctx);
 }
 
+/* q of a layer times a factor. */
+static void scale_queries(struct checkpoint *c, int layer, float factor)
+{
+    char name[64];
+    size_t size;
+
+    snprintf(name, sizeof name, "transformer.h.%d.attn.c_attn.", layer);
+    for (int bias = 0; bias < 2; bias++) {
+        char full[96];
+        snprintf(full, sizeof full, "%s%s", name, bias ? "bias" : "weight");
+        unsigned char *data = checkpoint_tensor(c, full, &size);
+        for (size_t i = 0; i < size / sizeof(float); i++) {
+            float v;
+            memcpy(&v, data + i * sizeof v, sizeof v);
+            v *= i % 108 < 36 ? factor : 1; /* [.., q k v] */
+            memcpy(data + i * sizeof v, &v, sizeof v);
+        }
+    }
+}
+
+static float *logits_of(tern_ctx *ctx, const struct checkpoint *c, size_t *size)
+{
+    const char *dir = test_temp_dir();
+
+    checkpoint_write(c, dir);
+    tern_model *model = open_model(ctx, dir);
+    float *logits = some_logits(ctx, model, size);
+    tern_model_close(&model);
+    test_remove_dir(dir);
+    return logits;
+}
+
+/* A scale of the scores can also be put into the queries: the same model said in two ways. */
+static void test_scales(void **state)
+{
+    tern_ctx *ctx = test_ctx(2);
+
+    (void)state;
+    for (int inverse = 0; inverse < 2; inverse++) {
+        struct checkpoint flag = checkpoint_read(test_golden("gpt2-tiny-fp32"));
+        struct checkpoint folded = checkpoint_read(test_golden("gpt2-tiny-fp32"));
+        size_t size;
+        double largest;
+
+        if (inverse)
+            checkpoint_edit(&flag.config, "\"scale_attn_by_inverse_layer_idx\": false",
+                            "\"scale_attn_by_inverse_layer_idx\": true");
+        else
+            checkpoint_edit(&flag.config, "\"scale_attn_weights\": true", "\"scale_attn_weights\": false");
+        for (int layer = 0; layer < 3; layer++)
+            scale_queries(&folded, layer, inverse ? 1.0f / (float)(layer + 1) : sqrtf(12));
+        float *got = logits_of(ctx, &flag, &size), *want = logits_of(ctx, &folded, &size);
+        const double error = difference(got, want, size / sizeof *got, &largest);
+        if (error > TOLERANCE * largest)
+            fail_msg("inverse %d: off by %g, the largest logit is %g", inverse, error, largest);
+        free(got);
+        free(want);
+        checkpoint_free(&flag);
+        checkpoint_free(&folded);
+    }
+    tern_ctx_destroy(&ctx);
+}
+
 static void test_refused(void **state)
 {
     /* In the header of model.safetensors, or (config) in config.json. */
@@ -450,7 +513,7 @@ int main(void)
         cmocka_unit_test(test_fp32),     cmocka_unit_test(test_fp16),        cmocka_unit_test(test_bf16),
         cmocka_unit_test(test_headless), cmocka_unit_test(test_sharded),     cmocka_unit_test(test_builtin),
         cmocka_unit_test(test_patterns), cmocka_unit_test(test_description), cmocka_unit_test(test_progress),
-        cmocka_unit_test(test_accepted), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_accepted), cmocka_unit_test(test_scales),      cmocka_unit_test(test_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

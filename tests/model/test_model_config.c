@@ -62,15 +62,17 @@ static void test_fields(void **state)
 
     (void)state;
     assert_ok(ctx, parse_with(ctx, "\"x\": 0",
-                              "\"n_inner\": 50, \"layer_norm_epsilon\": 0.001, \"scale_attn_weights\": false, "
+                              "\"n_inner\": 50, \"layer_norm_epsilon\": 0.001, \"scale_attn_weights\": true, "
                               "\"scale_attn_by_inverse_layer_idx\": true, \"tie_word_embeddings\": false, "
                               "\"reorder_and_upcast_attn\": true, \"bos_token_id\": 7, \"eos_token_id\": [8, 9]",
                               &c));
-    assert_true(c.intermediate_size == 50 && c.norm_eps == 0.001f && !c.scale_attention && c.scale_by_inverse_layer &&
+    assert_true(c.intermediate_size == 50 && c.norm_eps == 0.001f && c.scale_attention && c.scale_by_inverse_layer &&
                 !c.tied_embeddings);
     assert_true(c.bos_id == 7 && c.eos_id == 8);
     assert_true(tern_config_from_model(&c, 0).scale_attn_by_inverse_layer_idx &&
-                !tern_config_from_model(&c, 0).scale_attention);
+                tern_config_from_model(&c, 0).scale_attention);
+    assert_ok(ctx, parse_with(ctx, "\"x\": 0", "\"scale_attn_weights\": false", &c));
+    assert_true(!c.scale_attention && !tern_config_from_model(&c, 0).scale_attention);
     assert_ok(ctx,
               parse_with(ctx, "\"x\": 0",
                          "\"n_inner\": null, \"eos_token_id\": null, \"torch_dtype\": \"float16\", \"dtype\": null, "
@@ -154,6 +156,8 @@ static void test_refused(void **state)
         { "\"x\": 0", "\"layer_norm_epsilon\": 0", TERN_ERR_CONFIG, "layer_norm_epsilon is 0" },
         { "\"x\": 0", "\"layer_norm_epsilon\": NaN", TERN_ERR_FORMAT, "line 1" },
         { "\"x\": 0", "\"scale_attn_weights\": 1", TERN_ERR_FORMAT, "\"scale_attn_weights\" is 1" },
+        { "\"x\": 0", "\"scale_attn_weights\": false, \"scale_attn_by_inverse_layer_idx\": true", TERN_ERR_UNSUPPORTED,
+          "tern supports the former where both are true" },
         { "\"x\": 0", "\"scale_attn_by_inverse_layer_idx\": \"yes\"", TERN_ERR_FORMAT,
           "scale_attn_by_inverse_layer_idx" },
         { "\"x\": 0", "\"reorder_and_upcast_attn\": 3", TERN_ERR_FORMAT, "reorder_and_upcast_attn" },

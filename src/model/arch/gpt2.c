@@ -10,7 +10,8 @@
  * config.json: vocab_size, n_positions, n_embd, n_layer, n_head (or the names that transformers maps to them), n_inner,
  * activation_function, layer_norm_epsilon, scale_attn_weights, scale_attn_by_inverse_layer_idx, tie_word_embeddings,
  * add_cross_attention.  reorder_and_upcast_attn only moves a scale and a cast: in fp32 it changes nothing.  Absent keys
- * other than the sizes and n_head have the reference's defaults.
+ * other than the sizes and n_head have the reference's defaults.  Token ids beyond the vocabulary in bos_token_id and
+ * eos_token_id are taken as they are: such a token never comes.
  *
  * Sources: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"; transformers 5.23,
  * models/gpt2/modeling_gpt2.py and configuration_gpt2.py (eager attention). */
@@ -86,6 +87,12 @@ static tern_status parse_config(tern_ctx *ctx, const struct tern_json *json, ter
 
     TERN_TRY(tern_json_opt_bool(ctx, json, root, "scale_attn_weights", true, &c->scale_attention));
     TERN_TRY(tern_json_opt_bool(ctx, json, root, "scale_attn_by_inverse_layer_idx", false, &c->scale_by_inverse_layer));
+    /* An operator without scale_attention has no scale at all, so this pair cannot be said to it. */
+    TERN_REQUIRE(
+        ctx, c->scale_attention || !c->scale_by_inverse_layer, TERN_ERR_UNSUPPORTED,
+        "%s: scale_attn_by_inverse_layer_idx is true and scale_attn_weights is false, tern supports the former "
+        "where both are true",
+        where);
     TERN_TRY(tern_json_opt_bool(ctx, json, root, "reorder_and_upcast_attn", false, &upcast));
     TERN_TRY(tern_json_opt_bool(ctx, json, root, "tie_word_embeddings", true, &c->tied_embeddings));
     TERN_TRY(tern_config_refuse(ctx, json, "add_cross_attention"));
