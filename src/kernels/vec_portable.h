@@ -30,7 +30,7 @@ V16_FN float v16_float(uint32_t u)
 
 /* fmaf(), in line where the processor has it.  Elsewhere the product is exact in f64, and so is the error e of the sum (Knuth's
  * TwoSum); the sum rounded to odd, that is to the neighbour with its last bit set if anything was lost, then rounds to f32 as
- * the exact sum would (Boldo and Melquiond 2008).  Twice as fast as calling fmaf(). */
+ * the exact sum would (Boldo and Melquiond 2008).  1.1 to 1.6 times as fast as calling fmaf(). */
 V16_FN float v16_fma_lane(float a, float b, float c)
 {
 #ifdef __FP_FAST_FMAF

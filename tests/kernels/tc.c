@@ -84,7 +84,7 @@ struct tc_state {
     int n_results, n_json;
 };
 
-/* ---- random data ------------------------------------------------------------------------------------------------------- */
+/* ---- random data ---- */
 
 static uint64_t next_random(uint64_t *s) /* splitmix64 */
 {
@@ -149,7 +149,7 @@ size_t tc_below(struct tc *t, size_t n)
     return (size_t)(uniform(&t->state->random) * (double)n);
 }
 
-/* ---- cases and buffers --------------------------------------------------------------------------------------------------- */
+/* ---- cases and buffers ---- */
 
 static void finish_case(struct tc *t)
 {
@@ -282,7 +282,7 @@ float *tc_copy_f32(struct tc *t, const float *from, size_t n)
     return p;
 }
 
-/* ---- comparisons ----------------------------------------------------------------------------------------------------------- */
+/* ---- comparisons ---- */
 
 static void print_repeat(const struct tc_state *s)
 {
@@ -369,7 +369,7 @@ void tc_same_u16(struct tc *t, const uint16_t *want, const uint16_t *got, size_t
         tc_fail(t, "and %d more of %zu", wrong - TC_WRONG_SHOWN, n);
 }
 
-/* ---- measurements ------------------------------------------------------------------------------------------------------------ */
+/* ---- measurements ---- */
 
 bool tc_bench(struct tc *t, double bytes, double flops, const char *format, ...)
 {
@@ -493,7 +493,7 @@ bool tc_time_more(struct tc *t)
     return true;
 }
 
-/* ---- main ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- main ---- */
 
 static struct tc_state *crashing;
 
@@ -509,7 +509,7 @@ static void on_crash(int signal)
     _exit(1);
 }
 
-/* "yes": text of its own instruction set; "as <level>" never happens as long as all text is shared. */
+/* All text is shared, so a kernel exists at every level that the machine has. */
 static void print_support(enum tern_isa limit)
 {
     printf("%-26s %-22s", "kernel", "bound");
