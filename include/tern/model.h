@@ -36,14 +36,15 @@ TERN_API void tern_path_free(char *path);
 /** Opens a checkpoint directory: config.json, and model.safetensors or model.safetensors.index.json with its shards.
  *
  * Every tensor that the family needs is there with the right dtype and shape, and every tensor in the files is one that the
- * family knows; anything else is an error with name, found and expected.  docs/models.md has the families.  Weights are packed by all threads.
+ * family knows; anything else is an error with name, found and expected.  docs/models.md has the families.
+ * Weights are packed by all threads.
  *
  * @param ctx      threads and error text.  The model is independent of it afterwards.
  * @param name     what tern_model_find() takes.
  * @param options  NULL: the defaults.
  * @param out      the model; NULL on error.
- * @return TERN_OK; TERN_ERR_NOT_FOUND, TERN_ERR_FORMAT (damaged file), TERN_ERR_UNSUPPORTED (architecture, activation, file kind:
- *         by name), TERN_ERR_CONFIG, TERN_ERR_SHAPE, TERN_ERR_DTYPE, TERN_ERR_IO, TERN_ERR_MEMORY, TERN_ERR_CANCELLED.
+ * @return TERN_OK; TERN_ERR_NOT_FOUND, TERN_ERR_FORMAT (damaged file), TERN_ERR_UNSUPPORTED (architecture, activation,
+ *         file kind: by name), TERN_ERR_CONFIG, TERN_ERR_SHAPE, TERN_ERR_DTYPE, TERN_ERR_IO, TERN_ERR_MEMORY, TERN_ERR_CANCELLED.
  *
  * Memory: the packed weights in fp32; the mapped files are dropped as they are read. */
 TERN_API tern_status tern_model_open(tern_ctx *ctx, const char *name, const tern_model_options *options,

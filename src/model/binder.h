@@ -1,8 +1,8 @@
 /* binder.h: from names in files to packed weights.
  *
  * A family first declares what it needs: each declaration finds the tensor and checks its dtype and shape.  Then
- * tern_binder_load() refuses what nobody asked for and reads everything in the order of the declarations.  So a file that does not
- * fit is refused before anything is packed, and progress knows its total.  Declare the largest tensor first: while one is
+ * tern_binder_load() refuses what nobody asked for and reads everything in the order of the declarations.  So a file
+ * that does not fit is refused before anything is packed, and progress knows its total.  Declare the largest tensor first: while one is
  * packed its mapped pages are in memory beside the packed ones, and they are dropped after it. */
 #ifndef TERN_MODEL_BINDER_H
 #define TERN_MODEL_BINDER_H

@@ -172,7 +172,8 @@ void tern_forward_keep(const struct tern_par *par, const tern_model *model, cons
         memcpy(batch->hidden + (size_t)index * n + begin, x + begin, (end - begin) * sizeof *x);
 }
 
-/* Thread 0 looks and writes, the others read behind a barrier.  It writes again only after the barriers of a layer, when all have read. */
+/* Thread 0 looks and writes, the others read behind a barrier.  It writes again only after the barriers of a
+ * layer, when all have read. */
 bool tern_forward_stopped(const struct tern_par *par, const struct tern_batch *batch,
                           const struct tern_model_work *work)
 {

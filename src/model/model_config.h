@@ -6,8 +6,8 @@
 
 #define TERN_MODEL_CONFIG_FILE_MAX ((size_t)16 << 20) /* bytes of a config.json */
 
-/* Chooses the family and has it read the file.  TERN_ERR_FORMAT (wrong types; file, key, found, expected), TERN_ERR_CONFIG (values
- * that cannot be), TERN_ERR_UNSUPPORTED (by name, with what there is), TERN_ERR_MEMORY. */
+/* Chooses the family and has it read the file.  TERN_ERR_FORMAT (wrong types; file, key, found, expected),
+ * TERN_ERR_CONFIG (values that cannot be), TERN_ERR_UNSUPPORTED (by name, with what there is), TERN_ERR_MEMORY. */
 tern_status tern_model_config_parse(tern_ctx *ctx, const struct tern_json *json, const struct tern_arch **arch,
                                     tern_model_config *out);
 

@@ -27,13 +27,15 @@ struct tern_file_tensor {
     bool listed; /* in the index */
 };
 
-/* One file.  TERN_ERR_FORMAT with file, tensor, found and expected; TERN_ERR_UNSUPPORTED (dtype, rank); TERN_ERR_NOT_FOUND, TERN_ERR_IO,
- * TERN_ERR_MEMORY. */
+/* One file.  TERN_ERR_FORMAT with file, tensor, found and expected; TERN_ERR_UNSUPPORTED (dtype, rank);
+ * TERN_ERR_NOT_FOUND, TERN_ERR_IO, TERN_ERR_MEMORY. */
 tern_status tern_safetensors_open(tern_ctx *ctx, const char *path, struct tern_safetensors **out);
 
-/* A checkpoint directory: model.safetensors, else model.safetensors.index.json and the shards that it names, which stand beside it.
+/* A checkpoint directory: model.safetensors, else model.safetensors.index.json and the shards that it
+ * names, which stand beside it.
  * The index and the shards must agree: each listed tensor is in its shard, each tensor of a shard is listed.
- * Also TERN_ERR_NOT_FOUND (neither file) and TERN_ERR_UNSUPPORTED (weights in another format; the text tells how to convert them). */
+ * Also TERN_ERR_NOT_FOUND (neither file) and TERN_ERR_UNSUPPORTED (weights in another format; the
+ * text tells how to convert them). */
 tern_status tern_safetensors_open_dir(tern_ctx *ctx, const char *dir, struct tern_safetensors **out);
 
 void tern_safetensors_close(struct tern_safetensors **files);

@@ -1,7 +1,7 @@
 /* fuzz_safetensors.c: any bytes as a safetensors file.
  *
- * What is accepted is what the header promises: every tensor lies inside the file, no two share a byte, all bytes together are the
- * data, and each is found under its name.  What is refused has a text and leaves nothing behind. */
+ * What is accepted is what the header promises: every tensor lies inside the file, no two share a byte, all bytes
+ * together are the data, and each is found under its name.  What is refused has a text and leaves nothing behind. */
 #include "model/safetensors.h"
 
 #include <stdlib.h>

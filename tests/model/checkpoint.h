@@ -175,8 +175,8 @@ static inline void runner_destroy(struct runner *r)
     tern_arena_destroy(&r->arena);
 }
 
-/* One step: span i gets the next spans[i].n_rows of ids (its row and position are filled in here).  logits [T][V] of all rows and hidden
- * [L + 2][T][H], each or NULL. */
+/* One step: span i gets the next spans[i].n_rows of ids (its row and position are filled in here).
+ * logits [T][V] of all rows and hidden [L + 2][T][H], each or NULL. */
 static inline tern_status runner_step(struct runner *r, tern_kv_span *spans, size_t n_spans, const int32_t *ids,
                                       float *logits, float *hidden, const atomic_bool *cancel)
 {

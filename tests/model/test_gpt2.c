@@ -280,7 +280,8 @@ static float *some_logits(tern_ctx *ctx, const tern_model *model, size_t *size)
     return logits;
 }
 
-/* The changed checkpoint opens, with this many tensors skipped, and computes the same bits as the unchanged one, or other ones. */
+/* The changed checkpoint opens, with this many tensors skipped, and computes the same bits as the unchanged one,
+ * or other ones. */
 static void expect_model(tern_ctx *ctx, const struct checkpoint *c, uint32_t n_skipped, const char *skipped, bool same)
 {
     const char *dir = test_temp_dir();
