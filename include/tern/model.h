@@ -20,6 +20,7 @@ typedef struct tern_model_options {
     uint64_t reserved[6]; /**< zero */
 } tern_model_options;
 
+/** Options with every field at its default: no progress callback. */
 TERN_API tern_model_options tern_model_options_default(void);
 
 /** Finds a model's directory.
@@ -81,6 +82,7 @@ TERN_API const tern_model_config *tern_model_get_config(const tern_model *model)
 /** Its directory; valid as long as the model. */
 TERN_API const char *tern_model_path(const tern_model *model);
 
+/** Figures of an opened model. */
 typedef struct tern_model_stats {
     uint64_t n_parameters; /**< elements of the weights, tied ones once */
     uint64_t file_bytes;   /**< of the weights in the files */
@@ -88,6 +90,7 @@ typedef struct tern_model_stats {
     double load_seconds;
     uint32_t n_skipped; /**< tensors in the files that the task does not use */
 } tern_model_stats;
+/** The model's figures; all zero for NULL. */
 TERN_API tern_model_stats tern_model_get_stats(const tern_model *model);
 /** Name of a tensor that was skipped, index < n_skipped; NULL past the end. */
 TERN_API const char *tern_model_skipped(const tern_model *model, uint32_t index);
