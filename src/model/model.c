@@ -109,7 +109,7 @@ const char *tern_model_path(const tern_model *model)
 
 tern_model_stats tern_model_get_stats(const tern_model *model)
 {
-    return model->stats;
+    return model ? model->stats : (tern_model_stats){ 0 };
 }
 
 const char *tern_model_skipped(const tern_model *model, uint32_t index)
