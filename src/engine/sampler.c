@@ -336,8 +336,8 @@ static const struct candidate *sort(tern_sampler *s, const float *scores, size_t
 }
 
 /* Rules out what is below the k-th best score, then the tail that top_p cuts off: ascending, while the sum of
- * probabilities so far is at most 1 - top_p; never the last one. */
-static void keep_top(tern_sampler *s, float *scores)
+ * probabilities so far is at most 1 - top_p; never the last one, which *best becomes: of equal ones it may be another. */
+static void keep_top(tern_sampler *s, float *scores, int32_t *best)
 {
     size_t n, first = 0;
 
@@ -345,17 +345,18 @@ static void keep_top(tern_sampler *s, float *scores)
         return;
     const struct candidate *sorted = sort(s, scores, &n);
 
+    *best = sorted[n - 1].id;
     if (s->settings.top_k > 0 && (size_t)s->settings.top_k < n) {
         const uint32_t least = sorted[n - (size_t)s->settings.top_k].key;
         for (; sorted[first].key < least; first++)
             scores[sorted[first].id] = -INFINITY;
     }
     if (s->settings.top_p < 1) {
-        const double best = scores[sorted[n - 1].id];
+        const double largest = scores[*best];
         double total = 0, sum = 0;
 
         for (size_t i = first; i < n; i++) {
-            s->weight[i] = sampler_exp(scores[sorted[i].id] - best);
+            s->weight[i] = sampler_exp(scores[sorted[i].id] - largest);
             total += s->weight[i];
         }
         const double tail = (1 - (double)s->settings.top_p) * total;
@@ -394,7 +395,7 @@ static tern_status find_best(tern_ctx *ctx, const float *scores, int32_t n, cons
     return TERN_OK;
 }
 
-/* *raw and *best: the ids of the largest score before and after. */
+/* *raw and *best: ids of a largest score before and after. */
 static tern_status process(tern_ctx *ctx, tern_sampler *s, float *scores, const int32_t *ids, size_t n_ids,
                            size_t n_prompt, int32_t *raw, int32_t *best)
 {
@@ -416,7 +417,7 @@ static tern_status process(tern_ctx *ctx, tern_sampler *s, float *scores, const 
             scores[id] /= s->settings.temperature;
     TERN_TRY(find_best(ctx, scores, s->vocab_size, after, best));
     if (s->settings.temperature > 0) {
-        keep_top(s, scores);
+        keep_top(s, scores, best);
         keep_likely(s, scores, scores[*best]);
     }
     return TERN_OK;

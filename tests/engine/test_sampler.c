@@ -319,6 +319,24 @@ static void test_only_what_is_kept(void **state)
     }
 }
 
+/* top_p cuts the lowest of equal best scores first; the draw is among the others, each about as often. */
+static void test_choice_among_ties(void **state)
+{
+    (void)state;
+    const float scores[6] = { 2, -1, 2, 2, 0, 2 };
+    int32_t ids[400] = { 0 }, found[6] = { 0 };
+    tern_sampling sampling = tern_sampling_default();
+
+    sampling.top_p = 0.5f;
+    sampling.min_p = 0.5f;
+    for (size_t n = 0; n < 400; n++)
+        found[choose(&sampling, scores, 6, ids, n).id]++;
+    /* Shares: 4 times 0.238, 0.032, 0.012; up to 0.5 go the two small ones and id 0.  Of 400 draws among three, 133 each,
+     * within five standard deviations of a binomial (9.4). */
+    for (int i = 0; i < 6; i++)
+        assert_true(i == 2 || i == 3 || i == 5 ? abs(found[i] - 133) <= 47 : found[i] == 0);
+}
+
 /* The last of two biases for the same ids counts, at one token and at several. */
 static void test_repeated_bias(void **state)
 {
@@ -492,6 +510,7 @@ int main(void)
         cmocka_unit_test(test_greedy),
         cmocka_unit_test(test_choice),
         cmocka_unit_test(test_only_what_is_kept),
+        cmocka_unit_test(test_choice_among_ties),
         cmocka_unit_test(test_repeated_bias),
         cmocka_unit_test(test_order_of_biases),
         cmocka_unit_test(test_settings_are_checked),
