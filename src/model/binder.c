@@ -1,9 +1,8 @@
 /* binder.c: see binder.h. */
 #include "model/binder.h"
-#include "base/fpmode.h"
 #include "base/memory.h"
-#include "kernels/kernels.h"
 #include "model/arch.h"
+#include "ops/checks.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -194,19 +193,6 @@ static tern_status aligned_data(tern_ctx *ctx, const struct tern_file_tensor *t,
     return TERN_OK;
 }
 
-static void widen(const tern_ctx *ctx, float *out, const void *data, tern_dtype dtype, size_t n)
-{
-    const tern_fpmode caller = tern_fpmode_enter();
-
-    if (dtype == TERN_FP16)
-        ctx->kernels->f32_from_f16(out, data, n);
-    else if (dtype == TERN_BF16)
-        ctx->kernels->f32_from_bf16(out, data, n);
-    else
-        memcpy(out, data, n * sizeof *out);
-    tern_fpmode_leave(caller);
-}
-
 static tern_status load_one(struct tern_binder *binder, const struct tern_binder_item *item)
 {
     tern_ctx *ctx = binder->ctx;
@@ -223,7 +209,7 @@ static tern_status load_one(struct tern_binder *binder, const struct tern_binder
     } else {
         status = TERN_ALLOC(ctx, n, "a vector of weights", item->values);
         if (status == TERN_OK)
-            widen(ctx, *item->values, data, t->dtype, n);
+            tern_widen(ctx->kernels, *item->values, data, t->dtype, n);
     }
     tern_free(copy);
     tern_safetensors_drop(binder->files, t);

@@ -13,26 +13,21 @@
  * the biases with the residual, so with them the results differ by the rounding of those additions. */
 #include "modules/layer.h"
 
-#include "ops/activation.h"
+#include "modules/attention.h"
+#include "modules/mlp.h"
 #include "ops/kv_pool.h"
 #include "ops/op_table.h"
-
-#include <string.h>
 
 struct tern_layer {
     tern_config config;
     struct tern_config_sizes sizes;
-    struct tern_attention_args attention;
     const tern_comm *comm;
     const struct tern_kernels *kernels; /* NULL: the region's */
 
-    const tern_weight *qkv_w, *attn_ow, *output_w; /* [H, (h + 2G) E], [h E, H], [I, H] */
-    const float *qkv_b, *attn_ob, *output_b;       /* or NULL */
-    struct tern_norm_args norm, attn_norm;         /* N1; N2, gamma NULL where N1 is shared */
-    struct tern_mlp_args mlp;
-
-    tern_weight *owned[4]; /* packed here from raw matrices */
-    float *vectors;        /* copies of all vectors */
+    struct tern_attention attention; /* with N1, but in a post-LN block */
+    struct tern_mlp mlp;             /* with N2, but where N1 is shared */
+    struct tern_norm_args closing;   /* N1 of a post-LN block; gamma NULL in the others */
+    struct tern_binding binding;     /* of that */
 };
 
 tern_tensor tern_tensor_none(void)
@@ -64,102 +59,35 @@ static tern_status check_config(tern_ctx *ctx, const tern_config *config, const 
     return TERN_OK;
 }
 
-/* A vector of the layer: where it comes from, how long it is, where its copy goes. */
-struct vector {
-    const char *name;
-    const tern_tensor *from;
-    int64_t n;
-    bool required;
-    const float **to;
-};
-
-static tern_status check_vector(tern_ctx *ctx, const struct vector *v)
+/* What config and weights say of each other; each weight alone is checked where it is bound. */
+static tern_status check_norms(tern_ctx *ctx, const tern_config *config, const tern_layer_weights *w)
 {
-    const tern_tensor *t = v->from;
+    const bool rms = config->norm_type == TERN_RMS_NORM;
 
-    TERN_REQUIRE(ctx, tern_given(t) || !v->required, TERN_ERR_ARG, "%s: %s is not there, expected [%" PRId64 "]", op,
-                 v->name, v->n);
-    if (!tern_given(t))
-        return TERN_OK;
-    TERN_REQUIRE(ctx, t->dtype == TERN_FP32 || t->dtype == TERN_FP16 || t->dtype == TERN_BF16, TERN_ERR_DTYPE,
-                 "%s: %s is %s, expected fp32, fp16 or bf16", op, v->name, tern_dtype_name(t->dtype));
-    TERN_TRY(tern_check_tensor(ctx, op, v->name, t, t->dtype));
-    TERN_REQUIRE(ctx, t->rank == 1 && t->dim[0] == v->n, TERN_ERR_SHAPE, "%s: %s is %s, expected [%" PRId64 "]", op,
-                 v->name, tern_dims_text(t).text, v->n);
-    return TERN_OK;
-}
-
-static void copy_vector(const struct tern_kernels *kernels, const struct vector *v, float *to)
-{
-    const size_t n = (size_t)v->n;
-
-    if (v->from->dtype == TERN_FP16)
-        kernels->f32_from_f16(to, v->from->data, n);
-    else if (v->from->dtype == TERN_BF16)
-        kernels->f32_from_bf16(to, v->from->data, n);
-    else
-        memcpy(to, v->from->data, n * sizeof *to);
-    *v->to = to;
-}
-
-static tern_status bind(tern_ctx *ctx, struct tern_layer *l, const tern_layer_weights *w)
-{
-    const struct tern_config_sizes *s = &l->sizes;
-    const bool shared = !l->config.mlp_after_attn && !tern_given(&w->attn_nw),
-               rms = l->config.norm_type == TERN_RMS_NORM;
-    const struct vector vectors[] = {
-        { "norm_w", &w->norm_w, s->hidden, true, &l->norm.gamma },
-        { "norm_b", &w->norm_b, s->hidden, false, &l->norm.beta },
-        { "attn_qkvb", &w->attn_qkvb, s->qkv, false, &l->qkv_b },
-        { "attn_ob", &w->attn_ob, s->hidden, false, &l->attn_ob },
-        { "attn_nw", &w->attn_nw, s->hidden, !shared, &l->attn_norm.gamma },
-        { "attn_nb", &w->attn_nb, s->hidden, false, &l->attn_norm.beta },
-        { "inter_b", &w->inter_b, s->up, false, &l->mlp.up_bias },
-        { "output_b", &w->output_b, s->hidden, false, &l->output_b },
-    };
-    const struct {
-        const char *name;
-        const tern_tensor *from;
-        int64_t in, out;
-        const tern_weight **to;
-    } matrices[] = {
-        { "attn_qkvw", &w->attn_qkvw, s->hidden, s->qkv, &l->qkv_w },
-        { "attn_ow", &w->attn_ow, s->context, s->hidden, &l->attn_ow },
-        { "inter_w", &w->inter_w, s->hidden, s->up, &l->mlp.up },
-        { "output_w", &w->output_w, s->inner, s->hidden, &l->output_w },
-    };
-    const size_t n_vectors = sizeof vectors / sizeof vectors[0], n_matrices = sizeof matrices / sizeof matrices[0];
-    size_t floats = 0;
-
-    for (size_t i = 0; i < n_vectors; i++) {
-        TERN_TRY(check_vector(ctx, &vectors[i]));
-        floats += ((size_t)vectors[i].n + 15) / 16 * 16;
-    }
     TERN_REQUIRE(ctx, !rms || (!tern_given(&w->norm_b) && !tern_given(&w->attn_nb)), TERN_ERR_ARG,
                  "%s: %s is given with RMSNorm, expected none", op, tern_given(&w->norm_b) ? "norm_b" : "attn_nb");
-    TERN_REQUIRE(ctx, !shared || !tern_given(&w->attn_nb), TERN_ERR_ARG,
+    TERN_REQUIRE(ctx, config->mlp_after_attn || tern_given(&w->attn_nw) || !tern_given(&w->attn_nb), TERN_ERR_ARG,
                  "%s: attn_nb is given without attn_nw, expected both or none", op);
-    for (size_t i = 0; i < n_matrices; i++)
-        TERN_TRY(tern_check_weight(ctx, op, matrices[i].name, matrices[i].from, l->config.transposed_mode,
-                                   matrices[i].in, matrices[i].out, NULL));
-
-    TERN_TRY(TERN_ALLOC(ctx, floats, "vectors of a layer", &l->vectors));
-    floats = 0;
-    for (size_t i = 0; i < n_vectors; i++) {
-        if (tern_given(vectors[i].from))
-            copy_vector(ctx->kernels, &vectors[i], l->vectors + floats);
-        floats += ((size_t)vectors[i].n + 15) / 16 * 16;
-    }
-    for (size_t i = 0; i < n_matrices; i++)
-        TERN_TRY(tern_bind_weight(ctx, matrices[i].from, l->config.transposed_mode, matrices[i].to, &l->owned[i]));
-    l->mlp.down = l->output_w;
     return TERN_OK;
+}
+
+static tern_status bind_closing(tern_ctx *ctx, struct tern_layer *l, const tern_layer_weights *w)
+{
+    const struct tern_bind_vector vectors[] = {
+        { "norm_w", &w->norm_w, l->sizes.hidden, true, &l->closing.gamma },
+        { "norm_b", &w->norm_b, l->sizes.hidden, false, &l->closing.beta },
+    };
+
+    l->closing.type = l->config.norm_type;
+    l->closing.eps = l->config.layer_norm_eps;
+    return tern_bind(ctx, false, vectors, sizeof vectors / sizeof vectors[0], NULL, 0, &l->binding);
 }
 
 tern_status tern_layer_create(tern_ctx *ctx, const tern_config *config, const tern_comm *comm,
                               const tern_layer_weights *weights, tern_layer **out)
 {
     struct tern_layer *l = NULL;
+    tern_status status;
 
     TERN_REQUIRE(ctx, out, TERN_ERR_ARG, "%s: out is NULL", op);
     *out = NULL;
@@ -170,23 +98,23 @@ tern_status tern_layer_create(tern_ctx *ctx, const tern_config *config, const te
     if (!comm)
         comm = tern_comm_self();
     TERN_TRY(check_config(ctx, config, comm));
+    TERN_TRY(check_norms(ctx, config, weights));
 
     TERN_TRY(TERN_ALLOC(ctx, 1, "a layer", &l));
     l->config = *config;
     l->comm = comm;
     l->sizes = tern_config_sizes(config);
-    l->attention = tern_attention_args_from(config);
     l->kernels = config->kernel == TERN_KERNEL_REFERENCE ? tern_kernels_reference() : NULL;
-    l->norm = l->attn_norm = (struct tern_norm_args){ .type = config->norm_type, .eps = config->layer_norm_eps };
-    l->mlp.activation = config->mlp_act_func_type;
-    l->mlp.gelu = config->gelu;
-    const tern_status status = bind(ctx, l, weights);
-    if (status != TERN_OK) {
-        tern_layer_destroy(&l);
-        return status;
-    }
+    TERN_TRY_OR_FAIL(tern_attention_bind(ctx, config, weights, &l->attention));
+    TERN_TRY_OR_FAIL(tern_mlp_bind(ctx, config, weights, &l->mlp));
+    if (!config->pre_layer_norm)
+        TERN_TRY_OR_FAIL(bind_closing(ctx, l, weights));
     *out = l;
     return TERN_OK;
+
+fail:
+    tern_layer_destroy(&l);
+    return status;
 }
 
 void tern_layer_destroy(tern_layer **layer)
@@ -195,9 +123,9 @@ void tern_layer_destroy(tern_layer **layer)
 
     if (!l)
         return;
-    for (size_t i = 0; i < sizeof l->owned / sizeof l->owned[0]; i++)
-        tern_weight_destroy(&l->owned[i]);
-    tern_free(l->vectors);
+    tern_attention_free(&l->attention);
+    tern_mlp_free(&l->mlp);
+    tern_binding_free(&l->binding);
     tern_free(l);
     *layer = NULL;
 }
@@ -208,15 +136,14 @@ void tern_layer_work_take(struct tern_arena *arena, const tern_config *config, s
                           struct tern_layer_work *work)
 {
     const struct tern_config_sizes s = tern_config_sizes(config);
+    const size_t hidden = (size_t)s.hidden * sizeof(float);
 
     work->max_rows = max_rows;
-    work->normed = TERN_TAKE(arena, float, max_rows *(size_t)s.hidden);
-    work->qkv = TERN_TAKE(arena, float, max_rows *(size_t)s.qkv);
-    work->context = TERN_TAKE(arena, float, max_rows *(size_t)s.context);
-    work->attn = TERN_TAKE(arena, float, max_rows *(size_t)s.hidden);
-    work->inner = TERN_TAKE(arena, float, max_rows *(size_t)s.up);
-    work->hidden = TERN_TAKE(arena, float, max_rows *(size_t)s.hidden);
-    work->scratch = TERN_TAKE(arena, float, tern_attention_run_scratch((int32_t)s.head_dim, n_threads));
+    work->normed = tern_arena_take(arena, max_rows, hidden);
+    tern_attention_work_take(arena, config, max_rows, n_threads, &work->attention);
+    work->attn = tern_arena_take(arena, max_rows, hidden);
+    work->inner = tern_arena_take(arena, max_rows, (size_t)s.up * sizeof(float));
+    work->hidden = tern_arena_take(arena, max_rows, hidden);
     work->status = TERN_TAKE(arena, tern_status, 1);
 }
 
@@ -245,83 +172,67 @@ static void add_residual(const struct tern_par *par, float *x, const float *hidd
     tern_barrier(par);
 }
 
-static tern_status run_sequential(const struct tern_par *par, const struct tern_layer *l, float *x, size_t rows,
+static tern_status run_sequential(const struct tern_par *par, const struct tern_layer *l, float *x,
                                   const struct tern_kv_batch *batch, int32_t cache_layer,
                                   const struct tern_layer_work *work)
 {
-    const struct tern_config_sizes *s = &l->sizes;
-    const size_t n = (size_t)s->hidden;
-    const bool pre = l->config.pre_layer_norm, alone = l->comm->size == 1;
+    const struct tern_attention *attention = &l->attention;
+    const struct tern_mlp *mlp = &l->mlp;
+    const size_t n = (size_t)l->sizes.hidden, rows = batch->n_rows;
+    const bool pre = l->config.pre_layer_norm;
     float *normed = work->normed;
 
-    if (pre)
-        tern_norm_run(par, normed, NULL, x, NULL, NULL, rows, n, &l->norm);
-    tern_gemm_run(par, work->qkv, (size_t)s->qkv, pre ? normed : x, n, rows, l->qkv_w,
-                  &(struct tern_epilogue){ .bias = l->qkv_b });
-    tern_attention_run(par, &l->attention, work->qkv, (size_t)s->qkv, batch, cache_layer, work->context,
-                       (size_t)s->context, work->scratch);
+    if (l->comm->size == 1) {
+        float *s = pre ? x : work->attn, *end = pre ? x : work->hidden; /* pre-LN: the residual stream itself */
+        const float *rest = pre ? x : normed;
+        const struct tern_epilogue attn_end = { .bias = attention->out_b, .residual = x, .ld_residual = n };
+        const struct tern_epilogue mlp_end = { .bias = mlp->down_b, .residual = rest, .ld_residual = n };
+        const struct tern_mlp_input input = { .x = s };
 
-    /* Up to the norm before the feed-forward: normed = N2(s); x = s where it is needed again. */
-    if (alone) {
-        float *sum = pre ? x : work->attn;
-        const struct tern_epilogue e = { .bias = l->attn_ob, .residual = x, .ld_residual = n };
-        tern_gemm_run(par, sum, n, work->context, (size_t)s->context, rows, l->attn_ow, &e);
-        tern_norm_run(par, normed, NULL, sum, NULL, NULL, rows, n, &l->attn_norm);
+        tern_attention_run(par, attention, s, x, normed, batch, cache_layer, &work->attention, &attn_end);
+        tern_mlp_run(par, mlp, end, &input, normed, rows, work->inner, &mlp_end);
+        if (!pre)
+            tern_norm_run(par, x, NULL, end, NULL, NULL, rows, n, &l->closing);
     } else {
-        const struct tern_epilogue e = { .act = TERN_ACT_NONE };
-        tern_gemm_run(par, work->attn, n, work->context, (size_t)s->context, rows, l->attn_ow, &e);
+        const struct tern_epilogue partial = { .act = TERN_ACT_NONE };
+        const struct tern_mlp_input input = {
+            .x = work->attn, .bias = attention->out_b, .residual = x, .sum = pre ? x : NULL
+        };
+
+        tern_attention_run(par, attention, work->attn, x, normed, batch, cache_layer, &work->attention, &partial);
         TERN_TRY(all_reduce(par, l, work->attn, rows * n, work));
-        tern_norm_run(par, normed, pre ? x : NULL, work->attn, l->attn_ob, x, rows, n, &l->attn_norm);
-    }
-
-    if (alone && pre) {
-        const struct tern_epilogue e = { .bias = l->output_b, .residual = x, .ld_residual = n };
-        tern_mlp_run(par, &l->mlp, x, n, normed, n, rows, work->inner, &e);
-    } else if (alone) {
-        const struct tern_epilogue e = { .bias = l->output_b, .residual = normed, .ld_residual = n };
-        tern_mlp_run(par, &l->mlp, work->hidden, n, normed, n, rows, work->inner, &e);
-        tern_norm_run(par, x, NULL, work->hidden, NULL, NULL, rows, n, &l->norm);
-    } else {
-        const struct tern_epilogue e = { .act = TERN_ACT_NONE };
-        tern_mlp_run(par, &l->mlp, work->hidden, n, normed, n, rows, work->inner, &e);
+        tern_mlp_run(par, mlp, work->hidden, &input, normed, rows, work->inner, &partial);
         TERN_TRY(all_reduce(par, l, work->hidden, rows * n, work));
         if (pre)
-            add_residual(par, x, work->hidden, x, l->output_b, NULL, rows, n);
+            add_residual(par, x, work->hidden, x, mlp->down_b, NULL, rows, n);
         else
-            tern_norm_run(par, x, NULL, work->hidden, l->output_b, normed, rows, n, &l->norm);
+            tern_norm_run(par, x, NULL, work->hidden, mlp->down_b, normed, rows, n, &l->closing);
     }
     return TERN_OK;
 }
 
-static tern_status run_parallel(const struct tern_par *par, const struct tern_layer *l, float *x, size_t rows,
+static tern_status run_parallel(const struct tern_par *par, const struct tern_layer *l, float *x,
                                 const struct tern_kv_batch *batch, int32_t cache_layer,
                                 const struct tern_layer_work *work)
 {
-    const struct tern_config_sizes *s = &l->sizes;
-    const size_t n = (size_t)s->hidden;
+    const struct tern_attention *attention = &l->attention;
+    const struct tern_mlp *mlp = &l->mlp;
+    const size_t n = (size_t)l->sizes.hidden, rows = batch->n_rows;
     const bool alone = l->comm->size == 1;
-    float *normed = work->normed;
+    const struct tern_epilogue attn_end = { .bias = alone ? attention->out_b : NULL };
+    const struct tern_mlp_input input = { .x = mlp->norm.gamma ? x : work->normed };
 
-    tern_norm_run(par, normed, NULL, x, NULL, NULL, rows, n, &l->norm);
-    tern_gemm_run(par, work->qkv, (size_t)s->qkv, normed, n, rows, l->qkv_w,
-                  &(struct tern_epilogue){ .bias = l->qkv_b });
-    tern_attention_run(par, &l->attention, work->qkv, (size_t)s->qkv, batch, cache_layer, work->context,
-                       (size_t)s->context, work->scratch);
-    tern_gemm_run(par, work->attn, n, work->context, (size_t)s->context, rows, l->attn_ow,
-                  &(struct tern_epilogue){ .bias = alone ? l->attn_ob : NULL });
-    if (l->attn_norm.gamma)
-        tern_norm_run(par, normed, NULL, x, NULL, NULL, rows, n, &l->attn_norm);
-
+    tern_attention_run(par, attention, work->attn, x, work->normed, batch, cache_layer, &work->attention, &attn_end);
     if (alone) {
-        const struct tern_epilogue e = {
-            .bias = l->output_b, .residual = work->attn, .ld_residual = n, .residual2 = x, .ld_residual2 = n
+        const struct tern_epilogue mlp_end = {
+            .bias = mlp->down_b, .residual = work->attn, .ld_residual = n, .residual2 = x, .ld_residual2 = n
         };
-        tern_mlp_run(par, &l->mlp, x, n, normed, n, rows, work->inner, &e);
+        tern_mlp_run(par, mlp, x, &input, work->normed, rows, work->inner, &mlp_end);
     } else {
-        const struct tern_epilogue e = { .residual = work->attn, .ld_residual = n };
-        tern_mlp_run(par, &l->mlp, work->hidden, n, normed, n, rows, work->inner, &e);
+        const struct tern_epilogue partial = { .residual = work->attn, .ld_residual = n };
+        tern_mlp_run(par, mlp, work->hidden, &input, work->normed, rows, work->inner, &partial);
         TERN_TRY(all_reduce(par, l, work->hidden, rows * n, work));
-        add_residual(par, x, work->hidden, x, l->output_b, l->attn_ob, rows, n);
+        add_residual(par, x, work->hidden, x, mlp->down_b, attention->out_b, rows, n);
     }
     return TERN_OK;
 }
@@ -332,8 +243,8 @@ tern_status tern_layer_run(const struct tern_par *par, const tern_layer *layer, 
     const struct tern_par with = tern_par_with(par, layer->kernels ? layer->kernels : par->kernels);
 
     if (layer->config.mlp_after_attn)
-        return run_sequential(&with, layer, x, batch->n_rows, batch, cache_layer, work);
-    return run_parallel(&with, layer, x, batch->n_rows, batch, cache_layer, work);
+        return run_sequential(&with, layer, x, batch, cache_layer, work);
+    return run_parallel(&with, layer, x, batch, cache_layer, work);
 }
 
 /* ---- alone ---- */

@@ -2,21 +2,16 @@
 #ifndef TERN_MODULES_LAYER_H
 #define TERN_MODULES_LAYER_H
 
-#include "base/arena.h"
-#include "ops/kernel_calls.h"
-
-#include <tern/module.h>
+#include "modules/attention.h"
 
 /* Scratch of one layer for up to max_rows rows; all layers of a model share one. */
 struct tern_layer_work {
     size_t max_rows;
-    float *normed;       /* [T, H] */
-    float *qkv;          /* [T, (h + 2G) E] */
-    float *context;      /* [T, h E] */
+    float *normed; /* [T, H] */
+    struct tern_attention_work attention;
     float *attn;         /* [T, H]: attention output before the residual */
     float *inner;        /* [T, pI] */
     float *hidden;       /* [T, H]: feed-forward output */
-    float *scratch;      /* attention's */
     tern_status *status; /* of the last all-reduce, from thread 0 to the others */
 };
 
@@ -24,7 +19,8 @@ struct tern_layer_work {
 void tern_layer_work_take(struct tern_arena *arena, const tern_config *config, size_t max_rows, int n_threads,
                           struct tern_layer_work *work);
 
-/* x [T, H] in place.  Called by every thread; a barrier at the end.  Statuses come from comm alone: TERN_OK for `self`, the same on every thread. */
+/* x [T, H] in place.  Called by every thread; barrier at the end.  Statuses come from comm alone, the same on every thread:
+ * TERN_OK for a group of one. */
 tern_status tern_layer_run(const struct tern_par *par, const tern_layer *layer, float *x,
                            const struct tern_kv_batch *batch, int32_t cache_layer, const struct tern_layer_work *work);
 

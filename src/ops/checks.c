@@ -301,7 +301,6 @@ tern_status tern_check_config(tern_ctx *ctx, const char *op, const tern_config *
 struct tern_config_sizes tern_config_sizes(const tern_config *config)
 {
     const int64_t inner = config->intermediate_size > 0 ? config->intermediate_size : 4 * config->hidden_size;
-    const bool gated = config->mlp_act_func_type == TERN_GATED_GELU || config->mlp_act_func_type == TERN_GATED_SILU;
     const int32_t kv_heads = config->num_kv < 0 ? config->heads : config->num_kv;
     struct tern_config_sizes s = {
         .hidden = config->hidden_size,
@@ -311,7 +310,7 @@ struct tern_config_sizes tern_config_sizes(const tern_config *config)
         .kv_heads = kv_heads / config->mp_size,
     };
 
-    s.up = gated ? 2 * s.inner : s.inner;
+    s.up = tern_is_gated(config->mlp_act_func_type) ? 2 * s.inner : s.inner;
     s.qkv = ((int64_t)s.heads + 2 * (int64_t)s.kv_heads) * s.head_dim;
     s.context = s.heads * s.head_dim;
     return s;

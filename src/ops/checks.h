@@ -72,6 +72,12 @@ enum tern_config_reads {
 };
 tern_status tern_check_config(tern_ctx *ctx, const char *op, const tern_config *config, unsigned reads);
 
+/* Whether an activation multiplies the up-projection by act(gate), so that this has 2I columns. */
+static inline bool tern_is_gated(tern_activation activation)
+{
+    return activation == TERN_GATED_GELU || activation == TERN_GATED_SILU;
+}
+
 /* Sizes of one rank that follow from a checked config. */
 struct tern_config_sizes {
     int64_t hidden;   /* H */
@@ -84,6 +90,9 @@ struct tern_config_sizes {
     int64_t context;  /* h E */
 };
 struct tern_config_sizes tern_config_sizes(const tern_config *config);
+
+/* data[0..n), fp32, fp16 or bf16, widened exactly to fp32. */
+void tern_widen(const struct tern_kernels *kernels, float *to, const void *data, tern_dtype dtype, size_t n);
 
 /* The kernels that a config asks for: the context's, or the definitions. */
 const struct tern_kernels *tern_kernels_for(const tern_ctx *ctx, const tern_config *config);

@@ -1,5 +1,5 @@
 /* gelu_gemm.c: a feed-forward without a norm: output = gelu(input W1 + bias) W2. */
-#include "ops/activation.h"
+#include "ops/feed_forward.h"
 #include "ops/op_table.h"
 
 struct gelu_gemm {
@@ -7,7 +7,7 @@ struct gelu_gemm {
     const float *a;
     float *inner, *c;
     size_t rows;
-    struct tern_mlp_args mlp;
+    struct tern_feed_forward_args mlp;
 };
 
 static void gelu_gemm_region(void *arg, const struct tern_par *par)
@@ -16,8 +16,8 @@ static void gelu_gemm_region(void *arg, const struct tern_par *par)
     const struct tern_par with = tern_par_with(par, g->kernels);
     const struct tern_epilogue plain = { .act = TERN_ACT_NONE };
 
-    tern_mlp_run(&with, &g->mlp, g->c, (size_t)g->mlp.down->out, g->a, (size_t)g->mlp.up->in, g->rows, g->inner,
-                 &plain);
+    tern_feed_forward_run(&with, &g->mlp, g->c, (size_t)g->mlp.down->out, g->a, (size_t)g->mlp.up->in, g->rows,
+                          g->inner, &plain);
 }
 
 tern_status tern_gelu_gemm(tern_ctx *ctx, const tern_config *config, const tern_tensor *input,

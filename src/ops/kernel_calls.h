@@ -41,8 +41,8 @@ struct tern_kv_batch {
     size_t n_rows;
 };
 
-/* What attention reads from a config, worked out once. */
-struct tern_attention_args {
+/* What softmax_context reads from a config, worked out once. */
+struct tern_softmax_context_args {
     int32_t heads, kv_heads, head_dim;
     bool causal;
     int64_t window; /* 0: none */
@@ -55,12 +55,13 @@ struct tern_attention_args {
     float rope_theta;
 };
 /* Fills from a checked config. */
-struct tern_attention_args tern_attention_args_from(const tern_config *config);
+struct tern_softmax_context_args tern_softmax_context_args_from(const tern_config *config);
 
 /* Rotary on q and k of qkv [T, ld], store k and v, attend, context to out [T, ld_out] (NULL: store only).  Barrier at the end.
- * scratch: tern_attention_run_scratch() floats for the whole team. */
-void tern_attention_run(const struct tern_par *par, const struct tern_attention_args *args, float *qkv, size_t ld,
-                        const struct tern_kv_batch *batch, int32_t layer, float *out, size_t ld_out, float *scratch);
-size_t tern_attention_run_scratch(int32_t head_dim, int n_threads);
+ * scratch: tern_softmax_context_scratch() floats for the whole team. */
+void tern_softmax_context_run(const struct tern_par *par, const struct tern_softmax_context_args *args, float *qkv,
+                              size_t ld, const struct tern_kv_batch *batch, int32_t layer, float *out, size_t ld_out,
+                              float *scratch);
+size_t tern_softmax_context_scratch(int32_t head_dim, int n_threads);
 
 #endif

@@ -1,5 +1,5 @@
 /* mlp_gemm.c: what follows attention: residual, norm, and a feed-forward of two products. */
-#include "ops/activation.h"
+#include "ops/feed_forward.h"
 #include "ops/op_table.h"
 
 struct mlp_gemm {
@@ -8,7 +8,7 @@ struct mlp_gemm {
     float *z, *sum, *inner, *c; /* sum may be NULL */
     size_t rows;
     struct tern_norm_args norm;
-    struct tern_mlp_args mlp;
+    struct tern_feed_forward_args mlp;
     bool residual_alone; /* z = norm(residual) */
 };
 
@@ -23,7 +23,7 @@ static void mlp_gemm_region(void *arg, const struct tern_par *par)
         tern_norm_run(&with, m->z, m->sum, m->residual, NULL, NULL, m->rows, in, &m->norm);
     else
         tern_norm_run(&with, m->z, m->sum, m->input, m->input_bias, m->residual, m->rows, in, &m->norm);
-    tern_mlp_run(&with, &m->mlp, m->c, out, m->z, in, m->rows, m->inner, &plain);
+    tern_feed_forward_run(&with, &m->mlp, m->c, out, m->z, in, m->rows, m->inner, &plain);
 }
 
 tern_status tern_mlp_gemm(tern_ctx *ctx, const tern_config *config, const tern_tensor *input,

@@ -1,5 +1,8 @@
-/* weight.c: matrices in the layout that the kernels stream. */
+/* weight.c: matrices in the layout that the kernels stream, and vectors as fp32. */
+#include "base/fpmode.h"
 #include "ops/checks.h"
+
+#include <string.h>
 
 struct pack {
     const tern_tensor *w;
@@ -84,4 +87,17 @@ tern_tensor tern_weight_view(const tern_weight *w)
 size_t tern_weight_bytes(const tern_weight *w)
 {
     return w ? sizeof *w + w->bytes : 0;
+}
+
+void tern_widen(const struct tern_kernels *kernels, float *to, const void *data, tern_dtype dtype, size_t n)
+{
+    const tern_fpmode caller = tern_fpmode_enter();
+
+    if (dtype == TERN_FP16)
+        kernels->f32_from_f16(to, data, n);
+    else if (dtype == TERN_BF16)
+        kernels->f32_from_bf16(to, data, n);
+    else
+        memcpy(to, data, n * sizeof *to);
+    tern_fpmode_leave(caller);
 }

@@ -1,0 +1,69 @@
+/* binding.c: see binding.h. */
+#include "modules/binding.h"
+
+#include "ops/checks.h"
+
+#include <assert.h>
+
+static const char owner[] = "layer";
+
+static tern_status check_vector(tern_ctx *ctx, const struct tern_bind_vector *v)
+{
+    const tern_tensor *t = v->from;
+
+    TERN_REQUIRE(ctx, tern_given(t) || !v->required, TERN_ERR_ARG, "%s: %s is not there, expected [%" PRId64 "]", owner,
+                 v->name, v->n);
+    if (!tern_given(t))
+        return TERN_OK;
+    TERN_REQUIRE(ctx, t->dtype == TERN_FP32 || t->dtype == TERN_FP16 || t->dtype == TERN_BF16, TERN_ERR_DTYPE,
+                 "%s: %s is %s, expected fp32, fp16 or bf16", owner, v->name, tern_dtype_name(t->dtype));
+    TERN_TRY(tern_check_tensor(ctx, owner, v->name, t, t->dtype));
+    TERN_REQUIRE(ctx, t->rank == 1 && t->dim[0] == v->n, TERN_ERR_SHAPE, "%s: %s is %s, expected [%" PRId64 "]", owner,
+                 v->name, tern_dims_text(t).text, v->n);
+    return TERN_OK;
+}
+
+/* Floats that a vector's copy takes, in whole cache lines, so that each starts aligned. */
+static size_t room(const struct tern_bind_vector *v)
+{
+    const size_t line = TERN_ALIGN / sizeof(float);
+
+    return tern_given(v->from) ? ((size_t)v->n + line - 1) / line * line : 0;
+}
+
+tern_status tern_bind(tern_ctx *ctx, bool transposed, const struct tern_bind_vector *vectors, size_t n_vectors,
+                      const struct tern_bind_matrix *matrices, size_t n_matrices, struct tern_binding *binding)
+{
+    size_t floats = 0;
+
+    assert(n_matrices <= TERN_BIND_MATRICES);
+    for (size_t i = 0; i < n_vectors; i++) {
+        TERN_TRY(check_vector(ctx, &vectors[i]));
+        floats += room(&vectors[i]);
+    }
+    for (size_t i = 0; i < n_matrices; i++)
+        TERN_TRY(tern_check_weight(ctx, owner, matrices[i].name, matrices[i].from, transposed, matrices[i].in,
+                                   matrices[i].out, NULL));
+
+    TERN_TRY(TERN_ALLOC(ctx, floats, "vectors of a layer", &binding->vectors));
+    float *to = binding->vectors;
+    for (size_t i = 0; i < n_vectors; i++) {
+        const struct tern_bind_vector *v = &vectors[i];
+        if (!tern_given(v->from))
+            continue;
+        tern_widen(ctx->kernels, to, v->from->data, v->from->dtype, (size_t)v->n);
+        *v->to = to;
+        to += room(v);
+    }
+    for (size_t i = 0; i < n_matrices; i++)
+        TERN_TRY(tern_bind_weight(ctx, matrices[i].from, transposed, matrices[i].to, &binding->packed[i]));
+    return TERN_OK;
+}
+
+void tern_binding_free(struct tern_binding *binding)
+{
+    tern_free(binding->vectors);
+    for (size_t i = 0; i < TERN_BIND_MATRICES; i++)
+        tern_weight_destroy(&binding->packed[i]);
+    *binding = (struct tern_binding){ 0 };
+}

@@ -1,0 +1,20 @@
+/* feed_forward.h: the two products of a feed-forward, inside a parallel region. */
+#ifndef TERN_OPS_FEED_FORWARD_H
+#define TERN_OPS_FEED_FORWARD_H
+
+#include "ops/kernel_calls.h"
+
+/* What a feed-forward reads besides its rows. */
+struct tern_feed_forward_args {
+    const struct tern_weight *up, *down; /* [H, pI], [I, N]; p = 2 for gated activations: columns [up | gate] */
+    const float *up_bias;                /* [pI] or NULL */
+    tern_activation activation;
+    tern_gelu_form gelu;
+};
+
+/* x [T, ldx] -> up-projection, activation -> inner [T, pI] -> down-projection through `e` to c [T, ldc].  Barriers between
+ * and at the end. */
+void tern_feed_forward_run(const struct tern_par *par, const struct tern_feed_forward_args *args, float *c, size_t ldc,
+                           const float *x, size_t ldx, size_t n_rows, float *inner, const struct tern_epilogue *e);
+
+#endif
