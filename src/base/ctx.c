@@ -1,27 +1,11 @@
 /* ctx.c: the text of the last error, and what a context tells about itself. */
 #include "base/ctx.h"
 #include "base/threads.h"
+#include "base/utf8.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-
-/* Shortens text[0..n) so that it does not end inside of a UTF-8 character. */
-static size_t cut_at_character(const char *text, size_t n)
-{
-    size_t start = n;
-    int continuation = 0;
-
-    while (start > 0 && continuation < 4 && ((unsigned char)text[start - 1] & 0xC0) == 0x80) {
-        start--;
-        continuation++;
-    }
-    if (start == 0)
-        return n;
-    const unsigned char lead = (unsigned char)text[start - 1];
-    const int wanted = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : lead >= 0xC0 ? 1 : 0;
-    return wanted > continuation ? start - 1 : n;
-}
 
 tern_status tern_fail(tern_ctx *ctx, tern_status status, const char *format, ...)
 {
@@ -38,7 +22,7 @@ tern_status tern_fail(tern_ctx *ctx, tern_status status, const char *format, ...
     if (n < 0)
         snprintf(text, sizeof text, "%s", tern_status_name(status));
     else if ((size_t)n >= sizeof text)
-        text[cut_at_character(text, sizeof text - 1)] = '\0';
+        text[tern_utf8_uncut(text, sizeof text - 1)] = '\0';
     memcpy(ctx->error, text, strlen(text) + 1);
     return status;
 }

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/fpmode.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -111,63 +112,6 @@ static tern_status push(struct reader *r, const void *bytes, size_t n)
     return TERN_OK;
 }
 
-/* Bytes of the well-formed UTF-8 character at p (Unicode, table 3-7), 0 if there is none. */
-static size_t utf8_length(const unsigned char *p, size_t n)
-{
-    const unsigned char lead = p[0];
-    unsigned char low = 0x80, high = 0xBF;
-    size_t length;
-
-    if (lead < 0x80)
-        return 1;
-    if (lead >= 0xC2 && lead <= 0xDF)
-        length = 2;
-    else if (lead >= 0xE0 && lead <= 0xEF)
-        length = 3;
-    else if (lead >= 0xF0 && lead <= 0xF4)
-        length = 4;
-    else
-        return 0;
-    if (lead == 0xE0)
-        low = 0xA0; /* overlong */
-    else if (lead == 0xED)
-        high = 0x9F; /* surrogates */
-    else if (lead == 0xF0)
-        low = 0x90; /* overlong */
-    else if (lead == 0xF4)
-        high = 0x8F; /* above U+10FFFF */
-    if (n < length || p[1] < low || p[1] > high)
-        return 0;
-    for (size_t i = 2; i < length; i++)
-        if (p[i] < 0x80 || p[i] > 0xBF)
-            return 0;
-    return length;
-}
-
-static size_t utf8_encode(unsigned c, unsigned char out[4])
-{
-    if (c < 0x80) {
-        out[0] = (unsigned char)c;
-        return 1;
-    }
-    if (c < 0x800) {
-        out[0] = (unsigned char)(0xC0 | c >> 6);
-        out[1] = (unsigned char)(0x80 | (c & 0x3F));
-        return 2;
-    }
-    if (c < 0x10000) {
-        out[0] = (unsigned char)(0xE0 | c >> 12);
-        out[1] = (unsigned char)(0x80 | (c >> 6 & 0x3F));
-        out[2] = (unsigned char)(0x80 | (c & 0x3F));
-        return 3;
-    }
-    out[0] = (unsigned char)(0xF0 | c >> 18);
-    out[1] = (unsigned char)(0x80 | (c >> 12 & 0x3F));
-    out[2] = (unsigned char)(0x80 | (c >> 6 & 0x3F));
-    out[3] = (unsigned char)(0x80 | (c & 0x3F));
-    return 4;
-}
-
 static tern_status read_hex4(struct reader *r, unsigned *out)
 {
     *out = 0;
@@ -194,7 +138,7 @@ static tern_status read_escape(struct reader *r)
     static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
     const size_t start = r->at - 1;
     const char *known = r->at < r->size && r->text[r->at] ? strchr(from, r->text[r->at]) : NULL;
-    unsigned char bytes[4];
+    char bytes[TERN_UTF8_MAX];
     unsigned c, second;
 
     if (known) {
@@ -214,7 +158,7 @@ static tern_status read_escape(struct reader *r)
             return fail_at(r, start, "the first half of a surrogate pair without its second");
         c = 0x10000 + ((c - 0xD800) << 10) + (second - 0xDC00);
     }
-    return push(r, bytes, utf8_encode(c, bytes));
+    return push(r, bytes, tern_utf8_put(c, bytes));
 }
 
 /* A string, from behind its opening quote, into the scratch. */
@@ -241,8 +185,8 @@ static tern_status read_string(struct reader *r)
             return fail_expected(r, "the closing quote of a string");
         if (r->text[r->at] < ' ')
             return fail_expected(r, "no bare control character in a string");
-        const size_t n = utf8_length(r->text + r->at, r->size - r->at);
-        if (n == 0)
+        size_t n;
+        if (tern_utf8_sequence((const char *)r->text + r->at, r->size - r->at, &n) != TERN_UTF8_WHOLE)
             return fail_expected(r, "UTF-8");
         TERN_TRY(push(r, r->text + r->at, n));
         r->at += n;

@@ -6,7 +6,7 @@
 #include "engine/stops.h"
 
 #include "base/memory.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #include <string.h>
 

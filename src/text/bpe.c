@@ -14,8 +14,8 @@
 #include "text/bpe.h"
 
 #include "base/memory.h"
+#include "base/utf8.h"
 #include "text/byte_level.h"
-#include "text/utf8.h"
 
 #include <tern/tokenizer.h>
 

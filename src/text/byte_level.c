@@ -1,7 +1,7 @@
 /* byte_level.c: the byte alphabet, by arithmetic: its three printable ranges leave three gaps. */
 #include "text/byte_level.h"
 
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #include <string.h>
 

@@ -7,7 +7,7 @@
 #include "text/text.h"
 
 #include "base/memory.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #include <string.h>
 

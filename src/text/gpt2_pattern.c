@@ -8,7 +8,8 @@
  *   (\s+(?!\S) gives it back); if it is only one character, that one (\s+). */
 #include "text/pattern.h"
 
-#include "text/utf8.h"
+#include "base/utf8.h"
+#include "text/characters.h"
 
 #include <string.h>
 

@@ -12,7 +12,7 @@
 #include "text/pattern.h"
 
 #include "base/memory.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #include <pcre2.h>
 #include <string.h>

@@ -10,8 +10,9 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 #include "text/byte_level.h"
-#include "text/utf8.h"
+#include "text/characters.h"
 
 #include <string.h>
 

@@ -4,7 +4,7 @@
  * with every component: what is UTF-8 has ids, these decode, and a stream of them gives the same text in whole
  * characters. */
 #include "text/text.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #include <tern/tokenizer.h>
 

@@ -1,6 +1,6 @@
-/* utf8.h: UTF-8 and the few properties of characters that the rules of tokenizers ask for. */
-#ifndef TERN_TEXT_UTF8_H
-#define TERN_TEXT_UTF8_H
+/* utf8.h: UTF-8, byte by byte. */
+#ifndef TERN_BASE_UTF8_H
+#define TERN_BASE_UTF8_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -8,7 +8,16 @@
 
 #define TERN_UTF8_MAX 4 /* bytes of a code point */
 
-/* True if text[0..size) is UTF-8 (no surrogates, no overlong forms, nothing above U+10FFFF); else *bad is the offset
+enum tern_utf8_kind {
+    TERN_UTF8_WHOLE,  /* a character: no surrogate, no overlong form, nothing above U+10FFFF */
+    TERN_UTF8_BROKEN, /* the maximal part that can never become one */
+    TERN_UTF8_CUT     /* all that is left, and it could still become one */
+};
+
+/* What the bytes at text[0..size), size >= 1, begin with; *length of them are it. */
+enum tern_utf8_kind tern_utf8_sequence(const char *text, size_t size, size_t *length);
+
+/* True if text[0..size) is UTF-8; else *bad is the offset
  * of the first byte that is not part of a character. */
 bool tern_utf8_check(const char *text, size_t size, size_t *bad);
 
@@ -27,13 +36,7 @@ size_t tern_utf8_put(uint32_t code, char *out);
  * Gives the bytes written. */
 size_t tern_utf8_lossy(const char *in, size_t size, bool last, char *out, size_t *used);
 
-enum tern_char_class { TERN_CHAR_OTHER, TERN_CHAR_LETTER, TERN_CHAR_NUMBER, TERN_CHAR_SPACE };
-
-/* \p{L}, \p{N}, White_Space, or none of them. */
-enum tern_char_class tern_char_class(uint32_t code);
-/* White_Space: what \s means to both regex engines of the tokenizers library. */
-bool tern_char_is_space(uint32_t code);
-/* \w of the Rust regex crate: Alphabetic, marks, decimal digits, connector punctuation, join controls. */
-bool tern_char_is_word(uint32_t code);
+/* The size without a character that is cut off at the end, if there is one. */
+size_t tern_utf8_uncut(const char *text, size_t size);
 
 #endif
