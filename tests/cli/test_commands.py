@@ -306,8 +306,15 @@ class Signals(InFolder):
 
 
 class Terminal(unittest.TestCase):
+    def terminal(self):
+        try:
+            return pty.openpty()
+        except OSError as error:  # a container without /dev/pts
+            print(f"skipped: no terminal can be opened: {error}")
+            self.skipTest("no terminal can be opened")
+
     def test_progress_bar_while_loading(self):
-        leader, follower = pty.openpty()
+        leader, follower = self.terminal()
         p = subprocess.Popen([TERN, "run", "-p", PROMPT, "-n", "2", "--temp", "0"], stdout=subprocess.DEVNULL, stderr=follower,
                              env=environment())
         os.close(follower)
@@ -323,7 +330,7 @@ class Terminal(unittest.TestCase):
         self.assertIn(b"\r\x1b[Kload ", seen)
 
     def test_a_prompt_is_missing(self):
-        leader, follower = pty.openpty()
+        leader, follower = self.terminal()
         p = subprocess.run([TERN, "run"], stdin=follower, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
                            timeout=120)
         os.close(leader)
