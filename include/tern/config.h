@@ -58,19 +58,19 @@ typedef struct tern_config {
     tern_activation mlp_act_func_type;    /**< GELU */
     int32_t training_mp_size;             /**< accepted, without effect; 1 */
     bool bigscience_bloom;                /**< BLOOM's attention form */
-    int32_t max_out_tokens;               /**< positions that a cache holds, prompt included; 1024 */
-    int32_t min_out_tokens;               /**< the least that it must hold; 1 */
+    int32_t max_out_tokens;               /**< informative in C, where a cache is given its size; 1024 */
+    int32_t min_out_tokens;               /**< informative in C; 1 */
     bool enable_qkv_quantization;         /**< accepted, without effect */
     bool use_mup;                         /**< 1/E instead of 1/sqrt(E) */
     bool scale_attn_by_inverse_layer_idx; /**< scores also divided by layer_id + 1 */
     bool return_single_tuple;             /**< informative in C */
-    bool set_empty_params;                /**< separate q, k, v and up, gate weights are bound later */
+    bool set_empty_params;                /**< accepted, without effect: weights are given to each call */
     bool transposed_mode;                 /**< raw 2-D weights are [out, in] instead of [in, out] */
     bool use_triton;                      /**< accepted, without effect */
-    bool triton_autotune;                 /**< tune at creation of layer 0 */
+    bool triton_autotune;                 /**< accepted, without effect */
     int32_t num_kv;                       /**< key/value heads, dividing h; < 0: as many as heads */
     float rope_theta;                     /**< base of the rotary wavelengths, > 1; 10000 */
-    bool invert_mask;                     /**< integer and bool masks: nonzero means visible; true */
+    bool invert_mask;                     /**< accepted, without effect: masks are additive; true */
     int32_t layer_id;                     /**< index of the layer; -1: unset */
 
     tern_device device;        /**< CPU */

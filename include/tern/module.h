@@ -22,9 +22,6 @@ typedef struct tern_layer_weights {
     tern_tensor output_w, output_b;   /**< [I, H], [H] */
 } tern_layer_weights;
 
-/** A view that stands for "not there". */
-TERN_API tern_tensor tern_tensor_none(void);
-
 /** One transformer layer, read-only after creation. */
 typedef struct tern_layer tern_layer;
 
@@ -36,7 +33,8 @@ typedef struct tern_layer tern_layer;
  *    parallel              out = F(N2 x or N1 x) + output_b + (A(N1 x) + attn_ob) + x
  *
  *  @param comm  NULL: tern_comm_self().  Its size is config->mp_size; borrowed, outlives the layer.
- *  @return TERN_OK, TERN_ERR_CONFIG, TERN_ERR_SHAPE (weight, found, expected), TERN_ERR_DTYPE, TERN_ERR_UNSUPPORTED, TERN_ERR_MEMORY. */
+ *  @return TERN_OK, TERN_ERR_ARG (NULL, a weight that is missing or must not be there), TERN_ERR_CONFIG, TERN_ERR_SHAPE (weight,
+ *          found, expected), TERN_ERR_DTYPE, TERN_ERR_UNSUPPORTED, TERN_ERR_MEMORY, TERN_ERR_THREAD; *out is NULL then. */
 TERN_API tern_status tern_layer_create(tern_ctx *ctx, const tern_config *config, const tern_comm *comm,
                                        const tern_layer_weights *weights, tern_layer **out);
 /** Frees the layer and sets *layer to NULL.  NULL and a pointer to NULL are fine. */

@@ -71,6 +71,7 @@ TERN_API const float *tern_session_logits(const tern_session *session, size_t ro
 /** Stops the step in progress at its next layer, from any thread or a signal handler; a step that is not running is stopped
  *  when it begins.  tern_session_resume() clears the flag. */
 TERN_API void tern_session_cancel(tern_session *session);
+/** Clears the cancel flag: steps run again. */
 TERN_API void tern_session_resume(tern_session *session);
 
 /** Error text of the session's context. */

@@ -10,8 +10,8 @@ extern "C" {
 
 #define TERN_MAX_RANK 8
 
-/** Element types.  The numbers are part of the ABI.  Operators take fp32, fp16, bf16 and int8;
- *  the others can be read from files. */
+/** Element types.  The numbers are part of the ABI.  Operators take fp32, and matrices in fp16 and bf16 too (op.h); the
+ *  others can be read from files. */
 typedef enum tern_dtype {
     TERN_FP32 = 0,
     TERN_FP16 = 1,
@@ -58,13 +58,17 @@ typedef struct tern_tensor {
  * @return the view.  A rank, size or dtype outside of its range gives a view of rank -1, which every operator refuses. */
 TERN_API tern_tensor tern_tensor_view(void *data, tern_dtype dtype, int rank, const int64_t *dim);
 
+/** A view of rank -1, which stands for "not there" where a tensor may be left out. */
+TERN_API tern_tensor tern_tensor_none(void);
+
 /** Packs a matrix once for all later products: panels `[N/32][K][32]`, N padded with zeros, in fp32.
  *
  * @param ctx         threads and error text.
  * @param w           [K, N] ("in, out"), or [N, K] ("out, in") when `transposed`; fp32, fp16 or bf16, dense; read once.
  * @param transposed  whether w is stored as [out, in].
  * @param out         the packed weight; NULL on error.  Independent of w and of ctx, usable from any context, read-only.
- * @return TERN_OK, TERN_ERR_ARG, TERN_ERR_SHAPE (rank is not 2), TERN_ERR_DTYPE, TERN_ERR_MEMORY.
+ * @return TERN_OK, TERN_ERR_ARG (NULL, packed already), TERN_ERR_SHAPE (rank is not 2, or not dense), TERN_ERR_DTYPE,
+ *         TERN_ERR_MEMORY, TERN_ERR_THREAD.
  *
  * Accuracy: exact; fp16 and bf16 widen to fp32 without loss.   Cost: one read of w, one write of the panels. */
 TERN_API tern_status tern_weight_pack(tern_ctx *ctx, const tern_tensor *w, bool transposed, tern_weight **out);
@@ -72,7 +76,7 @@ TERN_API tern_status tern_weight_pack(tern_ctx *ctx, const tern_tensor *w, bool 
 /** Frees a packed weight and sets *w to NULL.  NULL and a pointer to NULL are fine. */
 TERN_API void tern_weight_destroy(tern_weight **w);
 
-/** A view [K, N] of a packed weight, for every parameter that takes a matrix.  Borrows w. */
+/** A view [K, N] of a packed weight, for every parameter that takes a matrix.  Borrows w.  NULL: tern_tensor_none(). */
 TERN_API tern_tensor tern_weight_view(const tern_weight *w);
 
 /** Bytes that a packed weight occupies; 0 for NULL. */

@@ -23,7 +23,7 @@ TERN_API tern_status tern_tokenizer_open(tern_ctx *ctx, const char *path, tern_t
 /** Frees the tokenizer and sets *tokenizer to NULL.  NULL and a pointer to NULL are fine. */
 TERN_API void tern_tokenizer_close(tern_tokenizer **tokenizer);
 
-/** One more than the largest id. */
+/** One more than the largest id; 0 for NULL. */
 TERN_API int32_t tern_tokenizer_vocab_size(const tern_tokenizer *tokenizer);
 
 /** Token ids, owned by whoever called; freed with tern_ids_free().  Zero-initialise before first use; calls append nothing, they replace. */
@@ -67,7 +67,8 @@ TERN_API void tern_text_free(char *text);
 
 /** The bytes that one id stands for in running text (before any UTF-8 check), without a copy.
  *
- * @return TERN_OK or TERN_ERR_ARG (id outside of the vocabulary).  *bytes is valid as long as the tokenizer. */
+ * @param special  gets whether the token is special; may be NULL.
+ * @return TERN_OK or TERN_ERR_ARG (NULL, id outside of the vocabulary).  *bytes is valid as long as the tokenizer. */
 TERN_API tern_status tern_tokenizer_token(tern_ctx *ctx, const tern_tokenizer *tokenizer, int32_t id, const char **bytes,
                                           size_t *size, bool *special);
 
@@ -79,11 +80,13 @@ typedef struct tern_decoder tern_decoder;
 
 /** Starts a stream.  Borrows the tokenizer.  @return TERN_OK or TERN_ERR_MEMORY. */
 TERN_API tern_status tern_decoder_create(tern_ctx *ctx, const tern_tokenizer *tokenizer, bool skip_special, tern_decoder **out);
+/** Frees it and sets *decoder to NULL.  NULL and a pointer to NULL are fine. */
 TERN_API void tern_decoder_destroy(tern_decoder **decoder);
 
 /** Takes the next id and gives the text that became certain with it: possibly nothing, never part of a character.
  *
  * @param text  valid until the next call with this decoder; NUL-terminated.
+ * @param size  its bytes without the NUL; may be NULL.
  * @return TERN_OK, TERN_ERR_ARG (id outside of the vocabulary), TERN_ERR_MEMORY. */
 TERN_API tern_status tern_decoder_push(tern_ctx *ctx, tern_decoder *decoder, int32_t id, const char **text, size_t *size);
 

@@ -28,12 +28,17 @@ const char *tern_dtype_name(tern_dtype dtype)
     return dtype_known(dtype) ? dtypes[dtype].name : "?";
 }
 
+tern_tensor tern_tensor_none(void)
+{
+    return (tern_tensor){ .rank = -1 };
+}
+
 /* Elements up to here fit every later size computation: 8 bytes each still make a positive int64_t. */
 #define MAX_ELEMENTS (INT64_MAX / 8)
 
 tern_tensor tern_tensor_view(void *data, tern_dtype dtype, int rank, const int64_t *dim)
 {
-    const tern_tensor invalid = { .rank = -1 };
+    const tern_tensor invalid = tern_tensor_none();
     tern_tensor view = { .data = data, .dtype = dtype, .rank = rank };
     int64_t stride = 1;
 

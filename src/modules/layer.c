@@ -30,11 +30,6 @@ struct tern_layer {
     struct tern_binding binding;     /* of that */
 };
 
-tern_tensor tern_tensor_none(void)
-{
-    return (tern_tensor){ .rank = -1 };
-}
-
 /* ---- binding ---- */
 
 static const char op[] = "layer";

@@ -79,7 +79,7 @@ void tern_weight_destroy(tern_weight **w)
 tern_tensor tern_weight_view(const tern_weight *w)
 {
     if (!w)
-        return (tern_tensor){ .rank = -1 };
+        return tern_tensor_none();
     return (
         tern_tensor){ .packed = w, .dtype = TERN_FP32, .rank = 2, .dim = { w->in, w->out }, .stride = { w->out, 1 } };
 }
