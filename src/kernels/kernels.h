@@ -128,7 +128,7 @@ typedef void tern_softmax_f32_fn(float *y, const float *x, const float *mask, si
 /* out[i] = x[i] * scale + y[i] (one fma); the building block of residual adds.  out == x, out == y allowed. */
 typedef void tern_axpy_f32_fn(float *out, const float *x, const float *y, float scale, size_t n);
 
-/* Residual add of one row, spec/ops.md section 2.1; every step in f32, in this order, what is NULL is left out:
+/* Residual add of one row, as tern_residual_add() in op.h has it; every step in f32, in this order, what is NULL is left out:
  *
  *   t = residual;  t += final_bias;  inside: t += attention, t += attention_bias;  t *= inv_mp
  *   u = x;  outside: u += attention

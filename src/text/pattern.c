@@ -331,8 +331,10 @@ static tern_status translate_brace(struct translation *t)
     }
     for (high = 0; is_digit(peek(t, n)); n++)
         high++;
-    if (peek(t, n) != '}' || (low == 0 && high == 0))
-        return emit_text(t, "\\{") == TERN_OK ? (t->at++, TERN_OK) : TERN_ERR_MEMORY;
+    if (peek(t, n) != '}' || (low == 0 && high == 0)) {
+        t->at++;
+        return emit_text(t, "\\{");
+    }
     if (peek(t, n + 1) == '+' || (!comma && peek(t, n + 1) == '?'))
         return refuse(t, "a sign behind {...}");
     if (low == 0) {
