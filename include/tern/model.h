@@ -21,6 +21,7 @@ typedef struct tern_model_options {
 } tern_model_options;
 
 /** Options with every field at its default: no progress callback. */
+/** No progress function. */
 TERN_API tern_model_options tern_model_options_default(void);
 
 /** Finds a model's directory.
@@ -32,6 +33,7 @@ TERN_API tern_model_options tern_model_options_default(void);
  * @return TERN_OK; TERN_ERR_NOT_FOUND (the text gives the download command), TERN_ERR_ARG (an empty name, a file),
  *         TERN_ERR_FORMAT (refs/main), TERN_ERR_IO, TERN_ERR_MEMORY. */
 TERN_API tern_status tern_model_find(tern_ctx *ctx, const char *name, char **path);
+/** Frees what tern_model_find() gave.  NULL is fine. */
 TERN_API void tern_path_free(char *path);
 
 /** Opens a checkpoint directory: config.json, and model.safetensors or model.safetensors.index.json with its shards.
@@ -44,8 +46,9 @@ TERN_API void tern_path_free(char *path);
  * @param name     what tern_model_find() takes.
  * @param options  NULL: the defaults.
  * @param out      the model; NULL on error.
- * @return TERN_OK; TERN_ERR_NOT_FOUND, TERN_ERR_FORMAT (damaged file), TERN_ERR_UNSUPPORTED (architecture, activation,
- *         file kind: by name), TERN_ERR_CONFIG, TERN_ERR_SHAPE, TERN_ERR_DTYPE, TERN_ERR_IO, TERN_ERR_MEMORY, TERN_ERR_CANCELLED.
+ * @return TERN_OK; TERN_ERR_ARG (NULL, a reserved field), TERN_ERR_NOT_FOUND, TERN_ERR_FORMAT (damaged file), TERN_ERR_UNSUPPORTED (architecture, activation,
+ *         file kind: by name), TERN_ERR_CONFIG, TERN_ERR_SHAPE, TERN_ERR_DTYPE, TERN_ERR_IO, TERN_ERR_MEMORY, TERN_ERR_THREAD,
+ *         TERN_ERR_CANCELLED.
  *
  * Memory: the packed weights in fp32; the mapped files are dropped as they are read. */
 TERN_API tern_status tern_model_open(tern_ctx *ctx, const char *name, const tern_model_options *options,
@@ -77,12 +80,13 @@ typedef struct tern_model_config {
     int32_t bos_id, eos_id;      /**< -1: none */
 } tern_model_config;
 
-/** The model's config; valid as long as the model. */
+/** The model's config; valid as long as the model.  NULL for NULL. */
 TERN_API const tern_model_config *tern_model_get_config(const tern_model *model);
-/** Its directory; valid as long as the model. */
+/** Its directory; valid as long as the model.  NULL for NULL. */
 TERN_API const char *tern_model_path(const tern_model *model);
 
 /** Figures of an opened model. */
+/** What a model was made of, and what it takes. */
 typedef struct tern_model_stats {
     uint64_t n_parameters; /**< elements of the weights, tied ones once */
     uint64_t file_bytes;   /**< of the weights in the files */
@@ -91,8 +95,9 @@ typedef struct tern_model_stats {
     uint32_t n_skipped; /**< tensors in the files that the task does not use */
 } tern_model_stats;
 /** The model's figures; all zero for NULL. */
+/** The model's figures; all zero for NULL. */
 TERN_API tern_model_stats tern_model_get_stats(const tern_model *model);
-/** Name of a tensor that was skipped, index < n_skipped; NULL past the end. */
+/** Name of a tensor that was skipped, index < n_skipped; NULL past the end and for NULL. */
 TERN_API const char *tern_model_skipped(const tern_model *model, uint32_t index);
 
 #ifdef __cplusplus

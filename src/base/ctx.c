@@ -32,6 +32,15 @@ tern_status tern_fail_memory(tern_ctx *ctx, size_t bytes, const char *what)
     return tern_fail(ctx, TERN_ERR_MEMORY, "out of memory: %zu bytes for %s", bytes, what);
 }
 
+tern_status tern_check_reserved(tern_ctx *ctx, const char *what, const uint64_t *reserved, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        TERN_REQUIRE(ctx, reserved[i] == 0, TERN_ERR_ARG,
+                     "%s: reserved[%zu] is %" PRIu64 ", expected 0 (the default options have it)", what, i,
+                     reserved[i]);
+    return TERN_OK;
+}
+
 const char *tern_error(const tern_ctx *ctx)
 {
     return ctx ? ctx->error : "";

@@ -29,6 +29,11 @@ tern_status tern_fail(tern_ctx *ctx, tern_status status, const char *format, ...
 /* TERN_ERR_MEMORY: "out of memory: N bytes for WHAT". */
 tern_status tern_fail_memory(tern_ctx *ctx, size_t bytes, const char *what);
 
+/* Fields of an options struct for what may come are zero, or a caller means something that this version does not know. */
+tern_status tern_check_reserved(tern_ctx *ctx, const char *what, const uint64_t *reserved, size_t n);
+#define TERN_CHECK_RESERVED(ctx, what, options) \
+    tern_check_reserved((ctx), (what), (options)->reserved, sizeof(options)->reserved / sizeof(options)->reserved[0])
+
 #define TERN_REQUIRE(ctx, condition, status, ...)           \
     do {                                                    \
         if (!(condition))                                   \

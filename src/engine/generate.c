@@ -107,6 +107,7 @@ static tern_status prepare(struct run *run, const tern_tokenizer *tokenizer, con
     const tern_generate_options *o = run->options;
     size_t n;
 
+    TERN_TRY(TERN_CHECK_RESERVED(ctx, "generate", o));
     TERN_REQUIRE(ctx, tokenizer || o->n_stop == 0, TERN_ERR_ARG, "generate: %zu stop strings, and no tokenizer",
                  o->n_stop);
     TERN_TRY(check_prompt(run, prompt));

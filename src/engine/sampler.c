@@ -95,6 +95,7 @@ static double draw(uint64_t seed, uint64_t position)
 
 static tern_status check_settings(tern_ctx *ctx, int32_t vocab_size, const tern_sampling *s)
 {
+    TERN_TRY(TERN_CHECK_RESERVED(ctx, "sampling", s));
     TERN_REQUIRE(ctx, vocab_size >= 1, TERN_ERR_ARG, "sampling: vocab_size is %" PRId32 ", expected at least 1",
                  vocab_size);
     TERN_REQUIRE(ctx, isfinite(s->temperature) && s->temperature >= 0, TERN_ERR_ARG,

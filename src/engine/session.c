@@ -11,8 +11,6 @@
 
 #include <string.h>
 
-#define KV_BLOCK 64 /* positions of a block of the cache */
-
 /* A handle is NULL after its destruction; without it there is no context for a text. */
 #define REQUIRE_SESSION(s) TERN_REQUIRE(NULL, (s), TERN_ERR_ARG, "session is NULL")
 
@@ -43,6 +41,7 @@ static tern_status plan(tern_ctx *ctx, const tern_model *model, const tern_sessi
 {
     const tern_model_config *config = tern_model_get_config(model);
 
+    TERN_TRY(TERN_CHECK_RESERVED(ctx, "session", o));
     TERN_REQUIRE(ctx, o->n_sequences >= 1, TERN_ERR_ARG, "session: n_sequences is %" PRId32 ", expected at least 1",
                  o->n_sequences);
     TERN_REQUIRE(ctx, o->max_batch >= 1, TERN_ERR_ARG, "session: max_batch is %" PRId32 ", expected at least 1",
@@ -65,7 +64,7 @@ static tern_status plan(tern_ctx *ctx, const tern_model *model, const tern_sessi
     s->max_logits = (size_t)(o->max_logits ? o->max_logits : o->n_sequences);
 
     /* A sequence holds whole blocks, so n_sequences full ones need n_context rounded up, each. */
-    const int64_t rounded = (s->n_context + KV_BLOCK - 1) / KV_BLOCK * KV_BLOCK;
+    const int64_t rounded = (s->n_context + TERN_KV_BLOCK - 1) / TERN_KV_BLOCK * TERN_KV_BLOCK;
     *shape = (tern_kv_shape){
         .n_layers = config->n_layers,
         .n_kv_heads = config->kv_heads,

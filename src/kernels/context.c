@@ -41,10 +41,7 @@ static tern_status fill(tern_ctx *ctx, const tern_ctx_options *options)
 
     TERN_REQUIRE(ctx, n_threads >= 0 && n_threads <= TERN_MAX_THREADS, TERN_ERR_ARG,
                  "n_threads: got %d, expected 0..%d", n_threads, TERN_MAX_THREADS);
-    for (size_t i = 0; i < sizeof options->reserved / sizeof options->reserved[0]; i++)
-        TERN_REQUIRE(ctx, options->reserved[i] == 0, TERN_ERR_ARG,
-                     "reserved[%zu]: got %" PRIu64 ", expected 0 (tern_ctx_options_default() makes it so)", i,
-                     options->reserved[i]);
+    TERN_TRY(TERN_CHECK_RESERVED(ctx, "ctx_create", options));
     TERN_TRY(choose_isa(ctx, options->cpu, &isa));
 
     ctx->threads_reason = "option";

@@ -62,10 +62,9 @@ tern_status tern_model_open(tern_ctx *ctx, const char *name, const tern_model_op
 
     TERN_REQUIRE(ctx, out, TERN_ERR_ARG, "model_open: out is NULL, expected a place for the model");
     *out = NULL;
+    TERN_REQUIRE(NULL, ctx, TERN_ERR_ARG, "model_open: ctx is NULL");
     options = options ? options : &standard;
-    for (size_t i = 0; i < sizeof options->reserved / sizeof options->reserved[0]; i++)
-        TERN_REQUIRE(ctx, options->reserved[i] == 0, TERN_ERR_ARG,
-                     "model_open: reserved[%zu] is %" PRIu64 ", expected 0", i, options->reserved[i]);
+    TERN_TRY(TERN_CHECK_RESERVED(ctx, "model_open", options));
     TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, 1, "a model", &model));
     TERN_TRY_OR_FAIL(tern_model_find(ctx, name, &model->path));
     TERN_TRY_OR_FAIL(read_config(ctx, model));
@@ -99,12 +98,12 @@ void tern_model_close(tern_model **model)
 
 const tern_model_config *tern_model_get_config(const tern_model *model)
 {
-    return &model->config;
+    return model ? &model->config : NULL;
 }
 
 const char *tern_model_path(const tern_model *model)
 {
-    return model->path;
+    return model ? model->path : NULL;
 }
 
 tern_model_stats tern_model_get_stats(const tern_model *model)
@@ -114,7 +113,7 @@ tern_model_stats tern_model_get_stats(const tern_model *model)
 
 const char *tern_model_skipped(const tern_model *model, uint32_t index)
 {
-    return index < model->stats.n_skipped ? model->skipped[index] : NULL;
+    return model && index < model->stats.n_skipped ? model->skipped[index] : NULL;
 }
 
 /* ---- forward ---- */

@@ -585,6 +585,9 @@ static void test_errors(void **state)
     o.max_tokens = -2;
     FAILS(NULL, prompt, 3, TERN_ERR_ARG, "max_tokens is -2");
     o = tern_generate_options_default();
+    o.reserved[3] = 5;
+    FAILS(NULL, prompt, 3, TERN_ERR_ARG, "reserved[3] is 5, expected 0");
+    o = tern_generate_options_default();
     o.sampling.top_p = 2;
     FAILS(NULL, prompt, 3, TERN_ERR_ARG, "top_p is 2");
     o = tern_generate_options_default();

@@ -408,6 +408,7 @@ static void test_settings_are_checked(void **state)
     REFUSED(repetition_penalty, 0, "repetition_penalty is 0");
     REFUSED(presence_penalty, INFINITY, "presence_penalty is inf");
     REFUSED(frequency_penalty, NAN, "frequency_penalty");
+    REFUSED(reserved[1], 5, "reserved[1] is 5, expected 0");
     REFUSED(n_bias, 1, "bias is NULL");
 #undef REFUSED
 

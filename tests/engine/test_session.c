@@ -529,6 +529,7 @@ static void test_option_errors(void **state)
     REFUSED(n_sequences, 0, TERN_ERR_ARG, "n_sequences is 0");
     REFUSED(n_sequences, -3, TERN_ERR_ARG, "n_sequences is -3");
     REFUSED(max_batch, 0, TERN_ERR_ARG, "max_batch is 0");
+    REFUSED(reserved[0], 5, TERN_ERR_ARG, "reserved[0] is 5, expected 0");
     REFUSED(max_logits, -1, TERN_ERR_ARG, "max_logits is -1");
     REFUSED(n_context, -1, TERN_ERR_ARG, "n_context is -1");
     REFUSED(n_positions, -1, TERN_ERR_ARG, "n_positions is -1");

@@ -263,6 +263,14 @@ static void test_progress(void **state)
     assert_fails(ctx, tern_model_open(ctx, test_golden("gpt2-tiny-fp32"), &options, &model), TERN_ERR_ARG,
                  "reserved[2] is 1");
     tern_ctx_destroy(&ctx);
+
+    /* Without a context, and questions about no model. */
+    assert_int_equal(tern_model_open(NULL, test_golden("gpt2-tiny-fp32"), NULL, &model), TERN_ERR_ARG);
+    assert_null(model);
+    assert_null(tern_model_get_config(NULL));
+    assert_null(tern_model_path(NULL));
+    assert_null(tern_model_skipped(NULL, 0));
+    assert_int_equal(tern_model_get_stats(NULL).n_parameters, 0);
 }
 
 /* ---- checkpoints that were changed ---- */
