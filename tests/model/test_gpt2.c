@@ -499,6 +499,15 @@ static void test_refused(void **state)
                  "tensor \"lm_head.weight\" differs from \"" WTE
                  "\", expected the same values as tie_word_embeddings is true");
     checkpoint_free(&c);
+
+    /* The same bytes in another shape. */
+    c = checkpoint_read(test_golden("gpt2-tiny-fp32"));
+    const void *wte = checkpoint_tensor(&c, WTE, &size);
+    checkpoint_add(&c, "lm_head.weight", "F32", "[36,131]", wte, size);
+    checkpoint_write(&c, dir);
+    assert_fails(ctx, tern_model_open(ctx, dir, NULL, &model), TERN_ERR_SHAPE,
+                 "tensor \"lm_head.weight\": shape is [36, 131], expected [131, 36], that of \"" WTE "\"");
+    checkpoint_free(&c);
     test_remove_dir(dir);
     tern_ctx_destroy(&ctx);
 }

@@ -159,6 +159,12 @@ static tern_status bind_embedding(struct tern_binder *b, struct gpt2 *g, const t
     if (!head && c->tied_embeddings)
         return TERN_OK;
     if (c->tied_embeddings && wte) {
+        char found[TERN_FILE_SHAPE_TEXT], expected[TERN_FILE_SHAPE_TEXT];
+        TERN_REQUIRE(b->ctx, head->rank == 2 && head->dim[0] == V && head->dim[1] == H, TERN_ERR_SHAPE,
+                     "%s: tensor \"%s\": shape is %s, expected %s, that of \"%s\"",
+                     tern_safetensors_path(b->files, head), head_name,
+                     tern_file_shape_text(found, head->rank, head->dim),
+                     tern_file_shape_text(expected, wte->rank, wte->dim), wte->name);
         TERN_REQUIRE(b->ctx, same_tensor(wte, head), TERN_ERR_FORMAT,
                      "%s: tensor \"%s\" differs from \"%s\", expected the same values as tie_word_embeddings is true",
                      tern_safetensors_path(b->files, head), head_name, wte->name);
