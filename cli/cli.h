@@ -6,6 +6,7 @@
 
 #include <tern/tern.h>
 
+#include <stdarg.h>
 #include <stdio.h>
 
 enum { CLI_OK = 0, CLI_FAIL = 1, CLI_USAGE = 2, CLI_UNSUPPORTED = 3, CLI_SIGNAL = 128 };
@@ -18,9 +19,11 @@ int cmd_logits(int argc, char **argv);
 int cmd_perplexity(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 
+/* One line: what names in a file, or arguments, have of control characters is shown as \x1B, and reaches no terminal. */
+void cli_print_line(FILE *f, const char *format, va_list args);
 /* "tern: TEXT" on stderr; `code` is handed through. */
 int cli_error(int code, const char *format, ...) TERN_PRINTF(2, 3);
-/* The same for a status with its text: 3 for what is not supported, 128 + N where signal N stopped the work (then without
+/* The same for a status with its text: 3 for a model that is not supported, 128 + N where signal N stopped the work (then without
  * a line), 1 for all else. */
 int cli_fail(tern_status status, const char *text);
 

@@ -31,9 +31,8 @@ static void line(struct report *r, const char *key, const char *format, ...)
     label[n] = 0;
     printf("  %-16s ", label);
     va_start(args, format);
-    vprintf(format, args);
+    cli_print_line(stdout, format, args);
     va_end(args);
-    putchar('\n');
 }
 
 static void section(struct report *r, const char *key)

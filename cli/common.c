@@ -14,6 +14,28 @@
 #include <time.h>
 #include <unistd.h>
 
+void cli_print_line(FILE *f, const char *format, va_list args)
+{
+    char *text = NULL;
+
+    if (vasprintf(&text, format, args) < 0)
+        text = NULL;
+    for (const char *c = text ? text : "out of memory for a line"; *c; c++) {
+        const unsigned char byte = (unsigned char)*c, next = (unsigned char)c[1];
+
+        if (byte < 0x20 || byte == 0x7f) {
+            fprintf(f, "\\x%02X", byte);
+        } else if (byte == 0xc2 && next >= 0x80 && next < 0xa0) { /* U+0080 to U+009F */
+            fprintf(f, "\\x%02X", next);
+            c++;
+        } else {
+            putc(byte, f);
+        }
+    }
+    putc('\n', f);
+    free(text);
+}
+
 int cli_error(int code, const char *format, ...)
 {
     va_list args;
@@ -21,9 +43,8 @@ int cli_error(int code, const char *format, ...)
     fflush(stdout); /* on a terminal the line comes after what was printed before it */
     fputs("tern: ", stderr);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    cli_print_line(stderr, format, args);
     va_end(args);
-    putc('\n', stderr);
     return code;
 }
 
@@ -31,7 +52,7 @@ int cli_fail(tern_status status, const char *text)
 {
     if (cli_signal())
         return CLI_SIGNAL + cli_signal();
-    return cli_error(status == TERN_ERR_UNSUPPORTED ? CLI_UNSUPPORTED : CLI_FAIL, "%s",
+    return cli_error(status == TERN_ERR_UNSUPPORTED || status == TERN_ERR_DTYPE ? CLI_UNSUPPORTED : CLI_FAIL, "%s",
                      text && *text ? text : tern_status_name(status));
 }
 
@@ -49,11 +70,22 @@ static void on_signal(int number)
         tern_session_cancel(session);
 }
 
+/* A standard stream that is closed gets a file that refuses what the stream is for, so that no other file takes its number,
+ * and so that closing it fails for those alone that had something to write. */
+static void fill_closed_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
+            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd) /* the lowest free number is fd */
+            return;
+}
+
 void cli_init(void)
 {
     static const int stopping[] = { SIGINT, SIGTERM, SIGHUP };
     struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESETHAND }, before;
 
+    fill_closed_streams();
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < sizeof(stopping) / sizeof(stopping[0]); i++)
         if (sigaction(stopping[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)

@@ -17,6 +17,13 @@ mkdir damaged
 cp "$TINY/config.json" damaged
 head -c 1000 "$TINY/model.safetensors" >damaged/model.safetensors
 t info damaged
+# A dtype that weights are not read in; a name that would clear the screen.
+mkdir integers escapes
+cp "$TINY/config.json" integers
+LC_ALL=C sed 's/"F32"/"I32"/g' "$TINY/model.safetensors" >integers/model.safetensors
+t info integers
+sed 's/GPT2LMHeadModel/\\u001b[2J\\u009b2J\\n/' "$TINY/config.json" >escapes/config.json
+t info escapes
 TERN_CPU=abacus t info
 TERN_MODELS=elsewhere t run --quiet -p a -n 0
 ls -A

@@ -11,6 +11,16 @@ for command in "tokenize $MODEL -p a" "run $MODEL -p ROMEO: -n 3 -q" "run $MODEL
     echo "tern $command >/dev/full: exit $?"
     cat err
 done
+# Closed streams: no file takes their place, and who writes nothing to stdout does not miss it.
+"$TERN" info >&- 2>err
+echo "tern info >&-: exit $?"
+cat err
+"$TERN" logits "$TINY" --ids 1,2,3 -o closed.npy <&- >&- 2>&-
+echo "tern logits -o closed.npy <&- >&- 2>&-: exit $?"
+"$TERN" tokenize "$MODEL" <&- 2>err
+echo "tern tokenize <&-: exit $?"
+cat err
+rm closed.npy
 t logits "$TINY" --ids 1,2,3 -o x.npy
 ln -s x.npy link.npy
 chmod 640 x.npy
