@@ -14,9 +14,8 @@
  *
  * Source: transformers 5.23, generation/logits_process.py and GenerationMixin._get_logits_processor; OpenAI API reference,
  * "frequency and presence penalties"; Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3" (Philox). */
-#include "engine/sampler_math.h"
-
 #include "base/fpmode.h"
+#include "base/math_f64.h"
 #include "base/memory.h"
 
 #include <tern/sampling.h>
@@ -88,7 +87,7 @@ static double draw(uint64_t seed, uint64_t position)
     uint32_t random[4];
 
     tern_philox(counter, key, random);
-    return sampler_uniform(random[0], random[1]);
+    return tern_uniform_f64(random[0], random[1]);
 }
 
 /* ---- creation ---- */
@@ -357,7 +356,7 @@ static void keep_top(tern_sampler *s, float *scores, int32_t *best)
         double total = 0, sum = 0;
 
         for (size_t i = first; i < n; i++) {
-            s->weight[i] = sampler_exp(scores[sorted[i].id] - largest);
+            s->weight[i] = tern_exp_f64(scores[sorted[i].id] - largest);
             total += s->weight[i];
         }
         const double tail = (1 - (double)s->settings.top_p) * total;
@@ -378,7 +377,7 @@ static void keep_likely(const tern_sampler *s, float *scores, float best)
     if (least == 0)
         return;
     for (int32_t id = 0; id < s->vocab_size; id++)
-        if (scores[id] > -INFINITY && sampler_exp((double)scores[id] - best) < least)
+        if (scores[id] > -INFINITY && tern_exp_f64((double)scores[id] - best) < least)
             scores[id] = -INFINITY;
 }
 
@@ -444,7 +443,7 @@ static double weigh(tern_sampler *s, const float *scores, double best)
     double total = 0;
 
     for (int32_t id = 0; id < s->vocab_size; id++) {
-        s->weight[id] = sampler_exp(scores[id] - best);
+        s->weight[id] = tern_exp_f64(scores[id] - best);
         total += s->weight[id];
     }
     return total;
@@ -479,7 +478,7 @@ static tern_status choose(tern_ctx *ctx, tern_sampler *s, const float *scores, c
         const double total = weigh(s, s->work, s->work[best]);
         out->id = pick(s, draw(s->settings.seed, n_ids) * total);
     }
-    out->logprob = (float)((double)scores[out->id] - scores[raw] - sampler_log(weigh(s, scores, scores[raw])));
+    out->logprob = (float)((double)scores[out->id] - scores[raw] - tern_log_f64(weigh(s, scores, scores[raw])));
     return TERN_OK;
 }
 

@@ -1,39 +1,13 @@
 /* rotary.c: angles of the rotary embedding, in f64 with our own sine, cosine and power.
  *
  * A C library picks its sine by processor, and the last bits differ between machines; these are additions,
- * multiplications and divisions alone, which do not.  The angle is good to about 1e-15 of itself, so at position 100,000
+ * multiplications and divisions alone, which do not.  The angle is good to some 4e-15 of itself, so at position 100,000
  * the f32 results are still the rounded exact ones but for ties. */
 #include "ops/rotary.h"
 
+#include "base/math_f64.h"
+
 #include <math.h>
-
-/* ln x for finite x > 0: x = m 2^e with m in [sqrt 1/2, sqrt 2), ln m = 2 atanh((m - 1) / (m + 1)). */
-static double log_f64(double x)
-{
-    int e;
-    double m = frexp(x, &e), sum = 0;
-
-    if (m < 0.70710678118654752) {
-        m *= 2;
-        e--;
-    }
-    const double s = (m - 1) / (m + 1), s2 = s * s;
-    for (int i = 23; i >= 1; i -= 2) /* s <= 0.172: the next term is below 1e-20 */
-        sum = sum * s2 + 1.0 / i;
-    return 2 * s * sum + e * 0.69314718055994531;
-}
-
-/* e^x for -700 < x < 700: x = n ln 2 + r, Taylor to degree 15. */
-static double exp_f64(double x)
-{
-    const double n = rint(x * 1.4426950408889634);
-    const double r = (x - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10; /* ln 2 in two parts */
-    double sum = 1;
-
-    for (int i = 15; i >= 1; i--)
-        sum = 1 + sum * r / i;
-    return ldexp(sum, (int)n);
-}
 
 /* Taylor on [-pi/4, pi/4], relative error below 1e-17. */
 static double sin_small(double x)
@@ -58,10 +32,10 @@ static double cos_small(double x)
 
 void tern_rotary_frequencies(double *frequency, int32_t rot, float theta)
 {
-    const double log_theta = log_f64((double)theta);
+    const double log_theta = tern_log_f64((double)theta);
 
     for (int32_t p = 0; p < rot / 2; p++)
-        frequency[p] = exp_f64(-2.0 * p / rot * log_theta);
+        frequency[p] = tern_exp_f64(-2.0 * p / rot * log_theta);
 }
 
 void tern_rotary_angles(float *cosine, float *sine, const double *frequency, int32_t n_pairs, int64_t position)

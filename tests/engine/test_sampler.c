@@ -2,7 +2,6 @@
 #include "faults.h"
 
 #include "base/json.h"
-#include "engine/sampler_math.h"
 
 #include <tern/sampling.h>
 
@@ -200,30 +199,6 @@ static void test_philox(void **state)
             assert_int_equal(out[j], (uint32_t)tern_json_int(tern_json_at(tern_json_get(one, "output"), j)));
     }
     tern_json_destroy(json);
-}
-
-static void test_uniform(void **state)
-{
-    (void)state;
-    assert_true(sampler_uniform(0, 0) == 0);
-    assert_true(sampler_uniform(0x80000000, 0) == 0.5);
-    assert_true(sampler_uniform(UINT32_MAX, UINT32_MAX) == 1 - 0x1p-53);
-    assert_true(sampler_uniform(0, 1 << 6) == 0x1p-53);
-}
-
-/* exp and log against the system's, in units of the last place of f64. */
-static void test_math(void **state)
-{
-    (void)state;
-    uint64_t seed = 3;
-
-    assert_true(sampler_exp(0) == 1 && sampler_exp(-INFINITY) == 0 && sampler_exp(-1e300) == 0 && sampler_log(1) == 0);
-    for (int i = 0; i < 200000; i++) {
-        const double u = (double)(test_random(&seed) >> 11) * 0x1p-53;
-        const double x = -u * (i % 3 == 0 ? 1 : i % 3 == 1 ? 20 : 708), y = 1 + u * (i % 2 ? 1 : 300000);
-        assert_true(fabs(sampler_exp(x) - exp(x)) <= 3 * 0x1p-52 * exp(x));
-        assert_true(fabs(sampler_log(y) - log(y)) <= 3 * 0x1p-52 * fmax(1, log(y)));
-    }
 }
 
 /* ---- the choice ---- */
@@ -506,8 +481,6 @@ int main(void)
         cmocka_unit_test(test_ties_of_top_p),
         cmocka_unit_test(test_top_k_of_many),
         cmocka_unit_test(test_philox),
-        cmocka_unit_test(test_uniform),
-        cmocka_unit_test(test_math),
         cmocka_unit_test(test_greedy),
         cmocka_unit_test(test_choice),
         cmocka_unit_test(test_only_what_is_kept),

@@ -1,15 +1,15 @@
-/* sampler_math.h: exp, log and random numbers that are the same bits on every machine.
+/* math_f64.h: exp, log and uniform numbers in f64 that are the same bits on every machine.
  *
- * The choice of a token is a comparison of sums of exponentials, so one last bit can change a whole text.  The system's exp
- * and log differ between C libraries and machines; these are additions, multiplications and divisions in f64 and nothing
- * else, in a fixed order, each rounded once (-ffp-contract=off). */
-#ifndef TERN_ENGINE_SAMPLER_MATH_H
-#define TERN_ENGINE_SAMPLER_MATH_H
+ * The choice of a token is a comparison of sums of exponentials and a rotary angle grows with the position, so one last bit
+ * can change a whole text.  The system's exp and log differ between C libraries and processors; these are additions,
+ * multiplications and divisions and nothing else, in a fixed order, each rounded once (-ffp-contract=off). */
+#ifndef TERN_BASE_MATH_F64_H
+#define TERN_BASE_MATH_F64_H
 
 #include <stdint.h>
 #include <string.h>
 
-static inline double sampler_from_bits(uint64_t bits)
+static inline double tern_f64_from_bits(uint64_t bits)
 {
     double x;
 
@@ -17,7 +17,7 @@ static inline double sampler_from_bits(uint64_t bits)
     return x;
 }
 
-static inline uint64_t sampler_to_bits(double x)
+static inline uint64_t tern_f64_to_bits(double x)
 {
     uint64_t bits;
 
@@ -31,7 +31,7 @@ static inline uint64_t sampler_to_bits(double x)
  * exact; e^r - 1 is its Taylor series to r^7, whose rest is below 2e-18; 2^(j/16) is from a table (rounded to nearest), 2^k
  * goes into the exponent.  The series is added in pairs, so that a processor can work on several at once: this loop over the
  * vocabulary is most of what a choice costs. */
-static inline double sampler_exp(double x)
+static inline double tern_exp_f64(double x)
 {
     static const double root[16] = {
         0x1.0000000000000p+0, 0x1.0b5586cf9890fp+0, 0x1.172b83c7d517bp+0, 0x1.2387a6e756238p+0,
@@ -49,18 +49,18 @@ static inline double sampler_exp(double x)
     const double p = r + r2 * (p23 + r2 * (p45 + r2 * p67));
     const int j = n & 15, k = (n - j) / 16;
 
-    return (root[j] + root[j] * p) * sampler_from_bits((uint64_t)(1023 + k) << 52);
+    return (root[j] + root[j] * p) * tern_f64_from_bits((uint64_t)(1023 + k) << 52);
 }
 
 /* ln x for normal x > 0.  Within 2 ulp, or 2^-52 absolute near 1.
  *
  * x = 2^k m with m in [1/sqrt 2, sqrt 2), and ln m = 2 artanh f with f = (m - 1) / (m + 1), |f| < 0.172: the odd series to
  * f^23, whose rest is below 5e-21. */
-static inline double sampler_log(double x)
+static inline double tern_log_f64(double x)
 {
-    uint64_t bits = sampler_to_bits(x);
+    uint64_t bits = tern_f64_to_bits(x);
     int k = (int)(bits >> 52) - 1023;
-    double m = sampler_from_bits((bits & 0xFFFFFFFFFFFFF) | (uint64_t)1023 << 52);
+    double m = tern_f64_from_bits((bits & 0xFFFFFFFFFFFFF) | (uint64_t)1023 << 52);
 
     if (m >= 1.4142135623730951) {
         m *= 0.5;
@@ -75,7 +75,7 @@ static inline double sampler_log(double x)
 }
 
 /* A number in [0, 1) with 53 random bits. */
-static inline double sampler_uniform(uint32_t high, uint32_t low)
+static inline double tern_uniform_f64(uint32_t high, uint32_t low)
 {
     return ((double)(high >> 5) * 67108864.0 + (double)(low >> 6)) * (1.0 / 9007199254740992.0);
 }
