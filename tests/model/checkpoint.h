@@ -93,7 +93,8 @@ static inline void checkpoint_edit(char **text, const char *from, const char *to
     *text = changed;
 }
 
-/* Another tensor at the end of the data; `shape` as in the header.  data NULL: zeros. */
+/* Another tensor at the end of the data; `shape` as in the header.  data may be a tensor of the
+ * same checkpoint; NULL: zeros. */
 static inline void checkpoint_add(struct checkpoint *c, const char *name, const char *dtype, const char *shape,
                                   const void *data, size_t size)
 {
@@ -108,12 +109,14 @@ static inline void checkpoint_add(struct checkpoint *c, const char *name, const 
     sprintf(header, "%s%s", c->header, entry);
     free(c->header);
     c->header = header;
-    c->data = realloc(c->data, c->data_size + size + 1);
-    assert_non_null(c->data);
+
+    unsigned char *longer = calloc(c->data_size + size + 1, 1);
+    assert_non_null(longer);
+    memcpy(longer, c->data, c->data_size);
     if (data)
-        memcpy(c->data + c->data_size, data, size);
-    else
-        memset(c->data + c->data_size, 0, size);
+        memcpy(longer + c->data_size, data, size);
+    free(c->data);
+    c->data = longer;
     c->data_size += size;
 }
 
