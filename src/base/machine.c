@@ -1,4 +1,4 @@
-/* machine.c: instruction set, processors that we may use, memory used.
+/* machine.c: instruction set, processors that we may use, the clock.
  *
  * Files under /proc and /sys are read with plain system calls into fixed buffers: nothing here can run out of memory, and
  * what cannot be read or understood limits nothing. */
@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -336,32 +335,6 @@ int tern_machine_threads(const char **reason)
         return 1;
     }
     return tern_machine_smallest((int)allowed, tern_machine_quota(""), tern_machine_cores("", mask, MAX_CPUS), reason);
-}
-
-void tern_machine_name(char *out, size_t size)
-{
-    struct lines in;
-
-    if (size == 0)
-        return;
-    snprintf(out, size, "unknown");
-    if (!lines_open(&in, "", "/proc/cpuinfo"))
-        return;
-    for (char *line = lines_next(&in); line; line = lines_next(&in)) {
-        const char *colon = strchr(line, ':');
-        if (colon && strncmp(line, "model name", 10) == 0) {
-            snprintf(out, size, "%s", colon + 1 + strspn(colon + 1, " \t"));
-            break;
-        }
-    }
-    close(in.fd);
-}
-
-size_t tern_machine_peak_rss(void)
-{
-    struct rusage usage;
-
-    return getrusage(RUSAGE_SELF, &usage) == 0 ? (size_t)usage.ru_maxrss * 1024 : 0; /* Linux counts in KiB */
 }
 
 double tern_machine_seconds(void)

@@ -34,12 +34,6 @@ int tern_machine_cores(const char *root, const unsigned char *mask, size_t n_cpu
 /* The smallest of the three, within 1..1024, and its name. */
 int tern_machine_smallest(int allowed, int quota, int cores, const char **reason);
 
-/* Marketing name of the processor, "unknown" where the system does not tell.  `out` gets at most `size` bytes with the NUL. */
-void tern_machine_name(char *out, size_t size);
-
-/* Highest resident set of this process so far, in bytes (getrusage). */
-size_t tern_machine_peak_rss(void);
-
 /* Monotonic clock in seconds. */
 double tern_machine_seconds(void);
 

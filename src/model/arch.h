@@ -39,9 +39,6 @@ struct tern_model {
     void *weights;  /* the family's struct */
 };
 
-/* Rows of arch_list.h, in order; NULL past the end. */
-const struct tern_arch *tern_arch_at(size_t index);
-
 /* --- what forward passes share; called by every thread -------------------------------------------------------------- */
 
 /* x [T, H] is state `index` of batch->hidden, if that is wanted.  x is not written before the next barrier. */

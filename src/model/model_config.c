@@ -17,11 +17,6 @@ static const struct tern_arch *const archs[] = {
 
 #define N_ARCHS (sizeof archs / sizeof archs[0])
 
-const struct tern_arch *tern_arch_at(size_t index)
-{
-    return index < N_ARCHS ? archs[index] : NULL;
-}
-
 /* ---- which family ---- */
 
 /* "GPT2LMHeadModel, GPT2Model" */

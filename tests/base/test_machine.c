@@ -180,17 +180,11 @@ static void smallest(void **state)
 static void this_machine(void **state)
 {
     const char *reason = NULL;
-    char name[128], tiny[4];
 
     (void)state;
     const int n = tern_machine_threads(&reason);
     assert_true(n >= 1 && n <= tern_machine_allowed());
     assert_non_null(reason);
-    tern_machine_name(name, sizeof name);
-    assert_true(strlen(name) > 0);
-    tern_machine_name(tiny, sizeof tiny);
-    assert_true(strlen(tiny) < sizeof tiny);
-    assert_true(tern_machine_peak_rss() > 100000);
     const double start = tern_machine_seconds();
     assert_true(tern_machine_seconds() >= start);
 }
