@@ -32,12 +32,32 @@ int out_end(struct json_out *j, bool keep)
     return code;
 }
 
+/* Bytes of the UTF-8 character that text begins with, 0 if it begins with none. */
+static size_t character(const char *text, size_t size)
+{
+    const unsigned char *s = (const unsigned char *)text;
+    const size_t n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
+
+    if (n > size)
+        return 0;
+    for (size_t i = 1; i < n; i++)
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xf0 && s[1] < 0x90)) /* overlong */
+        return 0;
+    if ((s[0] == 0xed && s[1] >= 0xa0) || (s[0] == 0xf4 && s[1] >= 0x90)) /* surrogates; above U+10FFFF */
+        return 0;
+    return n;
+}
+
+/* A file's name need not be UTF-8, JSON is: a byte that belongs to no character becomes U+FFFD. */
 static void quote(FILE *f, const char *text, size_t size)
 {
     putc('"', f);
-    for (size_t i = 0; i < size; i++) {
+    for (size_t i = 0, n; i < size; i += n ? n : 1) {
         const unsigned char c = (unsigned char)text[i];
 
+        n = character(text + i, size - i);
         switch (c) {
         case '"':
             fputs("\\\"", f);
@@ -57,8 +77,10 @@ static void quote(FILE *f, const char *text, size_t size)
         default:
             if (c < 0x20 || c == 0x7f)
                 fprintf(f, "\\u%04x", c);
+            else if (n)
+                fwrite(text + i, 1, n, f);
             else
-                putc(c, f);
+                fputs("\xef\xbf\xbd", f);
         }
     }
     putc('"', f);

@@ -38,12 +38,32 @@ static int write_all(struct npy *npy, const void *data, size_t size)
     return 0;
 }
 
-/* The file behind a name: links are followed, so that it is the file that is replaced. */
+/* "DIR/TARGET" for a link "DIR/LINK" to TARGET. */
+static char *beside(const char *name, const char *target)
+{
+    const char *slash = *target == '/' ? NULL : strrchr(name, '/');
+    char *out;
+
+    return asprintf(&out, "%.*s%s", slash ? (int)(slash - name) + 1 : 0, name, target) < 0 ? NULL : out;
+}
+
+/* The file behind a name: links are followed, so that it is the file that is replaced, or made where it is not there yet. */
 static char *resolve(const char *name)
 {
-    char *path = realpath(name, NULL);
+    char *path = realpath(name, NULL), target[PATH_MAX];
 
-    return path || errno != ENOENT ? path : strdup(name);
+    if (path || errno != ENOENT)
+        return path;
+    path = strdup(name);
+    for (ssize_t n; path && (n = readlink(path, target, sizeof(target) - 1)) >= 0;) { /* ends: a loop is no ENOENT */
+        char *next;
+
+        target[n] = 0;
+        next = beside(path, target);
+        free(path);
+        path = next;
+    }
+    return path;
 }
 
 /* "DIR/.tern-XXXXXX" for "DIR/FILE". */

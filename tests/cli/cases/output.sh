@@ -26,7 +26,17 @@ ln -s x.npy link.npy
 chmod 640 x.npy
 t logits "$TINY" --ids 4,5 -o link.npy
 stat -c '%A %s %N' x.npy link.npy
+ln -s later.npy early.npy
+mkdir folder
+ln -s ../early.npy folder/first.npy
+t logits "$TINY" --ids 4,5 -o folder/first.npy
+stat -c '%N' folder/first.npy early.npy later.npy
+rm -r folder early.npy later.npy
 "$TERN" logits "$TINY" --ids 4,5 -o - | cmp - x.npy && echo "- is stdout"
 "$TERN" logits "$TINY" --ids 4,5 -o /dev/stdout | cmp - x.npy && echo "/dev/stdout is stdout"
+# A name that is not UTF-8, in JSON.
+ln -s "$TINY" $'a\xffb\xed\xa0\x80\xc3\xa9'
+"$TERN" info $'a\xffb\xed\xa0\x80\xc3\xa9' --json | grep -o '"path":"[^"]*"'
+rm -f a*
 rm -f .out .err err
 ls -A
