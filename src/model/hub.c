@@ -172,6 +172,25 @@ fail:
     return status;
 }
 
+const char *tern_snapshot_hint(const char *dir, char *buffer, size_t size)
+{
+    const char *end = strstr(dir, "/snapshots/"), *begin = end;
+
+    buffer[0] = '\0';
+    while (begin && begin > dir && begin[-1] != '/')
+        begin--;
+    if (!begin || strncmp(begin, "models--", 8) != 0)
+        return buffer;
+    begin += 8;
+    const char *dashes = strstr(begin, "--");
+    if (dashes && dashes < end)
+        snprintf(buffer, size, ".  To download all of it: hf download %.*s/%.*s", (int)(dashes - begin), begin,
+                 (int)(end - dashes - 2), dashes + 2);
+    else
+        snprintf(buffer, size, ".  To download all of it: hf download %.*s", (int)(end - begin), begin);
+    return buffer;
+}
+
 void tern_path_free(char *path)
 {
     tern_free(path);

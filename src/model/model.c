@@ -19,12 +19,13 @@ tern_model_options tern_model_options_default(void)
 static tern_status read_config(tern_ctx *ctx, tern_model *model)
 {
     struct tern_json *json = NULL;
-    char *path = NULL;
+    char *path = NULL, hint[TERN_SNAPSHOT_HINT];
     tern_status status;
 
     TERN_TRY_OR_FAIL(tern_path_join(ctx, model->path, "config.json", &path));
     TERN_REQUIRE_OR_FAIL(ctx, tern_path_is_file(path), TERN_ERR_NOT_FOUND,
-                         "%s: no model in this directory: it has no config.json", model->path);
+                         "%s: no model in this directory: it has no config.json%s", model->path,
+                         tern_snapshot_hint(model->path, hint, sizeof hint));
     TERN_TRY_OR_FAIL(tern_json_read(ctx, path, TERN_MODEL_CONFIG_FILE_MAX, &json));
     status = tern_model_config_parse(ctx, json, &model->arch, &model->config);
 

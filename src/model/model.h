@@ -30,6 +30,10 @@ struct tern_model_work {
     atomic_bool *stop; /* what thread 0 saw of the cancel flag: the same decision for all threads */
 };
 
+/* How to complete a model: ".  To download all of it: ..." where `dir` is a snapshot in the Hugging Face cache, else "". */
+#define TERN_SNAPSHOT_HINT 320
+const char *tern_snapshot_hint(const char *dir, char *buffer, size_t size);
+
 /* Takes the scratch from an arena (twice: once counting, once for real). */
 void tern_model_work_take(struct tern_arena *arena, const tern_model *model, size_t max_rows, size_t max_logits,
                           int n_threads, struct tern_model_work *work);

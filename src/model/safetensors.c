@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "model/model.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -440,7 +441,7 @@ static tern_status explain_missing(tern_ctx *ctx, const char *dir)
     static const char *const torch[] = { "pytorch_model.bin", "pytorch_model.bin.index.json" };
     static const char *const others[] = { "tf_model.h5",   "flax_model.msgpack",       "model.ckpt.index",
                                           "rust_model.ot", "consolidated.safetensors", "adapter_model.safetensors" };
-    char *path;
+    char *path, hint[TERN_SNAPSHOT_HINT];
 
     for (size_t i = 0; i < sizeof torch / sizeof torch[0]; i++) {
         TERN_TRY(tern_path_join(ctx, dir, torch[i], &path));
@@ -448,7 +449,8 @@ static tern_status explain_missing(tern_ctx *ctx, const char *dir)
         tern_free(path);
         TERN_REQUIRE(
             ctx, !there, TERN_ERR_UNSUPPORTED,
-            "%s: weights are in %s (a Python pickle), expected model.safetensors.  To convert it once: python3 -c "
+            "%s: weights are in %s (a Python pickle), expected model.safetensors.  To convert it once, there: python3 "
+            "-c "
             "\"import torch; from safetensors.torch import save_file; w = torch.load('pytorch_model.bin', "
             "map_location='cpu', weights_only=True); save_file({k: v.clone().contiguous() for k, v in w.items()}, "
             "'model.safetensors', {'format': 'pt'})\"%s",
@@ -462,7 +464,8 @@ static tern_status explain_missing(tern_ctx *ctx, const char *dir)
                      others[i]);
     }
     return tern_fail(ctx, TERN_ERR_NOT_FOUND,
-                     "%s: no model in this directory: neither model.safetensors nor model.safetensors.index.json", dir);
+                     "%s: no model in this directory: neither model.safetensors nor model.safetensors.index.json%s",
+                     dir, tern_snapshot_hint(dir, hint, sizeof hint));
 }
 
 tern_status tern_safetensors_open_dir(tern_ctx *ctx, const char *dir, struct tern_safetensors **out)

@@ -86,6 +86,14 @@ static void test_cache(void **state)
     snprintf(part, sizeof part, "%s/hub", root);
     setenv("HF_HUB_CACHE", part, 1);
     expect_found(ctx, "org/name", "from-hub");
+
+    /* A snapshot that lacks files: how to download them. */
+    make_dir(root, "hub/models--one/snapshots/only");
+    tern_model *model;
+    assert_fails(ctx, tern_model_open(ctx, "one", NULL, &model), TERN_ERR_NOT_FOUND,
+                 "it has no config.json.  To download all of it: hf download one");
+    assert_fails(ctx, tern_model_open(ctx, "org/name", NULL, &model), TERN_ERR_NOT_FOUND,
+                 "it has no config.json.  To download all of it: hf download org/name");
     test_remove_dir(root);
     tern_ctx_destroy(&ctx);
 }
