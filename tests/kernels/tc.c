@@ -632,5 +632,7 @@ int main(int argc, char **argv)
         return 0;
     }
     printf("%d passed, %d failed\n", state.passed_count, state.failed_count);
+    if (state.passed_count + state.failed_count == 0)
+        return fprintf(stderr, "tern-check: no case has such a name\n"), 2;
     return state.failed_count != 0;
 }
