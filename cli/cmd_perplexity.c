@@ -28,6 +28,14 @@ static double bits_of(const float *scores, int32_t n, int32_t id)
     return (log(sum) + largest - (double)scores[id]) / 0.69314718055994530942;
 }
 
+/* What stands before the first id: -1 without such an id, or with one that the model has no scores for. */
+static int32_t context_id(const tern_model_config *config)
+{
+    if (config->bos_id >= 0 && config->bos_id < config->vocab_size)
+        return config->bos_id;
+    return config->eos_id < config->vocab_size ? config->eos_id : -1;
+}
+
 /* Adds the bits of ids[first..n) of one window; ids[first - 1] is the first whose scores are wanted. */
 static tern_status score_window(tern_session *session, int32_t sequence, int32_t vocab_size, const int32_t *ids,
                                 int64_t n, int64_t first, double *bits)
@@ -147,7 +155,7 @@ int cmd_perplexity(int argc, char **argv)
         code = cli_error(CLI_FAIL, "out of memory: %zu bytes for ids", (encoded.count + 1) * sizeof(*ids));
     if (!code) {
         const tern_model_config *config = tern_model_get_config(model);
-        const int32_t start = config->bos_id >= 0 ? config->bos_id : config->eos_id;
+        const int32_t start = context_id(config);
         const size_t lead = start >= 0;
         const int64_t n_ids = (int64_t)(encoded.count + lead);
         double bits;

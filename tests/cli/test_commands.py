@@ -371,6 +371,18 @@ class Perplexity(InFolder):
             self.assertAlmostEqual(got["bits_per_byte"], bits / len(text), places=6)
             self.assertAlmostEqual(got["perplexity"], 2 ** (bits / len(ids)), places=4)
 
+    def test_ids_beyond_the_vocabulary(self):
+        """Without an id that the model knows, nothing stands before the text."""
+        folder = self.path("model")
+        shutil.copytree(MODEL, folder)
+        config = json.loads(read(MODEL, "config.json"))
+        config.update(bos_token_id=50256, eos_token_id=50256)
+        with open(os.path.join(folder, "config.json"), "w") as f:
+            json.dump(config, f)
+        ids = json.loads(tern("tokenize", MODEL, "-p", "What light is it?"))["ids"]
+        got = json.loads(tern("perplexity", folder, "--json", "-p", "What light is it?"))
+        self.assertEqual(got["tokens"], len(ids) - 1)
+
     @unittest.skipUnless(os.path.exists(TEXT), "the training text is not beside the repository")
     def test_last_tenth_of_the_text(self):
         size = os.path.getsize(TEXT)
