@@ -248,14 +248,9 @@ int cmd_info(int argc, char **argv)
     tern_ctx *ctx = NULL;
     int code;
 
-    switch (options_parse(&command, argc, argv)) {
-    case OPTION_HELP_SHOWN:
-        return CLI_OK;
-    case OPTION_WRONG:
-        return CLI_USAGE;
-    case OPTION_PARSED:
-        break;
-    }
+    const enum option_outcome outcome = options_parse(&command, argc, argv);
+    if (outcome != OPTION_PARSED)
+        return options_exit(outcome);
     code = cli_context_open(threads, &ctx);
     if (!code) {
         struct report r = { .json = json };

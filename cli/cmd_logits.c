@@ -97,14 +97,9 @@ int cmd_logits(int argc, char **argv)
     char *path = NULL;
     int code;
 
-    switch (options_parse(&line, argc, argv)) {
-    case OPTION_HELP_SHOWN:
-        return CLI_OK;
-    case OPTION_WRONG:
-        return CLI_USAGE;
-    case OPTION_PARSED:
-        break;
-    }
+    const enum option_outcome outcome = options_parse(&line, argc, argv);
+    if (outcome != OPTION_PARSED)
+        return options_exit(outcome);
     if (!output || !*output)
         return cli_error(CLI_USAGE, "logits wants -o FILE.npy");
     if (list && (p || f))

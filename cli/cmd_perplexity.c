@@ -125,14 +125,9 @@ int cmd_perplexity(int argc, char **argv)
     char *path = NULL;
     int code;
 
-    switch (options_parse(&line, argc, argv)) {
-    case OPTION_HELP_SHOWN:
-        return CLI_OK;
-    case OPTION_WRONG:
-        return CLI_USAGE;
-    case OPTION_PARSED:
-        break;
-    }
+    const enum option_outcome outcome = options_parse(&line, argc, argv);
+    if (outcome != OPTION_PARSED)
+        return options_exit(outcome);
     code = cli_text_read("perplexity", p, f, &text);
     if (!code && (uint64_t)from > text.size)
         code = cli_error(CLI_FAIL, "--from %" PRId64 " is beyond the text, which has %zu bytes", from, text.size);

@@ -341,7 +341,7 @@ int cmd_run(int argc, char **argv)
 {
     struct settings s = { 0 };
     const enum option_outcome outcome = parse(&s, argc, argv);
-    const int code = outcome == OPTION_PARSED ? run(&s) : outcome == OPTION_HELP_SHOWN ? CLI_OK : CLI_USAGE;
+    const int code = outcome == OPTION_PARSED ? run(&s) : options_exit(outcome);
 
     option_texts_free(&s.logit_bias);
     option_texts_free(&s.stop);

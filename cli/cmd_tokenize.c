@@ -51,14 +51,9 @@ int cmd_tokenize(int argc, char **argv)
     tern_ids ids = { 0 };
     int code;
 
-    switch (options_parse(&line, argc, argv)) {
-    case OPTION_HELP_SHOWN:
-        return CLI_OK;
-    case OPTION_WRONG:
-        return CLI_USAGE;
-    case OPTION_PARSED:
-        break;
-    }
+    const enum option_outcome outcome = options_parse(&line, argc, argv);
+    if (outcome != OPTION_PARSED)
+        return options_exit(outcome);
     code = cli_text_read("tokenize", p, f, &text);
     if (!code)
         code = open_tokenizer(model, &ctx, &tokenizer);
@@ -109,14 +104,9 @@ int cmd_detokenize(int argc, char **argv)
     char *text = NULL;
     int code;
 
-    switch (options_parse(&line, argc, argv)) {
-    case OPTION_HELP_SHOWN:
-        return CLI_OK;
-    case OPTION_WRONG:
-        return CLI_USAGE;
-    case OPTION_PARSED:
-        break;
-    }
+    const enum option_outcome outcome = options_parse(&line, argc, argv);
+    if (outcome != OPTION_PARSED)
+        return options_exit(outcome);
     if (!list)
         return cli_error(CLI_USAGE, "detokenize wants --ids 1,2,3");
     code = cli_ids_parse(list, &ids, &n_ids);

@@ -214,3 +214,8 @@ enum option_outcome options_parse(const struct command_line *line, int argc, cha
     }
     return OPTION_PARSED;
 }
+
+int options_exit(enum option_outcome outcome)
+{
+    return outcome == OPTION_HELP_SHOWN ? CLI_OK : CLI_USAGE;
+}

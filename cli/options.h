@@ -48,5 +48,7 @@ enum option_outcome { OPTION_PARSED, OPTION_HELP_SHOWN, OPTION_WRONG };
 /* argv[0] is the command's name.  "--name=value", "--name value", "-n 5", "-n5"; "--" ends the options.
  * What is wrong has been printed, with what was wanted and what was got. */
 enum option_outcome options_parse(const struct command_line *line, int argc, char **argv);
+/* The exit code of a command that has nothing left to do. */
+int options_exit(enum option_outcome outcome);
 
 #endif
