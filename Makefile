@@ -85,7 +85,7 @@ format-check:
 
 install:
 	@mkdir -p build
-	@$(call CONFIGURE,release,-DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX=$(PREFIX))
+	@$(call CONFIGURE,release,-DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX="$(PREFIX)")
 	$(call BUILD,release)
 	DESTDIR="$(DESTDIR)" $(CMAKE) --install build/release
 
