@@ -40,8 +40,11 @@ function(tern_objects area)
     if(area STREQUAL "base" AND NOT TERN_COMPONENTS STREQUAL "all")
         list(FILTER sources EXCLUDE REGEX "/json\\.c$")
     endif()
+    if(area STREQUAL "ops" AND NOT TERN_COMPONENTS STREQUAL "all")
+        list(FILTER sources EXCLUDE REGEX "/config_json\\.c$") # it reads what json.c parses
+    endif()
     if(NOT TERN_AVX)
-        list(FILTER sources EXCLUDE REGEX "/isa_avx[0-9]*\\.c$")
+        list(FILTER sources EXCLUDE REGEX "/isa_avx[0-9a-z]*\\.c$")
     endif()
     list(FILTER sources EXCLUDE REGEX "\\.tmpl\\.c$")
     if(NOT sources)
@@ -58,7 +61,7 @@ function(tern_objects area)
     endif()
 endfunction()
 
-# Raised instruction sets belong to the three files that instantiate the shared kernel text, and to no other: a function
+# Raised instruction sets belong to the isa_*.c files that instantiate the shared kernel text, and to no other: a function
 # compiled with them must never be reached before the machine was asked.
 function(tern_kernel_flags)
     if(NOT TARGET tern_kernels)
@@ -70,6 +73,10 @@ function(tern_kernel_flags)
     set(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
     set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/isa_avx2.c PROPERTIES COMPILE_OPTIONS "${avx2}")
     set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/isa_avx512.c PROPERTIES COMPILE_OPTIONS "${avx2};${avx512}")
+    set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/isa_avx512vnni.c PROPERTIES COMPILE_OPTIONS
+                                "${avx2};${avx512};-mavx512vnni")
+    set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/isa_avx512bf16.c PROPERTIES COMPILE_OPTIONS
+                                "${avx2};${avx512};-mavx512bf16")
     # The portable level is loops over arrays of 16, and gcc takes minutes for these checks there (5 s without).  They are
     # made at the other levels, from the same text; AddressSanitizer looks at all three.
     if(TERN_FUZZ OR TERN_SANITIZE MATCHES "undefined")

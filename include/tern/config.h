@@ -31,6 +31,9 @@ typedef enum tern_device { TERN_CPU = 0 } tern_device;
 /** Which implementation runs: the fastest for this machine, or the definition. */
 typedef enum tern_kernel_choice { TERN_KERNEL_AUTO = 0, TERN_KERNEL_REFERENCE = 1 } tern_kernel_choice;
 
+/** How activations enter a product with int8 weights: as they are, or as s8 with one scale for each row. */
+typedef enum tern_activation_quant { TERN_QUANT_NONE = 0, TERN_QUANT_ROW = 1 } tern_activation_quant;
+
 /** Fields, names and defaults of DeepSpeed-Inference's DeepSpeedInferenceConfig, then tern's own.  An operator checks the
  *  fields that it reads when it is created, and names a bad one.  Symbols: H hidden_size, h heads, E = H / h. */
 typedef struct tern_config {
@@ -76,10 +79,31 @@ typedef struct tern_config {
     tern_device device;        /**< CPU */
     tern_kernel_choice kernel; /**< auto */
     tern_gelu_form gelu;       /**< unset */
+    tern_dtype activation_dtype;            /**< what activations are stored in where dtype is int8; fp16 */
+    tern_activation_quant activation_quant; /**< read where dtype is int8; none */
 } tern_config;
 
 /** A config with the defaults above. */
 TERN_API tern_config tern_config_default(void);
+
+/** Sets one field from a text, as "--set KEY=VALUE" does.
+ *
+ * @param key    a field's name; also `epsilon` for layer_norm_eps and `causal` for triangular_masking.
+ * @param value  a whole number, a number, true or false, or a name: fp32, fp16, bf16, int8; LayerNorm, RMSNorm; GELU, ReLU,
+ *               GATED_GELU, GATED_SILU; erf, tanh, sigmoid; auto, reference; none, row; cpu.
+ * @return TERN_OK; TERN_ERR_ARG for a NULL; TERN_ERR_CONFIG for a key that there is none of, with the known ones, or a value
+ *         that the field cannot have.  On error the config is as it was. */
+TERN_API tern_status tern_config_set(tern_ctx *ctx, tern_config *config, const char *key, const char *value);
+
+/** Sets the fields that a JSON object names; the others stay.  Keys and values as for tern_config_set(), numbers and booleans
+ *  as JSON writes them; null leaves a field as it is.  Not in a build with TERN_COMPONENTS=ops, which has no JSON.
+ *
+ * @param text   `size` bytes, borrowed for the call.
+ * @param where  the text's name in messages.
+ * @return TERN_OK; TERN_ERR_ARG; TERN_ERR_FORMAT for a text that is no JSON object; TERN_ERR_CONFIG for a key, type or value
+ *         that cannot be, or one field under two names; TERN_ERR_MEMORY.  On error the config is as it was. */
+TERN_API tern_status tern_config_parse(tern_ctx *ctx, const char *text, size_t size, const char *where,
+                                       tern_config *config);
 
 #ifdef __cplusplus
 }

@@ -149,6 +149,72 @@ typedef struct tern_op_call {
 TERN_API tern_status tern_op_run(tern_ctx *ctx, const tern_op *op, const tern_op_io *io, size_t n_io,
                                  const tern_op_call *call);
 
+/* --- for tools: what an operator takes ------------------------------------------------------------------------------- */
+
+/** One named tensor of an operator. */
+typedef struct tern_op_tensor {
+    const char *name;
+    /** "[.., K]".  A letter is one size, the same wherever it stands; ".." any number of axes; "B|1" may be 1 and is then repeated;
+     *  a matrix is [in, out], stored [out, in] with transposed_mode. */
+    const char *shape;
+    bool optional; /**< may be left out */
+    bool output;
+    bool matrix; /**< may be a tern_weight_view(); a raw one follows transposed_mode */
+} tern_op_tensor;
+
+/** What an operator is. */
+typedef struct tern_op_description {
+    const char *name;
+    const char *formula;
+    const tern_op_tensor *tensors;
+    size_t n_tensors;
+} tern_op_description;
+
+/** Describes an operator; all of it is static storage.  @return false for an index outside of 0 .. tern_op_count() - 1. */
+TERN_API bool tern_op_describe(int index, tern_op_description *out);
+
+/** A key that an operator reads: a field of the config, or a parameter of its own. */
+typedef struct tern_op_key {
+    const char *name;
+    const char *about;
+    char values[96];   /**< "true or false", "a whole number >= -1", "LayerNorm, RMSNorm" */
+    char standard[32]; /**< the default; "unset" where it depends */
+} tern_op_key;
+
+/** The key number `key` (from 0) that an operator reads.  @return false where there is none.  Names are static storage. */
+TERN_API bool tern_op_key_at(int index, int key, tern_op_key *out);
+
+/** One cell of the table op x dtype x norm x device: what would run in this context.
+ *
+ * @param norm  0: for an operator without a norm.
+ * @param text  the kernels, "layer_norm_f32_avx2, gemm_f32_avx2"; or why there are none.  Cut to `size` bytes.
+ * @return whether anything runs there. */
+TERN_API bool tern_op_cell(const tern_ctx *ctx, int index, tern_dtype dtype, int norm, tern_device device, char *text,
+                           size_t size);
+
+/** All of a call that is no tensor, as texts can set it: the config, and the operators' own parameters. */
+typedef struct tern_op_settings {
+    tern_config config;
+    tern_softmax_options softmax; /**< softmax: layer_scale, triangular (also: causal), local_attention, window_size, head_offset */
+} tern_op_settings;
+/** Every default. */
+TERN_API tern_op_settings tern_op_settings_default(void);
+/** tern_config_set() that knows the parameters of operator `index` too.  Where a name is both, it is the operator's. */
+TERN_API tern_status tern_op_settings_set(tern_ctx *ctx, int index, tern_op_settings *settings, const char *key,
+                                          const char *value);
+/** tern_config_parse() that knows the parameters of operator `index` too.  Not in a build with TERN_COMPONENTS=ops. */
+TERN_API tern_status tern_op_settings_parse(tern_ctx *ctx, int index, const char *text, size_t size, const char *where,
+                                            tern_op_settings *settings);
+
+/** Dtypes and shapes of outputs, from the inputs.
+ *
+ * @param io  tensors by name: inputs as for tern_op_run(), whose data are not looked at; each output that is named gets its
+ *            dtype, shape and dense strides, and data NULL.
+ * @return TERN_OK; TERN_ERR_ARG for a name (unknown, twice, missing) or an output that does not follow from what is given;
+ *         TERN_ERR_SHAPE for inputs that do not fit.  On error no output is touched.  What tern_op_run() checks beyond shapes is
+ *         checked there. */
+TERN_API tern_status tern_op_infer(tern_ctx *ctx, const tern_op *op, const tern_op_io *io, size_t n_io);
+
 #ifdef __cplusplus
 }
 #endif

@@ -32,5 +32,7 @@ tern_config tern_config_default(void)
         .device = TERN_CPU,
         .kernel = TERN_KERNEL_AUTO,
         .gelu = TERN_GELU_UNSET,
+        .activation_dtype = TERN_FP16,
+        .activation_quant = TERN_QUANT_NONE,
     };
 }

@@ -1,0 +1,397 @@
+/* config_fields.c: a config and the operators' parameters by name.
+ *
+ * One row for each name says where the value lies, what it may be and which operators read it.  Texts, JSON, --help and the
+ * lists of tools come from these rows. */
+#include "ops/config_fields.h"
+
+#include "base/fpmode.h"
+
+#include <errno.h>
+#include <locale.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum kind { WHOLE64, WHOLE32, NUMBER, TRUTH, TRUTH_OR_UNSET, CHOICE };
+
+struct choice {
+    const char *name; /* NULL ends the list */
+    int value;
+};
+
+struct tern_field {
+    const char *name;
+    int op;           /* an operator's parameter, or ANY: the config's */
+    const char *same; /* the name that this is another one for, or NULL */
+    enum kind kind;
+    size_t offset;     /* in tern_op_settings */
+    int64_t low, high; /* of whole numbers; a number is >= low, or above it if `open` */
+    bool open;
+    const struct choice *choices;
+    unsigned reads; /* an operator with one of these bits reads it; 0: without effect on operators */
+    const char *about;
+};
+
+#define ANY (-1)
+/* Bits above enum tern_op_reads, for what follows from the rest of a row. */
+#define ALWAYS (1u << 30)
+#define INT8   (1u << 29)
+
+static const struct choice dtypes[] = {
+    { "fp32", TERN_FP32 }, { "fp16", TERN_FP16 }, { "bf16", TERN_BF16 }, { "int8", TERN_INT8 }, { NULL, 0 }
+};
+static const struct choice activation_dtypes[] = {
+    { "fp32", TERN_FP32 }, { "fp16", TERN_FP16 }, { "bf16", TERN_BF16 }, { NULL, 0 }
+};
+static const struct choice norms[] = { { "LayerNorm", TERN_LAYER_NORM }, { "RMSNorm", TERN_RMS_NORM }, { NULL, 0 } };
+static const struct choice activations[] = { { "GELU", TERN_GELU },
+                                             { "ReLU", TERN_RELU },
+                                             { "GATED_GELU", TERN_GATED_GELU },
+                                             { "GATED_SILU", TERN_GATED_SILU },
+                                             { NULL, 0 } };
+static const struct choice gelus[] = {
+    { "erf", TERN_GELU_ERF }, { "tanh", TERN_GELU_TANH }, { "sigmoid", TERN_GELU_SIGMOID }, { NULL, 0 }
+};
+static const struct choice devices[] = { { "cpu", TERN_CPU }, { NULL, 0 } };
+static const struct choice kernels[] = { { "auto", TERN_KERNEL_AUTO },
+                                         { "reference", TERN_KERNEL_REFERENCE },
+                                         { NULL, 0 } };
+static const struct choice quants[] = { { "none", TERN_QUANT_NONE }, { "row", TERN_QUANT_ROW }, { NULL, 0 } };
+
+/* clang-format off */
+#define AT(field)                     .offset = offsetof(tern_op_settings, field)
+#define FIELD(f, k, r, text)          .name = #f, .op = ANY, .kind = k, AT(config.f), .reads = r, .about = text
+#define WHOLE(f, k, min, max, r, text) { FIELD(f, k, r, text), .low = min, .high = max }
+#define FLAG(f, r, text)              { FIELD(f, TRUTH, r, text) }
+#define NAMES(f, list, r, text)       { FIELD(f, CHOICE, r, text), .choices = list }
+#define ALIAS(n, f, k, r, text)       .name = n, .op = ANY, .same = #f, .kind = k, AT(config.f), .reads = r, .about = text
+
+#define HEADS     TERN_READS_HEADS
+#define ATTENTION TERN_READS_ATTENTION
+#define NORM      TERN_READS_NORM
+#define BLOCK     TERN_READS_BLOCK
+
+static const struct tern_field fields[] = {
+    /* The operators' own, which come before a config's field of the same name. */
+    { .name = "layer_scale", .op = TERN_OP_SOFTMAX, .kind = NUMBER, AT(softmax.layer_scale), .low = -INT64_MAX,
+      .about = "scores are multiplied by it" },
+    { .name = "triangular", .op = TERN_OP_SOFTMAX, .kind = TRUTH, AT(softmax.triangular),
+      .about = "row i of the last S sees columns j <= i + T - S" },
+    { .name = "causal", .op = TERN_OP_SOFTMAX, .same = "triangular", .kind = TRUTH, AT(softmax.triangular),
+      .about = "another name for triangular" },
+    { .name = "triangular_masking", .op = TERN_OP_SOFTMAX, .same = "triangular", .kind = TRUTH, AT(softmax.triangular),
+      .about = "another name for triangular" },
+    { .name = "local_attention", .op = TERN_OP_SOFTMAX, .kind = TRUTH, AT(softmax.local_attention),
+      .about = "a row sees the last window_size columns only" },
+    { .name = "window_size", .op = TERN_OP_SOFTMAX, .kind = WHOLE32, AT(softmax.window_size), .low = 1,
+      .high = INT32_MAX, .about = "columns, its own included" },
+    { .name = "head_offset", .op = TERN_OP_SOFTMAX, .kind = WHOLE32, AT(softmax.head_offset), .low = 0,
+      .high = INT32_MAX, .about = "first head of this rank in alibi" },
+
+    WHOLE(hidden_size, WHOLE64, -1, INT32_MAX, HEADS | TERN_READS_SIZES, "H"),
+    WHOLE(intermediate_size, WHOLE64, -INT32_MAX, INT32_MAX, TERN_READS_SIZES, "I; 0 or less: 4 H"),
+    WHOLE(heads, WHOLE32, -1, INT32_MAX, HEADS, "h, query heads of all ranks, a divisor of H"),
+    WHOLE(num_hidden_layers, WHOLE32, -1, INT32_MAX, 0, "informative"),
+    { FIELD(layer_norm_eps, NUMBER, NORM, "added to the variance"), .low = 0 },
+    { ALIAS("epsilon", layer_norm_eps, NUMBER, NORM, "another name for layer_norm_eps"), .low = 0 },
+    WHOLE(local_rank, WHOLE32, -1, INT32_MAX, 0, "without effect"),
+    WHOLE(mp_size, WHOLE32, 1, INT32_MAX, HEADS | TERN_READS_MP | TERN_READS_SIZES, "ranks that share each matrix"),
+    NAMES(dtype, dtypes, ALWAYS, "what is computed with"),
+    FLAG(pre_layer_norm, NORM | BLOCK, "norm before each sub-block, or after it"),
+    NAMES(norm_type, norms, NORM, "the norm"),
+    FLAG(stochastic_mode, 0, "without effect"),
+    FLAG(scale_attention, ATTENTION, "scores are multiplied by 1 / sqrt(E)"),
+    FLAG(triangular_masking, ATTENTION, "causal"),
+    { ALIAS("causal", triangular_masking, TRUTH, ATTENTION, "another name for triangular_masking") },
+    FLAG(local_attention, ATTENTION, "a query sees the last window_size keys only"),
+    WHOLE(window_size, WHOLE32, -1, INT32_MAX, ATTENTION, "keys, the query's own included"),
+    WHOLE(rotary_dim, WHOLE32, -1, INT32_MAX, ATTENTION, "leading channels of a head that turn; 0 or less: none"),
+    FLAG(rotate_half, ATTENTION, "pairs (p, p + rotary_dim / 2)"),
+    { FIELD(rotate_every_two, TRUTH_OR_UNSET, ATTENTION, "pairs (2p, 2p + 1); unset: the opposite of rotate_half") },
+    FLAG(return_tuple, 0, "informative"),
+    FLAG(mlp_after_attn, BLOCK, "sequential block, or parallel"),
+    NAMES(mlp_act_func_type, activations, TERN_READS_ACTIVATION, "activation of a feed-forward"),
+    WHOLE(training_mp_size, WHOLE32, 1, INT32_MAX, 0, "without effect"),
+    FLAG(bigscience_bloom, ATTENTION, "BLOOM's attention form"),
+    WHOLE(max_out_tokens, WHOLE32, 1, INT32_MAX, 0, "informative"),
+    WHOLE(min_out_tokens, WHOLE32, 1, INT32_MAX, 0, "informative"),
+    FLAG(enable_qkv_quantization, 0, "without effect"),
+    FLAG(use_mup, ATTENTION, "1 / E instead of 1 / sqrt(E)"),
+    FLAG(scale_attn_by_inverse_layer_idx, ATTENTION, "scores are divided by layer_id + 1"),
+    FLAG(return_single_tuple, 0, "informative"),
+    FLAG(set_empty_params, 0, "without effect on operators"),
+    FLAG(transposed_mode, TERN_READS_MATRIX, "2-D weights are [out, in]"),
+    FLAG(use_triton, 0, "without effect"),
+    FLAG(triton_autotune, 0, "without effect"),
+    WHOLE(num_kv, WHOLE32, -1, INT32_MAX, HEADS, "G, key/value heads, a divisor of h; less than 0: h"),
+    { FIELD(rope_theta, NUMBER, ATTENTION, "base of the rotary wavelengths"), .low = 1, .open = true },
+    FLAG(invert_mask, 0, "without effect on operators: masks are additive"),
+    WHOLE(layer_id, WHOLE32, -1, INT32_MAX, ATTENTION, "index of the layer"),
+    NAMES(device, devices, ALWAYS, "where it runs"),
+    NAMES(kernel, kernels, ALWAYS, "the fastest for this machine, or the definition"),
+    NAMES(gelu, gelus, TERN_READS_GELU | TERN_READS_ACTIVATION,
+          "formula of GELU; unset: tanh, and erf where it is gated"),
+    NAMES(activation_dtype, activation_dtypes, INT8, "what activations are stored in where dtype is int8"),
+    NAMES(activation_quant, quants, INT8, "how activations enter a product where dtype is int8"),
+};
+/* clang-format on */
+#define N_FIELDS (sizeof fields / sizeof fields[0])
+
+tern_op_settings tern_op_settings_default(void)
+{
+    return (tern_op_settings){ .config = tern_config_default(), .softmax = tern_softmax_options_default() };
+}
+
+const struct tern_field *tern_field_find(int index, const char *key)
+{
+    for (size_t i = 0; i < N_FIELDS; i++)
+        if ((fields[i].op == ANY || fields[i].op == index) && strcmp(fields[i].name, key) == 0)
+            return &fields[i];
+    return NULL;
+}
+
+size_t tern_field_offset(const struct tern_field *field)
+{
+    return field->offset;
+}
+
+tern_status tern_field_unknown(tern_ctx *ctx, const char *where, int index, const char *key)
+{
+    char known[TERN_ERROR_SIZE] = "";
+    size_t used = 0;
+
+    for (size_t i = 0; i < N_FIELDS; i++) {
+        if ((fields[i].op != ANY && fields[i].op != index) || tern_field_find(index, fields[i].name) != &fields[i])
+            continue;
+        const int n = snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", fields[i].name);
+        if (n < 0 || used + (size_t)n >= sizeof known)
+            break;
+        used += (size_t)n;
+    }
+    return tern_fail(ctx, TERN_ERR_CONFIG, "%.200s: there is no key \"%.60s\", the keys are: %s", where, key, known);
+}
+
+/* "a whole number from -1 to 7", "true or false", "erf, tanh, sigmoid". */
+static void describe_values(const struct tern_field *f, char *out, size_t size)
+{
+    size_t used = 0;
+
+    switch (f->kind) {
+    case WHOLE64:
+    case WHOLE32:
+        snprintf(out, size, "a whole number from %" PRId64 " to %" PRId64, f->low, f->high);
+        return;
+    case NUMBER:
+        if (f->low == -INT64_MAX)
+            snprintf(out, size, "a finite number");
+        else
+            snprintf(out, size, "a finite number %s %" PRId64, f->open ? ">" : ">=", f->low);
+        return;
+    case TRUTH:
+    case TRUTH_OR_UNSET:
+        snprintf(out, size, "true or false");
+        return;
+    case CHOICE:
+        for (const struct choice *c = f->choices; c->name && used < size; c++)
+            used += (size_t)snprintf(out + used, size - used, "%s%s", used ? ", " : "", c->name);
+        return;
+    }
+}
+
+static tern_status refuse(tern_ctx *ctx, const char *where, const struct tern_field *f, const struct tern_value *value)
+{
+    char values[96];
+
+    describe_values(f, values, sizeof values);
+    return tern_fail(ctx, TERN_ERR_CONFIG, "%.200s: %s is %s%.60s%s, expected %s%s", where, f->name,
+                     value->kind == TERN_VALUE_NAME ? "\"" : "", value->name,
+                     value->kind == TERN_VALUE_NAME ? "\"" : "", f->kind == CHOICE ? "one of " : "", values);
+}
+
+tern_status tern_field_store(tern_ctx *ctx, const char *where, const struct tern_field *f,
+                             const struct tern_value *value, tern_op_settings *settings)
+{
+    char *at = (char *)settings + f->offset;
+
+    switch (f->kind) {
+    case WHOLE64:
+    case WHOLE32:
+        if (value->kind != TERN_VALUE_INT || value->whole < f->low || value->whole > f->high)
+            return refuse(ctx, where, f, value);
+        if (f->kind == WHOLE64)
+            memcpy(at, &value->whole, sizeof(int64_t));
+        else
+            memcpy(at, &(int32_t){ (int32_t)value->whole }, sizeof(int32_t));
+        return TERN_OK;
+    case NUMBER: {
+        const double x = value->kind == TERN_VALUE_INT ? (double)value->whole : value->number;
+        const float stored = (float)x;
+        const double low = (double)f->low;
+        if ((value->kind != TERN_VALUE_INT && value->kind != TERN_VALUE_NUMBER) || !isfinite(stored) ||
+            !(f->open ? stored > low : stored >= low))
+            return refuse(ctx, where, f, value);
+        memcpy(at, &stored, sizeof stored);
+        return TERN_OK;
+    }
+    case TRUTH:
+    case TRUTH_OR_UNSET:
+        if (value->kind != TERN_VALUE_BOOL)
+            return refuse(ctx, where, f, value);
+        if (f->kind == TRUTH)
+            memcpy(at, &value->truth, sizeof(bool));
+        else
+            memcpy(at, &(int32_t){ value->truth }, sizeof(int32_t));
+        return TERN_OK;
+    case CHOICE:
+        for (const struct choice *c = f->choices; value->kind == TERN_VALUE_NAME && c->name; c++)
+            if (strcmp(c->name, value->name) == 0) {
+                memcpy(at, &c->value, sizeof(int)); /* every enum here has the size of an int */
+                return TERN_OK;
+            }
+        return refuse(ctx, where, f, value);
+    }
+    return TERN_OK;
+}
+
+_Static_assert(sizeof(tern_dtype) == sizeof(int) && sizeof(tern_norm) == sizeof(int) &&
+                   sizeof(tern_activation) == sizeof(int) && sizeof(tern_gelu_form) == sizeof(int) &&
+                   sizeof(tern_device) == sizeof(int) && sizeof(tern_kernel_choice) == sizeof(int) &&
+                   sizeof(tern_activation_quant) == sizeof(int),
+               "enums are stored as int");
+
+/* ---- from texts ---- */
+
+/* What a text can be taken for where the field wants a `kind`. */
+static void read_text(const char *text, enum kind kind, struct tern_value *out)
+{
+    char *end;
+
+    *out = (struct tern_value){ .kind = TERN_VALUE_NAME, .name = text };
+    if (kind == TRUTH || kind == TRUTH_OR_UNSET) {
+        const bool yes = strcmp(text, "true") == 0 || strcmp(text, "1") == 0;
+        if (yes || strcmp(text, "false") == 0 || strcmp(text, "0") == 0) {
+            out->kind = TERN_VALUE_BOOL;
+            out->truth = yes;
+        }
+        return;
+    }
+    if (kind == CHOICE || !*text || !strchr("-+.0123456789", *text) || text[strspn(text, "-+.0123456789eE")])
+        return;
+    errno = 0;
+    out->whole = strtoll(text, &end, 10);
+    if (!*end && !errno) {
+        out->kind = TERN_VALUE_INT;
+        return;
+    }
+    const locale_t c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    if (!c_locale)
+        return;
+    const tern_fpmode caller = tern_fpmode_enter(); /* strtod rounds as the mode says */
+    out->number = strtod_l(text, &end, c_locale);
+    tern_fpmode_leave(caller);
+    freelocale(c_locale);
+    if (!*end && end != text)
+        out->kind = TERN_VALUE_NUMBER;
+}
+
+static tern_status set(tern_ctx *ctx, int index, tern_op_settings *settings, const char *key, const char *value)
+{
+    const struct tern_field *field = tern_field_find(index, key);
+    struct tern_value v;
+
+    if (!field)
+        return tern_field_unknown(ctx, "config", index, key);
+    read_text(value, field->kind, &v);
+    return tern_field_store(ctx, "config", field, &v, settings);
+}
+
+tern_status tern_config_set(tern_ctx *ctx, tern_config *config, const char *key, const char *value)
+{
+    tern_op_settings settings;
+
+    TERN_REQUIRE(ctx, config && key && value, TERN_ERR_ARG, "config_set: %s is NULL",
+                 !config ? "config"
+                 : !key  ? "key"
+                         : "value");
+    settings.config = *config;
+    TERN_TRY(set(ctx, ANY, &settings, key, value));
+    *config = settings.config;
+    return TERN_OK;
+}
+
+tern_status tern_op_settings_set(tern_ctx *ctx, int index, tern_op_settings *settings, const char *key,
+                                 const char *value)
+{
+    TERN_REQUIRE(ctx, settings && key && value, TERN_ERR_ARG, "op_settings_set: %s is NULL",
+                 !settings ? "settings"
+                 : !key    ? "key"
+                           : "value");
+    TERN_REQUIRE(ctx, tern_op_row(index), TERN_ERR_ARG, "op_settings_set: index is %d, expected 0..%d", index,
+                 TERN_OP_COUNT - 1);
+    return set(ctx, index, settings, key, value);
+}
+
+/* ---- for tools ---- */
+
+static void describe_standard(const struct tern_field *f, char *out, size_t size)
+{
+    const tern_op_settings standard = tern_op_settings_default();
+    const char *at = (const char *)&standard + f->offset;
+    int64_t whole = 0;
+    int32_t whole32 = 0;
+    float number = 0;
+    bool truth = false;
+
+    snprintf(out, size, "unset");
+    switch (f->kind) {
+    case WHOLE64:
+        memcpy(&whole, at, sizeof whole);
+        snprintf(out, size, "%" PRId64, whole);
+        return;
+    case WHOLE32:
+        memcpy(&whole32, at, sizeof whole32);
+        snprintf(out, size, "%" PRId32, whole32);
+        return;
+    case NUMBER:
+        memcpy(&number, at, sizeof number);
+        snprintf(out, size, "%g", (double)number);
+        return;
+    case TRUTH:
+        memcpy(&truth, at, sizeof truth);
+        snprintf(out, size, truth ? "true" : "false");
+        return;
+    case TRUTH_OR_UNSET:
+        return;
+    case CHOICE:
+        memcpy(&whole32, at, sizeof whole32);
+        for (const struct choice *c = f->choices; c->name; c++)
+            if (c->value == whole32)
+                snprintf(out, size, "%s", c->name);
+        return;
+    }
+}
+
+bool tern_op_key_at(int index, int key, tern_op_key *out)
+{
+    const struct tern_op_row *row = tern_op_row(index);
+
+    if (!row || !out || key < 0)
+        return false;
+    unsigned reads = row->reads | ALWAYS | (row->dtypes >> TERN_INT8 & 1 ? INT8 : 0);
+    for (int i = 0; row->io[i].name; i++)
+        if (row->io[i].matrix)
+            reads |= TERN_READS_MATRIX;
+    for (size_t i = 0; i < N_FIELDS; i++) {
+        const struct tern_field *f = &fields[i];
+        const bool wanted = f->op == ANY ? f->reads & reads && tern_field_find(index, f->name) == f : f->op == index;
+        if (!wanted || key-- > 0)
+            continue;
+        *out = (tern_op_key){ .name = f->name, .about = f->about };
+        describe_values(f, out->values, sizeof out->values);
+        describe_standard(f, out->standard, sizeof out->standard);
+        return true;
+    }
+    return false;
+}
