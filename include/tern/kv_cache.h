@@ -56,9 +56,10 @@ typedef struct tern_kv_span {
  *  @return TERN_OK, TERN_ERR_ARG (unknown or repeated sequence, a position beyond its length), TERN_ERR_CAPACITY (context or
  *  pool, with both numbers). */
 TERN_API tern_status tern_kv_reserve(tern_ctx *ctx, tern_kv_cache *cache, const tern_kv_span *spans, size_t n_spans);
-/** The spans' positions count from now on: length = position + n_rows; blocks beyond go back.  The spans are those of the last
- *  tern_kv_reserve() that succeeded. */
-TERN_API void tern_kv_commit(tern_kv_cache *cache, const tern_kv_span *spans, size_t n_spans);
+/** The spans' positions count from now on: length = position + n_rows; blocks beyond go back.
+ *  @return TERN_OK, TERN_ERR_ARG (as tern_kv_reserve()), TERN_ERR_STATE (a span that was not reserved).  On error no length
+ *  has changed. */
+TERN_API tern_status tern_kv_commit(tern_ctx *ctx, tern_kv_cache *cache, const tern_kv_span *spans, size_t n_spans);
 
 #ifdef __cplusplus
 }

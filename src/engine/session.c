@@ -96,7 +96,7 @@ tern_status tern_session_create(tern_ctx *ctx, const tern_model *model, const te
 
     struct tern_arena counter = tern_arena_counter();
     take_all(&counter, s);
-    TERN_TRY_OR_FAIL(tern_arena_create(ctx, counter.peak, "a session's scratch", &s->arena));
+    TERN_TRY_OR_FAIL(tern_arena_create(ctx, counter.used, "a session's scratch", &s->arena));
     take_all(&s->arena, s);
     memset(s->in_step, 0, (size_t)s->n_sequences * sizeof *s->in_step);
     *out = s;
@@ -249,7 +249,7 @@ tern_status tern_session_step(tern_session *s, const tern_row *rows, size_t n_ro
             (void)tern_kv_sequence_truncate(s->ctx, s->cache, s->spans[r].sequence, s->spans[r].position);
         return status;
     }
-    tern_kv_commit(s->cache, s->spans, n_rows);
+    TERN_TRY(tern_kv_commit(s->ctx, s->cache, s->spans, n_rows));
     s->n_rows = n_rows;
     return TERN_OK;
 }

@@ -331,14 +331,40 @@ tern_status tern_kv_reserve(tern_ctx *ctx, tern_kv_cache *cache, const tern_kv_s
     return TERN_OK;
 }
 
-void tern_kv_commit(tern_kv_cache *cache, const tern_kv_span *spans, size_t n_spans)
+/* Whether the blocks that a span writes are there, and its own. */
+static tern_status check_reserved(tern_ctx *ctx, const char *op, const struct tern_kv_cache *cache, const tern_kv_span *span)
 {
+    const struct kv_sequence *s = &cache->sequences[span->sequence];
+    int32_t first, end;
+
+    span_blocks(span, &first, &end);
+    TERN_REQUIRE(ctx, span->position + span->n_rows <= cache->shape.n_context && end <= s->n_blocks, TERN_ERR_STATE,
+                 "%s: sequence %" PRId32 " has room for %" PRId64 " positions, the span ends at %" PRId64
+                 ": tern_kv_reserve() comes first",
+                 op, span->sequence, (int64_t)s->n_blocks * TERN_KV_BLOCK, span->position + span->n_rows);
+    for (; first < end; first++)
+        TERN_REQUIRE(ctx, cache->refs[kv_table(cache, span->sequence)[first]] == 1, TERN_ERR_STATE,
+                     "%s: sequence %" PRId32 " shares its positions from %d on with a fork, expected its own: "
+                     "tern_kv_reserve() comes first",
+                     op, span->sequence, first * TERN_KV_BLOCK);
+    return TERN_OK;
+}
+
+tern_status tern_kv_commit(tern_ctx *ctx, tern_kv_cache *cache, const tern_kv_span *spans, size_t n_spans)
+{
+    TERN_REQUIRE(ctx, cache && (spans || n_spans == 0), TERN_ERR_ARG, "kv_cache: %s is NULL",
+                 cache ? "spans" : "cache");
+    const uint32_t stamp = next_stamp(cache);
+    for (size_t i = 0; i < n_spans; i++) {
+        TERN_TRY(check_span(ctx, cache, &spans[i], stamp));
+        TERN_TRY(check_reserved(ctx, "kv_cache", cache, &spans[i]));
+    }
     for (size_t i = 0; i < n_spans; i++) {
         struct kv_sequence *s = &cache->sequences[spans[i].sequence];
         s->length = spans[i].position + spans[i].n_rows;
-        assert(blocks_of(s->length) <= s->n_blocks);
         shrink(cache, spans[i].sequence, (int32_t)blocks_of(s->length));
     }
+    return TERN_OK;
 }
 
 tern_status tern_kv_check_spans(tern_ctx *ctx, const char *op, tern_kv_cache *cache, const tern_kv_span *spans,
@@ -350,24 +376,12 @@ tern_status tern_kv_check_spans(tern_ctx *ctx, const char *op, tern_kv_cache *ca
     TERN_REQUIRE(ctx, spans || n_spans == 0, TERN_ERR_ARG, "%s: spans is NULL, expected %zu of them", op, n_spans);
     for (size_t i = 0; i < n_spans; i++) {
         const tern_kv_span *span = &spans[i];
-        int32_t first, end;
         TERN_TRY(check_span(ctx, cache, span, stamp));
         TERN_REQUIRE(ctx, span->row >= 0 && (size_t)span->row == row, TERN_ERR_ARG,
                      "%s: span %zu begins at row %" PRId32 ", expected row %zu, where the one before it ends", op, i,
                      span->row, row);
         row += (size_t)span->n_rows;
-
-        span_blocks(span, &first, &end);
-        const struct kv_sequence *s = &cache->sequences[span->sequence];
-        TERN_REQUIRE(ctx, span->position + span->n_rows <= cache->shape.n_context && end <= s->n_blocks, TERN_ERR_STATE,
-                     "%s: sequence %" PRId32 " has room for %" PRId64 " positions, the span ends at %" PRId64
-                     ": tern_kv_reserve() comes first",
-                     op, span->sequence, (int64_t)s->n_blocks * TERN_KV_BLOCK, span->position + span->n_rows);
-        for (; first < end; first++)
-            TERN_REQUIRE(ctx, cache->refs[kv_table(cache, span->sequence)[first]] == 1, TERN_ERR_STATE,
-                         "%s: sequence %" PRId32 " shares its positions from %d on with a fork, expected its own: "
-                         "tern_kv_reserve() comes first",
-                         op, span->sequence, first * TERN_KV_BLOCK);
+        TERN_TRY(check_reserved(ctx, op, cache, span));
     }
     TERN_REQUIRE(ctx, row == n_rows, TERN_ERR_ARG, "%s: the spans have %zu rows, expected %zu", op, row, n_rows);
     return TERN_OK;

@@ -167,7 +167,7 @@ static inline struct runner runner_create(tern_ctx *ctx, const tern_model *model
 
     assert_ok(ctx, tern_kv_cache_create(ctx, &shape, &r.cache));
     tern_model_work_take(&counter, model, max_rows, max_rows, tern_ctx_threads(ctx), &r.work);
-    assert_ok(ctx, tern_arena_create(ctx, counter.peak, "scratch", &r.arena));
+    assert_ok(ctx, tern_arena_create(ctx, counter.used, "scratch", &r.arena));
     tern_model_work_take(&r.arena, model, max_rows, max_rows, tern_ctx_threads(ctx), &r.work);
     return r;
 }
@@ -210,7 +210,7 @@ static inline tern_status runner_step(struct runner *r, tern_kv_span *spans, siz
     if (status == TERN_OK)
         status = tern_model_forward(r->ctx, r->model, &batch, &r->work);
     if (status == TERN_OK)
-        tern_kv_commit(r->cache, spans, n_spans);
+        assert_ok(r->ctx, tern_kv_commit(r->ctx, r->cache, spans, n_spans));
     free(positions);
     free(rows);
     return status;

@@ -120,7 +120,7 @@ static void run_layer(void *arg, tern_ctx *ctx, float *out)
         tern_tensor x = t2(out + at * b->h, n, b->h);
         assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
         assert_ok(ctx, tern_layer_forward(ctx, layer, &x, cache, 0, &span, 1));
-        tern_kv_commit(cache, &span, 1);
+        assert_ok(ctx, tern_kv_commit(ctx, cache, &span, 1));
     }
     tern_layer_destroy(&layer);
     assert_null(layer);
@@ -221,6 +221,10 @@ static struct block variant(int i)
     return b;
 }
 
+/* A layer's products add some tens of terms, whose fp32 rounding (6e-8 each) stays below 1e-6 of the largest; its norms may
+ * enlarge that by the ratio of a row's largest value to its spread, up to 20 for these inputs. */
+#define LAYER_BOUND 2e-5
+
 static void test_forms(void **state)
 {
     (void)state;
@@ -232,13 +236,13 @@ static void test_forms(void **state)
         const double *want = naive_layer(&b);
         float *got = test_poison(n);
         run_layer(&b, ctx, got);
-        test_near(got, want, n, 2e-5, "layer");
+        test_near(got, want, n, LAYER_BOUND, "layer");
 
         const float *parts = by_operators(ctx, &b);
         if (!b.biases)
             test_equal(got, parts, n, "layer by operators, no biases: the same order of additions");
         else
-            test_near(parts, want, n, 2e-5, "layer by operators");
+            test_near(parts, want, n, LAYER_BOUND, "layer by operators");
 
         float *again = test_poison(n);
         b.packed = !b.packed;
@@ -249,7 +253,7 @@ static void test_forms(void **state)
         test_equal(again, got, n, "layer in chunks");
         b.config.kernel = TERN_KERNEL_REFERENCE;
         run_layer(&b, ctx, again);
-        test_near(again, want, n, 2e-5, "layer, the definition");
+        test_near(again, want, n, LAYER_BOUND, "layer, the definition");
         test_teardown(NULL);
     }
     tern_ctx_destroy(&ctx);
@@ -426,7 +430,7 @@ static void test_two_ranks(void **state)
                     fail_msg("rank %d: %s", r, ranks[r].error);
                 assert_int_equal(ranks[r].calls, reductions);
                 assert_int_equal(ranks[r].floats, n);
-                test_near(ranks[r].x, want, n, 2e-5, "layer on two ranks");
+                test_near(ranks[r].x, want, n, LAYER_BOUND, "layer on two ranks");
             }
             tern_ctx_destroy(&ranks[r].ctx);
         }

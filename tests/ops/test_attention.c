@@ -91,7 +91,7 @@ static void run_scene(void *arg, tern_ctx *ctx, float *out)
         assert_ok(ctx, tern_kv_reserve(ctx, cache, spans, n_spans));
         assert_ok(ctx, tern_softmax_context(ctx, &s->config, &in, s->mask[0] ? &m : NULL, s->alibi ? &alibi : NULL,
                                             cache, 1, spans, n_spans, &output));
-        tern_kv_commit(cache, spans, n_spans);
+        assert_ok(ctx, tern_kv_commit(ctx, cache, spans, n_spans));
         for (size_t k = 0, i = 0; k < n_spans; k++, i++) {
             while (ids[i] != spans[k].sequence)
                 i++;
@@ -326,7 +326,7 @@ static void test_fork_truncate_reuse(void **state)
         tern_kv_span span = { .sequence = a, .n_rows = 100 };
         assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
         assert_ok(ctx, tern_softmax_context(ctx, &s.config, &in, NULL, NULL, cache, 0, &span, 1, &o));
-        tern_kv_commit(cache, &span, 1);
+        assert_ok(ctx, tern_kv_commit(ctx, cache, &span, 1));
 
         /* The fork goes elsewhere, is cut back, and then both read on. */
         assert_ok(ctx, tern_kv_sequence_fork(ctx, cache, a, &b));
@@ -335,7 +335,7 @@ static void test_fork_truncate_reuse(void **state)
         span = (tern_kv_span){ .sequence = b, .n_rows = 60, .position = 100 };
         assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
         assert_ok(ctx, tern_softmax_context(ctx, &s.config, &in, NULL, NULL, cache, 0, &span, 1, &o));
-        tern_kv_commit(cache, &span, 1);
+        assert_ok(ctx, tern_kv_commit(ctx, cache, &span, 1));
         assert_ok(ctx, tern_kv_sequence_truncate(ctx, cache, b, 90));
 
         float *both = test_bytes(210 * w * 4), *bo = test_poison(210 * n);
@@ -346,7 +346,7 @@ static void test_fork_truncate_reuse(void **state)
         in = t2(both, 122, w), o = t2(bo, 122, n);
         assert_ok(ctx, tern_kv_reserve(ctx, cache, spans, 2));
         assert_ok(ctx, tern_softmax_context(ctx, &s.config, &in, NULL, NULL, cache, 0, spans, 2, &o));
-        tern_kv_commit(cache, spans, 2);
+        assert_ok(ctx, tern_kv_commit(ctx, cache, spans, 2));
         test_equal(out, want, 100 * n, "the first tokens");
         test_equal(bo, want + 90 * n, 30 * n, "a fork that was cut");
         test_equal(bo + 30 * n, want + 100 * n, 92 * n, "the sequence that was forked");
@@ -380,7 +380,7 @@ static void test_store_only(void **state)
     tern_kv_span span = { .sequence = a, .n_rows = 19 };
     assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
     assert_ok(ctx, tern_softmax_context(ctx, &s.config, &in, NULL, NULL, cache, 0, &span, 1, NULL));
-    tern_kv_commit(cache, &span, 1);
+    assert_ok(ctx, tern_kv_commit(ctx, cache, &span, 1));
     span = (tern_kv_span){ .sequence = a, .n_rows = 1, .position = 19 };
     assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
     assert_ok(ctx, tern_softmax_context(ctx, &s.config, &last, NULL, NULL, cache, 0, &span, 1, &o));
@@ -426,7 +426,7 @@ static void test_bad_calls(void **state)
     span.sequence = a;
     const tern_kv_span twice[2] = { { .sequence = a, .n_rows = 2 }, { .sequence = a, .row = 2, .n_rows = 2 } };
     assert_fails(ctx, CALL(cache, 0, twice, 2), TERN_ERR_ARG, "named twice");
-    tern_kv_commit(cache, &span, 1);
+    assert_ok(ctx, tern_kv_commit(ctx, cache, &span, 1));
     assert_ok(ctx, tern_kv_sequence_fork(ctx, cache, a, &b));
     span.position = 4;
     assert_fails(ctx, CALL(cache, 0, &span, 1), TERN_ERR_STATE, "shares its positions from 0 on");

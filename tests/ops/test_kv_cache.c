@@ -26,7 +26,7 @@ static tern_status append(tern_ctx *ctx, tern_kv_cache *cache, int32_t sequence,
     const tern_status status = tern_kv_reserve(ctx, cache, &span, 1);
 
     if (status == TERN_OK)
-        tern_kv_commit(cache, &span, 1);
+        assert_ok(ctx, tern_kv_commit(ctx, cache, &span, 1));
     return status;
 }
 
@@ -104,7 +104,7 @@ static void test_fork(void **state)
                               { .sequence = b, .row = 1, .n_rows = 2, .position = 74 },
                               { .sequence = c, .row = 3, .n_rows = 1, .position = 74 } };
     assert_ok(ctx, tern_kv_reserve(ctx, cache, spans, 3));
-    tern_kv_commit(cache, spans, 3);
+    assert_ok(ctx, tern_kv_commit(ctx, cache, spans, 3));
     assert_int_equal(tern_kv_cache_free_positions(cache), 64 * 4);
     assert_int_equal(tern_kv_sequence_length(cache, b), 76);
     const int32_t ba = kv_table(cache, a)[1], bb = kv_table(cache, b)[1], bc = kv_table(cache, c)[1];
@@ -124,9 +124,38 @@ static void test_fork(void **state)
     spans[0] = (tern_kv_span){ .sequence = a, .n_rows = 3, .position = 5 };
     const int32_t shared = kv_table(cache, b)[0];
     assert_ok(ctx, tern_kv_reserve(ctx, cache, spans, 1));
-    tern_kv_commit(cache, spans, 1);
+    assert_ok(ctx, tern_kv_commit(ctx, cache, spans, 1));
     assert_int_equal(tern_kv_sequence_length(cache, a), 8);
     assert_true(kv_table(cache, a)[0] != shared && kv_table(cache, b)[0] == shared);
+    tern_kv_cache_destroy(&cache);
+    tern_ctx_destroy(&ctx);
+}
+
+static void test_commit_takes_reserved_spans_alone(void **state)
+{
+    (void)state;
+    tern_ctx *ctx = test_ctx(1);
+    tern_kv_cache *cache = cache_of(ctx, 256, 4, 512);
+    int32_t a, b;
+
+    assert_ok(ctx, tern_kv_sequence_add(ctx, cache, &a));
+    tern_kv_span span = { .sequence = a, .n_rows = 10 };
+    assert_fails(ctx, tern_kv_commit(ctx, NULL, &span, 1), TERN_ERR_ARG, "cache is NULL");
+    assert_fails(ctx, tern_kv_commit(ctx, cache, NULL, 1), TERN_ERR_ARG, "spans is NULL");
+    assert_fails(ctx, tern_kv_commit(ctx, cache, &span, 1), TERN_ERR_STATE, "has room for 0 positions, the span ends at 10");
+    assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
+    span.sequence = 3;
+    assert_fails(ctx, tern_kv_commit(ctx, cache, &span, 1), TERN_ERR_ARG, "3");
+    const tern_kv_span twice[2] = { { .sequence = a, .n_rows = 10 }, { .sequence = a, .row = 10, .n_rows = 1 } };
+    assert_fails(ctx, tern_kv_commit(ctx, cache, twice, 2), TERN_ERR_ARG, "twice");
+    assert_int_equal(tern_kv_sequence_length(cache, a), 0);
+    span.sequence = a;
+    assert_ok(ctx, tern_kv_commit(ctx, cache, &span, 1));
+    assert_int_equal(tern_kv_sequence_length(cache, a), 10);
+
+    assert_ok(ctx, tern_kv_sequence_fork(ctx, cache, a, &b));
+    span = (tern_kv_span){ .sequence = b, .n_rows = 1, .position = 10 };
+    assert_fails(ctx, tern_kv_commit(ctx, cache, &span, 1), TERN_ERR_STATE, "shares its positions");
     tern_kv_cache_destroy(&cache);
     tern_ctx_destroy(&ctx);
 }
@@ -280,6 +309,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         OP_TEST(test_fill_free_refill),           OP_TEST(test_blocks_come_back_zeroed), OP_TEST(test_fork),
+        OP_TEST(test_commit_takes_reserved_spans_alone),
         OP_TEST(test_last_holder_needs_no_block), OP_TEST(test_all_or_nothing),          OP_TEST(test_bad_shapes),
         OP_TEST(test_allocation_failures),
     };
