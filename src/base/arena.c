@@ -59,27 +59,12 @@ void *tern_arena_take(struct tern_arena *arena, size_t count, size_t size)
         assert(!arena->base && "an arena smaller than its counting run");
         /* The counter stays at its end, so a sum that overflowed cannot turn into a small arena. */
         if (!arena->base)
-            arena->used = arena->peak = arena->size;
+            arena->used = arena->size;
         return NULL;
     }
     unsigned char *piece = arena->base ? arena->base + arena->used : NULL;
     arena->used = end;
-    if (arena->peak < end)
-        arena->peak = end;
     if (piece)
         UNPOISON(piece, bytes);
     return piece;
-}
-
-size_t tern_arena_mark(const struct tern_arena *arena)
-{
-    return arena->used;
-}
-
-void tern_arena_reset(struct tern_arena *arena, size_t mark)
-{
-    assert(mark <= arena->used);
-    if (arena->base)
-        POISON(arena->base + mark, arena->used - mark);
-    arena->used = mark;
 }

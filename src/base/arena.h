@@ -10,8 +10,7 @@
 struct tern_arena {
     unsigned char *base; /* NULL: only counts */
     size_t size;         /* bytes at base */
-    size_t used;         /* bytes handed out, gaps included */
-    size_t peak;         /* the largest `used` seen: the size to create the arena with */
+    size_t used;         /* bytes handed out, gaps included; of a counting arena: the size to create the real one with */
 };
 
 /* An arena that counts. */
@@ -25,9 +24,5 @@ void tern_arena_destroy(struct tern_arena *arena);
  * mistake of ours (the counting run was different): assert in debug builds, NULL in release builds. */
 void *tern_arena_take(struct tern_arena *arena, size_t count, size_t size);
 #define TERN_TAKE(arena, type, count) ((type *)tern_arena_take((arena), (count), sizeof(type)))
-
-/* Give back everything taken since the mark. */
-size_t tern_arena_mark(const struct tern_arena *arena);
-void tern_arena_reset(struct tern_arena *arena, size_t mark);
 
 #endif

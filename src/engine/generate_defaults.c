@@ -113,8 +113,16 @@ static tern_status add_stop_id(tern_ctx *ctx, tern_ids *ids, int64_t id)
     return TERN_OK;
 }
 
+/* What config.json says. */
+static tern_status add_model_ids(tern_ctx *ctx, const tern_model_config *config, tern_ids *ids)
+{
+    for (int32_t i = 0; i < config->n_eos_ids; i++)
+        TERN_TRY(add_stop_id(ctx, ids, config->eos_ids[i]));
+    return TERN_OK;
+}
+
 /* eos_token_id: an id, or a list of them. */
-static tern_status read_stop_ids(tern_ctx *ctx, const struct tern_json *json, int32_t vocab_size, int32_t standard,
+static tern_status read_stop_ids(tern_ctx *ctx, const struct tern_json *json, const tern_model_config *config,
                                  tern_ids *ids)
 {
     const tern_json_value *root = tern_json_root(json), *value = tern_json_get(root, "eos_token_id");
@@ -122,8 +130,8 @@ static tern_status read_stop_ids(tern_ctx *ctx, const struct tern_json *json, in
     if (tern_json_type(value) != TERN_JSON_ARRAY) {
         int64_t id;
         if (!value || tern_json_type(value) == TERN_JSON_NULL)
-            return standard >= 0 ? add_stop_id(ctx, ids, standard) : TERN_OK;
-        TERN_TRY(tern_json_need_int(ctx, json, root, "eos_token_id", 0, vocab_size - 1, &id));
+            return add_model_ids(ctx, config, ids);
+        TERN_TRY(tern_json_need_int(ctx, json, root, "eos_token_id", 0, config->vocab_size - 1, &id));
         return add_stop_id(ctx, ids, id);
     }
     for (size_t i = 0; i < tern_json_size(value); i++) {
@@ -132,9 +140,9 @@ static tern_status read_stop_ids(tern_ctx *ctx, const struct tern_json *json, in
                      "%s: eos_token_id[%zu] is %s, expected an integer", tern_json_where(json), i,
                      tern_json_type_name(item));
         const int64_t id = tern_json_int(item);
-        TERN_REQUIRE(ctx, id >= 0 && id < vocab_size, TERN_ERR_FORMAT,
+        TERN_REQUIRE(ctx, id >= 0 && id < config->vocab_size, TERN_ERR_FORMAT,
                      "%s: eos_token_id[%zu] is %" PRId64 ", the vocabulary has %" PRId32 " ids", tern_json_where(json),
-                     i, id, vocab_size);
+                     i, id, config->vocab_size);
         TERN_TRY(add_stop_id(ctx, ids, id));
     }
     return TERN_OK;
@@ -161,7 +169,7 @@ static tern_status read_config(tern_ctx *ctx, const struct tern_json *json, cons
     TERN_TRY(read_number(ctx, json, "repetition_penalty", 0, true, FLT_MAX, &sampling->repetition_penalty));
     if (!do_sample)
         sampling->temperature = 0;
-    return read_stop_ids(ctx, json, config->vocab_size, config->eos_id, ids);
+    return read_stop_ids(ctx, json, config, ids);
 }
 
 tern_status tern_generate_defaults(tern_ctx *ctx, const tern_model *model, tern_generate_options *options,
@@ -183,8 +191,8 @@ tern_status tern_generate_defaults(tern_ctx *ctx, const tern_model *model, tern_
     if (tern_path_is_file(path)) {
         TERN_TRY_OR_FAIL(tern_json_read(ctx, path, FILE_LIMIT, &json));
         TERN_TRY_OR_FAIL(read_config(ctx, json, config, &o.sampling, &ids));
-    } else if (config->eos_id >= 0) {
-        TERN_TRY_OR_FAIL(add_stop_id(ctx, &ids, config->eos_id));
+    } else {
+        TERN_TRY_OR_FAIL(add_model_ids(ctx, config, &ids));
     }
     tern_json_destroy(json);
     tern_free(path);

@@ -289,7 +289,7 @@ tern_status tern_layer_forward(tern_ctx *ctx, const tern_layer *layer, tern_tens
     f.batch = (struct tern_kv_batch){ .cache = cache, .spans = spans, .n_spans = n_spans, .n_rows = rows };
     f.cache_layer = cache_layer;
     tern_layer_work_take(&arena, &layer->config, rows, tern_ctx_threads(ctx), &f.work);
-    TERN_TRY(tern_arena_create(ctx, arena.peak, "scratch of a layer", &arena));
+    TERN_TRY(tern_arena_create(ctx, arena.used, "scratch of a layer", &arena));
     tern_layer_work_take(&arena, &layer->config, rows, tern_ctx_threads(ctx), &f.work);
     status = tern_region(ctx, forward_region, &f);
     if (status == TERN_OK && f.status != TERN_OK)
