@@ -33,7 +33,7 @@ static int32_t context_id(const tern_model_config *config)
 {
     if (config->bos_id >= 0 && config->bos_id < config->vocab_size)
         return config->bos_id;
-    return config->eos_id < config->vocab_size ? config->eos_id : -1;
+    return config->n_eos_ids && config->eos_ids[0] < config->vocab_size ? config->eos_ids[0] : -1;
 }
 
 /* Adds the bits of ids[first..n) of one window; ids[first - 1] is the first whose scores are wanted. */

@@ -57,6 +57,8 @@ TERN_API tern_status tern_model_open(tern_ctx *ctx, const char *name, const tern
 /** Frees the model and sets *model to NULL.  NULL and a pointer to NULL are fine.  Its sessions are destroyed first. */
 TERN_API void tern_model_close(tern_model **model);
 
+#define TERN_MAX_EOS_IDS 8
+
 /** What a config.json says, in tern's words. */
 typedef struct tern_model_config {
     char family[32];           /**< "gpt2" */
@@ -77,7 +79,9 @@ typedef struct tern_model_config {
     bool scale_attention;        /**< GPT-2's scale_attn_weights */
     bool scale_by_inverse_layer; /**< GPT-2's scale_attn_by_inverse_layer_idx */
     tern_dtype dtype;            /**< of the largest weight in the files */
-    int32_t bos_id, eos_id;      /**< -1: none */
+    int32_t bos_id;              /**< beginning of text; -1: none */
+    int32_t eos_ids[TERN_MAX_EOS_IDS]; /**< end of text, n_eos_ids of them */
+    int32_t n_eos_ids;
 } tern_model_config;
 
 /** The model's config; valid as long as the model.  NULL for NULL. */
@@ -85,7 +89,6 @@ TERN_API const tern_model_config *tern_model_get_config(const tern_model *model)
 /** Its directory; valid as long as the model.  NULL for NULL. */
 TERN_API const char *tern_model_path(const tern_model *model);
 
-/** Figures of an opened model. */
 /** What a model was made of, and what it takes. */
 typedef struct tern_model_stats {
     uint64_t n_parameters; /**< elements of the weights, tied ones once */

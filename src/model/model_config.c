@@ -105,7 +105,7 @@ tern_status tern_model_config_parse(tern_ctx *ctx, const struct tern_json *json,
     const char *name, *unused;
 
     *arch = NULL;
-    *out = (tern_model_config){ .bos_id = -1, .eos_id = -1 };
+    *out = (tern_model_config){ .bos_id = -1 };
     TERN_REQUIRE(ctx, tern_json_type(root) == TERN_JSON_OBJECT, TERN_ERR_FORMAT, "%s: is %s, expected an object",
                  tern_json_where(json), tern_json_type_name(root));
     TERN_TRY(choose_arch(ctx, json, arch, &name));
@@ -177,28 +177,41 @@ tern_status tern_config_activation(tern_ctx *ctx, const struct tern_json *json, 
         tern_json_where(json), key, name);
 }
 
-static tern_status read_id(tern_ctx *ctx, const struct tern_json *json, const char *key, int32_t *out)
+/* Up to `max` token ids: one, or a list of them.  -1 stands for none in older files. */
+static tern_status read_ids(tern_ctx *ctx, const struct tern_json *json, const char *key, size_t max, int32_t *ids,
+                            int32_t *n_ids)
 {
     const tern_json_value *value = tern_json_get(tern_json_root(json), key);
     const bool list = value && tern_json_type(value) == TERN_JSON_ARRAY;
+    const size_t n = list ? tern_json_size(value) : value && tern_json_type(value) != TERN_JSON_NULL;
 
-    if (list)
-        value = tern_json_at(value, 0);
-    if (!value || tern_json_type(value) == TERN_JSON_NULL)
-        return TERN_OK;
-    TERN_REQUIRE(ctx, tern_json_type(value) == TERN_JSON_INT, TERN_ERR_FORMAT, "%s: %s%s is %s, expected an integer",
-                 tern_json_where(json), key, list ? "[0]" : "", tern_json_type_name(value));
-    const int64_t id = tern_json_int(value);
-    TERN_REQUIRE(ctx, id >= -1 && id <= INT32_MAX, TERN_ERR_FORMAT, "%s: %s is %" PRId64 ", expected a token id",
-                 tern_json_where(json), key, id);
-    *out = (int32_t)id;
+    *n_ids = 0;
+    TERN_REQUIRE(ctx, n <= max, TERN_ERR_UNSUPPORTED, "%s: %s has %zu ids, expected at most %zu", tern_json_where(json),
+                 key, n, max);
+    for (size_t i = 0; i < n; i++) {
+        const tern_json_value *item = list ? tern_json_at(value, i) : value;
+        char at[24] = "";
+        if (list)
+            snprintf(at, sizeof at, "[%zu]", i);
+        TERN_REQUIRE(ctx, tern_json_type(item) == TERN_JSON_INT, TERN_ERR_FORMAT, "%s: %s%s is %s, expected an integer",
+                     tern_json_where(json), key, at, tern_json_type_name(item));
+        const int64_t id = tern_json_int(item);
+        TERN_REQUIRE(ctx, id >= -1 && id <= INT32_MAX, TERN_ERR_FORMAT, "%s: %s is %" PRId64 ", expected a token id",
+                     tern_json_where(json), key, id);
+        if (id >= 0)
+            ids[(*n_ids)++] = (int32_t)id;
+    }
     return TERN_OK;
 }
 
 tern_status tern_config_ids(tern_ctx *ctx, const struct tern_json *json, tern_model_config *config)
 {
-    TERN_TRY(read_id(ctx, json, "bos_token_id", &config->bos_id));
-    return read_id(ctx, json, "eos_token_id", &config->eos_id);
+    int32_t n_bos, bos;
+
+    TERN_TRY(read_ids(ctx, json, "bos_token_id", 1, &bos, &n_bos));
+    if (n_bos)
+        config->bos_id = bos;
+    return read_ids(ctx, json, "eos_token_id", TERN_MAX_EOS_IDS, config->eos_ids, &config->n_eos_ids);
 }
 
 tern_status tern_config_refuse(tern_ctx *ctx, const struct tern_json *json, const char *key)

@@ -21,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         int64_t product;
         if (!arch || c.vocab_size < 1 || c.n_context < 1 || c.n_layers < 1 || c.heads < 1 || c.kv_heads < 1 ||
             c.head_dim * c.heads != c.hidden_size || layer.heads != c.heads || !(c.norm_eps >= 0) || c.bos_id < -1 ||
-            c.eos_id < -1)
+            c.n_eos_ids < 0 || c.n_eos_ids > TERN_MAX_EOS_IDS)
             abort();
         if (__builtin_mul_overflow((int64_t)c.vocab_size * 4, (int64_t)c.hidden_size, &product) ||
             __builtin_mul_overflow((int64_t)c.intermediate_size * 4, (int64_t)c.hidden_size, &product))

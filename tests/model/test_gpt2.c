@@ -207,7 +207,7 @@ static void test_description(void **state)
         const tern_model_config *c = tern_model_get_config(model);
         const tern_model_stats s = tern_model_get_stats(model);
 
-        assert_true(c->dtype == cases[i].dtype && c->vocab_size == 131 && c->n_context == 112 && c->eos_id == 130);
+        assert_true(c->dtype == cases[i].dtype && c->vocab_size == 131 && c->n_context == 112 && c->eos_ids[0] == 130);
         assert_int_equal(s.n_parameters, cases[i].n_parameters);
         assert_int_equal(s.file_bytes, cases[i].file_bytes);
         assert_true(s.packed_bytes >= s.n_parameters * 4 && s.packed_bytes < s.n_parameters * 8);

@@ -44,7 +44,7 @@ static void test_plain(void **state)
                 c.norm_eps == 1e-5f);
     assert_true(c.activation == TERN_GELU && c.gelu == TERN_GELU_TANH && c.tied_embeddings && c.scale_attention &&
                 !c.scale_by_inverse_layer);
-    assert_true(c.bos_id == -1 && c.eos_id == -1);
+    assert_true(c.bos_id == -1 && c.n_eos_ids == 0);
 
     const tern_config l = tern_config_from_model(&c, 1);
     assert_true(l.hidden_size == 24 && l.intermediate_size == 96 && l.heads == 3 && l.num_kv == 3 && l.layer_id == 1 &&
@@ -68,7 +68,7 @@ static void test_fields(void **state)
                               &c));
     assert_true(c.intermediate_size == 50 && c.norm_eps == 0.001f && c.scale_attention && c.scale_by_inverse_layer &&
                 !c.tied_embeddings);
-    assert_true(c.bos_id == 7 && c.eos_id == 8);
+    assert_true(c.bos_id == 7 && c.n_eos_ids == 2 && c.eos_ids[0] == 8 && c.eos_ids[1] == 9);
     assert_true(tern_config_from_model(&c, 0).scale_attn_by_inverse_layer_idx &&
                 tern_config_from_model(&c, 0).scale_attention);
     assert_ok(ctx, parse_with(ctx, "\"x\": 0", "\"scale_attn_weights\": false", &c));
@@ -78,7 +78,7 @@ static void test_fields(void **state)
                          "\"n_inner\": null, \"eos_token_id\": null, \"torch_dtype\": \"float16\", \"dtype\": null, "
                          "\"pruned_heads\": {}, \"quantization_config\": null, \"task_specific_params\": {\"a\": 1}",
                          &c));
-    assert_true(c.intermediate_size == 96 && c.eos_id == -1);
+    assert_true(c.intermediate_size == 96 && c.n_eos_ids == 0);
 
     /* Names that transformers takes for the same things, and a file without "architectures". */
     assert_ok(ctx, parse_with(ctx, "\"n_embd\": 24", "\"hidden_size\": 24", &c));
@@ -172,6 +172,8 @@ static void test_refused(void **state)
         { "\"x\": 0", "\"quantization_config\": \"int8\"", TERN_ERR_FORMAT, "\"quantization_config\" is the string" },
         { "\"x\": 0", "\"torch_dtype\": 16", TERN_ERR_FORMAT, "\"torch_dtype\" is 16" },
         { "\"x\": 0", "\"eos_token_id\": \"a\"", TERN_ERR_FORMAT, "eos_token_id is a string, expected an integer" },
+        { "\"x\": 0", "\"eos_token_id\": [1,2,3,4,5,6,7,8,9]", TERN_ERR_UNSUPPORTED,
+          "eos_token_id has 9 ids, expected at most 8" },
         { "\"x\": 0", "\"eos_token_id\": [1.5]", TERN_ERR_FORMAT, "eos_token_id[0] is" },
         { "\"x\": 0", "\"bos_token_id\": 99999999999", TERN_ERR_FORMAT, "bos_token_id is 99999999999" },
     };
