@@ -17,6 +17,7 @@ int cmd_tokenize(int argc, char **argv);
 int cmd_detokenize(int argc, char **argv);
 int cmd_logits(int argc, char **argv);
 int cmd_perplexity(int argc, char **argv);
+int cmd_op(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 
 /* One line: what names in a file, or arguments, have of control characters is shown as \x1B, and reaches no terminal. */

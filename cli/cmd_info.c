@@ -197,6 +197,41 @@ static void report_memory(struct report *r, const tern_model *model, const tern_
     section_end(r);
 }
 
+/* The table op x dtype x norm x device: what would run on this machine. */
+static void report_ops(struct report *r, tern_ctx *ctx)
+{
+    static const tern_dtype dtypes[] = { TERN_FP32, TERN_FP16, TERN_BF16, TERN_INT8 };
+    static const int norms[] = { 0, TERN_LAYER_NORM, TERN_RMS_NORM };
+    static const char *const norm_names[] = { "none", "LayerNorm", "RMSNorm" };
+    char cell[512];
+
+    if (r->json)
+        out_array_begin(&r->j, "operators");
+    else
+        printf("%-16s %-5s %-10s %-6s %s\n", "operator", "dtype", "norm", "device", "kernels");
+    for (int op = 0; op < tern_op_count(); op++)
+        for (size_t d = 0; d < sizeof(dtypes) / sizeof(dtypes[0]); d++)
+            for (size_t n = 0; n < sizeof(norms) / sizeof(norms[0]); n++) {
+                const bool there = tern_op_cell(ctx, op, dtypes[d], norms[n], TERN_CPU, cell, sizeof(cell));
+
+                if (!r->json) {
+                    printf("%-16s %-5s %-10s %-6s %s\n", tern_op_name(op), tern_dtype_name(dtypes[d]), norm_names[n],
+                           "cpu", cell);
+                    continue;
+                }
+                out_object_begin(&r->j, NULL);
+                out_name(&r->j, "operator", tern_op_name(op));
+                out_name(&r->j, "dtype", tern_dtype_name(dtypes[d]));
+                out_name(&r->j, "norm", norm_names[n]);
+                out_name(&r->j, "device", "cpu");
+                out_bool(&r->j, "there", there);
+                out_name(&r->j, there ? "kernels" : "reason", there ? cell : cell + strlen("n/a: "));
+                out_object_end(&r->j);
+            }
+    if (r->json)
+        out_array_end(&r->j);
+}
+
 static int describe(struct report *r, tern_ctx *ctx, const char *name, bool bar)
 {
     tern_model *model = NULL;
@@ -227,8 +262,10 @@ int cmd_info(int argc, char **argv)
 {
     const char *name = NULL;
     int64_t threads = 0;
-    bool json = false, quiet = false;
+    bool json = false, quiet = false, ops = false;
     const struct option options[] = {
+        { 0, "ops", NULL, "the operators instead: what runs for each dtype, norm and device", OPTION_FLAG, &ops, NULL,
+          0, 0, false },
         { 0, "threads", "N", "0: as many as the machine allows", OPTION_INT, &threads, NULL, 0, 1024, false },
         { 0, "json", NULL, "print one JSON object", OPTION_FLAG, &json, NULL, 0, 0, false },
         { 'q', "quiet", NULL, "no progress bar", OPTION_FLAG, &quiet, NULL, 0, 0, false },
@@ -251,6 +288,8 @@ int cmd_info(int argc, char **argv)
     const enum option_outcome outcome = options_parse(&command, argc, argv);
     if (outcome != OPTION_PARSED)
         return options_exit(outcome);
+    if (ops && name)
+        return cli_error(CLI_USAGE, "info takes a MODEL or --ops, got both");
     code = cli_context_open(threads, &ctx);
     if (!code) {
         struct report r = { .json = json };
@@ -261,7 +300,9 @@ int cmd_info(int argc, char **argv)
             out_object_begin(&r.j, NULL);
         if (!code && name)
             code = describe(&r, ctx, name, !quiet);
-        if (!code)
+        if (!code && ops)
+            report_ops(&r, ctx);
+        else if (!code)
             report_machine(&r, ctx);
         if (!code && json)
             out_object_end(&r.j);

@@ -14,6 +14,7 @@ static const struct {
     { "detokenize", cmd_detokenize, "token ids to text" },
     { "logits", cmd_logits, "scores of every position, as a NumPy file" },
     { "perplexity", cmd_perplexity, "how well a model predicts a text, in bits per byte" },
+    { "op", cmd_op, "one operator on NumPy files" },
     { "info", cmd_info, "a model, or this machine" },
 };
 

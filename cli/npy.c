@@ -1,4 +1,4 @@
-/* npy.c: the format is that of numpy.lib.format, version 1.0. */
+/* npy.c: NumPy files, written and read.  The format is that of numpy.lib.format; its header is read in npy_header.c. */
 #include "npy.h"
 
 #include "cli.h"
@@ -121,34 +121,89 @@ static int open_target(struct npy *npy)
     return fchmod(npy->fd, mode) ? fail(npy, "write") : 0;
 }
 
-int npy_create(struct npy *npy, const char *name, int64_t n_rows, int64_t n_columns)
+int npy_create_tensor(struct npy *npy, const char *name, const tern_tensor *shape)
 {
     static const uint16_t one = 1;
     const char order = *(const unsigned char *)&one ? '<' : '>';
-    char head[256] = "\x93NUMPY\x01";
-    char dict[160];
-    int n;
+    char head[512] = "\x93NUMPY\x01";
+    char dict[400];
+    const char *descr = NULL;
 
     *npy = (struct npy){ .fd = -1, .name = name };
+    switch (shape->dtype) {
+    case TERN_FP32:
+        descr = "f4";
+        break;
+    case TERN_FP16:
+        descr = "f2";
+        break;
+    case TERN_INT8:
+        descr = "i1";
+        break;
+    case TERN_INT32:
+        descr = "i4";
+        break;
+    case TERN_INT64:
+        descr = "i8";
+        break;
+    case TERN_BOOL:
+        descr = "b1";
+        break;
+    default:
+        return cli_error(CLI_FAIL, "cannot write '%s': NumPy has no %s", name, tern_dtype_name(shape->dtype));
+    }
     const int code = open_target(npy);
     if (code)
         return code;
 
     /* The header ends with a newline at a multiple of 64 bytes, so that a mapped file's numbers are aligned. */
-    n = snprintf(dict, sizeof(dict), "{'descr': '%cf4', 'fortran_order': False, 'shape': (%" PRId64 ", %" PRId64 "), }",
-                 order, n_rows, n_columns);
-    const size_t total = (10 + (size_t)n + 1 + 63) / 64 * 64;
+    size_t n = (size_t)snprintf(dict, sizeof(dict), "{'descr': '%c%s', 'fortran_order': False, 'shape': (",
+                                tern_dtype_size(shape->dtype) == 1 ? '|' : order, descr);
+    for (int i = 0; i < shape->rank; i++)
+        n += (size_t)snprintf(dict + n, sizeof(dict) - n, i ? ", %" PRId64 : "%" PRId64, shape->dim[i]);
+    n += (size_t)snprintf(dict + n, sizeof(dict) - n, shape->rank == 1 ? ",), }" : "), }");
+    const size_t total = (10 + n + 1 + 63) / 64 * 64;
     head[8] = (char)((total - 10) & 0xff);
     head[9] = (char)((total - 10) >> 8);
     memset(head + 10, ' ', total - 10);
-    memcpy(head + 10, dict, (size_t)n);
+    memcpy(head + 10, dict, n);
     head[total - 1] = '\n';
     return write_all(npy, head, total);
+}
+
+int npy_create(struct npy *npy, const char *name, int64_t n_rows, int64_t n_columns)
+{
+    const tern_tensor shape = tern_tensor_view(NULL, TERN_FP32, 2, (int64_t[]){ n_rows, n_columns });
+
+    return npy_create_tensor(npy, name, &shape);
 }
 
 int npy_write(struct npy *npy, const float *data, size_t n)
 {
     return write_all(npy, data, n * sizeof(*data));
+}
+
+int npy_write_bytes(struct npy *npy, const void *data, size_t size)
+{
+    return write_all(npy, data, size);
+}
+
+int npy_read(const char *name, tern_tensor *out)
+{
+    struct cli_text file;
+    struct npy_header header;
+    char message[256];
+    int code = cli_text_read("op", NULL, name, &file);
+
+    if (code)
+        return code;
+    if (!npy_header_parse(file.data ? file.data : "", file.size, &header, message, sizeof(message))) {
+        cli_text_free(&file);
+        return cli_error(CLI_FAIL, "cannot read '%s': %s", name, message);
+    }
+    memmove(file.data, file.data + header.offset, header.bytes); /* to where any number is aligned */
+    *out = tern_tensor_view(file.data, header.dtype, header.rank, header.dim);
+    return 0;
 }
 
 int npy_commit(struct npy *npy)
