@@ -4,6 +4,7 @@
 
 #include <tern/generate.h>
 #include <tern/module.h>
+#include <tern/quantize.h>
 #include <tern/version.h>
 
 #endif
