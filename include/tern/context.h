@@ -15,8 +15,8 @@ typedef struct tern_ctx tern_ctx;
 
 typedef struct tern_ctx_options {
     int n_threads;          /**< size of the team, the caller included, 1..1024; 0: min(affinity mask, cgroup quota, physical cores) */
-    const char *cpu;        /**< highest instruction set to use: "portable", "avx2", "avx512"; NULL: the environment's
-                                 TERN_CPU, and if that is unset the best that the machine has */
+    const char *cpu;        /**< highest instruction set to use: "portable", "avx2", "avx512", "avx512vnni", "avx512bf16";
+                                 NULL: the environment's TERN_CPU, and if that is unset the best that the machine has */
     uint64_t reserved[6];   /**< zero */
 } tern_ctx_options;
 
@@ -48,7 +48,7 @@ TERN_API int tern_ctx_threads(const tern_ctx *ctx);
 /** What decided that number: "option", "affinity mask", "cgroup quota" or "physical cores".  Static storage. */
 TERN_API const char *tern_ctx_threads_reason(const tern_ctx *ctx);
 
-/** Instruction set level in use: "portable", "avx2" or "avx512".  Static storage. */
+/** Instruction set level in use: "portable", "avx2", "avx512", "avx512vnni" or "avx512bf16".  Static storage. */
 TERN_API const char *tern_ctx_isa(const tern_ctx *ctx);
 
 #ifdef __cplusplus

@@ -33,6 +33,7 @@ enum tern_isa tern_machine_isa(void)
 {
     const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29; /* leaf 1, ecx */
     const unsigned avx2 = 1u << 5, avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;  /* leaf 7, ebx: F DQ BW VL */
+    const unsigned vnni = 1u << 11, bf16 = 1u << 5; /* leaf 7, ecx; subleaf 1, eax */
     const unsigned ymm_state = 1u << 1 | 1u << 2, zmm_state = ymm_state | 1u << 5 | 1u << 6 | 1u << 7;
     unsigned a, b, c, d;
 
@@ -43,7 +44,12 @@ enum tern_isa tern_machine_isa(void)
         return TERN_ISA_PORTABLE;
     if ((state & zmm_state) != zmm_state || (b & avx512) != avx512)
         return TERN_ISA_AVX2;
-    return TERN_ISA_AVX512;
+    if (!(c & vnni))
+        return TERN_ISA_AVX512;
+    /* a holds the last subleaf of leaf 7 */
+    if (a < 1 || !__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & bf16))
+        return TERN_ISA_AVX512VNNI;
+    return TERN_ISA_AVX512BF16;
 }
 #else
 enum tern_isa tern_machine_isa(void)
@@ -52,7 +58,7 @@ enum tern_isa tern_machine_isa(void)
 }
 #endif
 
-static const char *const isa_names[TERN_ISA_COUNT] = { "portable", "avx2", "avx512" };
+static const char *const isa_names[TERN_ISA_COUNT] = { "portable", "avx2", "avx512", "avx512vnni", "avx512bf16" };
 
 const char *tern_isa_name(enum tern_isa isa)
 {

@@ -7,14 +7,16 @@
 /* Instruction set levels, weak to strong; each includes the ones before it (on its architecture). */
 enum tern_isa {
     TERN_ISA_PORTABLE,
-    TERN_ISA_AVX2,   /* AVX2 + FMA + F16C, enabled by the system */
-    TERN_ISA_AVX512, /* the above + F, BW, DQ, VL, enabled by the system */
+    TERN_ISA_AVX2,       /* AVX2 + FMA + F16C, enabled by the system */
+    TERN_ISA_AVX512,     /* the above + F, BW, DQ, VL, enabled by the system */
+    TERN_ISA_AVX512VNNI, /* the above + VNNI: products of four int8 */
+    TERN_ISA_AVX512BF16, /* the above + BF16: products of two bf16 */
     TERN_ISA_COUNT
 };
 
 /* The best level of this machine (CPUID and XGETBV). */
 enum tern_isa tern_machine_isa(void);
-/* "portable", "avx2", "avx512". */
+/* "portable", "avx2", "avx512", "avx512vnni", "avx512bf16". */
 const char *tern_isa_name(enum tern_isa isa);
 /* By name; false if there is none of that name. */
 bool tern_isa_parse(const char *name, enum tern_isa *out);

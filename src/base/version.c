@@ -10,7 +10,7 @@
 #endif
 
 #ifdef TERN_HAVE_AVX
-#define LEVELS "portable avx2 avx512"
+#define LEVELS "portable avx2 avx512 avx512vnni avx512bf16"
 #else
 #define LEVELS "portable"
 #endif

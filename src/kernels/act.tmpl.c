@@ -37,16 +37,24 @@ static void TERN_K(act_f32)(float *y, const float *x, size_t n, enum tern_act ac
 }
 
 /* The tile is in L1 and C is written once: reading lines of C back after a store that missed would wait for them. */
-V16_FN void epilogue_tile(float *c, size_t ldc, const float *tile, const struct tern_epilogue *e, size_t row,
-                          size_t col, size_t m, size_t n, const enum tern_act act)
+V16_FN void epilogue_tile(float *c, size_t ldc, const void *tile, const float *row_scale, const struct tern_epilogue *e,
+                          size_t row, size_t col, size_t m, size_t n, const enum tern_act act)
 {
     for (size_t j = 0; j < n; j += 16) {
         const size_t lanes = n - j, at = col + j;
         const v16 bias = e->bias ? v16_load_n(e->bias + at, lanes) : v16_set1(0);
+        const v16 scale = e->scale ? v16_load_n(e->scale + at, lanes) : v16_set1(1);
 
         for (size_t i = 0; i < m; i++) {
-            v16 t = v16_load(tile + i * TERN_PANEL + j);
+            v16 t;
 
+            if (row_scale) /* of integers; times 1 is exact */
+                t = v16_mul(v16_load_s32((const int32_t *)tile + i * TERN_PANEL + j),
+                            v16_mul(v16_set1(row_scale[i]), scale));
+            else
+                t = v16_load((const float *)tile + i * TERN_PANEL + j);
+            if (!row_scale && e->scale)
+                t = v16_mul(t, scale);
             if (e->bias)
                 t = v16_add(t, bias);
             t = v16_act(t, act);
@@ -63,9 +71,22 @@ static void TERN_K(epilogue_f32)(float *c, size_t ldc, const float *tile, const 
                                  size_t col, size_t m, size_t n)
 {
     switch (e->act) {
-#define ACT_CASE(constant)                                        \
-    case constant:                                                \
-        epilogue_tile(c, ldc, tile, e, row, col, m, n, constant); \
+#define ACT_CASE(constant)                                              \
+    case constant:                                                      \
+        epilogue_tile(c, ldc, tile, NULL, e, row, col, m, n, constant); \
+        break;
+        ACT_EACH(ACT_CASE)
+#undef ACT_CASE
+    }
+}
+
+static void TERN_K(epilogue_s32)(float *c, size_t ldc, const int32_t *tile, const float *row_scale,
+                                 const struct tern_epilogue *e, size_t row, size_t col, size_t m, size_t n)
+{
+    switch (e->act) {
+#define ACT_CASE(constant)                                                   \
+    case constant:                                                           \
+        epilogue_tile(c, ldc, tile, row_scale, e, row, col, m, n, constant); \
         break;
         ACT_EACH(ACT_CASE)
 #undef ACT_CASE

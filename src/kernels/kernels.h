@@ -15,6 +15,13 @@
  *
  *     panel p, step k:  W[k][32p] W[k][32p+1] ... W[k][32p+31]        128 bytes, two cache lines
  *
+ *
+ * Narrower types pack what one instruction of theirs eats, so that a step stays 32 columns of one 32-bit word:
+ *
+ *     f16    [K][32]            64 bytes a step
+ *     bf16   [ceil(K/2)][32][2]    128 bytes: elements 2k and 2k+1 of each column side by side; an odd K ends with zeros
+ *     s8     [ceil(K/4)][32][4]    128 bytes: elements 4k .. 4k+3; zeros beyond K
+ *
  * One width for every dtype and ISA (../../bench/LOG.md and docs/design.md have the figures), so that a packed file can
  * be mapped anywhere.  Panels start at multiples of 64 bytes. */
 #ifndef TERN_KERNELS_H
@@ -46,6 +53,52 @@
  * c, a and panel do not overlap.   Accuracy: each element is c0, then fma(a[i][0], w[0][j], c0), ... in order of k. */
 typedef void tern_gemm_f32_fn(float *c, size_t ldc, const float *a, size_t lda, const float *panel, size_t k, size_t m,
                               bool accumulate, const void *next, size_t next_bytes);
+
+/* The same product from panels of narrower types, each weight widened to f32 exactly: the bits of gemm_f32 on the widened panel.
+ * panel: [k][32] f16 bits, or ceil(k/2) steps of bf16 bits, or ceil(k/4) of s8 (their scale is the epilogue's), as above.
+ * k counts elements.  A call that does not end the chain needs k to be a multiple of 2 or 4 where the panel's steps have as
+ * many.  a is read up to k only.   next: 64 bytes a step at most for f16, 128 for the others. */
+typedef void tern_gemm_f32_f16_fn(float *c, size_t ldc, const float *a, size_t lda, const uint16_t *panel, size_t k,
+                                  size_t m, bool accumulate, const void *next, size_t next_bytes);
+typedef void tern_gemm_f32_bf16_fn(float *c, size_t ldc, const float *a, size_t lda, const uint16_t *panel, size_t k,
+                                   size_t m, bool accumulate, const void *next, size_t next_bytes);
+typedef void tern_gemm_f32_q8_fn(float *c, size_t ldc, const float *a, size_t lda, const int8_t *panel, size_t k,
+                                 size_t m, bool accumulate, const void *next, size_t next_bytes);
+
+/* C[m][32] (+)= A * panel for bf16 bits in both, sums in f32.  A panel of bf16 pairs as above.
+ * a: rows of ceil(k/2) pairs, lda elements apart; 4-byte aligned, lda even; with an odd k the last element is 0 (as is the panel's).
+ * k counts elements, and is even for calls that do not end the chain.   The rest as gemm_f32.
+ * Accuracy: up to avx512, the chain of gemm_f32 on the widened values, to the bit (the padding adds +0 and is part of the chain).
+ * At avx512bf16 vdpbf16ps adds the two products of a pair, each with a rounding of its own (to nearest even, denormals taken and
+ * given as zero): as independent of the cut over rows and k, of threads and of batch, but other bits.  They are
+ * within 2.5e-7 of |c0| + sum |a w| for k <= 1030; more terms are more roundings. */
+typedef void tern_gemm_bf16_fn(float *c, size_t ldc, const uint16_t *a, size_t lda, const uint16_t *panel, size_t k,
+                               size_t m, bool accumulate, const void *next, size_t next_bytes);
+
+/* C[m][32] = (accumulate ? C : start) + A * panel in integers, exact.
+ *
+ * a: u8 rows of ceil(k/4) words, lda elements apart; 4-byte aligned, lda a multiple of 4.  A byte u stands for the value u - 128;
+ * start takes the 128 back, and holds what pack_q8 made for the whole panel: -128 * sum of each column.  What a holds beyond k
+ * meets zeros in the panel.   panel: ceil(k/4) steps of s8 as above.   k counts elements, and is a multiple of 4 for calls that do
+ * not end the sum.   c: s32.   start: [32], not read when accumulating.   The rest as gemm_f32.
+ * Exact as long as the result fits 32 bits, which K <= 131072 ensures (sums wrap, so those on the way need not fit). */
+typedef void tern_gemm_q8_fn(int32_t *c, size_t ldc, const uint8_t *a, size_t lda, const int8_t *panel,
+                             const int32_t *start, size_t k, size_t m, bool accumulate, const void *next,
+                             size_t next_bytes);
+
+/* A row as u8 with one scale: q[i] = 128 + rint(x[i] * (127 / max)), *scale = max / 127, where max = max |x[i]|; halves to even,
+ * every step rounded to f32.  q[i] is in 1..255 and 128 from n to the next multiple of 4 (these bytes are written).
+ * Rows with max < 2^-100 (zeros among them) are 128 with a scale of 1.  A NaN or infinity anywhere: 128 with a NaN as scale, so
+ * that the whole row of the product is NaN. */
+typedef void tern_quantize_row_q8_fn(uint8_t *q, float *scale, const float *x, size_t n);
+
+/* bf16 pairs from one f32 panel [k][32], rounded to nearest even: panel [ceil(k/2)][32][2]. */
+typedef void tern_pair_bf16_fn(uint16_t *panel, const float *from, size_t k);
+
+/* One s8 panel of a matrix in any order (pack_f32): panel[i/4][j][i%4] = w[i*ldk + j*ldn], 0 beyond k and n; n <= 32.
+ * start: [32], -128 * sum over i of column j. */
+typedef void tern_pack_q8_fn(int8_t *panel, int32_t *start, const int8_t *w, size_t ldk, size_t ldn, size_t k,
+                             size_t n);
 
 /* One panel [k][32] of a matrix from its rows or columns: panel[i][j] = w[i*ldk + j*ldn] for j < n, 0 for n <= j < 32.
  * w: f32, f16 or bf16 bits, any strides (elements).   n <= 32.   f16 and bf16 widen exactly (NaNs stay NaNs). */
@@ -81,9 +134,10 @@ enum tern_act {
 typedef void tern_act_f32_fn(float *y, const float *x, size_t n, enum tern_act act);
 
 /* What happens to a finished tile of a product on its way to memory, in this order, all in f32:
- *   t += bias[j];  t = act(t);  t += residual[i][j] (and residual2, each where given, in this order);  C[i][j] = t */
+ *   t *= scale[j];  t += bias[j];  t = act(t);  t += residual[i][j] (and residual2, each where given, in this order);  C[i][j] = t */
 struct tern_epilogue {
-    const float *bias; /* [N] or NULL */
+    const float *scale; /* [N] or NULL */
+    const float *bias;  /* [N] or NULL */
     enum tern_act act;
     const float *residual; /* [M][ld_residual] or NULL; == C allowed */
     size_t ld_residual;
@@ -95,6 +149,12 @@ struct tern_epilogue {
  * c: the whole matrix, rows ldc apart; row and col place the tile in it and in the epilogue's vectors. */
 typedef void tern_epilogue_f32_fn(float *c, size_t ldc, const float *tile, const struct tern_epilogue *e, size_t row,
                                   size_t col, size_t m, size_t n);
+
+/* The same from the integers of gemm_q8:  t = (float)tile[i][j] * (row_scale[i] * scale[j]),  three roundings to f32 in this
+ * order (scale NULL: (float)tile[i][j] * row_scale[i]), then as above from the bias on.
+ * row_scale: [m], one for each row of the tile. */
+typedef void tern_epilogue_s32_fn(float *c, size_t ldc, const int32_t *tile, const float *row_scale,
+                                  const struct tern_epilogue *e, size_t row, size_t col, size_t m, size_t n);
 
 /* y = (x - mean) / sqrt(var + eps) * gamma + beta over n values; mean and var = mean((x - mean)^2) in two passes.
  * beta: NULL is 0.   y == x allowed.   n >= 1, eps >= 0.

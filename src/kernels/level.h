@@ -7,5 +7,8 @@
 void tern_kernels_init_portable(struct tern_kernels *k);
 void tern_kernels_init_avx2(struct tern_kernels *k);
 void tern_kernels_init_avx512(struct tern_kernels *k);
+/* These two replace what their instructions improve, and leave the rest to the level below. */
+void tern_kernels_init_avx512vnni(struct tern_kernels *k);
+void tern_kernels_init_avx512bf16(struct tern_kernels *k);
 
 #endif

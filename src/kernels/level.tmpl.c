@@ -10,6 +10,8 @@
 #undef TERN_KERNEL
 
 #include "kernels/gemm.tmpl.c"
+#include "kernels/gemm_q8.tmpl.c"
+#include "kernels/quantize.tmpl.c"
 #include "kernels/pack.tmpl.c"
 #include "kernels/convert.tmpl.c"
 #include "kernels/act.tmpl.c"

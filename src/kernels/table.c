@@ -33,6 +33,10 @@ void tern_kernels_init(struct tern_kernels *k, enum tern_isa isa)
         tern_kernels_init_avx2(k);
     if (isa >= TERN_ISA_AVX512)
         tern_kernels_init_avx512(k);
+    if (isa >= TERN_ISA_AVX512VNNI)
+        tern_kernels_init_avx512vnni(k);
+    if (isa >= TERN_ISA_AVX512BF16)
+        tern_kernels_init_avx512bf16(k);
 #endif
 
 #define TERN_KERNEL(name, bound) assert(k->name);

@@ -18,8 +18,17 @@
  *   sum(v) largest(v)           over the lanes, by halving: lane i with lane i + 8, then 4, 2, 1 (add; max)
  *   load_f16 load_bf16 (p)      16 halves, widened exactly; _n as above
  *   store_f16 store_bf16 (p, v) narrowed to nearest even, overflow to infinity; _n as above
+ *   store_u8(p, v)              integers of 0..255; _n as above
+ *   weights(form, p, j, s)      columns j..j+15 of one step of a panel at p, its element s, widened exactly
  *
- * and V16_GEMM_ROWS, the rows of a 32-column tile whose accumulators fit the registers. */
+ * and V16_GEMM_ROWS, the rows of a 32-column tile whose accumulators fit the registers.
+ *
+ * Integer products, u8 times s8, Q8_COLUMNS columns at a time (gemm_q8.tmpl.c):
+ *   q8_sum q8_zero()            sums of one row
+ *   q8_load(p)                  those columns of one step of a panel
+ *   q8_row(p)                   the four activations at p, u8, or u16 where Q8_WIDE is 1
+ *   q8_step(sum, row, weights)
+ *   q8_store(c, from, sum)      c = from + sum */
 #ifndef TERN_KERNELS_VEC_H
 #define TERN_KERNELS_VEC_H
 
@@ -28,6 +37,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+/* What a step of 32 columns holds (kernels.h).  V16_BF16_DOT: pairs of bf16 for the instruction that takes them as they are. */
+enum v16_panel { V16_F32, V16_F16, V16_BF16, V16_S8, V16_BF16_DOT };
 
 #if defined TERN_VEC_AVX512
 #define V16_FN static inline __attribute__((always_inline))

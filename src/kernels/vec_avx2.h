@@ -113,10 +113,29 @@ V16_FN __m256 v16_scale8(__m256 v, __m256 n)
 }
 V16_BINARY(scale, v16_scale8)
 
+V16_FN __m256 v16_weights8(const enum v16_panel form, const void *step, const int column, const int s)
+{
+    const char *p = step;
+
+    if (form == V16_F16)
+        return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 2 * column)));
+    __m256i w = _mm256_loadu_si256((const __m256i *)(p + 4 * column));
+    if (form == V16_BF16) /* shifts: a mask would take a register */
+        w = _mm256_slli_epi32(s ? _mm256_srli_epi32(w, 16) : w, 16);
+    if (form == V16_S8)
+        return _mm256_cvtepi32_ps(_mm256_srai_epi32(s < 3 ? _mm256_slli_epi32(w, 24 - 8 * s) : w, 24));
+    return _mm256_castsi256_ps(w);
+}
+
+V16_FN v16 v16_weights(const enum v16_panel form, const void *step, const int column, const int s)
+{
+    return v16_pair(v16_weights8(form, step, column, s), v16_weights8(form, step, column + 8, s));
+}
+
 /* One k step of a tile of m <= 3 rows, 8 columns at a time: twelve accumulators, three broadcasts and one vector of the panel
  * are just the 16 registers.  In any other order gcc spills an accumulator, which costs two fifths of the speed. */
-V16_FN void v16_gemm_step3(const int m, const float *a, size_t lda, const float *panel, v16 *r0_lo, v16 *r0_hi,
-                           v16 *r1_lo, v16 *r1_hi, v16 *r2_lo, v16 *r2_hi)
+V16_FN void v16_gemm_step3(const enum v16_panel form, const int s, const int m, const float *a, size_t lda,
+                           const void *step, v16 *r0_lo, v16 *r0_hi, v16 *r1_lo, v16 *r1_hi, v16 *r2_lo, v16 *r2_hi)
 {
     const __m256 x0 = _mm256_broadcast_ss(a);
     const __m256 x1 = m > 1 ? _mm256_broadcast_ss(a + lda) : x0;
@@ -124,7 +143,7 @@ V16_FN void v16_gemm_step3(const int m, const float *a, size_t lda, const float 
 
 #define V16_COLUMNS(i, part, half)                                     \
     {                                                                  \
-        const __m256 w = _mm256_loadu_ps(panel + (i));                 \
+        const __m256 w = v16_weights8(form, step, (i), s);             \
         r0_##part->half = _mm256_fmadd_ps(x0, w, r0_##part->half);     \
         if (m > 1)                                                     \
             r1_##part->half = _mm256_fmadd_ps(x1, w, r1_##part->half); \
@@ -239,6 +258,92 @@ V16_FN void v16_store_bf16_n(uint16_t *p, v16 v, size_t n)
     uint16_t copy[16];
     v16_store_bf16(copy, v);
     memcpy(p, copy, (n < 16 ? n : 16) * sizeof *p);
+}
+
+V16_FN __m128i v16_narrow_u8(v16 v)
+{
+    const __m256i s16 = _mm256_packs_epi32(_mm256_cvtps_epi32(v.lo), _mm256_cvtps_epi32(v.hi)); /* 0-3 8-11 4-7 12-15 */
+    const __m256i order = _mm256_permute4x64_epi64(s16, 0xd8);
+
+    return _mm_packus_epi16(_mm256_castsi256_si128(order), _mm256_extracti128_si256(order, 1));
+}
+
+V16_FN void v16_store_u8(uint8_t *p, v16 v)
+{
+    _mm_storeu_si128((__m128i *)p, v16_narrow_u8(v));
+}
+
+V16_FN void v16_store_u8_n(uint8_t *p, v16 v, size_t n)
+{
+    uint8_t copy[16];
+    v16_store_u8(copy, v);
+    memcpy(p, copy, n < 16 ? n : 16);
+}
+
+V16_FN v16 v16_load_s32(const int32_t *p)
+{
+    return v16_pair(_mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)p)),
+                    _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)(p + 8))));
+}
+
+/* ---- integer products ----
+ *
+ * The four products of a column are two sums of 32 bits, side by side until the end: four columns in a register. */
+#define Q8_COLUMNS 16
+#define Q8_WIDE    1
+
+typedef struct {
+    __m256i part[4];
+} q8_sum;
+
+V16_FN q8_sum q8_zero(void)
+{
+    const __m256i zero = _mm256_setzero_si256();
+    const q8_sum sum = { { zero, zero, zero, zero } };
+    return sum;
+}
+
+/* One step of m <= 3 rows: as v16_gemm_step3, one vector of the panel at a time. */
+V16_FN void q8_step3(const int m, const uint16_t *a, size_t lda, const int8_t *panel, q8_sum *r0, q8_sum *r1,
+                     q8_sum *r2)
+{
+    int64_t word[3] = { 0 };
+
+    memcpy(&word[0], a, 8);
+    if (m > 1)
+        memcpy(&word[1], a + lda, 8);
+    if (m > 2)
+        memcpy(&word[2], a + 2 * lda, 8);
+    const __m256i x0 = _mm256_set1_epi64x(word[0]), x1 = _mm256_set1_epi64x(word[1]), x2 = _mm256_set1_epi64x(word[2]);
+
+#define Q8_PART(i)                                                                                    \
+    {                                                                                                 \
+        const __m256i w = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(panel + 16 * (i)))); \
+        r0->part[i] = _mm256_add_epi32(r0->part[i], _mm256_madd_epi16(x0, w));                        \
+        if (m > 1)                                                                                    \
+            r1->part[i] = _mm256_add_epi32(r1->part[i], _mm256_madd_epi16(x1, w));                    \
+        if (m > 2)                                                                                    \
+            r2->part[i] = _mm256_add_epi32(r2->part[i], _mm256_madd_epi16(x2, w));                    \
+    }
+    Q8_PART(0)
+    Q8_PART(1)
+    Q8_PART(2)
+    Q8_PART(3)
+#undef Q8_PART
+}
+
+/* Columns 0-3 in a and 4-7 in b. */
+V16_FN __m256i q8_fold(__m256i a, __m256i b)
+{
+    return _mm256_permute4x64_epi64(_mm256_hadd_epi32(a, b), 0xd8);
+}
+
+V16_FN void q8_store(int32_t *c, const int32_t *from, q8_sum sum)
+{
+    const __m256i lo = _mm256_loadu_si256((const __m256i *)from), hi = _mm256_loadu_si256((const __m256i *)(from + 8));
+
+    _mm256_storeu_si256((__m256i *)c, _mm256_add_epi32(lo, q8_fold(sum.part[0], sum.part[1])));
+    _mm256_storeu_si256((__m256i *)(c + 8), _mm256_add_epi32(hi, q8_fold(sum.part[2], sum.part[3])));
 }
 
 #endif

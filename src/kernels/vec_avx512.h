@@ -186,4 +186,126 @@ V16_FN void v16_store_bf16_n(uint16_t *p, v16 v, size_t n)
     _mm256_mask_storeu_epi16(p, v16_first(n), v16_narrow_bf16(v));
 }
 
+V16_FN void v16_store_u8(uint8_t *p, v16 v)
+{
+    _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
+}
+
+V16_FN void v16_store_u8_n(uint8_t *p, v16 v, size_t n)
+{
+    _mm_mask_storeu_epi8(p, v16_first(n), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
+}
+
+V16_FN v16 v16_load_s32(const int32_t *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_loadu_si512(p));
+}
+
+V16_FN v16 v16_weights(const enum v16_panel form, const void *step, const int column, const int s)
+{
+    const char *p = step;
+
+    if (form == V16_F16)
+        return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p + 2 * column)));
+    const __m512i w = _mm512_loadu_si512(p + 4 * column);
+    if (form == V16_BF16)
+        return _mm512_castsi512_ps(s ? _mm512_and_si512(w, _mm512_set1_epi32(-65536)) : _mm512_slli_epi32(w, 16));
+    if (form == V16_S8)
+        return _mm512_cvtepi32_ps(_mm512_srai_epi32(s < 3 ? _mm512_slli_epi32(w, 24 - 8 * (unsigned)s) : w, 24));
+    return _mm512_castsi512_ps(w);
+}
+
+#ifdef TERN_VEC_BF16
+/* sum + the products of the pairs in a and w, in the instruction's own order and rounding. */
+V16_FN v16 v16_dot_bf16(v16 a, v16 w, v16 sum)
+{
+    return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_castps_si512(a), (__m512bh)_mm512_castps_si512(w));
+}
+#endif
+
+/* ---- integer products ---- */
+
+typedef struct {
+    __m512i lo, hi;
+} q8_sum;
+typedef q8_sum q8_weights;
+typedef __m512i q8_activations;
+
+V16_FN q8_sum q8_zero(void)
+{
+    const q8_sum zero = { _mm512_setzero_si512(), _mm512_setzero_si512() };
+    return zero;
+}
+
+#ifdef TERN_VEC_VNNI
+#define Q8_COLUMNS 32
+#define Q8_WIDE    0
+
+V16_FN q8_weights q8_load(const int8_t *p)
+{
+    const q8_weights w = { _mm512_loadu_si512(p), _mm512_loadu_si512(p + 64) };
+    return w;
+}
+
+V16_FN q8_activations q8_row(const void *p)
+{
+    int32_t word;
+
+    memcpy(&word, p, sizeof word);
+    return _mm512_set1_epi32(word);
+}
+
+V16_FN q8_sum q8_step(q8_sum sum, q8_activations a, q8_weights w)
+{
+    sum.lo = _mm512_dpbusd_epi32(sum.lo, a, w.lo);
+    sum.hi = _mm512_dpbusd_epi32(sum.hi, a, w.hi);
+    return sum;
+}
+
+V16_FN void q8_store(int32_t *c, const int32_t *from, q8_sum sum)
+{
+    _mm512_storeu_si512(c, _mm512_add_epi32(_mm512_loadu_si512(from), sum.lo));
+    _mm512_storeu_si512(c + 16, _mm512_add_epi32(_mm512_loadu_si512(from + 16), sum.hi));
+}
+#else
+/* The four products of a column are two sums of 32 bits, side by side until the end. */
+#define Q8_COLUMNS 16
+#define Q8_WIDE    1
+
+V16_FN q8_weights q8_load(const int8_t *p)
+{
+    const q8_weights w = { _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p)),
+                           _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(p + 32))) };
+    return w;
+}
+
+V16_FN q8_activations q8_row(const void *p)
+{
+    int64_t word;
+
+    memcpy(&word, p, sizeof word);
+    return _mm512_set1_epi64(word);
+}
+
+V16_FN q8_sum q8_step(q8_sum sum, q8_activations a, q8_weights w)
+{
+    sum.lo = _mm512_add_epi32(sum.lo, _mm512_madd_epi16(a, w.lo));
+    sum.hi = _mm512_add_epi32(sum.hi, _mm512_madd_epi16(a, w.hi));
+    return sum;
+}
+
+V16_FN __m256i q8_fold(__m512i pairs)
+{
+    return _mm512_cvtepi64_epi32(_mm512_add_epi32(pairs, _mm512_srli_epi64(pairs, 32)));
+}
+
+V16_FN void q8_store(int32_t *c, const int32_t *from, q8_sum sum)
+{
+    const __m256i lo = _mm256_loadu_si256((const __m256i *)from), hi = _mm256_loadu_si256((const __m256i *)(from + 8));
+
+    _mm256_storeu_si256((__m256i *)c, _mm256_add_epi32(lo, q8_fold(sum.lo)));
+    _mm256_storeu_si256((__m256i *)(c + 8), _mm256_add_epi32(hi, q8_fold(sum.hi)));
+}
+#endif
+
 #endif

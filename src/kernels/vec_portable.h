@@ -245,4 +245,79 @@ V16_FN void v16_store_bf16(uint16_t *p, v16 v)
     v16_store_bf16_n(p, v, 16);
 }
 
+V16_FN void v16_store_u8_n(uint8_t *p, v16 v, size_t n)
+{
+    for (size_t i = 0; i < 16 && i < n; i++)
+        p[i] = (uint8_t)v.f[i];
+}
+
+V16_FN void v16_store_u8(uint8_t *p, v16 v)
+{
+    v16_store_u8_n(p, v, 16);
+}
+
+V16_FN v16 v16_load_s32(const int32_t *p)
+{
+    v16 r;
+    V16_EACH(i) r.f[i] = (float)p[i];
+    return r;
+}
+
+V16_FN v16 v16_weights(const enum v16_panel form, const void *step, const int column, const int s)
+{
+    const uint16_t *half = step;
+    const int8_t *byte = step;
+    v16 r;
+
+    if (form == V16_F16)
+        return v16_load_f16(half + column);
+    if (form == V16_F32)
+        return v16_load((const float *)step + column);
+    V16_EACH(i)
+    r.f[i] =
+        form == V16_BF16 ? v16_float((uint32_t)half[2 * (column + i) + s] << 16) : (float)byte[4 * (column + i) + s];
+    return r;
+}
+
+/* ---- integer products ---- */
+
+#define Q8_COLUMNS 32
+#define Q8_WIDE    0
+
+typedef struct {
+    int32_t column[32];
+} q8_sum;
+typedef const int8_t *q8_weights;
+typedef const uint8_t *q8_activations;
+
+V16_FN q8_sum q8_zero(void)
+{
+    const q8_sum zero = { { 0 } };
+    return zero;
+}
+
+V16_FN q8_weights q8_load(const int8_t *p)
+{
+    return p;
+}
+
+V16_FN q8_activations q8_row(const void *p)
+{
+    return p;
+}
+
+V16_FN q8_sum q8_step(q8_sum sum, q8_activations a, q8_weights w)
+{
+    for (int i = 0; i < 32; i++)
+        sum.column[i] = (int32_t)((uint32_t)sum.column[i] + (uint32_t)(a[0] * w[4 * i] + a[1] * w[4 * i + 1] +
+                                                                       a[2] * w[4 * i + 2] + a[3] * w[4 * i + 3]));
+    return sum;
+}
+
+V16_FN void q8_store(int32_t *c, const int32_t *from, q8_sum sum)
+{
+    for (int i = 0; i < 32; i++)
+        c[i] = (int32_t)((uint32_t)from[i] + (uint32_t)sum.column[i]);
+}
+
 #endif

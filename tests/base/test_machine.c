@@ -44,7 +44,7 @@ static void isa(void **state)
 static void isa_agrees_with_kernel(void **state)
 {
     static char line[16384];
-    bool avx2 = false, avx512 = false;
+    bool avx2 = false, avx512 = false, vnni = false, bf16 = false;
     FILE *f = fopen("/proc/cpuinfo", "r");
 
     (void)state;
@@ -60,10 +60,16 @@ static void isa_agrees_with_kernel(void **state)
             avx2 = strstr(line, " avx2 ") && strstr(line, " fma ") && strstr(line, " f16c ");
             avx512 = avx2 && strstr(line, " avx512f ") && strstr(line, " avx512bw ") && strstr(line, " avx512dq ") &&
                      strstr(line, " avx512vl ");
+            vnni = avx512 && strstr(line, " avx512_vnni ");
+            bf16 = vnni && strstr(line, " avx512_bf16 ");
             break;
         }
     fclose(f);
-    assert_int_equal(tern_machine_isa(), avx512 ? TERN_ISA_AVX512 : avx2 ? TERN_ISA_AVX2 : TERN_ISA_PORTABLE);
+    assert_int_equal(tern_machine_isa(), bf16     ? TERN_ISA_AVX512BF16
+                                         : vnni   ? TERN_ISA_AVX512VNNI
+                                         : avx512 ? TERN_ISA_AVX512
+                                         : avx2   ? TERN_ISA_AVX2
+                                                  : TERN_ISA_PORTABLE);
 }
 
 static void quota_v2(void **state)

@@ -121,7 +121,7 @@ class OneAnswer(unittest.TestCase):
     def test_same_text_for_threads_and_instruction_sets(self):
         args = ("run", "-p", PROMPT, "-n", 60, "--temp", 0.9, "--seed", 5, "-q")
         expected = tern(*args)
-        for cpu in ("portable", "avx2", "avx512"):
+        for cpu in ("portable", "avx2", "avx512", "avx512vnni", "avx512bf16"):
             env = environment(TERN_CPU=cpu)
             if subprocess.run([TERN, "--version"], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
                 continue            # a level that this machine does not have
@@ -141,7 +141,7 @@ class Run(InFolder):
         plain = tern("run", *args)
         self.assertRegex(tern.stderr, r"^load [\d.]+ s, prefill \d+ tokens at [\d.]+ tokens/s, decode \d+ tokens at [\d.]+ "
                                       r"tokens/s, \d+ threads? \((option|affinity mask|cgroup quota|physical cores)\), "
-                                      r"(portable|avx2|avx512)\n$")
+                                      r"(portable|avx2|avx512(vnni|bf16)?)\n$")
         self.assertEqual(plain.decode(), run_json(*args)["text"])
         self.assertEqual(tern.stderr, "")
         self.assertEqual(tern("run", *args, "--echo", "-q"), PROMPT.encode() + plain)
@@ -449,7 +449,7 @@ class Info(unittest.TestCase):
     def test_machine(self):
         got = json.loads(tern("info", "--json"))
         self.assertEqual(list(got), ["machine", "tern"])
-        self.assertIn(got["machine"]["isa"], ("portable", "avx2", "avx512"))
+        self.assertIn(got["machine"]["isa"], ("portable", "avx2", "avx512", "avx512vnni", "avx512bf16"))
         self.assertGreaterEqual(got["machine"]["threads"], 1)
         self.assertIn("threads", tern("info").decode())
 

@@ -75,6 +75,7 @@ void check_epilogue_f32(struct tc *t)
                 if (!tc_case(t, "%s,m=%zu,n=%zu,form=%d", acts[a].name, m, n, form))
                     continue;
                 const float *tile = tc_in_panel(t, m * 32, TC_OUTLIERS), *bias = tc_in_f32(t, col + n, TC_NORMAL);
+                const float *columns_scale = tc_in_f32(t, col + n, TC_NEAR_ONE);
                 const float *c = tc_in_f32(t, c_size, TC_NORMAL),
                             *second = tc_in_f32(t, (row + m - 1) * ld2 + col + n, TC_NORMAL);
                 float *want = tc_copy_f32(t, c, c_size), *base = tc_copy_f32(t, c, c_size),
@@ -84,6 +85,8 @@ void check_epilogue_f32(struct tc *t)
 
                 if (form & 1)
                     e.bias = bias;
+                if ((form + s) % 3 == 0)
+                    e.scale = columns_scale;
                 if (form & 4)
                     e.residual2 = second, e.ld_residual2 = ld2;
                 for (int in_place = 0; in_place <= (form & 2); in_place += 2) {
@@ -112,8 +115,55 @@ void check_epilogue_f32(struct tc *t)
             const float *tile = tc_in_panel(t, 8 * 32, TC_NORMAL), *bias = tc_in_f32(t, 768, TC_NORMAL);
             float *c = tc_out_f32(t, 8 * 768);
             const float *residual = tc_in_f32(t, 8 * 768, TC_NORMAL);
-            const struct tern_epilogue e = { bias, acts[a].act, residual, 768, NULL, 0 };
+            const struct tern_epilogue e = {
+                .bias = bias, .act = acts[a].act, .residual = residual, .ld_residual = 768
+            };
 
             TC_TIME(t) t->new.epilogue_f32(c, 768, tile, &e, 0, tc_turn(t) % 24 * 32, 8, 32);
         }
+}
+
+void check_epilogue_s32(struct tc *t)
+{
+    static const size_t columns[] = { 1, 8, 15, 16, 17, 31, 32 };
+
+    for (size_t a = 0; a < TC_COUNT(acts); a++)
+        for (size_t s = 0; s < TC_COUNT(columns); s++)
+            for (int form = 0; form < 8; form++) {
+                const size_t n = columns[s], m = 1 + (s * 5 + (size_t)form) % 14, row = (size_t)form,
+                             col = 32 * (s & 1);
+                const size_t ldc = col + n + (form & 1 ? 13 : 0), c_size = (row + m - 1) * ldc + col + n;
+
+                if (!tc_case(t, "%s,m=%zu,n=%zu,form=%d", acts[a].name, m, n, form))
+                    continue;
+                int32_t *tile = tc_out_s32(t, m * 32);
+                const float *row_scale = tc_in_f32(t, m, TC_NEAR_ONE), *scale = tc_in_f32(t, col + n, TC_NORMAL);
+                const float *bias = tc_in_f32(t, col + n, TC_NORMAL), *c = tc_in_f32(t, c_size, TC_NORMAL);
+                float *want = tc_copy_f32(t, c, c_size), *base = tc_copy_f32(t, c, c_size),
+                      *got = tc_copy_f32(t, c, c_size), *size = tc_copy_f32(t, c, c_size);
+                const struct tern_epilogue e = { .scale = form & 1 ? scale : NULL,
+                                                 .bias = form & 2 ? bias : NULL,
+                                                 .act = acts[a].act,
+                                                 .residual = form & 4 ? c : NULL,
+                                                 .ld_residual = ldc };
+
+                for (size_t i = 0; i < m * 32; i++) /* small ones, and some that f32 rounds */
+                    tile[i] =
+                        i % 5 ? (int32_t)tc_below(t, 41) - 20 : (int32_t)(tc_below(t, 0x7fffffff) * 2) - 0x7fffffff;
+                t->ref.epilogue_s32(want, ldc, tile, row_scale, &e, row, col, m, n);
+                t->base.epilogue_s32(base, ldc, tile, row_scale, &e, row, col, m, n);
+                t->new.epilogue_s32(got, ldc, tile, row_scale, &e, row, col, m, n);
+                for (size_t i = 0; i < c_size; i++)
+                    size[i] = fabsf(want[i]) + (form & 4 ? fabsf(c[i]) : 0);
+                tc_near_f32(t, want, got, size, c_size);
+                tc_same_f32(t, base, got, c_size);
+            }
+    if (tc_bench(t, 0, 8 * 32, "scale,bias,m=8")) {
+        const float *row_scale = tc_in_f32(t, 8, TC_NORMAL), *bias = tc_in_f32(t, 768, TC_NORMAL);
+        int32_t *tile = tc_out_s32(t, 8 * 32);
+        float *c = tc_out_f32(t, 8 * 768);
+        const struct tern_epilogue e = { .scale = bias, .bias = bias };
+
+        TC_TIME(t) t->new.epilogue_s32(c, 768, tile, row_scale, &e, 0, tc_turn(t) % 24 * 32, 8, 32);
+    }
 }

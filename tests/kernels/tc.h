@@ -71,6 +71,9 @@ float *tc_in_panel(struct tc *t, size_t n, enum tc_data data);
 float *tc_out_f32(struct tc *t, size_t n);
 uint16_t *tc_out_u16(struct tc *t, size_t n);
 float *tc_out_panel(struct tc *t, size_t n);
+uint8_t *tc_in_u8(struct tc *t, size_t n); /* any bytes */
+uint8_t *tc_out_u8(struct tc *t, size_t n);
+int32_t *tc_out_s32(struct tc *t, size_t n);
 float *tc_copy_f32(struct tc *t, const float *from, size_t n); /* an output that starts as a copy: for calls in place */
 
 /* A random number below n, of the case. */
@@ -81,6 +84,8 @@ size_t tc_below(struct tc *t, size_t n);
 void tc_near_f32(struct tc *t, const float *want, const float *got, const float *scale, size_t n);
 void tc_same_f32(struct tc *t, const float *want, const float *got, size_t n);
 void tc_same_u16(struct tc *t, const uint16_t *want, const uint16_t *got, size_t n);
+void tc_same_u8(struct tc *t, const uint8_t *want, const uint8_t *got, size_t n);
+void tc_same_s32(struct tc *t, const int32_t *want, const int32_t *got, size_t n);
 void tc_fail(struct tc *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* True if the benchmark is to be run.  bytes: read from and written to memory, flops: 2 for a multiply-add; 0 if of no interest.

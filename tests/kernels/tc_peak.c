@@ -21,7 +21,7 @@
 
 double tc_peak_flops(enum tern_isa isa)
 {
-    const double flops = 2.0 * 12 * (isa == TERN_ISA_AVX512 ? 16 : 8) * PEAK_STEPS;
+    const double flops = 2.0 * 12 * (isa >= TERN_ISA_AVX512 ? 16 : 8) * PEAK_STEPS;
     double best = 0;
 
     if (isa == TERN_ISA_PORTABLE)
@@ -30,7 +30,7 @@ double tc_peak_flops(enum tern_isa isa)
         const double start = tern_machine_seconds();
         long steps = PEAK_STEPS;
 
-        if (isa == TERN_ISA_AVX512)
+        if (isa >= TERN_ISA_AVX512)
             PEAK_LOOP("z");
         else
             PEAK_LOOP("y");

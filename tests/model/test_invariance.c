@@ -5,7 +5,7 @@
 
 #define N 100 /* tokens: beyond one block of the cache */
 
-static const char *const levels[] = { "portable", "avx2", "avx512" };
+static const char *const levels[] = { "portable", "avx2", "avx512", "avx512vnni", "avx512bf16" };
 static const char *const models[] = { "gpt2-tiny-fp32", "gpt2-tiny-fp16",
                                       "gpt2-tiny-bf16" }; /* head widths 12, 16, 20 */
 

@@ -34,19 +34,38 @@ void tern_act_f32_ref(float *y, const float *x, size_t n, enum tern_act act)
         y[i] = tern_act_ref(x[i], act);
 }
 
+/* From the bias on. */
+static float finish(float t, const struct tern_epilogue *e, size_t i, size_t j)
+{
+    if (e->bias)
+        t += e->bias[j];
+    t = tern_act_ref(t, e->act);
+    if (e->residual)
+        t += e->residual[i * e->ld_residual + j];
+    if (e->residual2)
+        t += e->residual2[i * e->ld_residual2 + j];
+    return t;
+}
+
 void tern_epilogue_f32_ref(float *c, size_t ldc, const float *tile, const struct tern_epilogue *e, size_t row,
                            size_t col, size_t m, size_t n)
 {
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) {
             float t = tile[i * TERN_PANEL + j];
-            if (e->bias)
-                t += e->bias[col + j];
-            t = tern_act_ref(t, e->act);
-            if (e->residual)
-                t += e->residual[(row + i) * e->ld_residual + col + j];
-            if (e->residual2)
-                t += e->residual2[(row + i) * e->ld_residual2 + col + j];
-            c[(row + i) * ldc + col + j] = t;
+            if (e->scale)
+                t *= e->scale[col + j];
+            c[(row + i) * ldc + col + j] = finish(t, e, row + i, col + j);
+        }
+}
+
+void tern_epilogue_s32_ref(float *c, size_t ldc, const int32_t *tile, const float *row_scale,
+                           const struct tern_epilogue *e, size_t row, size_t col, size_t m, size_t n)
+{
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) {
+            const float scale = e->scale ? row_scale[i] * e->scale[col + j] : row_scale[i];
+            const float t = (float)tile[i * TERN_PANEL + j] * scale;
+            c[(row + i) * ldc + col + j] = finish(t, e, row + i, col + j);
         }
 }

@@ -1,4 +1,4 @@
-/* gemm_ref.c: each element is one chain of fused multiply-adds in order of k: that is the definition, not f64. */
+/* gemm_ref.c: each element is one chain of fused multiply-adds in order of k: that is the definition, not f64.  Integers are exact. */
 #include "kernels/ref/ref.h"
 
 #include <math.h>
@@ -14,5 +14,69 @@ void tern_gemm_f32_ref(float *c, size_t ldc, const float *a, size_t lda, const f
             for (size_t s = 0; s < k; s++)
                 sum = fmaf(a[i * lda + s], panel[s * TERN_PANEL + j], sum);
             c[i * ldc + j] = sum;
+        }
+}
+
+/* The chain again, from weights that are widened one at a time. */
+#define GEMM_WIDENED_REF(name, type, widened)                                                                       \
+    void tern_##name##_ref(float *c, size_t ldc, const float *a, size_t lda, const type *panel, size_t k, size_t m, \
+                           bool accumulate, const void *next, size_t next_bytes)                                    \
+    {                                                                                                               \
+        (void)next;                                                                                                 \
+        (void)next_bytes;                                                                                           \
+        for (size_t i = 0; i < m; i++)                                                                              \
+            for (size_t j = 0; j < TERN_PANEL; j++) {                                                               \
+                float sum = accumulate ? c[i * ldc + j] : 0;                                                        \
+                for (size_t s = 0; s < k; s++)                                                                      \
+                    sum = fmaf(a[i * lda + s], (widened), sum);                                                     \
+                c[i * ldc + j] = sum;                                                                               \
+            }                                                                                                       \
+    }
+
+static float from_f16(uint16_t x)
+{
+    float y;
+
+    tern_f32_from_f16_ref(&y, &x, 1);
+    return y;
+}
+
+static float from_bf16(uint16_t x)
+{
+    float y;
+
+    tern_f32_from_bf16_ref(&y, &x, 1);
+    return y;
+}
+
+GEMM_WIDENED_REF(gemm_f32_f16, uint16_t, from_f16(panel[s * TERN_PANEL + j]))
+GEMM_WIDENED_REF(gemm_f32_bf16, uint16_t, from_bf16(panel[(s / 2 * TERN_PANEL + j) * 2 + s % 2]))
+GEMM_WIDENED_REF(gemm_f32_q8, int8_t, (float)panel[(s / 4 * TERN_PANEL + j) * 4 + s % 4])
+
+void tern_gemm_bf16_ref(float *c, size_t ldc, const uint16_t *a, size_t lda, const uint16_t *panel, size_t k, size_t m,
+                        bool accumulate, const void *next, size_t next_bytes)
+{
+    (void)next;
+    (void)next_bytes;
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < TERN_PANEL; j++) {
+            float sum = accumulate ? c[i * ldc + j] : 0;
+            for (size_t s = 0; s < (k + 1) / 2 * 2; s++)
+                sum = fmaf(from_bf16(a[i * lda + s]), from_bf16(panel[(s / 2 * TERN_PANEL + j) * 2 + s % 2]), sum);
+            c[i * ldc + j] = sum;
+        }
+}
+
+void tern_gemm_q8_ref(int32_t *c, size_t ldc, const uint8_t *a, size_t lda, const int8_t *panel, const int32_t *start,
+                      size_t k, size_t m, bool accumulate, const void *next, size_t next_bytes)
+{
+    (void)next;
+    (void)next_bytes;
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < TERN_PANEL; j++) {
+            int64_t sum = accumulate ? c[i * ldc + j] : start[j];
+            for (size_t s = 0; s < k; s++)
+                sum += a[i * lda + s] * panel[(s / 4 * TERN_PANEL + j) * 4 + s % 4];
+            c[i * ldc + j] = (int32_t)sum;
         }
 }

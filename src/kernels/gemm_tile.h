@@ -1,0 +1,194 @@
+/* gemm_tile.h: the product of a row tile and a panel, in all forms of a panel; gemm.tmpl.c and isa_avx512bf16.c make kernels of it.
+ *
+ *        panel, one step k:   [ 16 columns | 16 columns ]     loaded once for all rows of the tile
+ *        row 0   a[0][k]  ->    r0_lo        r0_hi            one broadcast, two fused multiply-adds
+ *        row 1   a[1][k]  ->    r1_lo        r1_hi
+ *        ...
+ *
+ * An accumulator is one chain over k, so tile height and k blocks do not show in the bits.  Height is a constant of each
+ * instance and the accumulators have names: gcc keeps an array in memory (a third of the speed, silently).  Row addresses
+ * come from one base per three rows and the stride; one pointer per row would not fit the integer registers.
+ * A step of bf16 pairs or s8 fours is two or four such steps, each widened from the same cache line.
+ * Heights above V16_GEMM_ROWS are done in passes over parts of the panel that stay in the first-level cache. */
+#ifndef TERN_KERNELS_GEMM_TILE_H
+#define TERN_KERNELS_GEMM_TILE_H
+
+#include "kernels/kernels.h"
+#include "kernels/vec.h"
+
+/* The rows of the tallest tile. */
+#if V16_GEMM_ROWS == 14
+#define GEMM_ROWS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13)
+#elif V16_GEMM_ROWS == 3
+#define GEMM_ROWS(X) X(0) X(1) X(2)
+#else
+#define GEMM_ROWS(X) X(0)
+#endif
+
+/* Where to prefetch: one or two cache lines at `at`, and `step` bytes on at every k step.   step 0: nothing. */
+struct gemm_hint {
+    const char *at;
+    size_t step;
+};
+
+/* Where prefetches go: the first-level cache for one or two rows, where they are all that hides L2.  For more rows the second
+ * level: there the loop has time to fetch from it, and with a memory that gives one thread 17 GB/s it is 3 to 8 % faster for
+ * M = 4 to 16 than the first level, which runs out of fill buffers (at 40 GB/s it was 2 to 7 % slower). */
+#define GEMM_PREFETCH(m, p) ((m) <= 2 ? __builtin_prefetch((p), 0, 3) : __builtin_prefetch((p), 0, 2))
+
+/* Bytes between a stream's read position and its prefetch: 4 KiB while memory is the bound, 8 KiB where a step takes longer. */
+#define GEMM_STREAM_NEAR 4096
+#define GEMM_STREAM_FAR  8192
+
+/* Steps of a panel that several passes go over: 24 KiB, of a first-level cache of 32 or 48. */
+#define GEMM_PART 192
+
+/* k elements and bytes of a step. */
+#define GEMM_PER(form)   ((form) == V16_BF16 ? 2 : (form) == V16_S8 ? 4 : 1)
+#define GEMM_BYTES(form) ((form) == V16_F16 ? 64 : 128)
+
+/* `a` has a word of the row where form is V16_BF16_DOT: a pair of bf16, never read as a number. */
+V16_FN v16 gemm_broadcast(const enum v16_panel form, const float *a)
+{
+    if (form == V16_BF16_DOT) {
+        float pair;
+        memcpy(&pair, a, sizeof pair);
+        return v16_set1(pair);
+    }
+    return v16_set1(*a);
+}
+
+V16_FN v16 gemm_multiply_add(const enum v16_panel form, v16 a, v16 w, v16 sum)
+{
+#ifdef TERN_VEC_BF16
+    if (form == V16_BF16_DOT)
+        return v16_dot_bf16(a, w, sum);
+#endif
+    (void)form;
+    return v16_fma(a, w, sum);
+}
+
+V16_FN void gemm_tile(const enum v16_panel form, const int m, const int lines, float *c, size_t ldc, const float *a,
+                      size_t lda, const char *panel, size_t steps, bool accumulate, struct gemm_hint hint)
+{
+    const float *a0 = a, *a3 = a + 3 * lda, *a6 = a + 6 * lda, *a9 = a + 9 * lda, *a12 = a + 12 * lda;
+
+#define GEMM_BASE(i) ((i) < 3 ? a0 : (i) < 6 ? a3 : (i) < 9 ? a6 : (i) < 12 ? a9 : a12)
+#define GEMM_BEGIN(i)                                     \
+    v16 r##i##_lo = v16_set1(0), r##i##_hi = v16_set1(0); \
+    if (i < m && accumulate) {                            \
+        r##i##_lo = v16_load(c + i * ldc);                \
+        r##i##_hi = v16_load(c + i * ldc + 16);           \
+    }
+    GEMM_ROWS(GEMM_BEGIN)
+
+#if V16_GEMM_ROWS == 3
+#define GEMM_ELEMENT(s) v16_gemm_step3(form, s, m, a0 + s, lda, panel, &r0_lo, &r0_hi, &r1_lo, &r1_hi, &r2_lo, &r2_hi);
+#else
+#define GEMM_STEP(i)                                                         \
+    if (i < m) {                                                             \
+        const v16 x = gemm_broadcast(form, GEMM_BASE(i) + i % 3 * lda + at); \
+        r##i##_lo = gemm_multiply_add(form, x, lo, r##i##_lo);               \
+        r##i##_hi = gemm_multiply_add(form, x, hi, r##i##_hi);               \
+    }
+#define GEMM_ELEMENT(s)                                                                      \
+    {                                                                                        \
+        const v16 lo = v16_weights(form, panel, 0, s), hi = v16_weights(form, panel, 16, s); \
+        const int at = s;                                                                    \
+        GEMM_ROWS(GEMM_STEP)                                                                 \
+    }
+#endif
+    for (size_t step = 0; step < steps; step++) {
+        if (lines > 0)
+            GEMM_PREFETCH(m, hint.at);
+        if (lines > 1)
+            GEMM_PREFETCH(m, hint.at + 64);
+        hint.at += hint.step;
+        GEMM_ELEMENT(0)
+        if (GEMM_PER(form) > 1)
+            GEMM_ELEMENT(1)
+        if (GEMM_PER(form) > 2) {
+            GEMM_ELEMENT(2)
+            GEMM_ELEMENT(3)
+        }
+        panel += GEMM_BYTES(form);
+        a0 += GEMM_PER(form), a3 += GEMM_PER(form), a6 += GEMM_PER(form), a9 += GEMM_PER(form), a12 += GEMM_PER(form);
+    }
+
+#define GEMM_END(i)                             \
+    if (i < m) {                                \
+        v16_store(c + i * ldc, r##i##_lo);      \
+        v16_store(c + i * ldc + 16, r##i##_hi); \
+    }
+    GEMM_ROWS(GEMM_END)
+#undef GEMM_BASE
+#undef GEMM_BEGIN
+#undef GEMM_END
+#undef GEMM_ELEMENT
+#undef GEMM_STEP
+}
+
+/* A tile of at most V16_GEMM_ROWS rows.  Widened steps take long enough not to tell one line from two. */
+V16_FN void gemm_pass(const enum v16_panel form, float *c, size_t ldc, const float *a, size_t lda, const char *panel,
+                      size_t steps, size_t m, bool accumulate, struct gemm_hint hint)
+{
+#define GEMM_CASE(i)                                                                         \
+    case i + 1:                                                                              \
+        if (hint.step == 0)                                                                  \
+            gemm_tile(form, i + 1, 0, c, ldc, a, lda, panel, steps, accumulate, hint);       \
+        else if (form == V16_F16 || (hint.step <= 64 && form != V16_BF16 && form != V16_S8)) \
+            gemm_tile(form, i + 1, 1, c, ldc, a, lda, panel, steps, accumulate, hint);       \
+        else                                                                                 \
+            gemm_tile(form, i + 1, 2, c, ldc, a, lda, panel, steps, accumulate, hint);       \
+        break;
+    switch (m) {
+        GEMM_ROWS(GEMM_CASE)
+    }
+#undef GEMM_CASE
+}
+
+/* Where a kernel prefetches, from its arguments: `next` is spread over `steps` steps, unless it follows the panel directly. */
+V16_FN struct gemm_hint gemm_hint(const void *panel, size_t steps, size_t step_bytes, size_t m, const void *next,
+                                  size_t next_bytes)
+{
+    struct gemm_hint hint = { NULL, 0 };
+
+    if (next && steps) {
+        hint.at = next;
+        hint.step = next_bytes / steps;
+        if (hint.step >= step_bytes) {
+            hint.step = step_bytes;
+            if (next == (const char *)panel + steps * step_bytes)
+                hint.at = (const char *)panel + (m <= 4 ? GEMM_STREAM_NEAR : GEMM_STREAM_FAR);
+        }
+    }
+    return hint;
+}
+
+/* Whole steps, any number of rows up to TERN_TILE_ROWS. */
+V16_FN void gemm_steps(const enum v16_panel form, float *c, size_t ldc, const float *a, size_t lda, const char *panel,
+                       size_t steps, size_t m, bool accumulate, struct gemm_hint hint)
+{
+    if (V16_GEMM_ROWS == TERN_TILE_ROWS || m <= V16_GEMM_ROWS) {
+        gemm_pass(form, c, ldc, a, lda, panel, steps, m, accumulate, hint);
+        return;
+    }
+    do {
+        const size_t part = steps < GEMM_PART ? steps : GEMM_PART;
+
+        for (size_t row = 0; row < m; row += V16_GEMM_ROWS) {
+            const size_t rows = m - row < V16_GEMM_ROWS ? m - row : V16_GEMM_ROWS;
+            const struct gemm_hint none = { NULL, 0 };
+
+            gemm_pass(form, c + row * ldc, ldc, a + row * lda, lda, panel, part, rows, accumulate, row ? none : hint);
+        }
+        if (hint.step)
+            hint.at += part * hint.step;
+        a += part * GEMM_PER(form);
+        panel += part * GEMM_BYTES(form);
+        accumulate = true;
+        steps -= part;
+    } while (steps);
+}
+
+#endif
