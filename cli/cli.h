@@ -50,7 +50,7 @@ struct cli_text {
 int cli_text_read(const char *command, const char *p, const char *f, struct cli_text *out);
 void cli_text_free(struct cli_text *text);
 /* "1,2,3" to ids, freed with free(); "" is none. */
-int cli_ids_parse(const char *text, int32_t **ids, size_t *count);
+int cli_ids_parse(const char *option, const char *text, int32_t **ids, size_t *count);
 
 /* ---- opening ---- */
 int cli_context_open(int64_t threads, tern_ctx **out);

@@ -180,10 +180,9 @@ static void report_model(struct report *r, const tern_model *model, const tern_t
     section_end(r);
 }
 
-static void report_memory(struct report *r, const tern_model *model, const tern_session *session)
+static void report_memory(struct report *r, const tern_model *model, tern_session_stats memory)
 {
     const tern_model_stats stats = tern_model_get_stats(model);
-    const tern_session_stats memory = tern_session_get_stats(session);
 
     section(r, "memory");
     fact_bytes(r, "file_bytes", "weights in files", stats.file_bytes);
@@ -236,7 +235,7 @@ static int describe(struct report *r, tern_ctx *ctx, const char *name, bool bar)
 {
     tern_model *model = NULL;
     tern_tokenizer *tokenizer = NULL;
-    tern_session *session = NULL;
+    tern_session_stats memory;
     char *path = NULL, *no_tokenizer = NULL;
     int code = cli_model_find(ctx, name, &path);
 
@@ -244,13 +243,14 @@ static int describe(struct report *r, tern_ctx *ctx, const char *name, bool bar)
         code = cli_model_open(ctx, path, bar, &model);
     if (!code && tern_tokenizer_open(ctx, path, &tokenizer))
         no_tokenizer = strdup(tern_error(ctx));
-    if (!code)
-        code = cli_session_open(ctx, model, NULL, &session);
+    if (!code) {
+        const tern_status status = tern_session_measure(ctx, model, NULL, &memory);
+        code = status ? cli_fail(status, tern_error(ctx)) : 0;
+    }
     if (!code) {
         report_model(r, model, tokenizer, no_tokenizer ? no_tokenizer : "");
-        report_memory(r, model, session);
+        report_memory(r, model, memory);
     }
-    cli_session_close(&session);
     tern_tokenizer_close(&tokenizer);
     tern_model_close(&model);
     free(no_tokenizer);

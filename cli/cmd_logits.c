@@ -5,6 +5,8 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 /* Scores of one step take at most this much memory. */
 #define CHUNK_BYTES (32 << 20)
@@ -102,9 +104,11 @@ int cmd_logits(int argc, char **argv)
         return options_exit(outcome);
     if (!output || !*output)
         return cli_error(CLI_USAGE, "logits wants -o FILE.npy");
+    if (strcmp(output, "-") == 0 && isatty(STDOUT_FILENO))
+        return cli_error(CLI_USAGE, "logits -o - writes binary data, and stdout is a terminal");
     if (list && (p || f))
         return cli_error(CLI_USAGE, "logits takes a text or --ids, got both");
-    code = list ? cli_ids_parse(list, &given, &n_given) : cli_text_read("logits", p, f, &text);
+    code = list ? cli_ids_parse("--ids", list, &given, &n_given) : cli_text_read("logits", p, f, &text);
     if (!code)
         code = cli_context_open(threads, &ctx);
     if (!code)

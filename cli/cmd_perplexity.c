@@ -158,6 +158,9 @@ int cmd_perplexity(int argc, char **argv)
         ids[0] = start;
         memcpy(ids + lead, encoded.data, encoded.count * sizeof(*ids));
         code = score(ctx, model, ids, n_ids, !quiet, &bits);
+        if (!code && !isfinite(bits))
+            code =
+                cli_error(CLI_FAIL, "the model's scores hold a NaN or give a token no probability: there is no figure");
         const double rate = bits / (double)n_bytes, perplexity = n_ids > 1 ? exp2(bits / (double)(n_ids - 1)) : 1;
         struct json_out j = { 0 };
         if (!code && json)

@@ -34,7 +34,7 @@ static enum option_outcome parse(struct settings *s, int argc, char **argv)
         { 0, "top-k", "K", "choose among the K best tokens; 0: among all", OPTION_INT, &s->top_k, &s->has_top_k, 0,
           2147483647, false },
         { 0, "top-p", "P", "choose among the fewest tokens whose probability reaches P", OPTION_NUMBER, &s->top_p,
-          &s->has_top_p, 0, 1, true },
+          &s->has_top_p, 0, 1, false },
         { 0, "min-p", "P", "choose among tokens with at least P of the best one's probability", OPTION_NUMBER,
           &s->min_p, &s->has_min_p, 0, 1, false },
         { 0, "repeat-penalty", "R",
@@ -66,7 +66,9 @@ static enum option_outcome parse(struct settings *s, int argc, char **argv)
         .command = "run",
         .arguments = "[MODEL] [-p TEXT | -f FILE] [OPTIONS]",
         .about =
-            "Continues a prompt.  Without MODEL: the built-in one.  Without -p and -f the prompt is read from stdin.\n"
+            "Continues a prompt.  Without MODEL: the built-in one (its folder is looked for in $TERN_MODELS if that is "
+            "set).\n"
+            "Without -p and -f the prompt is read from stdin.\n"
             "How tokens are chosen is the model's generation_config.json's to say, else greedy, unless options say "
             "otherwise.",
         .options = options,
@@ -92,12 +94,14 @@ static int parse_bias(const char *text, tern_logit_bias *out)
     if (equals && equals[1]) {
         bias = strtod(equals + 1, &end);
         list = strndup(text, (size_t)(equals - text));
+        if (!list)
+            return cli_error(CLI_FAIL, "out of memory for a bias");
     }
     if (!list || !*list || *end || !isfinite((float)bias)) {
         free(list);
         return cli_error(CLI_USAGE, "--logit-bias wants ID=BIAS with a finite number, got '%s'", text);
     }
-    code = cli_ids_parse(list, &ids, &n);
+    code = cli_ids_parse("--logit-bias", list, &ids, &n);
     free(list);
     *out = (tern_logit_bias){ ids, (int32_t)n, (float)bias };
     return code;
@@ -250,6 +254,19 @@ static void print_figures(tern_ctx *ctx, const tern_timing *t, double load_secon
 
 /* ---- the command ----------------------------------------------------------------------------------------------------- */
 
+/* Room for what is asked for, not for all that the model could hold.  A request beyond the context gets the whole of it, and
+ * its error from tern_generate(), which knows both numbers. */
+static int open_session(const struct settings *s, tern_ctx *ctx, const tern_model *model, size_t n_prompt,
+                        tern_session **session)
+{
+    tern_session_options options = tern_session_options_default();
+    const int64_t n_context = tern_model_get_config(model)->n_context;
+
+    if (s->has_n && s->n < n_context && n_prompt <= (size_t)(n_context - s->n))
+        options.n_positions = (int64_t)n_prompt + s->n;
+    return cli_session_open(ctx, model, &options, session);
+}
+
 static int generate(const struct settings *s, const struct cli_text *text, tern_ctx *ctx,
                     const tern_tokenizer *tokenizer, const tern_model *model, double began)
 {
@@ -271,7 +288,7 @@ static int generate(const struct settings *s, const struct cli_text *text, tern_
         code = status ? cli_fail(status, tern_error(ctx)) : fill(s, &options, biases);
     }
     if (!code)
-        code = cli_session_open(ctx, model, NULL, &session);
+        code = open_session(s, ctx, model, prompt.count, &session);
     const double load_seconds = cli_seconds() - began;
     if (!code) {
         options.on_token = on_token;

@@ -109,7 +109,7 @@ int cmd_detokenize(int argc, char **argv)
         return options_exit(outcome);
     if (!list)
         return cli_error(CLI_USAGE, "detokenize wants --ids 1,2,3");
-    code = cli_ids_parse(list, &ids, &n_ids);
+    code = cli_ids_parse("--ids", list, &ids, &n_ids);
     if (!code)
         code = open_tokenizer(model, &ctx, &tokenizer);
     if (!code) {

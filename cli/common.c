@@ -201,7 +201,7 @@ void cli_text_free(struct cli_text *text)
     *text = (struct cli_text){ 0 };
 }
 
-int cli_ids_parse(const char *text, int32_t **ids, size_t *count)
+int cli_ids_parse(const char *option, const char *text, int32_t **ids, size_t *count)
 {
     size_t n = 1;
 
@@ -219,7 +219,7 @@ int cli_ids_parse(const char *text, int32_t **ids, size_t *count)
         if (*c < '0' || *c > '9' || errno || id > INT32_MAX || (*end && *end != ',')) {
             free(*ids);
             *ids = NULL;
-            return cli_error(CLI_USAGE, "--ids wants whole numbers like 1,2,3, got '%.*s' in place %zu",
+            return cli_error(CLI_USAGE, "%s wants whole numbers like 1,2,3, got '%.*s' in place %zu", option,
                              (int)strcspn(c, ","), c, *count + 1);
         }
         (*ids)[(*count)++] = (int32_t)id;

@@ -70,7 +70,7 @@ static bool in_range(const struct option *o, double x)
     return x <= o->high && (o->above ? x > o->low : x >= o->low);
 }
 
-/* Stores a value; false if it is not one that the option takes. */
+/* Stores a value; false if it is not one that the option takes, or there is no memory for one more of OPTION_TEXTS. */
 static bool store(const struct option *o, const char *value)
 {
     char *end;
@@ -201,6 +201,10 @@ enum option_outcome options_parse(const struct command_line *line, int argc, cha
         if (!store(o, value)) {
             char wanted[128];
 
+            if (o->kind == OPTION_TEXTS) { /* any text is one */
+                cli_error(CLI_FAIL, "out of memory for the values of %s", called);
+                return OPTION_NO_MEMORY;
+            }
             describe(o, wanted, sizeof(wanted));
             cli_error(CLI_USAGE, "%s wants %s, got '%s'", called, wanted, value);
             return OPTION_WRONG;
@@ -217,5 +221,5 @@ enum option_outcome options_parse(const struct command_line *line, int argc, cha
 
 int options_exit(enum option_outcome outcome)
 {
-    return outcome == OPTION_HELP_SHOWN ? CLI_OK : CLI_USAGE;
+    return outcome == OPTION_HELP_SHOWN ? CLI_OK : outcome == OPTION_NO_MEMORY ? CLI_FAIL : CLI_USAGE;
 }

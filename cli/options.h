@@ -43,7 +43,7 @@ struct command_line {
     bool model_required; /* its absence is an error */
 };
 
-enum option_outcome { OPTION_PARSED, OPTION_HELP_SHOWN, OPTION_WRONG };
+enum option_outcome { OPTION_PARSED, OPTION_HELP_SHOWN, OPTION_WRONG, OPTION_NO_MEMORY };
 
 /* argv[0] is the command's name.  "--name=value", "--name value", "-n 5", "-n5"; "--" ends the options.
  * What is wrong has been printed, with what was wanted and what was got. */

@@ -22,6 +22,12 @@ if [ ${#targets[@]} -eq 0 ]; then
         targets+=("${name%.c}")
     done
 fi
+for name in "${targets[@]}"; do
+    if [ ! -f "tests/fuzz/fuzz_$name.c" ]; then
+        echo "fuzz: no target '$name'; there are:" tests/fuzz/fuzz_*.c | sed 's,tests/fuzz/fuzz_\([a-z_]*\)\.c,\1,g' >&2
+        exit 1
+    fi
+done
 cmake --build build/fuzz -j "$(getconf _NPROCESSORS_ONLN)" -t $(printf 'fuzz_%s ' "${targets[@]}")
 
 failed=0

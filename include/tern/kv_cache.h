@@ -24,6 +24,9 @@ typedef struct tern_kv_shape {
 /** Allocates pool and tables; nothing is allocated afterwards.
  *  @return TERN_OK, TERN_ERR_ARG (a size outside of its range, by name), TERN_ERR_MEMORY. */
 TERN_API tern_status tern_kv_cache_create(tern_ctx *ctx, const tern_kv_shape *shape, tern_kv_cache **out);
+/** Bytes that the pool of such a cache takes, without making it.  @return TERN_OK, TERN_ERR_ARG, TERN_ERR_MEMORY (more bytes
+ *  than there can be). */
+TERN_API tern_status tern_kv_cache_measure(tern_ctx *ctx, const tern_kv_shape *shape, size_t *bytes);
 /** Frees the cache and sets *cache to NULL.  NULL and a pointer to NULL are fine. */
 TERN_API void tern_kv_cache_destroy(tern_kv_cache **cache);
 

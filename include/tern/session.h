@@ -77,11 +77,16 @@ TERN_API void tern_session_resume(tern_session *session);
 /** Error text of the session's context. */
 TERN_API const char *tern_session_error(const tern_session *session);
 
+/** Memory of a session. */
 typedef struct tern_session_stats {
-    uint64_t kv_bytes;       /**< KV pool */
-    uint64_t scratch_bytes;  /**< arena */
-    int64_t free_positions;  /**< of the pool, in whole blocks */
+    uint64_t kv_bytes;      /**< KV pool */
+    uint64_t scratch_bytes; /**< arena */
+    int64_t free_positions; /**< of the pool, in whole blocks */
 } tern_session_stats;
+/** What tern_session_create() with the same arguments would take, without taking it.
+ *  @return as tern_session_create(). */
+TERN_API tern_status tern_session_measure(tern_ctx *ctx, const tern_model *model, const tern_session_options *options,
+                                          tern_session_stats *out);
 /** The session's memory and what is free of it now. */
 TERN_API tern_session_stats tern_session_get_stats(const tern_session *session);
 

@@ -107,6 +107,30 @@ fail:
     return status;
 }
 
+tern_status tern_session_measure(tern_ctx *ctx, const tern_model *model, const tern_session_options *options,
+                                 tern_session_stats *out)
+{
+    const tern_session_options standard = tern_session_options_default();
+    struct tern_arena counter = tern_arena_counter();
+    tern_session s = { .ctx = ctx, .model = model };
+    tern_kv_shape shape;
+    size_t kv_bytes;
+
+    TERN_REQUIRE(ctx, ctx && model && out, TERN_ERR_ARG, "session: %s is NULL",
+                 !ctx     ? "ctx"
+                 : !model ? "model"
+                          : "out");
+    TERN_TRY(plan(ctx, model, options ? options : &standard, &s, &shape));
+    TERN_TRY(tern_kv_cache_measure(ctx, &shape, &kv_bytes));
+    take_all(&counter, &s);
+    *out = (tern_session_stats){
+        .kv_bytes = kv_bytes,
+        .scratch_bytes = counter.used,
+        .free_positions = (shape.n_positions + TERN_KV_BLOCK - 1) / TERN_KV_BLOCK * TERN_KV_BLOCK,
+    };
+    return TERN_OK;
+}
+
 void tern_session_destroy(tern_session **session)
 {
     if (!session || !*session)

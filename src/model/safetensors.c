@@ -114,8 +114,10 @@ static tern_status read_place(tern_ctx *ctx, const struct tern_json *json, const
     const char *where = tern_json_where(json);
     const tern_json_value *begin = tern_json_at(value, 0), *end = tern_json_at(value, 1);
 
-    TERN_REQUIRE(ctx, value && tern_json_type(value) == TERN_JSON_ARRAY && tern_json_size(value) == 2, TERN_ERR_FORMAT,
-                 "%s: tensor \"%s\": data_offsets is %s of %zu, expected an array of 2 integers", where, name,
+    TERN_REQUIRE(ctx, value, TERN_ERR_FORMAT, "%s: tensor \"%s\": has no data_offsets, expected an array of 2 integers",
+                 where, name);
+    TERN_REQUIRE(ctx, tern_json_type(value) == TERN_JSON_ARRAY && tern_json_size(value) == 2, TERN_ERR_FORMAT,
+                 "%s: tensor \"%s\": data_offsets is %s with %zu items, expected an array of 2 integers", where, name,
                  tern_json_type_name(value), tern_json_size(value));
     TERN_REQUIRE(ctx, tern_json_type(begin) == TERN_JSON_INT && tern_json_type(end) == TERN_JSON_INT, TERN_ERR_FORMAT,
                  "%s: tensor \"%s\": data_offsets is an array of %s and %s, expected 2 integers", where, name,
@@ -346,7 +348,8 @@ static tern_status read_weight_map(tern_ctx *ctx, const struct tern_json *index,
 
     TERN_REQUIRE(ctx, tern_json_type(root) == TERN_JSON_OBJECT, TERN_ERR_FORMAT, "%s: is %s, expected an object", where,
                  tern_json_type_name(root));
-    TERN_REQUIRE(ctx, map && tern_json_type(map) == TERN_JSON_OBJECT, TERN_ERR_FORMAT,
+    TERN_REQUIRE(ctx, map, TERN_ERR_FORMAT, "%s: has no weight_map, expected an object", where);
+    TERN_REQUIRE(ctx, tern_json_type(map) == TERN_JSON_OBJECT, TERN_ERR_FORMAT,
                  "%s: weight_map is %s, expected an object", where, tern_json_type_name(map));
     TERN_REQUIRE(ctx, tern_json_size(map) > 0, TERN_ERR_FORMAT, "%s: weight_map is empty, expected at least one tensor",
                  where);

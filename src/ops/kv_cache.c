@@ -40,6 +40,30 @@ static tern_status product(tern_ctx *ctx, size_t a, size_t b, const char *what, 
     return TERN_OK;
 }
 
+/* The sizes that follow from a checked shape. */
+static tern_status fill_sizes(tern_ctx *ctx, const tern_kv_shape *shape, struct tern_kv_cache *c)
+{
+    c->shape = *shape;
+    c->n_blocks = (int32_t)blocks_of(shape->n_positions);
+    c->blocks_each = (int32_t)blocks_of(shape->n_context);
+    c->k_floats = (size_t)TERN_KV_BLOCK * (size_t)shape->head_dim;
+    c->v_floats = (size_t)TERN_KV_BLOCK * (((size_t)shape->head_dim + 31) / 32 * 32);
+    c->layer_floats = (c->k_floats + c->v_floats) * (size_t)shape->n_kv_heads;
+    TERN_TRY(product(ctx, c->layer_floats, (size_t)shape->n_layers, "a KV pool", &c->block_floats));
+    return product(ctx, c->block_floats * sizeof(float), (size_t)c->n_blocks, "a KV pool", &c->pool_bytes);
+}
+
+tern_status tern_kv_cache_measure(tern_ctx *ctx, const tern_kv_shape *shape, size_t *bytes)
+{
+    struct tern_kv_cache c;
+
+    TERN_REQUIRE(ctx, shape && bytes, TERN_ERR_ARG, "kv_cache: %s is NULL", shape ? "bytes" : "shape");
+    TERN_TRY(check_shape(ctx, shape));
+    TERN_TRY(fill_sizes(ctx, shape, &c));
+    *bytes = c.pool_bytes;
+    return TERN_OK;
+}
+
 tern_status tern_kv_cache_create(tern_ctx *ctx, const tern_kv_shape *shape, tern_kv_cache **out)
 {
     struct tern_kv_cache *c = NULL;
@@ -53,14 +77,7 @@ tern_status tern_kv_cache_create(tern_ctx *ctx, const tern_kv_shape *shape, tern
     TERN_TRY(check_shape(ctx, shape));
 
     TERN_TRY(TERN_ALLOC(ctx, 1, "a KV cache", &c));
-    c->shape = *shape;
-    c->n_blocks = (int32_t)blocks_of(shape->n_positions);
-    c->blocks_each = (int32_t)blocks_of(shape->n_context);
-    c->k_floats = (size_t)TERN_KV_BLOCK * (size_t)shape->head_dim;
-    c->v_floats = (size_t)TERN_KV_BLOCK * (((size_t)shape->head_dim + 31) / 32 * 32);
-    c->layer_floats = (c->k_floats + c->v_floats) * (size_t)shape->n_kv_heads;
-    TERN_TRY_OR_FAIL(product(ctx, c->layer_floats, (size_t)shape->n_layers, "a KV pool", &c->block_floats));
-    TERN_TRY_OR_FAIL(product(ctx, c->block_floats * sizeof(float), (size_t)c->n_blocks, "a KV pool", &c->pool_bytes));
+    TERN_TRY_OR_FAIL(fill_sizes(ctx, shape, c));
     TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, c->pool_bytes, "a KV pool", &pages));
     c->pool = pages;
 
@@ -332,7 +349,8 @@ tern_status tern_kv_reserve(tern_ctx *ctx, tern_kv_cache *cache, const tern_kv_s
 }
 
 /* Whether the blocks that a span writes are there, and its own. */
-static tern_status check_reserved(tern_ctx *ctx, const char *op, const struct tern_kv_cache *cache, const tern_kv_span *span)
+static tern_status check_reserved(tern_ctx *ctx, const char *op, const struct tern_kv_cache *cache,
+                                  const tern_kv_span *span)
 {
     const struct kv_sequence *s = &cache->sequences[span->sequence];
     int32_t first, end;

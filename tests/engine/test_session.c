@@ -301,6 +301,11 @@ static void test_pool(void **state)
     assert_ok(ctx, tern_session_create(ctx, model, &options, &session));
     assert_int_equal(tern_session_get_stats(session).free_positions, 256);
     assert_true(tern_session_get_stats(session).kv_bytes > 0 && tern_session_get_stats(session).scratch_bytes > 0);
+    tern_session_stats measured;
+    assert_ok(ctx, tern_session_measure(ctx, model, &options, &measured));
+    assert_int_equal(measured.kv_bytes, tern_session_get_stats(session).kv_bytes);
+    assert_int_equal(measured.scratch_bytes, tern_session_get_stats(session).scratch_bytes);
+    assert_int_equal(measured.free_positions, 256);
     for (int round = 0; round < 3; round++) {
         for (size_t i = 0; i < N; i++)
             assert_ok(ctx, tern_sequence_add(session, &sequences[i]));

@@ -142,7 +142,8 @@ static void test_commit_takes_reserved_spans_alone(void **state)
     tern_kv_span span = { .sequence = a, .n_rows = 10 };
     assert_fails(ctx, tern_kv_commit(ctx, NULL, &span, 1), TERN_ERR_ARG, "cache is NULL");
     assert_fails(ctx, tern_kv_commit(ctx, cache, NULL, 1), TERN_ERR_ARG, "spans is NULL");
-    assert_fails(ctx, tern_kv_commit(ctx, cache, &span, 1), TERN_ERR_STATE, "has room for 0 positions, the span ends at 10");
+    assert_fails(ctx, tern_kv_commit(ctx, cache, &span, 1), TERN_ERR_STATE,
+                 "has room for 0 positions, the span ends at 10");
     assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
     span.sequence = 3;
     assert_fails(ctx, tern_kv_commit(ctx, cache, &span, 1), TERN_ERR_ARG, "3");
@@ -308,9 +309,13 @@ static void test_allocation_failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        OP_TEST(test_fill_free_refill),           OP_TEST(test_blocks_come_back_zeroed), OP_TEST(test_fork),
+        OP_TEST(test_fill_free_refill),
+        OP_TEST(test_blocks_come_back_zeroed),
+        OP_TEST(test_fork),
         OP_TEST(test_commit_takes_reserved_spans_alone),
-        OP_TEST(test_last_holder_needs_no_block), OP_TEST(test_all_or_nothing),          OP_TEST(test_bad_shapes),
+        OP_TEST(test_last_holder_needs_no_block),
+        OP_TEST(test_all_or_nothing),
+        OP_TEST(test_bad_shapes),
         OP_TEST(test_allocation_failures),
     };
     return cmocka_run_group_tests_name("ops/kv_cache", tests, NULL, NULL);

@@ -14,7 +14,7 @@ t run --temp nan -p a
 t run --temp 1e999 -p a
 t run --temp " 1" -p a
 t run --top-k 1.5 -p a
-t run --top-p 0 -p a
+t run --top-p -0.1 -p a
 t run --top-p 1.01 -p a
 t run --min-p 2 -p a
 t run --repeat-penalty 0 -p a
