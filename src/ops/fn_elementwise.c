@@ -1,0 +1,306 @@
+/* fn_elementwise.c: activations, biases, gates and weighted sums of stored rows. */
+#include "ops/widen.h"
+
+#include <tern/function.h>
+
+#include <math.h>
+
+/* Elements that are one row where a tensor is taken as a string of numbers. */
+#define STRING_ROW 4096
+
+static tern_status gelu_act(tern_ctx *ctx, const char *op, tern_gelu_form form, enum tern_act unset, enum tern_act *act)
+{
+    const int number = (int)form;
+
+    TERN_REQUIRE(ctx, number >= TERN_GELU_UNSET && number <= TERN_GELU_SIGMOID, TERN_ERR_ARG,
+                 "%s: form is %d, expected unset 0, tanh 1, erf 2 or sigmoid 3", op, number);
+    *act = form == TERN_GELU_TANH      ? TERN_ACT_GELU_TANH
+           : form == TERN_GELU_ERF     ? TERN_ACT_GELU_ERF
+           : form == TERN_GELU_SIGMOID ? TERN_ACT_GELU_SIGMOID
+                                       : unset;
+    return TERN_OK;
+}
+
+/* b has a's shape and dtype. */
+static tern_status check_like(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *b,
+                              const tern_tensor *a)
+{
+    TERN_TRY(tern_check_float(ctx, op, name, b, a->dtype, false));
+    return tern_check_dims(ctx, op, name, b, a->rank, a->dim);
+}
+
+static struct tern_row_operand string_of(const tern_tensor *t)
+{
+    return (struct tern_row_operand){ t->data, t->dtype, STRING_ROW, tern_elements(t) };
+}
+
+static size_t string_rows(size_t n)
+{
+    return (n + STRING_ROW - 1) / STRING_ROW;
+}
+
+/* ---- strings of numbers ---- */
+
+static void gelu_row(const void *arg, const struct tern_kernels *kernels, size_t row, size_t n, const float *const *in,
+                     float *const *out)
+{
+    (void)row;
+    kernels->act_f32(out[0], in[0], n, *(const enum tern_act *)arg);
+}
+
+tern_status tern_gelu(tern_ctx *ctx, const tern_tensor *input, tern_gelu_form form, tern_tensor *output)
+{
+    static const char op[] = "gelu";
+    enum tern_act act = TERN_ACT_NONE;
+
+    TERN_TRY(tern_check_float(ctx, op, "input", input, TERN_ANY_FLOAT, false));
+    TERN_TRY(gelu_act(ctx, op, form, TERN_ACT_GELU_ERF, &act));
+    TERN_TRY(check_like(ctx, op, "output", output, input));
+    const struct tern_operand operands[] = { { "input", input, false, true }, { "output", output, true, false } };
+    TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
+    const struct tern_row_call call = {
+        .in = { string_of(input) },
+        .out = { string_of(output) },
+        .n_rows = string_rows(tern_elements(input)),
+        .fn = gelu_row,
+        .arg = &act,
+    };
+    return tern_rows_run(ctx, &call);
+}
+
+static void vector_add_row(const void *arg, const struct tern_kernels *kernels, size_t row, size_t n,
+                           const float *const *in, float *const *out)
+{
+    (void)row;
+    kernels->axpy_f32(out[0], in[0], in[1], *(const float *)arg, n);
+}
+
+tern_status tern_vector_add(tern_ctx *ctx, const tern_tensor *a, const tern_tensor *b, float gamma, tern_tensor *output)
+{
+    static const char op[] = "vector_add";
+
+    TERN_TRY(tern_check_float(ctx, op, "a", a, TERN_ANY_FLOAT, false));
+    TERN_TRY(check_like(ctx, op, "b", b, a));
+    TERN_REQUIRE(ctx, isfinite(gamma), TERN_ERR_ARG, "%s: gamma is %g, expected a finite number", op, (double)gamma);
+    TERN_TRY(check_like(ctx, op, "output", output, a));
+    const struct tern_operand operands[] = { { "a", a, false, true },
+                                             { "b", b, false, true },
+                                             { "output", output, true, false } };
+    TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
+    const struct tern_row_call call = {
+        .in = { string_of(a), string_of(b) },
+        .out = { string_of(output) },
+        .n_rows = string_rows(tern_elements(a)),
+        .fn = vector_add_row,
+        .arg = &gamma,
+    };
+    return tern_rows_run(ctx, &call);
+}
+
+/* ---- rows with a bias ---- */
+
+struct bias {
+    const float *bias; /* or NULL */
+    enum tern_act act;
+};
+
+/* in: x, residual or NULL. */
+static void bias_row(const void *arg, const struct tern_kernels *kernels, size_t row, size_t n, const float *const *in,
+                     float *const *out)
+{
+    const struct bias *b = arg;
+    float *y = out[0];
+
+    (void)row;
+    for (size_t i = 0; i < n; i++) {
+        float v = in[0][i];
+        if (in[1])
+            v += in[1][i];
+        y[i] = b->bias ? v + b->bias[i] : v;
+    }
+    if (b->act != TERN_ACT_NONE)
+        kernels->act_f32(y, y, n, b->act);
+}
+
+static tern_status bias(tern_ctx *ctx, const char *op, const tern_tensor *input, const tern_tensor *residual,
+                        bool with_residual, const tern_tensor *bias_tensor, enum tern_act act, tern_tensor *output)
+{
+    struct bias b = { .act = act };
+    float *owned = NULL;
+    size_t rows, cols;
+
+    TERN_TRY(tern_check_float_rows(ctx, op, "input", input, TERN_ANY_FLOAT, -1, -1, &rows, &cols));
+    const tern_dtype dtype = input->dtype;
+    if (with_residual)
+        TERN_TRY(tern_check_float_rows(ctx, op, "residual", residual, dtype, (int64_t)rows, (int64_t)cols, NULL, NULL));
+    TERN_TRY(tern_check_float_vector(ctx, op, "bias", bias_tensor, dtype, (int64_t)cols, with_residual));
+    TERN_TRY(tern_check_float_rows(ctx, op, "output", output, dtype, (int64_t)rows, (int64_t)cols, NULL, NULL));
+    const struct tern_operand operands[] = { { "input", input, false, true },
+                                             { "residual", residual, false, true },
+                                             { "bias", bias_tensor, false, false },
+                                             { "output", output, true, false } };
+    TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
+    if (rows == 0 || cols == 0)
+        return TERN_OK;
+
+    TERN_TRY(tern_widen_tensor(ctx, bias_tensor, &owned, &b.bias));
+    const struct tern_row_call call = {
+        .in = { { input->data, dtype, cols, 0 }, { with_residual ? residual->data : NULL, dtype, cols, 0 } },
+        .out = { { output->data, dtype, cols, 0 } },
+        .n_rows = rows,
+        .fn = bias_row,
+        .arg = &b,
+    };
+    const tern_status status = tern_rows_run(ctx, &call);
+    tern_free(owned);
+    return status;
+}
+
+tern_status tern_bias_add(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *bias_tensor, tern_tensor *output)
+{
+    return bias(ctx, "bias_add", input, NULL, false, bias_tensor, TERN_ACT_NONE, output);
+}
+
+tern_status tern_bias_gelu(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *bias_tensor, tern_gelu_form form,
+                           tern_tensor *output)
+{
+    enum tern_act act = TERN_ACT_NONE;
+
+    TERN_TRY(gelu_act(ctx, "bias_gelu", form, TERN_ACT_GELU_TANH, &act));
+    return bias(ctx, "bias_gelu", input, NULL, false, bias_tensor, act, output);
+}
+
+tern_status tern_bias_relu(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *bias_tensor, tern_tensor *output)
+{
+    return bias(ctx, "bias_relu", input, NULL, false, bias_tensor, TERN_ACT_RELU, output);
+}
+
+tern_status tern_bias_residual(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *residual,
+                               const tern_tensor *bias_tensor, tern_tensor *output)
+{
+    return bias(ctx, "bias_residual", input, residual, true, bias_tensor, TERN_ACT_NONE, output);
+}
+
+/* ---- gates ---- */
+
+struct gate {
+    const float *bias;     /* [2C] or NULL */
+    size_t up, gate, step; /* where both begin, and the distance of neighbours */
+    enum tern_act act;
+};
+
+static void gate_row(const void *arg, const struct tern_kernels *kernels, size_t row, size_t n, const float *const *in,
+                     float *const *out)
+{
+    const struct gate *g = arg;
+    const float *up = in[0] + g->up, *gate = in[0] + g->gate;
+    float *y = out[0];
+
+    (void)row;
+    for (size_t i = 0; i < n / 2; i++)
+        y[i] = g->bias ? gate[i * g->step] + g->bias[g->gate + i * g->step] : gate[i * g->step];
+    kernels->act_f32(y, y, n / 2, g->act);
+    for (size_t i = 0; i < n / 2; i++)
+        y[i] *= g->bias ? up[i * g->step] + g->bias[g->up + i * g->step] : up[i * g->step];
+}
+
+tern_status tern_gated_activation(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *bias_tensor,
+                                  tern_gate_layout layout, const char *activation, tern_tensor *output)
+{
+    static const char op[] = "gated_activation";
+    static const char *const known[] = { "gelu", "gelu_tanh", "gelu_sigmoid", "relu", "silu", NULL };
+    struct gate g = { 0 };
+    float *owned = NULL;
+    size_t rows, cols;
+
+    TERN_TRY(tern_check_float_rows(ctx, op, "input", input, TERN_ANY_FLOAT, -1, -1, &rows, &cols));
+    const tern_dtype dtype = input->dtype;
+    TERN_REQUIRE(ctx, cols % 2 == 0, TERN_ERR_SHAPE, "%s: input is %s, expected an even number of channels", op,
+                 tern_dims_text(input).text);
+    TERN_TRY(tern_check_float_vector(ctx, op, "bias", bias_tensor, dtype, (int64_t)cols, true));
+    TERN_REQUIRE(ctx, layout == TERN_GATE_HALVES || layout == TERN_GATE_INTERLEAVED, TERN_ERR_ARG,
+                 "%s: layout is %d, expected halves 0 or interleaved 1", op, (int)layout);
+    TERN_TRY(tern_activation_parse(ctx, op, activation, known, &g.act));
+    TERN_TRY(tern_check_float_rows(ctx, op, "output", output, dtype, (int64_t)rows, (int64_t)cols / 2, NULL, NULL));
+    const struct tern_operand operands[] = { { "input", input, false, false },
+                                             { "bias", bias_tensor, false, false },
+                                             { "output", output, true, false } };
+    TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
+    if (rows == 0 || cols == 0)
+        return TERN_OK;
+
+    TERN_TRY(tern_widen_tensor(ctx, bias_tensor, &owned, &g.bias));
+    g.step = layout == TERN_GATE_HALVES ? 1 : 2;
+    g.up = layout == TERN_GATE_HALVES ? 0 : 1;
+    g.gate = layout == TERN_GATE_HALVES ? cols / 2 : 0;
+    const struct tern_row_call call = {
+        .in = { { input->data, dtype, cols, 0 } },
+        .out = { { output->data, dtype, cols / 2, 0 } },
+        .n_rows = rows,
+        .fn = gate_row,
+        .arg = &g,
+    };
+    const tern_status status = tern_rows_run(ctx, &call);
+    tern_free(owned);
+    return status;
+}
+
+/* ---- the residual mixture of experts ---- */
+
+/* in: residual, experts, the row's pair or NULL;  arg: the shared vector or NULL. */
+static void moe_res_row(const void *arg, const struct tern_kernels *kernels, size_t row, size_t n,
+                        const float *const *in, float *const *out)
+{
+    const float *shared = arg;
+
+    (void)kernels;
+    (void)row;
+    for (size_t i = 0; i < n; i++) {
+        const float of_residual = shared ? shared[i] : in[2][1], of_experts = shared ? shared[n + i] : in[2][0];
+        const float a = in[0][i] * of_residual, b = in[1][i] * of_experts;
+        out[0][i] = a + b;
+    }
+}
+
+tern_status tern_moe_res_matmul(tern_ctx *ctx, const tern_tensor *residual, const tern_tensor *coef,
+                                const tern_tensor *experts, tern_tensor *output)
+{
+    static const char op[] = "moe_res_matmul";
+    const float *shared = NULL;
+    float *owned = NULL;
+    size_t rows, cols;
+
+    TERN_TRY(tern_check_float_rows(ctx, op, "residual", residual, TERN_ANY_FLOAT, -1, -1, &rows, &cols));
+    const tern_dtype dtype = residual->dtype;
+    const int64_t t = (int64_t)rows, c = (int64_t)cols;
+    TERN_TRY(tern_check_float_rows(ctx, op, "experts", experts, dtype, t, c, NULL, NULL));
+    TERN_TRY(tern_check_float(ctx, op, "coef", coef, dtype, false));
+    const bool vector = coef->rank == 1;
+    if (vector)
+        TERN_TRY(tern_check_float_rows(ctx, op, "coef", coef, dtype, 1, 2 * c, NULL, NULL));
+    else
+        TERN_TRY(tern_check_float_rows(ctx, op, "coef", coef, dtype, t, 2, NULL, NULL));
+    TERN_TRY(tern_check_float_rows(ctx, op, "output", output, dtype, t, c, NULL, NULL));
+    const struct tern_operand operands[] = { { "residual", residual, false, true },
+                                             { "coef", coef, false, false },
+                                             { "experts", experts, false, true },
+                                             { "output", output, true, false } };
+    TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
+    if (rows == 0 || cols == 0)
+        return TERN_OK;
+
+    if (vector)
+        TERN_TRY(tern_widen_tensor(ctx, coef, &owned, &shared));
+    const struct tern_row_call call = {
+        .in = { { residual->data, dtype, cols, 0 },
+                { experts->data, dtype, cols, 0 },
+                { vector ? NULL : coef->data, dtype, 2, 0 } },
+        .out = { { output->data, dtype, cols, 0 } },
+        .n_rows = rows,
+        .fn = moe_res_row,
+        .arg = shared,
+    };
+    const tern_status status = tern_rows_run(ctx, &call);
+    tern_free(owned);
+    return status;
+}

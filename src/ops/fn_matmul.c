@@ -1,0 +1,343 @@
+/* fn_matmul.c: products of two stored matrices, alone and in batches. */
+#include "ops/widen.h"
+
+#include <tern/function.h>
+
+#include <math.h>
+
+/* A tensor with any strides >= 0 whose numbers are there; *extent is the same memory as a dense vector, for overlaps. */
+static tern_status check_strided(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t, int min_rank,
+                                 int max_rank, tern_dtype dtype, tern_tensor *extent)
+{
+    size_t last = 0; /* index of the last element */
+    bool empty = false;
+
+    TERN_REQUIRE(ctx, ctx && t, TERN_ERR_ARG, "%s: %s is NULL, expected a tensor", op, ctx ? name : "ctx");
+    TERN_REQUIRE(ctx, t->rank >= min_rank && t->rank <= max_rank, TERN_ERR_SHAPE, "%s: %s is %s, expected rank %d..%d",
+                 op, name, tern_dims_text(t).text, min_rank, max_rank);
+    for (int i = 0; i < t->rank; i++) {
+        size_t step;
+        TERN_REQUIRE(ctx, t->dim[i] >= 0, TERN_ERR_SHAPE,
+                     "%s: %s has %" PRId64 " elements along axis %d, expected 0 or more", op, name, t->dim[i], i);
+        TERN_REQUIRE(ctx, t->stride[i] >= 0 || t->dim[i] <= 1, TERN_ERR_SHAPE,
+                     "%s: %s has stride %" PRId64 " along axis %d, expected 0 or more", op, name, t->stride[i], i);
+        empty = empty || t->dim[i] == 0;
+        if (t->dim[i] > 1)
+            TERN_REQUIRE(ctx,
+                         tern_size_mul((size_t)t->dim[i] - 1, (size_t)t->stride[i], &step) &&
+                             tern_size_add(last, step, &last) && last < PTRDIFF_MAX / 8,
+                         TERN_ERR_SHAPE,
+                         "%s: %s is %s with stride %" PRId64 " along axis %d, more than memory can hold", op, name,
+                         tern_dims_text(t).text, t->stride[i], i);
+    }
+    *extent = tern_tensor_view(t->data, t->dtype, 1, &(int64_t){ empty ? 0 : (int64_t)last + 1 });
+    extent->packed = t->packed;
+    return tern_check_float(ctx, op, name, extent, dtype, false);
+}
+
+/* Stride along an axis that is never stepped along does not count. */
+static size_t stride(const tern_tensor *t, int axis)
+{
+    return t->dim[axis] > 1 ? (size_t)t->stride[axis] : 1;
+}
+
+/* A size that a product of two other sizes must stay below: rows times columns of what does not exist as one tensor. */
+static tern_status check_product(tern_ctx *ctx, const char *op, size_t a, size_t b)
+{
+    size_t n;
+
+    TERN_REQUIRE(ctx, tern_size_mul(a, b, &n) && n <= PTRDIFF_MAX / 8, TERN_ERR_SHAPE,
+                 "%s: %zu times %zu values, more than there can be", op, a, b);
+    return TERN_OK;
+}
+
+tern_status tern_matmul(tern_ctx *ctx, const tern_tensor *a, const tern_tensor *b, const tern_tensor *bias,
+                        const char *activation, tern_tensor *output)
+{
+    static const char op[] = "matmul";
+    static const char *const known[] = { "", "relu", "leaky_relu", "gelu", "sigmoid", NULL };
+    struct tern_wide_gemm g = { .batches = { 1, 1 } };
+    tern_tensor a_extent, b_extent;
+    float *owned = NULL;
+
+    TERN_TRY(check_strided(ctx, op, "a", a, 2, 3, TERN_ANY_FLOAT, &a_extent));
+    const int k_axis = a->rank - 1, m_axis = a->rank - 2;
+    const int64_t k = a->dim[k_axis], n_b = a->rank == 3 ? a->dim[0] : 1;
+    int64_t m;
+    if (a->rank == 3)
+        TERN_REQUIRE(ctx,
+                     a->dim[0] <= 1 || a->dim[1] == 0 || a->stride[0] == (int64_t)((size_t)a->dim[1] * stride(a, 1)) ||
+                         (a->dim[1] == 1 && a->dim[0] > 0),
+                     TERN_ERR_SHAPE,
+                     "%s: a is %s with strides %" PRId64 ", %" PRId64 ", expected first axes that flatten to rows", op,
+                     tern_dims_text(a).text, a->stride[0], a->stride[1]);
+    TERN_REQUIRE(ctx, !__builtin_mul_overflow(n_b, a->dim[m_axis], &m), TERN_ERR_SHAPE,
+                 "%s: a is %s, more rows than there can be", op, tern_dims_text(a).text);
+    TERN_TRY(check_strided(ctx, op, "b", b, 2, 2, a->dtype, &b_extent));
+    TERN_REQUIRE(ctx, b->dim[0] == k, TERN_ERR_SHAPE, "%s: b is %s, %" PRId64 " rows, expected %" PRId64 " as a is %s",
+                 op, tern_dims_text(b).text, b->dim[0], k, tern_dims_text(a).text);
+    const int64_t n = b->dim[1];
+    TERN_TRY(tern_check_float_vector(ctx, op, "bias", bias, a->dtype, n, true));
+    TERN_TRY(tern_activation_parse(ctx, op, activation, known, &g.act));
+    TERN_TRY(tern_check_float(ctx, op, "output", output, a->dtype, false));
+    const int64_t dims2[] = { m, n }, dims3[] = { n_b, a->dim[m_axis], n };
+    TERN_TRY(tern_check_dims(ctx, op, "output", output, a->rank, a->rank == 3 ? dims3 : dims2));
+    TERN_TRY(check_product(ctx, op, (size_t)m, (size_t)k));
+    TERN_TRY(check_product(ctx, op, (size_t)n, (size_t)k));
+    const struct tern_operand operands[] = { { "a", &a_extent, false, false },
+                                             { "b", &b_extent, false, false },
+                                             { "bias", bias, false, false },
+                                             { "output", output, true, false } };
+    TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
+
+    TERN_TRY(tern_widen_tensor(ctx, bias, &owned, &g.bias));
+    g.dtype = a->dtype;
+    g.a = a->data;
+    g.b = b->data;
+    g.c = output->data;
+    g.m = (size_t)m;
+    g.n = (size_t)n;
+    g.k = (size_t)k;
+    g.a_row = a->rank == 3 && a->dim[1] == 1 ? stride(a, 0) : stride(a, m_axis);
+    g.a_col = stride(a, k_axis);
+    g.b_row = stride(b, 0);
+    g.b_col = stride(b, 1);
+    g.c_row = (size_t)n;
+    const tern_status status = tern_wide_gemm(ctx, &g);
+    tern_free(owned);
+    return status;
+}
+
+tern_status tern_matmul_4d(tern_ctx *ctx, const tern_tensor *a, const tern_tensor *b, tern_tensor *output)
+{
+    static const char op[] = "matmul_4d";
+    static const int64_t any[] = { -1, -1, -1, -1 };
+
+    TERN_TRY(tern_check_float(ctx, op, "a", a, TERN_ANY_FLOAT, false));
+    TERN_TRY(tern_check_dims(ctx, op, "a", a, 4, any));
+    TERN_TRY(tern_check_float(ctx, op, "b", b, a->dtype, false));
+    TERN_TRY(tern_check_dims(ctx, op, "b", b, 4, (int64_t[]){ a->dim[0], a->dim[1], a->dim[3], -1 }));
+    TERN_TRY(tern_check_float(ctx, op, "output", output, a->dtype, false));
+    TERN_TRY(tern_check_dims(ctx, op, "output", output, 4, (int64_t[]){ a->dim[0], a->dim[1], a->dim[2], b->dim[3] }));
+    const struct tern_operand operands[] = { { "a", a, false, false },
+                                             { "b", b, false, false },
+                                             { "output", output, true, false } };
+    TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
+
+    const size_t m = (size_t)a->dim[2], k = (size_t)a->dim[3], n = (size_t)b->dim[3], h = (size_t)a->dim[1];
+    return tern_wide_gemm(ctx, &(struct tern_wide_gemm){
+                                   .dtype = a->dtype,
+                                   .a = a->data,
+                                   .b = b->data,
+                                   .c = output->data,
+                                   .m = m,
+                                   .n = n,
+                                   .k = k,
+                                   .a_row = k,
+                                   .a_col = 1,
+                                   .b_row = n,
+                                   .b_col = 1,
+                                   .c_row = n,
+                                   .batches = { (size_t)a->dim[0], h },
+                                   .a_batch = { h * m * k, m * k },
+                                   .b_batch = { h * k * n, k * n },
+                                   .c_batch = { h * m * n, m * n },
+                               });
+}
+
+/* qkv [B, S, 3H] with H = h head_size; *heads gets h. */
+static tern_status check_qkv(tern_ctx *ctx, const char *op, const tern_tensor *qkv, tern_dtype dtype, int64_t head_size,
+                             int64_t *heads)
+{
+    static const int64_t any[] = { -1, -1, -1 };
+
+    TERN_TRY(tern_check_float(ctx, op, "qkv", qkv, dtype, false));
+    TERN_TRY(tern_check_dims(ctx, op, "qkv", qkv, 3, any));
+    TERN_REQUIRE(ctx, head_size >= 1, TERN_ERR_ARG, "%s: head_size is %" PRId64 ", expected 1 or more", op, head_size);
+    TERN_REQUIRE(ctx, qkv->dim[2] % 3 == 0 && qkv->dim[2] / 3 % head_size == 0, TERN_ERR_SHAPE,
+                 "%s: qkv is %s, expected rows of 3 h heads of %" PRId64 " values", op, tern_dims_text(qkv).text,
+                 head_size);
+    *heads = qkv->dim[2] / 3 / head_size;
+    return TERN_OK;
+}
+
+tern_status tern_score_4d_matmul(tern_ctx *ctx, const tern_tensor *qkv, int64_t head_size, float scale, bool causal,
+                                 tern_tensor *output)
+{
+    static const char op[] = "score_4d_matmul";
+    int64_t heads;
+
+    TERN_TRY(check_qkv(ctx, op, qkv, TERN_ANY_FLOAT, head_size, &heads));
+    TERN_REQUIRE(ctx, isfinite(scale), TERN_ERR_ARG, "%s: scale is %g, expected a finite number", op, (double)scale);
+    const int64_t batch = qkv->dim[0], rows = qkv->dim[1];
+    TERN_TRY(tern_check_float(ctx, op, "output", output, qkv->dtype, false));
+    TERN_TRY(tern_check_dims(ctx, op, "output", output, 4, (int64_t[]){ batch, heads, rows, rows }));
+    const struct tern_operand operands[] = { { "qkv", qkv, false, false }, { "output", output, true, false } };
+    TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
+    if (heads == 0)
+        return TERN_OK;
+
+    const size_t s = (size_t)rows, h = (size_t)heads, d = (size_t)head_size, ld = 3 * h * d;
+    return tern_wide_gemm(ctx, &(struct tern_wide_gemm){
+                                   .dtype = qkv->dtype,
+                                   .a = qkv->data,
+                                   .b = tern_at(qkv->data, qkv->dtype, h * d),
+                                   .c = output->data,
+                                   .m = s,
+                                   .n = s,
+                                   .k = d,
+                                   .a_row = ld,
+                                   .a_col = 1,
+                                   .b_row = 1,
+                                   .b_col = ld,
+                                   .c_row = s,
+                                   .batches = { (size_t)batch, h },
+                                   .a_batch = { s * ld, d },
+                                   .b_batch = { s * ld, d },
+                                   .c_batch = { h * s * s, s * s },
+                                   .scaled = true,
+                                   .scale = scale,
+                                   .causal = causal,
+                               });
+}
+
+tern_status tern_context_4d_matmul(tern_ctx *ctx, const tern_tensor *prob, const tern_tensor *qkv, int64_t head_size,
+                                   tern_tensor *output)
+{
+    static const char op[] = "context_4d_matmul";
+    int64_t heads;
+
+    TERN_TRY(check_qkv(ctx, op, qkv, TERN_ANY_FLOAT, head_size, &heads));
+    const int64_t batch = qkv->dim[0], rows = qkv->dim[1];
+    TERN_TRY(tern_check_float(ctx, op, "prob", prob, qkv->dtype, false));
+    TERN_TRY(tern_check_dims(ctx, op, "prob", prob, 4, (int64_t[]){ batch, heads, rows, rows }));
+    TERN_TRY(tern_check_float(ctx, op, "output", output, qkv->dtype, false));
+    TERN_TRY(tern_check_dims(ctx, op, "output", output, 3, (int64_t[]){ batch, rows, heads * head_size }));
+    const struct tern_operand operands[] = { { "prob", prob, false, false },
+                                             { "qkv", qkv, false, false },
+                                             { "output", output, true, false } };
+    TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
+    if (heads == 0)
+        return TERN_OK;
+
+    const size_t s = (size_t)rows, h = (size_t)heads, d = (size_t)head_size, ld = 3 * h * d;
+    return tern_wide_gemm(ctx, &(struct tern_wide_gemm){
+                                   .dtype = qkv->dtype,
+                                   .a = prob->data,
+                                   .b = tern_at(qkv->data, qkv->dtype, 2 * h * d),
+                                   .c = output->data,
+                                   .m = s,
+                                   .n = d,
+                                   .k = s,
+                                   .a_row = s,
+                                   .a_col = 1,
+                                   .b_row = ld,
+                                   .b_col = 1,
+                                   .c_row = h * d,
+                                   .batches = { (size_t)batch, h },
+                                   .a_batch = { h * s * s, s * s },
+                                   .b_batch = { s * ld, d },
+                                   .c_batch = { s * h * d, d },
+                               });
+}
+
+tern_status tern_einsum_sec_sm_ecm(tern_ctx *ctx, const tern_tensor *q, const tern_tensor *w, tern_tensor *output)
+{
+    static const char op[] = "einsum_sec_sm_ecm";
+    static const int64_t any[] = { -1, -1, -1 };
+
+    TERN_TRY(tern_check_float(ctx, op, "q", q, TERN_ANY_FLOAT, false));
+    TERN_TRY(tern_check_dims(ctx, op, "q", q, 3, any));
+    TERN_TRY(tern_check_float(ctx, op, "w", w, q->dtype, false));
+    TERN_TRY(tern_check_dims(ctx, op, "w", w, 2, (int64_t[]){ q->dim[0], -1 }));
+    TERN_TRY(tern_check_float(ctx, op, "output", output, q->dtype, false));
+    TERN_TRY(tern_check_dims(ctx, op, "output", output, 3, (int64_t[]){ q->dim[1], q->dim[2], w->dim[1] }));
+    const struct tern_operand operands[] = { { "q", q, false, false },
+                                             { "w", w, false, false },
+                                             { "output", output, true, false } };
+    TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
+
+    /* One product: Q as [S, E C], transposed by its strides. */
+    const size_t rows = (size_t)q->dim[1] * (size_t)q->dim[2], m = (size_t)w->dim[1];
+    return tern_wide_gemm(ctx, &(struct tern_wide_gemm){
+                                   .dtype = q->dtype,
+                                   .a = q->data,
+                                   .b = w->data,
+                                   .c = output->data,
+                                   .m = rows,
+                                   .n = m,
+                                   .k = (size_t)q->dim[0],
+                                   .a_row = 1,
+                                   .a_col = rows,
+                                   .b_row = m,
+                                   .b_col = 1,
+                                   .c_row = m,
+                                   .batches = { 1, 1 },
+                               });
+}
+
+tern_status tern_moe_gemm(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *weight, const tern_tensor *bias,
+                          const tern_tensor *row_ends, const char *activation, tern_tensor *output)
+{
+    static const char op[] = "moe_gemm";
+    static const char *const known[] = { "", "relu", "gelu", "gelu_tanh", "silu", NULL };
+    static const int64_t any[] = { -1, -1 };
+    struct tern_wide_gemm g = { 0 };
+    int64_t *ends = NULL;
+    float *owned = NULL;
+    tern_status status;
+
+    TERN_TRY(tern_check_float(ctx, op, "input", input, TERN_ANY_FLOAT, false));
+    TERN_TRY(tern_check_dims(ctx, op, "input", input, 2, any));
+    TERN_TRY(tern_check_float(ctx, op, "weight", weight, input->dtype, false));
+    TERN_TRY(tern_check_dims(ctx, op, "weight", weight, 3, (int64_t[]){ -1, input->dim[1], -1 }));
+    const int64_t rows = input->dim[0], experts = weight->dim[0], n = weight->dim[2];
+    if (tern_given(bias)) {
+        TERN_TRY(tern_check_float(ctx, op, "bias", bias, input->dtype, true));
+        TERN_TRY(tern_check_dims(ctx, op, "bias", bias, 2, (int64_t[]){ experts, n }));
+    }
+    TERN_TRY(tern_check_ints(ctx, op, "row_ends", row_ends, 1, &experts));
+    for (int64_t e = 0, before = 0; e < experts; e++) {
+        const int64_t end = tern_int_at(row_ends, (size_t)e);
+        TERN_REQUIRE(ctx, end >= before && end <= rows, TERN_ERR_ARG,
+                     "%s: row_ends[%" PRId64 "] is %" PRId64 ", expected %" PRId64 "..%" PRId64, op, e, end, before,
+                     rows);
+        before = end;
+    }
+    TERN_TRY(tern_activation_parse(ctx, op, activation, known, &g.act));
+    TERN_TRY(tern_check_float(ctx, op, "output", output, input->dtype, false));
+    TERN_TRY(tern_check_dims(ctx, op, "output", output, 2, (int64_t[]){ rows, n }));
+    const struct tern_operand operands[] = { { "input", input, false, false },
+                                             { "weight", weight, false, false },
+                                             { "bias", bias, false, false },
+                                             { "row_ends", row_ends, false, false },
+                                             { "output", output, true, false } };
+    TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
+
+    TERN_TRY_OR_FAIL(tern_widen_tensor(ctx, bias, &owned, &g.bias));
+    TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, (size_t)experts, "ends of groups", &ends));
+    for (size_t e = 0; e < (size_t)experts; e++)
+        ends[e] = tern_int_at(row_ends, e);
+    g.dtype = input->dtype;
+    g.a = input->data;
+    g.b = weight->data;
+    g.c = output->data;
+    g.m = (size_t)rows;
+    g.n = (size_t)n;
+    g.k = (size_t)input->dim[1];
+    g.a_row = g.k;
+    g.a_col = 1;
+    g.b_row = g.n;
+    g.b_col = 1;
+    g.c_row = g.n;
+    g.batches[0] = (size_t)experts;
+    g.batches[1] = 1;
+    g.b_batch[0] = g.k * g.n;
+    g.row_ends = ends;
+    g.bias_batch = g.n;
+    status = tern_wide_gemm(ctx, &g);
+fail:
+    tern_free(ends);
+    tern_free(owned);
+    return status;
+}

@@ -1,0 +1,118 @@
+/* fn_norm.c: layer norm and RMS norm of stored rows, alone and of a sum. */
+#include "ops/widen.h"
+
+#include <tern/function.h>
+
+struct norm {
+    const float *gamma, *beta, *bias;
+    float eps;
+    bool rms, sums; /* sums: the norm is of input + bias + residual */
+};
+
+/* in: x, residual;  out: y, sum. */
+static void norm_row(const void *arg, const struct tern_kernels *kernels, size_t row, size_t n, const float *const *in,
+                     float *const *out)
+{
+    const struct norm *m = arg;
+
+    (void)row;
+    if (m->rms && m->sums)
+        kernels->rms_norm_residual_f32(out[0], out[1], in[0], NULL, in[1], m->gamma, n, m->eps);
+    else if (m->rms)
+        kernels->rms_norm_f32(out[0], in[0], m->gamma, n, m->eps);
+    else if (m->sums)
+        kernels->layer_norm_residual_f32(out[0], out[1], in[0], m->bias, in[1], m->gamma, m->beta, n, m->eps);
+    else
+        kernels->layer_norm_f32(out[0], in[0], m->gamma, m->beta, n, m->eps);
+}
+
+struct norm_tensors {
+    const tern_tensor *input, *bias, *residual, *gamma, *beta;
+    tern_tensor *output, *sum;
+};
+
+static tern_status norm(tern_ctx *ctx, const char *op, const struct norm_tensors *t, struct norm *m)
+{
+    float *owned[3] = { NULL };
+    size_t rows, cols;
+    tern_status status;
+
+    TERN_TRY(tern_check_float_rows(ctx, op, "input", t->input, TERN_ANY_FLOAT, -1, -1, &rows, &cols));
+    const tern_dtype dtype = t->input->dtype;
+    const int64_t n = (int64_t)cols, count = (int64_t)rows;
+    TERN_TRY(tern_check_float_vector(ctx, op, "input_bias", t->bias, dtype, n, true));
+    if (m->sums)
+        TERN_TRY(tern_check_float_rows(ctx, op, "residual", t->residual, dtype, count, n, NULL, NULL));
+    TERN_TRY(tern_check_float_vector(ctx, op, "gamma", t->gamma, dtype, n, false));
+    TERN_TRY(tern_check_float_vector(ctx, op, "beta", t->beta, dtype, n, true));
+    TERN_TRY(tern_check_eps(ctx, op, m->eps));
+    TERN_TRY(tern_check_float_rows(ctx, op, "output", t->output, dtype, count, n, NULL, NULL));
+    if (tern_given(t->sum) || (m->rms && m->sums))
+        TERN_TRY(tern_check_float_rows(ctx, op, "sum", t->sum, dtype, count, n, NULL, NULL));
+    const struct tern_operand operands[] = {
+        { "input", t->input, false, true },
+        { "input_bias", t->bias, false, false },
+        { "residual", m->sums ? t->residual : NULL, false, true },
+        { "gamma", t->gamma, false, false },
+        { "beta", t->beta, false, false },
+        { "output", t->output, true, false },
+        { "sum", t->sum, true, false },
+    };
+    TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
+    if (rows == 0 || cols == 0)
+        return TERN_OK;
+
+    TERN_TRY_OR_FAIL(tern_widen_tensor(ctx, t->gamma, &owned[0], &m->gamma));
+    TERN_TRY_OR_FAIL(tern_widen_tensor(ctx, t->beta, &owned[1], &m->beta));
+    TERN_TRY_OR_FAIL(tern_widen_tensor(ctx, t->bias, &owned[2], &m->bias));
+    const struct tern_row_call call = {
+        .in = { { t->input->data, dtype, cols, 0 }, { m->sums ? t->residual->data : NULL, dtype, cols, 0 } },
+        .out = { { t->output->data, dtype, cols, 0 }, { tern_floats(t->sum), dtype, cols, 0 } },
+        .n_rows = rows,
+        .fn = norm_row,
+        .arg = m,
+    };
+    status = tern_rows_run(ctx, &call);
+fail:
+    for (int i = 0; i < 3; i++)
+        tern_free(owned[i]);
+    return status;
+}
+
+tern_status tern_layer_norm(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *gamma, const tern_tensor *beta,
+                            float eps, tern_tensor *output)
+{
+    struct norm m = { .eps = eps };
+
+    return norm(ctx, "layer_norm",
+                &(struct norm_tensors){ .input = input, .gamma = gamma, .beta = beta, .output = output }, &m);
+}
+
+tern_status tern_layer_norm_residual(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *input_bias,
+                                     const tern_tensor *residual, const tern_tensor *gamma, const tern_tensor *beta,
+                                     float eps, tern_tensor *output, tern_tensor *sum)
+{
+    struct norm m = { .eps = eps, .sums = true };
+
+    return norm(ctx, "layer_norm_residual",
+                &(struct norm_tensors){ input, input_bias, residual, gamma, beta, output, sum }, &m);
+}
+
+tern_status tern_rms_norm(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *gamma, float eps,
+                          tern_tensor *output)
+{
+    struct norm m = { .eps = eps, .rms = true };
+
+    return norm(ctx, "rms_norm", &(struct norm_tensors){ .input = input, .gamma = gamma, .output = output }, &m);
+}
+
+tern_status tern_pre_rms_norm(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *residual,
+                              const tern_tensor *gamma, float eps, tern_tensor *output, tern_tensor *sum)
+{
+    struct norm m = { .eps = eps, .rms = true, .sums = true };
+
+    return norm(
+        ctx, "pre_rms_norm",
+        &(struct norm_tensors){ .input = input, .residual = residual, .gamma = gamma, .output = output, .sum = sum },
+        &m);
+}
