@@ -640,6 +640,9 @@ int cmd_op(int argc, char **argv)
     case OPTION_WRONG:
         code = CLI_USAGE;
         break;
+    case OPTION_NO_MEMORY:
+        code = CLI_FAIL;
+        break;
     case OPTION_PARSED: {
         struct job job = { .index = index, .settings = tern_op_settings_default() };
 

@@ -315,6 +315,32 @@ int tern_machine_cores(const char *root, const unsigned char *mask, size_t n_cpu
     return cores;
 }
 
+bool tern_machine_online(const char *root, unsigned char *mask, size_t n_cpus)
+{
+    char text[1024], *at = text, *end;
+
+    memset(mask, 0, n_cpus / 8);
+    if (!first_line(root, "/sys/devices/system/cpu/online", text, sizeof text))
+        return false;
+    for (;; at = end + 1) { /* "0-3,8,10-11" */
+        const unsigned long first = strtoul(at, &end, 10);
+        unsigned long last = first;
+
+        if (end == at)
+            return false;
+        if (*end == '-') {
+            at = end + 1;
+            last = strtoul(at, &end, 10);
+            if (end == at)
+                return false;
+        }
+        for (unsigned long cpu = first; cpu <= last && cpu < n_cpus; cpu++)
+            mask[cpu / 8] |= (unsigned char)(1u << cpu % 8);
+        if (*end != ',')
+            return true;
+    }
+}
+
 int tern_machine_smallest(int allowed, int quota, int cores, const char **reason)
 {
     int n = cores;
@@ -340,7 +366,11 @@ int tern_machine_threads(const char **reason)
         *reason = "affinity mask";
         return 1;
     }
-    return tern_machine_smallest((int)allowed, tern_machine_quota(""), tern_machine_cores("", mask, MAX_CPUS), reason);
+    /* The mask decides where it leaves cores out: two processors of one core are one thread's worth in any case. */
+    const int mine = tern_machine_cores("", mask, MAX_CPUS);
+    unsigned char online[MAX_CPUS / 8];
+    const int all = tern_machine_online("", online, MAX_CPUS) ? tern_machine_cores("", online, MAX_CPUS) : mine;
+    return tern_machine_smallest(mine, tern_machine_quota(""), all, reason);
 }
 
 double tern_machine_seconds(void)

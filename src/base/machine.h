@@ -33,7 +33,10 @@ int tern_machine_allowed(void);
 int tern_machine_quota(const char *root);
 /* Physical cores among the processors whose bit is set in mask[n_cpus bits]. */
 int tern_machine_cores(const char *root, const unsigned char *mask, size_t n_cpus);
-/* The smallest of the three, within 1..1024, and its name. */
+/* The processors of the whole machine that are switched on, as mask[n_cpus bits], n_cpus a multiple of 8; false if the system
+ * does not tell. */
+bool tern_machine_online(const char *root, unsigned char *mask, size_t n_cpus);
+/* The smallest of cores that the mask allows, quota, and cores of the machine, within 1..1024, and its name. */
 int tern_machine_smallest(int allowed, int quota, int cores, const char **reason);
 
 /* Monotonic clock in seconds. */

@@ -164,6 +164,26 @@ static void cores(void **state)
     test_remove_dir(root);
 }
 
+static void online(void **state)
+{
+    const char *root = test_temp_dir();
+    unsigned char mask[2];
+
+    (void)state;
+    assert_false(tern_machine_online(root, mask, 16));
+    put(root, "/sys/devices/system/cpu/online", "0-2,5,9-40\n");
+    assert_true(tern_machine_online(root, mask, 16));
+    assert_true(mask[0] == 0x27 && mask[1] == 0xFE);
+    put(root, "/sys/devices/system/cpu/online", "7\n");
+    assert_true(tern_machine_online(root, mask, 16));
+    assert_true(mask[0] == 0x80 && mask[1] == 0);
+    put(root, "/sys/devices/system/cpu/online", "0-\n");
+    assert_false(tern_machine_online(root, mask, 16));
+    put(root, "/sys/devices/system/cpu/online", "none\n");
+    assert_false(tern_machine_online(root, mask, 16));
+    test_remove_dir(root);
+}
+
 static void smallest(void **state)
 {
     const char *reason;
@@ -201,6 +221,7 @@ int main(void)
         cmocka_unit_test(isa),       cmocka_unit_test(isa_agrees_with_kernel),
         cmocka_unit_test(quota_v2),  cmocka_unit_test(quota_v1),
         cmocka_unit_test(odd_files), cmocka_unit_test(cores),
+        cmocka_unit_test(online),
         cmocka_unit_test(smallest),  cmocka_unit_test(this_machine),
     };
 
