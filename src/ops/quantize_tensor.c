@@ -228,13 +228,25 @@ static struct run run_at(const tern_quant_layout *l, size_t e)
     return (struct run){ smaller((left + in - 1) / in, cols - col), group * shards + i / in, 0 };
 }
 
-/* The code of element e as a number. */
-static float code_at(const struct tern_qtensor *q, size_t e)
+/* Codes first .. first + n as numbers. */
+static void decode(const struct tern_qtensor *q, float *to, size_t first, size_t n)
 {
-    if (q->layout.bits == 8)
-        return q->layout.symmetric ? (float)(int8_t)q->codes[e] : (float)q->codes[e];
-    const int nibble = e % 2 ? q->codes[e / 2] & 15 : q->codes[e / 2] >> 4;
-    return (float)(q->layout.symmetric && nibble >= 8 ? nibble - 16 : nibble);
+    const bool symmetric = q->layout.symmetric;
+    const uint8_t *codes = q->codes;
+
+    if (q->layout.bits == 4) {
+        const int sign = symmetric ? 8 : 0; /* (x ^ 8) - 8 gives a nibble its sign */
+        for (size_t e = first; e < first + n; e++) {
+            const int nibble = e % 2 ? codes[e / 2] & 15 : codes[e / 2] >> 4;
+            *to++ = (float)((nibble ^ sign) - sign);
+        }
+    } else if (symmetric) {
+        for (size_t i = 0; i < n; i++)
+            to[i] = (float)(int8_t)codes[first + i];
+    } else {
+        for (size_t i = 0; i < n; i++)
+            to[i] = (float)codes[first + i];
+    }
 }
 
 void tern_dequant_span(const struct tern_qtensor *q, float *to, size_t first, size_t n)
@@ -243,13 +255,15 @@ void tern_dequant_span(const struct tern_qtensor *q, float *to, size_t first, si
         const struct run run = run_at(&q->layout, first + done);
         const size_t here = smaller(run.n, n - done);
         const float *scale = q->scales + run.group;
+        float *part = to + done;
+        decode(q, part, first + done, here);
         if (q->layout.symmetric) {
             for (size_t i = 0; i < here; i++)
-                to[done + i] = scale[i * run.step] * code_at(q, first + done + i);
+                part[i] = scale[i * run.step] * part[i];
         } else {
             const float *minimum = q->minima + run.group;
             for (size_t i = 0; i < here; i++)
-                to[done + i] = code_at(q, first + done + i) / scale[i * run.step] + minimum[i * run.step];
+                part[i] = part[i] / scale[i * run.step] + minimum[i * run.step];
         }
         done += here;
     }
