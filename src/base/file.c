@@ -147,6 +147,13 @@ bool tern_path_is_file(const char *path)
     return stat(path, &st) == 0 && S_ISREG(st.st_mode);
 }
 
+bool tern_path_is_absent(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) != 0 && (errno == ENOENT || errno == ENOTDIR);
+}
+
 bool tern_path_is_dir(const char *path)
 {
     struct stat st;

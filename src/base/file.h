@@ -22,6 +22,8 @@ tern_status tern_file_read(tern_ctx *ctx, const char *path, size_t limit, char *
 /* "dir/name", freed by tern_free. */
 tern_status tern_path_join(tern_ctx *ctx, const char *dir, const char *name, char **out);
 bool tern_path_is_file(const char *path);
+/* Nothing is there, a link to nothing included; false where the system does not let us look: opening it tells why. */
+bool tern_path_is_absent(const char *path);
 bool tern_path_is_dir(const char *path);
 
 #endif

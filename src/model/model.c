@@ -23,7 +23,7 @@ static tern_status read_config(tern_ctx *ctx, tern_model *model)
     tern_status status;
 
     TERN_TRY_OR_FAIL(tern_path_join(ctx, model->path, "config.json", &path));
-    TERN_REQUIRE_OR_FAIL(ctx, tern_path_is_file(path), TERN_ERR_NOT_FOUND,
+    TERN_REQUIRE_OR_FAIL(ctx, !tern_path_is_absent(path), TERN_ERR_NOT_FOUND,
                          "%s: no model in this directory: it has no config.json%s", model->path,
                          tern_snapshot_hint(model->path, hint, sizeof hint));
     TERN_TRY_OR_FAIL(tern_json_read(ctx, path, TERN_MODEL_CONFIG_FILE_MAX, &json));
