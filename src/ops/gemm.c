@@ -1,11 +1,15 @@
-/* gemm.c: a product of rows with a packed weight.
+/* gemm.c: a product of rows with a packed weight of any format.
  *
  * Order: panels outermost, then equal blocks of k, then row tiles.  A block of a panel stays in the second-level cache
  * while all row tiles use it, and while they do, each tile prefetches its share of the next block, so that arithmetic and
- * memory overlap even at 16 rows.  Each element is one chain of fused multiply-adds over k, held in a scratch tile between
- * blocks of k: neither the cut of k, nor that of the rows, nor the number of threads shows in the bits.  A finished tile
- * goes through the epilogue to C once: lines of C are not read back behind stores that miss. */
+ * memory overlap even at 16 rows.  Each element is one chain of fused multiply-adds over k (or one sum of integers), held in a
+ * scratch tile between blocks of k: neither the cut of k, nor that of the rows, nor the number of threads shows in the bits.  A
+ * finished tile goes through the epilogue to C once: lines of C are not read back behind stores that miss.
+ *
+ * k is counted in steps here, the 32 words of a panel that one instruction takes: 1 element of f32 and f16, 2 of bf16, 4 of s8. */
 #include "ops/kernel_calls.h"
+
+#include <string.h>
 
 /* Rows whose partial tiles are kept between blocks of k: 16 KiB of stack.  More rows walk the panel again; from the cache
  * that costs 3 % of a group's arithmetic at most. */
@@ -13,6 +17,20 @@
 
 /* From here on threads split rows: each then streams all weights, which pays off once they are read from a shared cache. */
 #define SPLIT_ROWS 128
+
+/* A product, its rows in the type that the kernel takes. */
+struct product {
+    const struct tern_kernels *kernels;
+    const struct tern_weight *w;
+    struct tern_epilogue e;
+    float *c;
+    size_t ldc;
+    const void *a; /* f32, or narrow: bf16 bits or u8 */
+    size_t lda;
+    bool narrow;
+    const float *row_scale; /* [M], u8 rows only */
+    struct tern_weight_layout layout;
+};
 
 /* Row tiles of m rows.  14 rows and fewer are one tile: its weights are read once.  Then even tiles, of 8 rows where
  * there are many, of up to 10 where a short last tile would cost more than wider ones. */
@@ -29,40 +47,88 @@ static size_t part(size_t n, size_t parts, size_t i)
     return n / parts * i + (i < n % parts ? i : n % parts);
 }
 
-/* Panel `panel` for rows [row, row + m), m <= GROUP_ROWS.  next: what is read after it, or NULL. */
-static void panel_product(const struct tern_kernels *kernels, float *c, size_t ldc, const float *a, size_t lda,
-                          size_t row, size_t m, const struct tern_weight *w, size_t panel, const float *next,
-                          const struct tern_epilogue *e)
+/* The tile of one kernel's sums: f32, or s32 where rows and weights are integers. */
+union tile_sums {
+    float f32[GROUP_ROWS * TERN_PANEL];
+    int32_t s32[GROUP_ROWS * TERN_PANEL];
+};
+
+/* Steps [s0, s1) of a panel for `rows` rows from `row` on, to the tile's row `at`. */
+static void tile_product(const struct product *p, union tile_sums *sums, size_t at, size_t row, size_t rows,
+                         size_t panel, size_t s0, size_t s1, const void *next, size_t next_bytes)
 {
-    const size_t k = (size_t)w->in, col = panel * TERN_PANEL, left = (size_t)w->out - col;
-    const size_t n_blocks = k > kernels->k_block ? (k + kernels->k_block - 1) / kernels->k_block : 1;
+    const struct tern_kernels *kernels = p->kernels;
+    const size_t per = p->layout.per, in = (size_t)p->w->in, k0 = s0 * per, k = (s1 * per < in ? s1 * per : in) - k0;
+    const size_t a = row * p->lda + k0, lda = p->lda;
+    const char *words = (const char *)p->w->words + (panel * p->layout.steps + s0) * p->layout.step_bytes;
+    float *c = sums->f32 + at * TERN_PANEL;
+    const bool more = s0 > 0;
+
+    switch (p->w->format) {
+    case TERN_WEIGHT_F32:
+        kernels->gemm_f32(c, TERN_PANEL, (const float *)p->a + a, lda, (const float *)(const void *)words, k, rows,
+                          more, next, next_bytes);
+        break;
+    case TERN_WEIGHT_F16:
+        kernels->gemm_f32_f16(c, TERN_PANEL, (const float *)p->a + a, lda, (const uint16_t *)(const void *)words, k,
+                              rows, more, next, next_bytes);
+        break;
+    case TERN_WEIGHT_BF16:
+        if (p->narrow)
+            kernels->gemm_bf16(c, TERN_PANEL, (const uint16_t *)p->a + a, lda, (const uint16_t *)(const void *)words, k,
+                               rows, more, next, next_bytes);
+        else
+            kernels->gemm_f32_bf16(c, TERN_PANEL, (const float *)p->a + a, lda, (const uint16_t *)(const void *)words,
+                                   k, rows, more, next, next_bytes);
+        break;
+    case TERN_WEIGHT_Q8:
+        if (p->narrow)
+            kernels->gemm_q8(sums->s32 + at * TERN_PANEL, TERN_PANEL, (const uint8_t *)p->a + a, lda,
+                             (const int8_t *)words, p->w->start + panel * TERN_PANEL, k, rows, more, next, next_bytes);
+        else
+            kernels->gemm_f32_q8(c, TERN_PANEL, (const float *)p->a + a, lda, (const int8_t *)words, k, rows, more,
+                                 next, next_bytes);
+        break;
+    }
+}
+
+/* Panel `panel` for rows [row, row + m), m <= GROUP_ROWS.  next: what is read after it, or NULL. */
+static void panel_product(const struct product *p, size_t row, size_t m, size_t panel, const char *next)
+{
+    const struct tern_kernels *kernels = p->kernels;
+    const size_t steps = p->layout.steps, step_bytes = p->layout.step_bytes;
+    const size_t col = panel * TERN_PANEL, left = (size_t)p->w->out - col, n = left < TERN_PANEL ? left : TERN_PANEL;
+    const size_t block_steps = kernels->k_block * TERN_PANEL * sizeof(float) / step_bytes;
+    const size_t n_blocks = steps > block_steps ? (steps + block_steps - 1) / block_steps : 1;
     const size_t n_tiles = count_tiles(m);
-    const float *weights = w->panels + panel * k * TERN_PANEL;
-    _Alignas(64) float tiles[GROUP_ROWS * TERN_PANEL];
+    const char *words = (const char *)p->w->words + panel * steps * step_bytes;
+    _Alignas(64) union tile_sums sums;
 
     for (size_t block = 0; block < n_blocks; block++) {
-        const size_t k0 = part(k, n_blocks, block), k1 = part(k, n_blocks, block + 1);
+        const size_t s0 = part(steps, n_blocks, block), s1 = part(steps, n_blocks, block + 1);
         const bool last = block + 1 == n_blocks;
-        const float *ahead = last ? next : weights + k1 * TERN_PANEL;
-        const size_t ahead_steps = !ahead ? 0 : last ? part(k, n_blocks, 1) : part(k, n_blocks, block + 2) - k1;
+        const char *ahead = last ? next : words + s1 * step_bytes;
+        const size_t ahead_steps = !ahead ? 0 : last ? part(steps, n_blocks, 1) : part(steps, n_blocks, block + 2) - s1;
         for (size_t t = 0; t < n_tiles; t++) {
             const size_t r0 = part(m, n_tiles, t), rows = part(m, n_tiles, t + 1) - r0;
-            const size_t s0 = part(ahead_steps, n_tiles, t), s1 = part(ahead_steps, n_tiles, t + 1);
-            float *tile =
-                n_blocks > 1 ? tiles + r0 * TERN_PANEL : tiles; /* one that stays in the first level, if it may */
-            kernels->gemm_f32(tile, TERN_PANEL, a + (row + r0) * lda + k0, lda, weights + k0 * TERN_PANEL, k1 - k0,
-                              rows, block > 0, s1 > s0 ? ahead + s0 * TERN_PANEL : NULL,
-                              (s1 - s0) * TERN_PANEL * sizeof(float));
-            if (last)
-                kernels->epilogue_f32(c, ldc, tile, e, row + r0, col, rows, left < TERN_PANEL ? left : TERN_PANEL);
+            const size_t h0 = part(ahead_steps, n_tiles, t), h1 = part(ahead_steps, n_tiles, t + 1);
+            const size_t at = n_blocks > 1 ? r0 : 0; /* a tile that stays in the first level, if it may */
+
+            tile_product(p, &sums, at, row + r0, rows, panel, s0, s1, h1 > h0 ? ahead + h0 * step_bytes : NULL,
+                         (h1 - h0) * step_bytes);
+            if (last && p->row_scale)
+                kernels->epilogue_s32(p->c, p->ldc, sums.s32 + at * TERN_PANEL, p->row_scale + row + r0, &p->e,
+                                      row + r0, col, rows, n);
+            else if (last)
+                kernels->epilogue_f32(p->c, p->ldc, sums.f32 + at * TERN_PANEL, &p->e, row + r0, col, rows, n);
         }
     }
 }
 
-void tern_gemm_run(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda, size_t m,
-                   const struct tern_weight *w, const struct tern_epilogue *e)
+static void run(const struct tern_par *par, const struct product *p, size_t m)
 {
-    const size_t n_panels = ((size_t)w->out + TERN_PANEL - 1) / TERN_PANEL;
+    const size_t n_panels = ((size_t)p->w->out + TERN_PANEL - 1) / TERN_PANEL;
+    const size_t panel_bytes = p->layout.steps * p->layout.step_bytes;
     size_t panel = 0, panel_end = n_panels, row0 = 0, row_end = m;
 
     if (m < SPLIT_ROWS)
@@ -72,13 +138,91 @@ void tern_gemm_run(const struct tern_par *par, float *c, size_t ldc, const float
 
     const size_t m_here = row_end - row0, n_groups = (m_here + GROUP_ROWS - 1) / GROUP_ROWS;
     for (; panel < panel_end; panel++) {
-        const float *here = w->panels + panel * (size_t)w->in * TERN_PANEL;
-        const float *following = panel + 1 < panel_end ? here + (size_t)w->in * TERN_PANEL : NULL;
+        const char *here = (const char *)p->w->words + panel * panel_bytes;
+        const char *following = panel + 1 < panel_end ? here + panel_bytes : NULL;
         for (size_t g = 0; g < n_groups; g++) {
             const size_t r0 = part(m_here, n_groups, g), r1 = part(m_here, n_groups, g + 1);
-            panel_product(par->kernels, c, ldc, a, lda, row0 + r0, r1 - r0, w, panel,
-                          g + 1 < n_groups ? here : following, e);
+            panel_product(p, row0 + r0, r1 - r0, panel, g + 1 < n_groups ? here : following);
         }
     }
     tern_barrier(par);
+}
+
+static struct product product_of(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda,
+                                 const struct tern_weight *w, const struct tern_epilogue *e)
+{
+    struct product p = { .kernels = par->kernels,
+                         .w = w,
+                         .e = *e,
+                         .c = c,
+                         .ldc = ldc,
+                         .a = a,
+                         .lda = lda,
+                         .layout = tern_weight_layout(w->format, (size_t)w->in) };
+
+    if (w->scale)
+        p.e.scale = w->scale;
+    return p;
+}
+
+void tern_gemm_run(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda, size_t m,
+                   const struct tern_weight *w, const struct tern_epilogue *e)
+{
+    const struct product p = product_of(par, c, ldc, a, lda, w, e);
+
+    run(par, &p, m);
+}
+
+/* ---- rows rounded to the type of the weights ---- */
+
+/* Elements from one narrow row to the next: whole cache lines, and no multiple of 4 KiB, where rows share their cache sets. */
+static size_t narrow_stride(const struct tern_weight *w)
+{
+    const size_t element = w->format == TERN_WEIGHT_BF16 ? 2 : 1;
+    const size_t bytes = ((size_t)w->in * element + 63) / 64 * 64;
+
+    return (bytes % 4096 ? bytes : bytes + 64) / element;
+}
+
+static bool has_narrow_rows(const struct tern_weight *w)
+{
+    return w->format == TERN_WEIGHT_BF16 || w->format == TERN_WEIGHT_Q8;
+}
+
+size_t tern_gemm_scratch(const struct tern_weight *w, size_t m)
+{
+    if (!has_narrow_rows(w))
+        return 0;
+    return m * narrow_stride(w) * (w->format == TERN_WEIGHT_BF16 ? 2 : 1) +
+           (w->format == TERN_WEIGHT_Q8 ? m * sizeof(float) : 0);
+}
+
+void tern_gemm_run_narrow(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda, size_t m,
+                          const struct tern_weight *w, const struct tern_epilogue *e, void *scratch)
+{
+    struct product p = product_of(par, c, ldc, a, lda, w, e);
+    const size_t in = (size_t)w->in;
+    size_t row, end;
+
+    if (has_narrow_rows(w)) {
+        const size_t stride = narrow_stride(w);
+        float *row_scale = (float *)(void *)((char *)scratch + m * stride);
+
+        tern_share(par, m, 1, &row, &end);
+        for (; row < end; row++)
+            if (w->format == TERN_WEIGHT_BF16) {
+                uint16_t *to = (uint16_t *)scratch + row * stride;
+                par->kernels->bf16_from_f32(to, a + row * lda, in);
+                if (in % 2)
+                    to[in] = 0;
+            } else {
+                par->kernels->quantize_row_q8((uint8_t *)scratch + row * stride, &row_scale[row], a + row * lda, in);
+            }
+        tern_barrier(par);
+        p.a = scratch;
+        p.lda = stride;
+        p.narrow = true;
+        p.row_scale = w->format == TERN_WEIGHT_Q8 ? row_scale : NULL;
+    }
+    run(par, &p, m);
 }

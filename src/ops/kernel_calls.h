@@ -11,17 +11,56 @@
 
 #include <tern/op.h>
 
-/* A packed weight: panels [n_panels][K][32], see kernels.h. */
-struct tern_weight {
-    int64_t in, out; /* K, N */
-    float *panels;
-    size_t bytes;
+/* How the numbers of a packed weight are stored; the panels of each are drawn in kernels.h. */
+enum tern_weight_format {
+    TERN_WEIGHT_F32,
+    TERN_WEIGHT_F16,
+    TERN_WEIGHT_BF16,
+    TERN_WEIGHT_Q8 /* s8 with one scale per output channel */
 };
 
-/* c[M, ldc] = epilogue(a[M, lda] W), a 1 <= M product of any size.  Split over threads by panels below 128 rows, by rows from there on.
- * Barrier at the end. */
+/* A packed weight: panels [ceil(N / 32)][steps] of a format. */
+struct tern_weight {
+    int64_t in, out; /* K, N */
+    enum tern_weight_format format;
+    float *panels;  /* TERN_WEIGHT_F32: [n_panels][K][32]; NULL in the other formats */
+    void *words;    /* the panels in any format */
+    float *scale;   /* TERN_WEIGHT_Q8: [n_panels * 32], else NULL */
+    int32_t *start; /* TERN_WEIGHT_Q8: [n_panels * 32], what gemm_q8 starts from, else NULL */
+    size_t bytes;   /* of all that words points to */
+};
+
+/* A panel of K elements. */
+struct tern_weight_layout {
+    size_t per;        /* k elements of a step */
+    size_t step_bytes; /* bytes of a step */
+    size_t steps;      /* ceil(K / per) */
+};
+struct tern_weight_layout tern_weight_layout(enum tern_weight_format format, size_t in);
+
+/* tern_weight_pack in another format.  fp32, fp16 and bf16 matrices in any of them: f16 and bf16 round to nearest even (what
+ * fits is kept), q8 quantises each output channel symmetrically, as quantize_row_q8 does a row.  int8 matrices in
+ * TERN_WEIGHT_Q8 only: the codes are kept and scale[N] are their scales (NULL for any other matrix). */
+tern_status tern_weight_pack_as(tern_ctx *ctx, const tern_tensor *w, bool transposed, enum tern_weight_format format,
+                                const float *scale, tern_weight **out);
+
+/* One output channel of a packed weight as f32: to[K].  What an embedding table that is also the output head is read by. */
+void tern_weight_channel(const struct tern_kernels *kernels, const struct tern_weight *w, size_t channel, float *to);
+
+/* c[M, ldc] = epilogue(a[M, lda] W), a 1 <= M product of any size, computed in f32 whatever the format: each weight is widened
+ * exactly.  The scales of q8 are applied here: e->scale is NULL for such a weight.
+ * Split over threads by panels below 128 rows, by rows from there on.  Barrier at the end. */
 void tern_gemm_run(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda, size_t m,
                    const struct tern_weight *w, const struct tern_epilogue *e);
+
+/* The same with rows rounded to the weight's type, once, by all threads: to bf16 for bf16 weights (sums in f32), to u8 with a
+ * scale per row for q8 (W8A8: exact integer sums).  f32 and f16 weights: as tern_gemm_run.
+ * q8 and the widened path of bf16 give the same bits at every level; avx512bf16 has its own for bf16 (gemm_bf16).
+ * scratch: tern_gemm_scratch(w, m) bytes for the whole team, 64-byte aligned, in use until the call ends; may be NULL where that
+ * is 0. */
+void tern_gemm_run_narrow(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda, size_t m,
+                          const struct tern_weight *w, const struct tern_epilogue *e, void *scratch);
+size_t tern_gemm_scratch(const struct tern_weight *w, size_t m);
 
 /* What norm does before a product. */
 struct tern_norm_args {

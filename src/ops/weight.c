@@ -2,38 +2,147 @@
 #include "base/fpmode.h"
 #include "ops/checks.h"
 
+#include <math.h>
 #include <string.h>
 
 struct pack {
     const tern_tensor *w;
     size_t ldk, ldn; /* strides along in and out, in elements */
     struct tern_weight *weight;
+    const float *scale; /* of int8 codes */
 };
+
+struct tern_weight_layout tern_weight_layout(enum tern_weight_format format, size_t in)
+{
+    const size_t per = format == TERN_WEIGHT_BF16 ? 2 : format == TERN_WEIGHT_Q8 ? 4 : 1;
+    const struct tern_weight_layout layout = { per, format == TERN_WEIGHT_F16 ? 64 : 128, (in + per - 1) / per };
+
+    return layout;
+}
+
+/* Steps k0 .. k0 + k of the n columns from `col` on, as a panel of f32. */
+static void pack_f32(const struct tern_kernels *kernels, float *to, const struct pack *p, size_t col, size_t k0,
+                     size_t k, size_t n)
+{
+    const size_t at = col * p->ldn + k0 * p->ldk;
+
+    if (p->w->dtype == TERN_FP32)
+        kernels->pack_f32(to, (const float *)p->w->data + at, p->ldk, p->ldn, k, n);
+    else if (p->w->dtype == TERN_FP16)
+        kernels->pack_f16(to, (const uint16_t *)p->w->data + at, p->ldk, p->ldn, k, n);
+    else
+        kernels->pack_bf16(to, (const uint16_t *)p->w->data + at, p->ldk, p->ldn, k, n);
+}
+
+/* Narrow panels are made of pieces of an f32 one: 8 KiB of stack. */
+#define PIECE 64
+
+/* Largest magnitude of each column, and whether any of its numbers is not finite. */
+static void column_sizes(const struct tern_kernels *kernels, const struct pack *p, size_t col, size_t n, float *max,
+                         bool *finite)
+{
+    const size_t in = (size_t)p->weight->in;
+    _Alignas(64) float piece[PIECE * TERN_PANEL];
+
+    for (size_t j = 0; j < TERN_PANEL; j++) {
+        max[j] = 0;
+        finite[j] = true;
+    }
+    for (size_t k0 = 0; k0 < in; k0 += PIECE) {
+        const size_t k = in - k0 < PIECE ? in - k0 : PIECE;
+        pack_f32(kernels, piece, p, col, k0, k, n);
+        for (size_t i = 0; i < k * TERN_PANEL; i++) {
+            const float size = fabsf(piece[i]);
+            max[i % TERN_PANEL] = size > max[i % TERN_PANEL] ? size : max[i % TERN_PANEL];
+            finite[i % TERN_PANEL] = finite[i % TERN_PANEL] && isfinite(size);
+        }
+    }
+}
+
+/* Columns as s8 with a scale each: the rule of quantize_row_q8. */
+static void quantize_panel(const struct tern_kernels *kernels, const struct pack *p, int8_t *to, size_t panel, size_t n)
+{
+    const size_t in = (size_t)p->weight->in, col = panel * TERN_PANEL;
+    float *scale = p->weight->scale + col, max[TERN_PANEL], inverse[TERN_PANEL];
+    int32_t *start = p->weight->start + col, more[TERN_PANEL];
+    bool finite[TERN_PANEL];
+    _Alignas(64) float piece[PIECE * TERN_PANEL];
+    int8_t codes[PIECE * TERN_PANEL];
+
+    column_sizes(kernels, p, col, n, max, finite);
+    for (size_t j = 0; j < TERN_PANEL; j++) {
+        const bool plain = finite[j] && max[j] >= 0x1p-100f;
+        scale[j] = !finite[j] ? NAN : plain ? max[j] / 127 : 1;
+        inverse[j] = plain ? 127 / max[j] : 0;
+        start[j] = 0;
+    }
+    for (size_t k0 = 0; k0 < in; k0 += PIECE, to += PIECE * TERN_PANEL) {
+        const size_t k = in - k0 < PIECE ? in - k0 : PIECE;
+        pack_f32(kernels, piece, p, col, k0, k, n);
+        for (size_t i = 0; i < k * TERN_PANEL; i++)
+            codes[i] = (int8_t)(finite[i % TERN_PANEL] ? rintf(piece[i] * inverse[i % TERN_PANEL]) : 0);
+        kernels->pack_q8(to, more, codes, TERN_PANEL, 1, k, TERN_PANEL);
+        for (size_t j = 0; j < TERN_PANEL; j++)
+            start[j] += more[j];
+    }
+}
+
+static void pack_panel(const struct tern_kernels *kernels, const struct pack *p, size_t panel)
+{
+    const struct tern_weight *weight = p->weight;
+    const size_t in = (size_t)weight->in, out = (size_t)weight->out;
+    const size_t col = panel * TERN_PANEL, n = out - col < TERN_PANEL ? out - col : TERN_PANEL;
+    const struct tern_weight_layout layout = tern_weight_layout(weight->format, in);
+    char *to = (char *)weight->words + panel * layout.steps * layout.step_bytes;
+    _Alignas(64) float piece[PIECE * TERN_PANEL];
+
+    if (weight->format == TERN_WEIGHT_F32) {
+        pack_f32(kernels, (float *)(void *)to, p, col, 0, in, n);
+    } else if (p->w->dtype == TERN_INT8) {
+        kernels->pack_q8((int8_t *)to, weight->start + col, (const int8_t *)p->w->data + col * p->ldn, p->ldk, p->ldn,
+                         in, n);
+        memcpy(weight->scale + col, p->scale + col, n * sizeof *p->scale);
+    } else if (weight->format == TERN_WEIGHT_Q8) {
+        quantize_panel(kernels, p, (int8_t *)to, panel, n);
+    } else {
+        for (size_t k0 = 0; k0 < in; k0 += PIECE, to += PIECE / layout.per * layout.step_bytes) {
+            const size_t k = in - k0 < PIECE ? in - k0 : PIECE;
+            pack_f32(kernels, piece, p, col, k0, k, n);
+            if (weight->format == TERN_WEIGHT_F16)
+                kernels->f16_from_f32((uint16_t *)(void *)to, piece, k * TERN_PANEL);
+            else
+                kernels->pair_bf16((uint16_t *)(void *)to, piece, k);
+        }
+    }
+}
 
 /* Panels are cut over threads: each is written, and so placed in memory, by one of them. */
 static void pack_region(void *arg, const struct tern_par *par)
 {
     const struct pack *p = arg;
-    const size_t in = (size_t)p->weight->in, out = (size_t)p->weight->out;
     size_t panel, end;
 
-    tern_share(par, (out + TERN_PANEL - 1) / TERN_PANEL, 1, &panel, &end);
-    for (; panel < end; panel++) {
-        const size_t col = panel * TERN_PANEL, n = out - col < TERN_PANEL ? out - col : TERN_PANEL;
-        float *to = p->weight->panels + panel * in * TERN_PANEL;
-        if (p->w->dtype == TERN_FP32)
-            par->kernels->pack_f32(to, (const float *)p->w->data + col * p->ldn, p->ldk, p->ldn, in, n);
-        else if (p->w->dtype == TERN_FP16)
-            par->kernels->pack_f16(to, (const uint16_t *)p->w->data + col * p->ldn, p->ldk, p->ldn, in, n);
-        else
-            par->kernels->pack_bf16(to, (const uint16_t *)p->w->data + col * p->ldn, p->ldk, p->ldn, in, n);
-    }
+    tern_share(par, ((size_t)p->weight->out + TERN_PANEL - 1) / TERN_PANEL, 1, &panel, &end);
+    for (; panel < end; panel++)
+        pack_panel(par->kernels, p, panel);
 }
 
-tern_status tern_weight_pack(tern_ctx *ctx, const tern_tensor *w, bool transposed, tern_weight **out)
+/* Bytes of the panels, and of these with scales and starts behind them. */
+static bool count_bytes(const struct tern_weight *w, size_t *panel_bytes, size_t *bytes)
+{
+    const struct tern_weight_layout layout = tern_weight_layout(w->format, (size_t)w->in);
+    const size_t n_panels = ((size_t)w->out + TERN_PANEL - 1) / TERN_PANEL;
+
+    return tern_size_mul(n_panels, layout.steps, panel_bytes) &&
+           tern_size_mul(*panel_bytes, layout.step_bytes, panel_bytes) &&
+           tern_size_add(*panel_bytes, w->format == TERN_WEIGHT_Q8 ? n_panels * TERN_PANEL * 8 : 0, bytes);
+}
+
+tern_status tern_weight_pack_as(tern_ctx *ctx, const tern_tensor *w, bool transposed, enum tern_weight_format format,
+                                const float *scale, tern_weight **out)
 {
     struct tern_weight *weight = NULL;
-    size_t panels = 0, bytes = 0;
+    size_t panel_bytes = 0, bytes = 0;
     void *pages = NULL;
     tern_status status;
 
@@ -41,23 +150,36 @@ tern_status tern_weight_pack(tern_ctx *ctx, const tern_tensor *w, bool transpose
     *out = NULL;
     TERN_REQUIRE(ctx, w, TERN_ERR_ARG, "weight_pack: w is NULL, expected a matrix");
     TERN_REQUIRE(ctx, !w->packed, TERN_ERR_ARG, "weight_pack: w is packed already, expected plain numbers");
-    TERN_TRY(tern_check_weight(ctx, "weight_pack", "w", w, transposed, -1, -1, NULL));
+    const bool codes = w->dtype == TERN_INT8 && format == TERN_WEIGHT_Q8;
+    tern_tensor numbers = *w;
+    if (codes)
+        numbers.dtype = TERN_FP32; /* of codes only the shape is checked */
+    TERN_TRY(tern_check_weight(ctx, "weight_pack", "w", &numbers, transposed, -1, -1, NULL));
+    TERN_REQUIRE(ctx, codes == (scale != NULL), TERN_ERR_ARG,
+                 "weight_pack: scale is %s for a matrix of %s, expected %s", scale ? "given" : "NULL",
+                 tern_dtype_name(w->dtype), codes ? "one number per output channel" : "NULL");
 
     TERN_TRY(TERN_ALLOC(ctx, 1, "a packed weight", &weight));
     weight->in = w->dim[transposed];
     weight->out = w->dim[!transposed];
-    panels = ((size_t)weight->out + TERN_PANEL - 1) / TERN_PANEL;
-    TERN_REQUIRE_OR_FAIL(ctx,
-                         tern_size_mul(panels, (size_t)weight->in, &bytes) &&
-                             tern_size_mul(bytes, TERN_PANEL * sizeof(float), &bytes),
-                         TERN_ERR_MEMORY, "out of memory: panels of a weight %s", tern_dims_text(w).text);
+    weight->format = format;
+    TERN_REQUIRE_OR_FAIL(ctx, count_bytes(weight, &panel_bytes, &bytes), TERN_ERR_MEMORY,
+                         "out of memory: panels of a weight %s", tern_dims_text(w).text);
     TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, bytes, "a packed weight", &pages));
-    weight->panels = pages;
+    weight->words = pages;
     weight->bytes = bytes;
+    if (format == TERN_WEIGHT_F32)
+        weight->panels = pages;
+    if (format == TERN_WEIGHT_Q8) {
+        weight->scale = (float *)(void *)((char *)pages + panel_bytes);
+        weight->start = (int32_t *)(void *)((char *)pages + panel_bytes + (bytes - panel_bytes) / 2);
+    }
 
-    struct pack p = {
-        .w = w, .ldk = transposed ? 1 : (size_t)w->dim[1], .ldn = transposed ? (size_t)w->dim[1] : 1, .weight = weight
-    };
+    struct pack p = { .w = w,
+                      .ldk = transposed ? 1 : (size_t)w->dim[1],
+                      .ldn = transposed ? (size_t)w->dim[1] : 1,
+                      .weight = weight,
+                      .scale = scale };
     TERN_TRY_OR_FAIL(tern_region(ctx, pack_region, &p));
     *out = weight;
     return TERN_OK;
@@ -67,11 +189,38 @@ fail:
     return status;
 }
 
+tern_status tern_weight_pack(tern_ctx *ctx, const tern_tensor *w, bool transposed, tern_weight **out)
+{
+    return tern_weight_pack_as(ctx, w, transposed, TERN_WEIGHT_F32, NULL, out);
+}
+
+void tern_weight_channel(const struct tern_kernels *kernels, const struct tern_weight *w, size_t channel, float *to)
+{
+    const struct tern_weight_layout layout = tern_weight_layout(w->format, (size_t)w->in);
+    const size_t panel = channel / TERN_PANEL * layout.steps * layout.step_bytes, col = channel % TERN_PANEL;
+    const char *words = (const char *)w->words + panel;
+    uint16_t halves[PIECE];
+
+    for (size_t k = 0; k < (size_t)w->in; k++) {
+        const size_t at = (k / layout.per * TERN_PANEL + col) * layout.per + k % layout.per, in_piece = k % PIECE;
+        if (w->format == TERN_WEIGHT_F32) {
+            to[k] = ((const float *)(const void *)words)[at];
+        } else if (w->format == TERN_WEIGHT_Q8) {
+            to[k] = (float)((const int8_t *)words)[at] * w->scale[channel];
+        } else {
+            halves[in_piece] = ((const uint16_t *)(const void *)words)[at];
+            if (in_piece + 1 == PIECE || k + 1 == (size_t)w->in)
+                (w->format == TERN_WEIGHT_F16 ? kernels->f32_from_f16 : kernels->f32_from_bf16)(to + k - in_piece,
+                                                                                                halves, in_piece + 1);
+        }
+    }
+}
+
 void tern_weight_destroy(tern_weight **w)
 {
     if (!w || !*w)
         return;
-    tern_pages_free((*w)->panels, (*w)->bytes);
+    tern_pages_free((*w)->words, (*w)->bytes);
     tern_free(*w);
     *w = NULL;
 }
