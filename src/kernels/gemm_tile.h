@@ -128,18 +128,25 @@ V16_FN void gemm_tile(const enum v16_panel form, const int m, const int lines, f
 #undef GEMM_STEP
 }
 
-/* A tile of at most V16_GEMM_ROWS rows.  Widened steps take long enough not to tell one line from two. */
+/* A tile of at most V16_GEMM_ROWS rows.  Widened steps take long enough to hide a prefetch of what is there already, so they have
+ * one instance per height. */
 V16_FN void gemm_pass(const enum v16_panel form, float *c, size_t ldc, const float *a, size_t lda, const char *panel,
                       size_t steps, size_t m, bool accumulate, struct gemm_hint hint)
 {
-#define GEMM_CASE(i)                                                                         \
-    case i + 1:                                                                              \
-        if (hint.step == 0)                                                                  \
-            gemm_tile(form, i + 1, 0, c, ldc, a, lda, panel, steps, accumulate, hint);       \
-        else if (form == V16_F16 || (hint.step <= 64 && form != V16_BF16 && form != V16_S8)) \
-            gemm_tile(form, i + 1, 1, c, ldc, a, lda, panel, steps, accumulate, hint);       \
-        else                                                                                 \
-            gemm_tile(form, i + 1, 2, c, ldc, a, lda, panel, steps, accumulate, hint);       \
+    const bool widened = form == V16_F16 || form == V16_BF16 || form == V16_S8;
+
+    if (widened && hint.step == 0)
+        hint.at = panel;
+#define GEMM_CASE(i)                                                                                         \
+    case i + 1:                                                                                              \
+        if (widened)                                                                                         \
+            gemm_tile(form, i + 1, form == V16_F16 ? 1 : 2, c, ldc, a, lda, panel, steps, accumulate, hint); \
+        else if (hint.step == 0)                                                                             \
+            gemm_tile(form, i + 1, 0, c, ldc, a, lda, panel, steps, accumulate, hint);                       \
+        else if (hint.step <= 64)                                                                            \
+            gemm_tile(form, i + 1, 1, c, ldc, a, lda, panel, steps, accumulate, hint);                       \
+        else                                                                                                 \
+            gemm_tile(form, i + 1, 2, c, ldc, a, lda, panel, steps, accumulate, hint);                       \
         break;
     switch (m) {
         GEMM_ROWS(GEMM_CASE)
