@@ -76,9 +76,9 @@ typedef struct tern_config {
     bool invert_mask;                     /**< accepted, without effect: masks are additive; true */
     int32_t layer_id;                     /**< index of the layer; -1: unset */
 
-    tern_device device;        /**< CPU */
-    tern_kernel_choice kernel; /**< auto */
-    tern_gelu_form gelu;       /**< unset */
+    tern_device device;                     /**< CPU */
+    tern_kernel_choice kernel;              /**< auto */
+    tern_gelu_form gelu;                    /**< unset */
     tern_dtype activation_dtype;            /**< what activations are stored in where dtype is int8; fp16 */
     tern_activation_quant activation_quant; /**< read where dtype is int8; none */
 } tern_config;

@@ -14,10 +14,10 @@ extern "C" {
 typedef struct tern_ctx tern_ctx;
 
 typedef struct tern_ctx_options {
-    int n_threads;          /**< size of the team, the caller included, 1..1024; 0: min(affinity mask, cgroup quota, physical cores) */
-    const char *cpu;        /**< highest instruction set to use: "portable", "avx2", "avx512", "avx512vnni", "avx512bf16";
+    int n_threads; /**< size of the team, the caller included, 1..1024; 0: min(affinity mask, cgroup quota, physical cores) */
+    const char *cpu;      /**< highest instruction set to use: "portable", "avx2", "avx512", "avx512vnni", "avx512bf16";
                                  NULL: the environment's TERN_CPU, and if that is unset the best that the machine has */
-    uint64_t reserved[6];   /**< zero */
+    uint64_t reserved[6]; /**< zero */
 } tern_ctx_options;
 
 /** Options with every field at its default. */
@@ -33,7 +33,8 @@ TERN_API tern_ctx_options tern_ctx_options_default(void);
  * @param message_size  its size in bytes.
  *
  * After fork() a context goes on working in the child, which starts a fresh team at its first parallel call. */
-TERN_API tern_status tern_ctx_create(tern_ctx **out, const tern_ctx_options *options, char *message, size_t message_size);
+TERN_API tern_status tern_ctx_create(tern_ctx **out, const tern_ctx_options *options, char *message,
+                                     size_t message_size);
 
 /** Ends the threads and frees the context; sets *ctx to NULL.  NULL and a pointer to NULL are fine.
  *  Objects made with the context are destroyed first. */

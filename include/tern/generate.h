@@ -13,8 +13,8 @@ extern "C" {
 /** Why a generation ended. */
 typedef enum tern_finish {
     TERN_FINISH_NONE = 0,
-    TERN_FINISH_LENGTH = 1,  /**< max_tokens, or the context is full: "length" */
-    TERN_FINISH_STOP = 2,    /**< an end-of-text id or a stop string: "stop" */
+    TERN_FINISH_LENGTH = 1,   /**< max_tokens, or the context is full: "length" */
+    TERN_FINISH_STOP = 2,     /**< an end-of-text id or a stop string: "stop" */
     TERN_FINISH_CANCELLED = 3 /**< the callback or tern_session_cancel(): "cancelled" */
 } tern_finish;
 /** The word for it; "none" for any other number.  Never NULL; static storage. */
@@ -31,15 +31,16 @@ typedef bool tern_token_fn(void *user, int32_t id, float logprob, const char *te
 
 typedef struct tern_generate_options {
     tern_sampling sampling;
-    int64_t max_tokens;        /**< tokens to generate at most, 0 is none; -1: until end of text or full context (or pool) */
-    const int32_t *stop_ids;   /**< n_stop_ids of them end the text and are not part of it */
+    int64_t max_tokens; /**< tokens to generate at most, 0 is none; -1: until end of text or full context (or pool) */
+    const int32_t *stop_ids; /**< n_stop_ids of them end the text and are not part of it */
     size_t n_stop_ids;
-    const char *const *stop;   /**< n_stop strings (UTF-8, not empty) that end the text and are not part of it, also across tokens;
+    const char *const
+        *stop; /**< n_stop strings (UTF-8, not empty) that end the text and are not part of it, also across tokens;
                                     the first that completes counts, the longest of those that end together */
     size_t n_stop;
-    tern_token_fn *on_token;   /**< or NULL */
+    tern_token_fn *on_token; /**< or NULL */
     void *user;
-    uint64_t reserved[6];      /**< zero */
+    uint64_t reserved[6]; /**< zero */
 } tern_generate_options;
 
 /** Greedy, no limit, nothing that ends the text. */
@@ -69,9 +70,10 @@ typedef struct tern_timing {
 
 /** What a generation gave; freed with tern_generation_free(). */
 typedef struct tern_generation {
-    tern_ids ids;        /**< generated tokens; an end-of-text id that ended it is not among them, tokens of a stop string are */
-    float *logprobs;     /**< one per id: ln of its probability under the raw scores */
-    char *text;          /**< decoded, special tokens left out, cut before a stop string; NUL-terminated */
+    tern_ids
+        ids; /**< generated tokens; an end-of-text id that ended it is not among them, tokens of a stop string are */
+    float *logprobs; /**< one per id: ln of its probability under the raw scores */
+    char *text;      /**< decoded, special tokens left out, cut before a stop string; NUL-terminated */
     size_t text_size;
     tern_finish finish;
     tern_timing timing;
@@ -88,8 +90,8 @@ TERN_API void tern_generation_free(tern_generation *generation);
  * @return TERN_OK (also when cancelled, by the callback or by tern_session_cancel(): out->finish says so, what was generated
  *         until then is there); TERN_ERR_CAPACITY before the first token when prompt plus max_tokens exceed the context or the
  *         pool's free positions: the text states both numbers; the statuses of step, sampler, decoder. */
-TERN_API tern_status tern_generate(tern_session *session, const tern_tokenizer *tokenizer, const int32_t *prompt, size_t n_prompt,
-                                   const tern_generate_options *options, tern_generation *out);
+TERN_API tern_status tern_generate(tern_session *session, const tern_tokenizer *tokenizer, const int32_t *prompt,
+                                   size_t n_prompt, const tern_generate_options *options, tern_generation *out);
 
 #ifdef __cplusplus
 }

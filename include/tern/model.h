@@ -76,10 +76,10 @@ typedef struct tern_model_config {
     tern_activation activation;
     tern_gelu_form gelu;
     bool tied_embeddings;
-    bool scale_attention;        /**< GPT-2's scale_attn_weights */
-    bool scale_by_inverse_layer; /**< GPT-2's scale_attn_by_inverse_layer_idx */
-    tern_dtype dtype;            /**< of the largest weight in the files */
-    int32_t bos_id;              /**< beginning of text; -1: none */
+    bool scale_attention;              /**< GPT-2's scale_attn_weights */
+    bool scale_by_inverse_layer;       /**< GPT-2's scale_attn_by_inverse_layer_idx */
+    tern_dtype dtype;                  /**< of the largest weight in the files */
+    int32_t bos_id;                    /**< beginning of text; -1: none */
     int32_t eos_ids[TERN_MAX_EOS_IDS]; /**< end of text, n_eos_ids of them */
     int32_t n_eos_ids;
 } tern_model_config;

@@ -195,7 +195,8 @@ TERN_API bool tern_op_cell(const tern_ctx *ctx, int index, tern_dtype dtype, int
 /** All of a call that is no tensor, as texts can set it: the config, and the operators' own parameters. */
 typedef struct tern_op_settings {
     tern_config config;
-    tern_softmax_options softmax; /**< softmax: layer_scale, triangular (also: causal), local_attention, window_size, head_offset */
+    tern_softmax_options
+        softmax; /**< softmax: layer_scale, triangular (also: causal), local_attention, window_size, head_offset */
 } tern_op_settings;
 /** Every default. */
 TERN_API tern_op_settings tern_op_settings_default(void);

@@ -27,15 +27,15 @@ typedef enum tern_quant_grouping {
 
 /** What the codes mean, in full. */
 typedef struct tern_quant_layout {
-    int bits;                     /**< 8 or 4 */
+    int bits; /**< 8 or 4 */
     bool symmetric;
     tern_quant_grouping grouping;
-    int axis;                     /**< see tern_quant_grouping */
-    int64_t group_size;           /**< elements that share a scale */
-    int64_t n_groups;             /**< number of scales: elements / group_size */
-    int64_t n_shards;             /**< 1, or shards merged along `axis` (flat) */
-    int rank;                     /**< of the tensor that the codes stand for, 1..TERN_MAX_RANK */
-    int64_t dim[TERN_MAX_RANK];   /**< its shape, each >= 1; the last even with 4 bits */
+    int axis;                   /**< see tern_quant_grouping */
+    int64_t group_size;         /**< elements that share a scale */
+    int64_t n_groups;           /**< number of scales: elements / group_size */
+    int64_t n_shards;           /**< 1, or shards merged along `axis` (flat) */
+    int rank;                   /**< of the tensor that the codes stand for, 1..TERN_MAX_RANK */
+    int64_t dim[TERN_MAX_RANK]; /**< its shape, each >= 1; the last even with 4 bits */
 } tern_quant_layout;
 
 /** A quantised tensor: layout, codes, scales in fp32, and minima in fp32 where it is asymmetric.  Read-only. */
@@ -93,15 +93,16 @@ TERN_API tern_status tern_quant_scheme_find(tern_ctx *ctx, const char *name, ter
 /** A scheme and its numbers.  Numbers that the scheme does not read must be 0. */
 typedef struct tern_quant_options {
     tern_quant_scheme scheme;
-    int bits;                  /**< 8 or 4 */
-    int64_t groups;            /**< checkpoint, injection: groups of each shard; injection: 0 is dim[0] */
-    int64_t group_size;        /**< groupwise: elements of a run; divides dim[group_dim] */
-    int group_dim;             /**< groupwise: axis of the runs */
-    bool mlp_extra_grouping;   /**< checkpoint: twice the groups where mp_size * rows * n == 4 * cols, or the same with rows
+    int bits;           /**< 8 or 4 */
+    int64_t groups;     /**< checkpoint, injection: groups of each shard; injection: 0 is dim[0] */
+    int64_t group_size; /**< groupwise: elements of a run; divides dim[group_dim] */
+    int group_dim;      /**< groupwise: axis of the runs */
+    bool
+        mlp_extra_grouping; /**< checkpoint: twice the groups where mp_size * rows * n == 4 * cols, or the same with rows
                                     and cols exchanged (n shards of [rows, cols]) */
-    int mp_size;               /**< checkpoint: ranks that the weight was cut over, for that test; >= 1 */
-    int merge_axis;            /**< checkpoint: axis along which shards are put together, 0 or 1 */
-    uint64_t reserved[4];      /**< zero */
+    int mp_size;            /**< checkpoint: ranks that the weight was cut over, for that test; >= 1 */
+    int merge_axis;         /**< checkpoint: axis along which shards are put together, 0 or 1 */
+    uint64_t reserved[4];   /**< zero */
 } tern_quant_options;
 
 /** 8 bits, and: checkpoint: 1 group, mlp_extra_grouping, mp_size 1, merge_axis 0;  injection: dim[0] groups;

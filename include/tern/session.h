@@ -12,12 +12,13 @@ extern "C" {
 typedef struct tern_session tern_session;
 
 typedef struct tern_session_options {
-    int64_t n_positions;   /**< positions of all sequences together; 0: n_sequences full ones, each in whole blocks of 64 */
-    int32_t n_sequences;   /**< sequences at once; 1 */
-    int64_t n_context;     /**< positions of one sequence at most; 0: the model's */
-    int32_t max_batch;     /**< tokens of one step at most; 512 */
-    int32_t max_logits;    /**< rows of scores of one step at most; 0: n_sequences */
-    uint64_t reserved[6];  /**< zero */
+    int64_t
+        n_positions; /**< positions of all sequences together; 0: n_sequences full ones, each in whole blocks of 64 */
+    int32_t n_sequences;  /**< sequences at once; 1 */
+    int64_t n_context;    /**< positions of one sequence at most; 0: the model's */
+    int32_t max_batch;    /**< tokens of one step at most; 512 */
+    int32_t max_logits;   /**< rows of scores of one step at most; 0: n_sequences */
+    uint64_t reserved[6]; /**< zero */
 } tern_session_options;
 /** One sequence of the model's context, steps of at most 512 tokens. */
 TERN_API tern_session_options tern_session_options_default(void);
@@ -49,8 +50,8 @@ typedef enum tern_logits { TERN_LOGITS_NONE = 0, TERN_LOGITS_LAST = 1, TERN_LOGI
 /** The next tokens of one sequence: a chunk of its prompt, or one decoded token. */
 typedef struct tern_row {
     int32_t sequence;
-    const int32_t *ids;  /**< appended to the sequence; borrowed for the call */
-    int32_t n_ids;       /**< >= 1 */
+    const int32_t *ids; /**< appended to the sequence; borrowed for the call */
+    int32_t n_ids;      /**< >= 1 */
     tern_logits logits;
 } tern_row;
 

@@ -42,12 +42,12 @@ typedef struct tern_weight tern_weight;
 
 /** A view: it owns nothing.  Row-major order of dimensions; strides in elements. */
 typedef struct tern_tensor {
-    void *data;                     /**< first element; may be NULL where a dimension is 0 or `packed` is set */
-    const tern_weight *packed;      /**< NULL, or the packed weight that this view stands for (then data is NULL) */
+    void *data;                /**< first element; may be NULL where a dimension is 0 or `packed` is set */
+    const tern_weight *packed; /**< NULL, or the packed weight that this view stands for (then data is NULL) */
     tern_dtype dtype;
-    int rank;                       /**< 0..TERN_MAX_RANK; 0 is a scalar */
-    int64_t dim[TERN_MAX_RANK];     /**< elements along each axis, >= 0 */
-    int64_t stride[TERN_MAX_RANK];  /**< distance between neighbours along each axis, in elements */
+    int rank;                      /**< 0..TERN_MAX_RANK; 0 is a scalar */
+    int64_t dim[TERN_MAX_RANK];    /**< elements along each axis, >= 0 */
+    int64_t stride[TERN_MAX_RANK]; /**< distance between neighbours along each axis, in elements */
 } tern_tensor;
 
 /** A dense row-major view of `data`.

@@ -48,8 +48,8 @@ TERN_API void tern_ids_free(tern_ids *ids);
  * Added and special tokens written out in the text are recognised, as the tokenizers library does.  An empty text has the
  * ids that the post-processor adds, and no others.  Cost: O(n log n) in the bytes, whatever the text is made of, where
  * the file has no regular expression of its own; memory about 25 bytes per byte of the longest word. */
-TERN_API tern_status tern_tokenizer_encode(tern_ctx *ctx, const tern_tokenizer *tokenizer, const char *text, size_t size,
-                                           bool add_special, tern_ids *ids);
+TERN_API tern_status tern_tokenizer_encode(tern_ctx *ctx, const tern_tokenizer *tokenizer, const char *text,
+                                           size_t size, bool add_special, tern_ids *ids);
 
 /** Ids to text, all at once, as the file's decoder defines spaces.
  *
@@ -59,8 +59,8 @@ TERN_API tern_status tern_tokenizer_encode(tern_ctx *ctx, const tern_tokenizer *
  * @param text          a new NUL-terminated string, freed with tern_text_free(); NULL on error.
  * @param size          its bytes without the NUL; may be NULL.
  * @return TERN_OK, TERN_ERR_ARG (an id outside of the vocabulary: id and size are named), TERN_ERR_MEMORY. */
-TERN_API tern_status tern_tokenizer_decode(tern_ctx *ctx, const tern_tokenizer *tokenizer, const int32_t *ids, size_t n_ids,
-                                           bool skip_special, char **text, size_t *size);
+TERN_API tern_status tern_tokenizer_decode(tern_ctx *ctx, const tern_tokenizer *tokenizer, const int32_t *ids,
+                                           size_t n_ids, bool skip_special, char **text, size_t *size);
 
 /** Frees what tern_tokenizer_decode() gave.  NULL is fine. */
 TERN_API void tern_text_free(char *text);
@@ -69,8 +69,8 @@ TERN_API void tern_text_free(char *text);
  *
  * @param special  gets whether the token is special; may be NULL.
  * @return TERN_OK or TERN_ERR_ARG (NULL, id outside of the vocabulary).  *bytes is valid as long as the tokenizer. */
-TERN_API tern_status tern_tokenizer_token(tern_ctx *ctx, const tern_tokenizer *tokenizer, int32_t id, const char **bytes,
-                                          size_t *size, bool *special);
+TERN_API tern_status tern_tokenizer_token(tern_ctx *ctx, const tern_tokenizer *tokenizer, int32_t id,
+                                          const char **bytes, size_t *size, bool *special);
 
 /** Id of a token by its text as the vocabulary writes it ("<|endoftext|>"), or -1. */
 TERN_API int32_t tern_tokenizer_find(const tern_tokenizer *tokenizer, const char *token);
@@ -79,7 +79,8 @@ TERN_API int32_t tern_tokenizer_find(const tern_tokenizer *tokenizer, const char
 typedef struct tern_decoder tern_decoder;
 
 /** Starts a stream.  Borrows the tokenizer.  @return TERN_OK or TERN_ERR_MEMORY. */
-TERN_API tern_status tern_decoder_create(tern_ctx *ctx, const tern_tokenizer *tokenizer, bool skip_special, tern_decoder **out);
+TERN_API tern_status tern_decoder_create(tern_ctx *ctx, const tern_tokenizer *tokenizer, bool skip_special,
+                                         tern_decoder **out);
 /** Frees it and sets *decoder to NULL.  NULL and a pointer to NULL are fine. */
 TERN_API void tern_decoder_destroy(tern_decoder **decoder);
 
@@ -88,7 +89,8 @@ TERN_API void tern_decoder_destroy(tern_decoder **decoder);
  * @param text  valid until the next call with this decoder; NUL-terminated.
  * @param size  its bytes without the NUL; may be NULL.
  * @return TERN_OK, TERN_ERR_ARG (id outside of the vocabulary), TERN_ERR_MEMORY. */
-TERN_API tern_status tern_decoder_push(tern_ctx *ctx, tern_decoder *decoder, int32_t id, const char **text, size_t *size);
+TERN_API tern_status tern_decoder_push(tern_ctx *ctx, tern_decoder *decoder, int32_t id, const char **text,
+                                       size_t *size);
 
 /** Ends the stream: bytes that never became a character come out as U+FFFD.  All pieces together are tern_tokenizer_decode()'s text. */
 TERN_API tern_status tern_decoder_finish(tern_ctx *ctx, tern_decoder *decoder, const char **text, size_t *size);

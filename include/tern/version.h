@@ -11,7 +11,7 @@ extern "C" {
 #define TERN_VERSION_MAJOR 0
 #define TERN_VERSION_MINOR 1
 #define TERN_VERSION_PATCH 0
-#define TERN_VERSION "0.1.0"
+#define TERN_VERSION       "0.1.0"
 
 /** Version of the library in use, "0.1.0".  Static storage. */
 TERN_API const char *tern_version(void);

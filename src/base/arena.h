@@ -10,7 +10,7 @@
 struct tern_arena {
     unsigned char *base; /* NULL: only counts */
     size_t size;         /* bytes at base */
-    size_t used;         /* bytes handed out, gaps included; of a counting arena: the size to create the real one with */
+    size_t used; /* bytes handed out, gaps included; of a counting arena: the size to create the real one with */
 };
 
 /* An arena that counts. */

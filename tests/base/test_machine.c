@@ -218,11 +218,11 @@ static void this_machine(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(isa),       cmocka_unit_test(isa_agrees_with_kernel),
-        cmocka_unit_test(quota_v2),  cmocka_unit_test(quota_v1),
-        cmocka_unit_test(odd_files), cmocka_unit_test(cores),
-        cmocka_unit_test(online),
-        cmocka_unit_test(smallest),  cmocka_unit_test(this_machine),
+        cmocka_unit_test(isa),          cmocka_unit_test(isa_agrees_with_kernel),
+        cmocka_unit_test(quota_v2),     cmocka_unit_test(quota_v1),
+        cmocka_unit_test(odd_files),    cmocka_unit_test(cores),
+        cmocka_unit_test(online),       cmocka_unit_test(smallest),
+        cmocka_unit_test(this_machine),
     };
 
     return cmocka_run_group_tests_name("base/machine", tests, NULL, NULL);
