@@ -38,7 +38,9 @@ static inline void fn_put(void *data, tern_dtype dtype, size_t i, double x)
         const double r = fn_round(x, 10, -14), a = fabs(r);
         int e = 0;
         uint16_t bits;
-        if (a >= 65520) {
+        if (isnan(a)) {
+            bits = 0x7e00;
+        } else if (a >= 65520) {
             bits = 0x7c00;
         } else if (a < 0x1p-14) {
             bits = (uint16_t)ldexp(a, 24);
