@@ -103,7 +103,8 @@ V16_FN void gemm_tile(const enum v16_panel form, const int m, const int lines, f
             GEMM_PREFETCH(m, hint.at);
         if (lines > 1)
             GEMM_PREFETCH(m, hint.at + 64);
-        hint.at += hint.step;
+        if (lines > 0)
+            hint.at += hint.step;
         GEMM_ELEMENT(0)
         if (GEMM_PER(form) > 1)
             GEMM_ELEMENT(1)

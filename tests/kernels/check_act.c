@@ -148,8 +148,8 @@ void check_epilogue_s32(struct tc *t)
                                                  .ld_residual = ldc };
 
                 for (size_t i = 0; i < m * 32; i++) /* small ones, and some that f32 rounds */
-                    tile[i] =
-                        i % 5 ? (int32_t)tc_below(t, 41) - 20 : (int32_t)(tc_below(t, 0x7fffffff) * 2) - 0x7fffffff;
+                    tile[i] = i % 5 ? (int32_t)tc_below(t, 41) - 20
+                                    : (int32_t)((int64_t)tc_below(t, 0x7fffffff) * 2 - 0x7fffffff);
                 t->ref.epilogue_s32(want, ldc, tile, row_scale, &e, row, col, m, n);
                 t->base.epilogue_s32(base, ldc, tile, row_scale, &e, row, col, m, n);
                 t->new.epilogue_s32(got, ldc, tile, row_scale, &e, row, col, m, n);
