@@ -18,6 +18,8 @@ SECONDS ?= 60
 # Two jobs unless said otherwise would be slow on large machines, one per processor the right number everywhere.
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 CMAKE ?= cmake
+# The system's own, which `make setup` installs: another one first in PATH may be any version.
+PYTHON ?= $(if $(wildcard /usr/bin/python3),/usr/bin/python3,python3)
 SOURCE := $(CURDIR)
 
 CONFIGURE = $(CMAKE) -S . -B build/$(1) -G Ninja $(2) >build/$(1).configure.log 2>&1 || { cat build/$(1).configure.log; exit 1; }
@@ -51,7 +53,7 @@ demo: setup
 
 check: setup
 	@$(MAKE) --no-print-directory release
-	@python3 tools/run_tests.py build/release -L 'quick|threads'
+	@$(PYTHON) tools/run_tests.py build/release -L 'quick|threads'
 
 check-full: setup-full
 	@bash tools/check_full.sh $(JOBS)
@@ -69,7 +71,7 @@ SANITIZE_tsan := thread
 # LABELS='quick' runs a part.
 LABELS ?= .
 asan ubsan tsan: %: %-build
-	@python3 tools/run_tests.py build/$* -L '$(LABELS)'
+	@$(PYTHON) tools/run_tests.py build/$* -L '$(LABELS)'
 
 fuzz:
 	@bash tools/fuzz.sh "$(SECONDS)" $(T)

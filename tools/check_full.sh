@@ -3,6 +3,8 @@
 set -u
 
 jobs=${1:-2}
+python=python3
+[ -x /usr/bin/python3 ] && python=/usr/bin/python3
 cd "$(dirname "$0")/.."
 . tools/counts.sh
 
@@ -16,12 +18,12 @@ build() { # folder, cmake options
 
 section "release, all tests"
 step build release -DCMAKE_BUILD_TYPE=Release -DTERN_WERROR=OFF
-counted python3 tools/run_tests.py build/release
+counted "$python" tools/run_tests.py build/release
 
 for level in portable avx2 avx512 avx512vnni avx512bf16; do
     if TERN_CPU=$level build/release/tern info >/dev/null 2>&1; then
         section "release, TERN_CPU=$level"
-        counted env TERN_CPU=$level python3 tools/run_tests.py build/release
+        counted env TERN_CPU=$level "$python" tools/run_tests.py build/release
     else
         echo "check-full: this machine has no $level"
     fi
@@ -29,23 +31,23 @@ done
 
 section "ASan and UBSan, all tests"
 step build asan -DCMAKE_BUILD_TYPE=Debug -DTERN_SANITIZE=address,undefined
-counted python3 tools/run_tests.py build/asan
+counted "$python" tools/run_tests.py build/asan
 
 section "TSan, all tests"
 step build tsan -DCMAKE_BUILD_TYPE=Debug -DTERN_SANITIZE=thread
-counted python3 tools/run_tests.py build/tsan
+counted "$python" tools/run_tests.py build/tsan
 
 section "clang, warnings are errors, all tests"
 step env CC=clang cmake -S . -B build/clang -G Ninja -DCMAKE_BUILD_TYPE=Release -DTERN_WERROR=ON
 step cmake --build build/clang -j "$jobs"
-counted python3 tools/run_tests.py build/clang
+counted "$python" tools/run_tests.py build/clang
 
 section "gcc, warnings are errors"
 step build werror -DCMAKE_BUILD_TYPE=Release -DTERN_WERROR=ON
 
 section "operators alone, without any library"
 step build ops -DCMAKE_BUILD_TYPE=Release -DTERN_COMPONENTS=ops -DPKG_CONFIG_EXECUTABLE=/nonexistent
-counted python3 tools/run_tests.py build/ops
+counted "$python" tools/run_tests.py build/ops
 
 section "install"
 counted_step bash tools/check_install.sh build/release
