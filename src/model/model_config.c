@@ -142,8 +142,8 @@ tern_status tern_config_need_int(tern_ctx *ctx, const struct tern_json *json, co
     return TERN_OK;
 }
 
-tern_status tern_config_activation(tern_ctx *ctx, const struct tern_json *json, const char *key, const char *standard,
-                                   tern_model_config *config)
+tern_status tern_config_activation_name(tern_ctx *ctx, const struct tern_json *json, const char *key,
+                                        const char *standard, tern_model_config *config)
 {
     /* Names of transformers' ACT2FN.  gelu_fast and gelu_accurate are the tanh form written differently. */
     static const struct {

@@ -21,8 +21,8 @@ tern_status tern_config_need_int(tern_ctx *ctx, const struct tern_json *json, co
                                  int64_t min, int64_t max, int32_t *out);
 
 /* An activation by transformers' name.  TERN_ERR_UNSUPPORTED with the known ones. */
-tern_status tern_config_activation(tern_ctx *ctx, const struct tern_json *json, const char *key, const char *standard,
-                                   tern_model_config *config);
+tern_status tern_config_activation_name(tern_ctx *ctx, const struct tern_json *json, const char *key,
+                                        const char *standard, tern_model_config *config);
 
 /* bos_token_id and eos_token_id: an id, null, or a list, of which the first counts. */
 tern_status tern_config_ids(tern_ctx *ctx, const struct tern_json *json, tern_model_config *config);

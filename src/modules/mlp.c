@@ -41,5 +41,5 @@ void tern_mlp_run(const struct tern_par *par, const struct tern_mlp *mlp, float 
         tern_norm_run(par, normed, input->sum, x, input->bias, input->residual, n_rows, hidden, &mlp->norm);
         x = normed;
     }
-    tern_feed_forward_run(par, &mlp->feed_forward, c, hidden, x, hidden, n_rows, inner, e);
+    tern_feed_forward_run(par, &mlp->feed_forward, c, hidden, x, hidden, n_rows, inner, e, NULL);
 }

@@ -91,6 +91,18 @@ struct tern_config_sizes {
 };
 struct tern_config_sizes tern_config_sizes(const tern_config *config);
 
+/* A: what activations are stored in. */
+static inline tern_dtype tern_config_activation(const tern_config *config)
+{
+    return config->dtype == TERN_INT8 ? config->activation_dtype : config->dtype;
+}
+
+/* Whether rows are rounded before they enter a product (tern_gemm_run_narrow): to bf16, or to s8 with a scale each. */
+static inline bool tern_config_narrow(const tern_config *config)
+{
+    return config->dtype == TERN_BF16 || (config->dtype == TERN_INT8 && config->activation_quant == TERN_QUANT_ROW);
+}
+
 /* data[0..n), fp32, fp16 or bf16, widened exactly to fp32. */
 void tern_widen(const struct tern_kernels *kernels, float *to, const void *data, tern_dtype dtype, size_t n);
 

@@ -36,15 +36,23 @@ static void gate(const struct tern_par *par, float *inner, size_t n_rows, size_t
 }
 
 void tern_feed_forward_run(const struct tern_par *par, const struct tern_feed_forward_args *args, float *c, size_t ldc,
-                           const float *x, size_t ldx, size_t n_rows, float *inner, const struct tern_epilogue *e)
+                           const float *x, size_t ldx, size_t n_rows, float *inner, const struct tern_epilogue *e,
+                           void *narrow)
 {
     const size_t up = (size_t)args->up->out;
     const bool gated = tern_is_gated(args->activation);
     const enum tern_act act = act_of(args->activation, args->gelu);
     const struct tern_epilogue first = { .bias = args->up_bias, .act = gated ? TERN_ACT_NONE : act };
 
-    tern_gemm_run(par, inner, up, x, ldx, n_rows, args->up, &first);
+    tern_gemm_run_either(par, inner, up, x, ldx, n_rows, args->up, &first, narrow);
     if (gated)
         gate(par, inner, n_rows, up / 2, act);
-    tern_gemm_run(par, c, ldc, inner, up, n_rows, args->down, e);
+    tern_gemm_run_either(par, c, ldc, inner, up, n_rows, args->down, e, narrow);
+}
+
+size_t tern_feed_forward_scratch(const struct tern_feed_forward_args *args, size_t n_rows)
+{
+    const size_t up = tern_gemm_scratch(args->up, n_rows), down = tern_gemm_scratch(args->down, n_rows);
+
+    return up > down ? up : down;
 }

@@ -13,8 +13,12 @@ struct tern_feed_forward_args {
 };
 
 /* x [T, ldx] -> up-projection, activation -> inner [T, pI] -> down-projection through `e` to c [T, ldc].  Barriers between
- * and at the end. */
+ * and at the end.
+ * narrow: NULL, or the scratch with which rows of both products are rounded (tern_gemm_run_narrow):
+ * tern_feed_forward_scratch() bytes, 64-byte aligned. */
 void tern_feed_forward_run(const struct tern_par *par, const struct tern_feed_forward_args *args, float *c, size_t ldc,
-                           const float *x, size_t ldx, size_t n_rows, float *inner, const struct tern_epilogue *e);
+                           const float *x, size_t ldx, size_t n_rows, float *inner, const struct tern_epilogue *e,
+                           void *narrow);
+size_t tern_feed_forward_scratch(const struct tern_feed_forward_args *args, size_t n_rows);
 
 #endif

@@ -17,7 +17,7 @@ static void gelu_gemm_region(void *arg, const struct tern_par *par)
     const struct tern_epilogue plain = { .act = TERN_ACT_NONE };
 
     tern_feed_forward_run(&with, &g->mlp, g->c, (size_t)g->mlp.down->out, g->a, (size_t)g->mlp.up->in, g->rows,
-                          g->inner, &plain);
+                          g->inner, &plain, NULL);
 }
 
 tern_status tern_gelu_gemm(tern_ctx *ctx, const tern_config *config, const tern_tensor *input,

@@ -62,6 +62,17 @@ void tern_gemm_run_narrow(const struct tern_par *par, float *c, size_t ldc, cons
                           const struct tern_weight *w, const struct tern_epilogue *e, void *scratch);
 size_t tern_gemm_scratch(const struct tern_weight *w, size_t m);
 
+/* The one or the other: rows stay f32 where narrow is NULL, else it is the scratch with which they are rounded. */
+static inline void tern_gemm_run_either(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda,
+                                        size_t m, const struct tern_weight *w, const struct tern_epilogue *e,
+                                        void *narrow)
+{
+    if (narrow)
+        tern_gemm_run_narrow(par, c, ldc, a, lda, m, w, e, narrow);
+    else
+        tern_gemm_run(par, c, ldc, a, lda, m, w, e);
+}
+
 /* What norm does before a product. */
 struct tern_norm_args {
     tern_norm type;

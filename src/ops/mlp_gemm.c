@@ -23,7 +23,7 @@ static void mlp_gemm_region(void *arg, const struct tern_par *par)
         tern_norm_run(&with, m->z, m->sum, m->residual, NULL, NULL, m->rows, in, &m->norm);
     else
         tern_norm_run(&with, m->z, m->sum, m->input, m->input_bias, m->residual, m->rows, in, &m->norm);
-    tern_feed_forward_run(&with, &m->mlp, m->c, out, m->z, in, m->rows, m->inner, &plain);
+    tern_feed_forward_run(&with, &m->mlp, m->c, out, m->z, in, m->rows, m->inner, &plain, NULL);
 }
 
 tern_status tern_mlp_gemm(tern_ctx *ctx, const tern_config *config, const tern_tensor *input,

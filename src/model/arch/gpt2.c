@@ -83,7 +83,7 @@ static tern_status parse_config(tern_ctx *ctx, const struct tern_json *json, ter
                  "%s: layer_norm_epsilon is %g, expected above 0 and at most 1", where, eps);
     c->norm_eps = (float)eps;
     c->norm_type = TERN_LAYER_NORM;
-    TERN_TRY(tern_config_activation(ctx, json, "activation_function", "gelu_new", c));
+    TERN_TRY(tern_config_activation_name(ctx, json, "activation_function", "gelu_new", c));
 
     TERN_TRY(tern_json_opt_bool(ctx, json, root, "scale_attn_weights", true, &c->scale_attention));
     TERN_TRY(tern_json_opt_bool(ctx, json, root, "scale_attn_by_inverse_layer_idx", false, &c->scale_by_inverse_layer));
