@@ -3,6 +3,7 @@
  * Gating counts slots after all choices are made, in order of (token, choice), on one thread: a sum over T k numbers that
  * cost the softmax of as many rows.  Scatter has checked and mapped every choice before it copies a row, so that a bad one
  * leaves the outputs alone and no two threads write one place. */
+#include "ops/gating.h"
 #include "ops/widen.h"
 
 #include <tern/function.h>
@@ -27,19 +28,11 @@ static bool goes_before(float b, float a)
     return b > a || (isnan(a) && !isnan(b));
 }
 
-static void gate_row(const struct gating *g, const struct tern_kernels *kernels, size_t row, float *scratch)
+void tern_gate_row(const struct tern_kernels *kernels, const float *logits, size_t n, size_t k, float *scores,
+                   int32_t *experts, float *scratch)
 {
-    const size_t n = g->n, k = g->k;
-    float *logits = scratch, *probability = scratch + n, *taken = scratch + 2 * n;
+    float *probability = scratch, *taken = scratch + n;
 
-    if (g->padding && g->padding[row]) {
-        for (size_t j = 0; j < k; j++) {
-            g->scores[row * k + j] = 0;
-            g->experts[row * k + j] = -1;
-        }
-        return;
-    }
-    tern_wide_load(kernels, logits, g->logits->data, g->logits->dtype, row * n, n);
     kernels->softmax_f32(probability, logits, NULL, n, 0, n, 1, 0);
     memset(taken, 0, n * sizeof *taken);
     for (size_t j = 0; j < k; j++) {
@@ -48,9 +41,25 @@ static void gate_row(const struct gating *g, const struct tern_kernels *kernels,
             if (taken[e] == 0 && (best == n || goes_before(logits[e], logits[best])))
                 best = e;
         taken[best] = 1;
-        g->experts[row * k + j] = (int32_t)best;
-        g->scores[row * k + j] = probability[best];
+        experts[j] = (int32_t)best;
+        scores[j] = probability[best];
     }
+}
+
+static void gate_row(const struct gating *g, const struct tern_kernels *kernels, size_t row, float *scratch)
+{
+    float *scores = g->scores + row * g->k;
+    int32_t *experts = g->experts + row * g->k;
+
+    if (g->padding && g->padding[row]) {
+        for (size_t j = 0; j < g->k; j++) {
+            scores[j] = 0;
+            experts[j] = -1;
+        }
+        return;
+    }
+    tern_wide_load(kernels, scratch, g->logits->data, g->logits->dtype, row * g->n, g->n);
+    tern_gate_row(kernels, scratch, g->n, g->k, scores, experts, scratch + g->n);
 }
 
 static void gating_region(void *arg, const struct tern_par *par)
