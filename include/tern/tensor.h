@@ -73,6 +73,22 @@ TERN_API tern_tensor tern_tensor_none(void);
  * Accuracy: exact; fp16 and bf16 widen to fp32 without loss.   Cost: one read of w, one write of the panels. */
 TERN_API tern_status tern_weight_pack(tern_ctx *ctx, const tern_tensor *w, bool transposed, tern_weight **out);
 
+/** Packs a matrix in panels of a dtype: 4 bytes a weight for fp32, 2 for fp16 and bf16, 1 for int8.
+ *
+ * @param w      as for tern_weight_pack(), fp32, fp16 or bf16, into any dtype; or int8 codes into int8.
+ * @param dtype  fp16, bf16: rounded to nearest even, which keeps what fits; infinities and NaNs stay what they are.
+ *               int8: codes of w / scale[o], the scale of output channel o being its largest |w| / 127, ties to even.  A
+ *               channel that has an infinity or a NaN becomes NaN as a whole.
+ * @param scale  with int8 codes, and only with them: fp32, any shape of G elements, G dividing N, one for each N / G
+ *               consecutive output channels; finite.  NULL or tern_tensor_none() otherwise.
+ * @return as tern_weight_pack(), and TERN_ERR_ARG for a finite value beyond fp16's range (by its index: as an infinity it would
+ *         be a wrong answer), for scale given or missing, or a scale that is not finite; TERN_ERR_SHAPE for their number. */
+TERN_API tern_status tern_weight_pack_as(tern_ctx *ctx, const tern_tensor *w, bool transposed, tern_dtype dtype,
+                                         const tern_tensor *scale, tern_weight **out);
+
+/** What the panels hold: fp32, fp16, bf16, or int8 for codes of 8 and of 4 bits.  TERN_DTYPE_COUNT for NULL. */
+TERN_API tern_dtype tern_weight_dtype(const tern_weight *w);
+
 /** Frees a packed weight and sets *w to NULL.  NULL and a pointer to NULL are fine. */
 TERN_API void tern_weight_destroy(tern_weight **w);
 

@@ -38,12 +38,6 @@ struct tern_weight_layout {
 };
 struct tern_weight_layout tern_weight_layout(enum tern_weight_format format, size_t in);
 
-/* tern_weight_pack in another format.  fp32, fp16 and bf16 matrices in any of them: f16 and bf16 round to nearest even (what
- * fits is kept), q8 quantises each output channel symmetrically, as quantize_row_q8 does a row.  int8 matrices in
- * TERN_WEIGHT_Q8 only: the codes are kept and scale[N] are their scales (NULL for any other matrix). */
-tern_status tern_weight_pack_as(tern_ctx *ctx, const tern_tensor *w, bool transposed, enum tern_weight_format format,
-                                const float *scale, tern_weight **out);
-
 /* One output channel of a packed weight as f32: to[K].  What an embedding table that is also the output head is read by. */
 void tern_weight_channel(const struct tern_kernels *kernels, const struct tern_weight *w, size_t channel, float *to);
 

@@ -1,15 +1,17 @@
-/* weight.c: matrices in the layout that the kernels stream, and vectors as fp32. */
+/* weight.c: matrices in the layout that the kernels stream, and vectors as fp32.  quantize_weight.c has those in groups. */
 #include "base/fpmode.h"
-#include "ops/checks.h"
+#include "ops/quantize_spans.h"
 
+#include <float.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 
 struct pack {
     const tern_tensor *w;
     size_t ldk, ldn; /* strides along in and out, in elements */
     struct tern_weight *weight;
-    const float *scale; /* of int8 codes */
+    atomic_bool too_large; /* a finite value became an infinite half */
 };
 
 struct tern_weight_layout tern_weight_layout(enum tern_weight_format format, size_t in)
@@ -87,7 +89,13 @@ static void quantize_panel(const struct tern_kernels *kernels, const struct pack
     }
 }
 
-static void pack_panel(const struct tern_kernels *kernels, const struct pack *p, size_t panel)
+/* Whether a finite value rounds to no finite half: halfway between the largest, 65504, and 65536 goes up. */
+static bool overflows_f16(float x)
+{
+    return fabsf(x) >= 65520 && fabsf(x) <= FLT_MAX;
+}
+
+static void pack_panel(const struct tern_kernels *kernels, struct pack *p, size_t panel)
 {
     const struct tern_weight *weight = p->weight;
     const size_t in = (size_t)weight->in, out = (size_t)weight->out;
@@ -95,31 +103,36 @@ static void pack_panel(const struct tern_kernels *kernels, const struct pack *p,
     const struct tern_weight_layout layout = tern_weight_layout(weight->format, in);
     char *to = (char *)weight->words + panel * layout.steps * layout.step_bytes;
     _Alignas(64) float piece[PIECE * TERN_PANEL];
+    bool large = false;
 
     if (weight->format == TERN_WEIGHT_F32) {
         pack_f32(kernels, (float *)(void *)to, p, col, 0, in, n);
     } else if (p->w->dtype == TERN_INT8) {
         kernels->pack_q8((int8_t *)to, weight->start + col, (const int8_t *)p->w->data + col * p->ldn, p->ldk, p->ldn,
                          in, n);
-        memcpy(weight->scale + col, p->scale + col, n * sizeof *p->scale);
     } else if (weight->format == TERN_WEIGHT_Q8) {
         quantize_panel(kernels, p, (int8_t *)to, panel, n);
     } else {
         for (size_t k0 = 0; k0 < in; k0 += PIECE, to += PIECE / layout.per * layout.step_bytes) {
             const size_t k = in - k0 < PIECE ? in - k0 : PIECE;
             pack_f32(kernels, piece, p, col, k0, k, n);
-            if (weight->format == TERN_WEIGHT_F16)
+            if (weight->format == TERN_WEIGHT_F16) {
                 kernels->f16_from_f32((uint16_t *)(void *)to, piece, k * TERN_PANEL);
-            else
+                for (size_t i = 0; i < k * TERN_PANEL; i++)
+                    large |= overflows_f16(piece[i]);
+            } else {
                 kernels->pair_bf16((uint16_t *)(void *)to, piece, k);
+            }
         }
+        if (large)
+            atomic_store(&p->too_large, true);
     }
 }
 
 /* Panels are cut over threads: each is written, and so placed in memory, by one of them. */
 static void pack_region(void *arg, const struct tern_par *par)
 {
-    const struct pack *p = arg;
+    struct pack *p = arg;
     size_t panel, end;
 
     tern_share(par, ((size_t)p->weight->out + TERN_PANEL - 1) / TERN_PANEL, 1, &panel, &end);
@@ -138,8 +151,70 @@ static bool count_bytes(const struct tern_weight *w, size_t *panel_bytes, size_t
            tern_size_add(*panel_bytes, w->format == TERN_WEIGHT_Q8 ? n_panels * TERN_PANEL * 8 : 0, bytes);
 }
 
-tern_status tern_weight_pack_as(tern_ctx *ctx, const tern_tensor *w, bool transposed, enum tern_weight_format format,
-                                const float *scale, tern_weight **out)
+/* The first value that fp16 cannot hold, by its index. */
+static tern_status name_too_large(tern_ctx *ctx, const tern_tensor *w)
+{
+    const size_t rows = (size_t)w->dim[0], cols = (size_t)w->dim[1];
+    float block[PIECE];
+
+    for (size_t row = 0; row < rows; row++)
+        for (size_t col = 0; col < cols; col += PIECE) {
+            const size_t n = cols - col < PIECE ? cols - col : PIECE, e = row * cols + col;
+            tern_widen(ctx->kernels, block, (const char *)w->data + e * tern_dtype_size(w->dtype), w->dtype, n);
+            for (size_t i = 0; i < n; i++)
+                if (overflows_f16(block[i]))
+                    return tern_fail(ctx, TERN_ERR_ARG,
+                                     "weight_pack: w[%zu, %zu] is %g, expected at most 65504 for panels of fp16", row,
+                                     col + i, (double)block[i]);
+        }
+    return TERN_OK; /* not reached: one of them was seen */
+}
+
+/* The scales of an int8 matrix: one finite number for every so many output channels. */
+static tern_status check_scale(tern_ctx *ctx, const tern_tensor *scale, int64_t out)
+{
+    int64_t groups = 1;
+
+    TERN_TRY(tern_check_tensor(ctx, "weight_pack", "scale", scale, TERN_FP32));
+    for (int i = 0; i < scale->rank; i++)
+        groups *= scale->dim[i];
+    TERN_REQUIRE(ctx, groups >= 1 && out % groups == 0, TERN_ERR_SHAPE,
+                 "weight_pack: scale is %s, %" PRId64 " values for %" PRId64
+                 " output channels, expected a number that divides them",
+                 tern_dims_text(scale).text, groups, out);
+    for (int64_t g = 0; g < groups; g++) {
+        const float value = ((const float *)scale->data)[g];
+        TERN_REQUIRE(ctx, isfinite(value), TERN_ERR_ARG,
+                     "weight_pack: scale[%" PRId64 "] is %g, expected a finite number", g, (double)value);
+    }
+    return TERN_OK;
+}
+
+/* A matrix of plain numbers, or of codes with their scales. */
+static tern_status check_matrix(tern_ctx *ctx, const tern_tensor *w, bool transposed, tern_dtype dtype,
+                                const tern_tensor *scale)
+{
+    TERN_REQUIRE(ctx, w, TERN_ERR_ARG, "weight_pack: w is NULL, expected a matrix");
+    TERN_REQUIRE(ctx, !w->packed, TERN_ERR_ARG, "weight_pack: w is packed already, expected plain numbers");
+    const bool codes = w->dtype == TERN_INT8 && dtype == TERN_INT8;
+    if (codes) {
+        TERN_TRY(tern_check_tensor(ctx, "weight_pack", "w", w, TERN_INT8));
+        TERN_REQUIRE(ctx, w->rank == 2, TERN_ERR_SHAPE, "weight_pack: w is %s, expected a matrix",
+                     tern_dims_text(w).text);
+    } else {
+        TERN_REQUIRE(ctx, w->dtype != TERN_INT8, TERN_ERR_DTYPE, "weight_pack: w is int8, expected %s",
+                     dtype == TERN_FP32 ? "fp32, fp16 or bf16"
+                                        : "fp32, fp16 or bf16 (codes pack as int8, with their scale)");
+        TERN_TRY(tern_check_weight(ctx, "weight_pack", "w", w, transposed, -1, -1, NULL));
+    }
+    TERN_REQUIRE(ctx, codes == tern_given(scale), TERN_ERR_ARG,
+                 "weight_pack: scale is %s for a matrix of %s, expected %s", tern_given(scale) ? "given" : "NULL",
+                 tern_dtype_name(w->dtype), codes ? "a number for each group of output channels" : "NULL");
+    return codes ? check_scale(ctx, scale, w->dim[!transposed]) : TERN_OK;
+}
+
+tern_status tern_weight_pack_as(tern_ctx *ctx, const tern_tensor *w, bool transposed, tern_dtype dtype,
+                                const tern_tensor *scale, tern_weight **out)
 {
     struct tern_weight *weight = NULL;
     size_t panel_bytes = 0, bytes = 0;
@@ -148,39 +223,42 @@ tern_status tern_weight_pack_as(tern_ctx *ctx, const tern_tensor *w, bool transp
 
     TERN_REQUIRE(ctx, ctx && out, TERN_ERR_ARG, "weight_pack: %s is NULL", ctx ? "out" : "ctx");
     *out = NULL;
-    TERN_REQUIRE(ctx, w, TERN_ERR_ARG, "weight_pack: w is NULL, expected a matrix");
-    TERN_REQUIRE(ctx, !w->packed, TERN_ERR_ARG, "weight_pack: w is packed already, expected plain numbers");
-    const bool codes = w->dtype == TERN_INT8 && format == TERN_WEIGHT_Q8;
-    tern_tensor numbers = *w;
-    if (codes)
-        numbers.dtype = TERN_FP32; /* of codes only the shape is checked */
-    TERN_TRY(tern_check_weight(ctx, "weight_pack", "w", &numbers, transposed, -1, -1, NULL));
-    TERN_REQUIRE(ctx, codes == (scale != NULL), TERN_ERR_ARG,
-                 "weight_pack: scale is %s for a matrix of %s, expected %s", scale ? "given" : "NULL",
-                 tern_dtype_name(w->dtype), codes ? "one number per output channel" : "NULL");
+    TERN_REQUIRE(ctx, dtype == TERN_FP32 || dtype == TERN_FP16 || dtype == TERN_BF16 || dtype == TERN_INT8,
+                 TERN_ERR_DTYPE, "weight_pack: dtype is %s, expected fp32, fp16, bf16 or int8", tern_dtype_name(dtype));
+    TERN_TRY(check_matrix(ctx, w, transposed, dtype, scale));
 
     TERN_TRY(TERN_ALLOC(ctx, 1, "a packed weight", &weight));
     weight->in = w->dim[transposed];
     weight->out = w->dim[!transposed];
-    weight->format = format;
+    weight->format = dtype == TERN_FP32   ? TERN_WEIGHT_F32
+                     : dtype == TERN_FP16 ? TERN_WEIGHT_F16
+                     : dtype == TERN_BF16 ? TERN_WEIGHT_BF16
+                                          : TERN_WEIGHT_Q8;
     TERN_REQUIRE_OR_FAIL(ctx, count_bytes(weight, &panel_bytes, &bytes), TERN_ERR_MEMORY,
                          "out of memory: panels of a weight %s", tern_dims_text(w).text);
     TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, bytes, "a packed weight", &pages));
     weight->words = pages;
     weight->bytes = bytes;
-    if (format == TERN_WEIGHT_F32)
+    if (weight->format == TERN_WEIGHT_F32)
         weight->panels = pages;
-    if (format == TERN_WEIGHT_Q8) {
+    if (weight->format == TERN_WEIGHT_Q8) {
         weight->scale = (float *)(void *)((char *)pages + panel_bytes);
         weight->start = (int32_t *)(void *)((char *)pages + panel_bytes + (bytes - panel_bytes) / 2);
     }
+    if (tern_given(scale)) {
+        size_t groups = 1;
+        for (int i = 0; i < scale->rank; i++)
+            groups *= (size_t)scale->dim[i];
+        tern_quant_expand(weight->scale, (size_t)weight->out, scale->data, groups);
+    }
 
-    struct pack p = { .w = w,
-                      .ldk = transposed ? 1 : (size_t)w->dim[1],
-                      .ldn = transposed ? (size_t)w->dim[1] : 1,
-                      .weight = weight,
-                      .scale = scale };
+    struct pack p = {
+        .w = w, .ldk = transposed ? 1 : (size_t)w->dim[1], .ldn = transposed ? (size_t)w->dim[1] : 1, .weight = weight
+    };
+    atomic_init(&p.too_large, false);
     TERN_TRY_OR_FAIL(tern_region(ctx, pack_region, &p));
+    if (atomic_load(&p.too_large))
+        TERN_TRY_OR_FAIL(name_too_large(ctx, w));
     *out = weight;
     return TERN_OK;
 
@@ -191,7 +269,24 @@ fail:
 
 tern_status tern_weight_pack(tern_ctx *ctx, const tern_tensor *w, bool transposed, tern_weight **out)
 {
-    return tern_weight_pack_as(ctx, w, transposed, TERN_WEIGHT_F32, NULL, out);
+    return tern_weight_pack_as(ctx, w, transposed, TERN_FP32, NULL, out);
+}
+
+tern_dtype tern_weight_dtype(const tern_weight *w)
+{
+    if (!w)
+        return TERN_DTYPE_COUNT;
+    switch (w->format) {
+    case TERN_WEIGHT_F32:
+        return TERN_FP32;
+    case TERN_WEIGHT_F16:
+        return TERN_FP16;
+    case TERN_WEIGHT_BF16:
+        return TERN_BF16;
+    case TERN_WEIGHT_Q8:
+        break;
+    }
+    return TERN_INT8;
 }
 
 void tern_weight_channel(const struct tern_kernels *kernels, const struct tern_weight *w, size_t channel, float *to)

@@ -6,7 +6,7 @@
 #include "kernels/ref/ref.h"
 #include "ops/kernel_calls.h"
 
-static const enum tern_weight_format formats[] = { TERN_WEIGHT_F32, TERN_WEIGHT_F16, TERN_WEIGHT_BF16, TERN_WEIGHT_Q8 };
+static const tern_dtype formats[] = { TERN_FP32, TERN_FP16, TERN_BF16, TERN_INT8 };
 static const char *const format_names[] = { "f32", "f16", "bf16", "q8" };
 
 struct product {
@@ -94,6 +94,7 @@ static void test_packing(void **state)
                     const tern_tensor t = tern_tensor_view(data, (tern_dtype)source, 2, dim);
                     tern_weight *packed;
                     assert_ok(ctx, tern_weight_pack_as(ctx, &t, transposed, formats[f], NULL, &packed));
+                    assert_int_equal(tern_weight_dtype(packed), formats[f]);
                     assert_true((packed->panels != NULL) == (f == 0));
                     assert_true((packed->scale != NULL) == (f == 3));
                     const float *got = unpacked(packed);
@@ -142,37 +143,114 @@ static void test_packing(void **state)
     }
 }
 
+/* Codes with a scale for every so many output channels are kept as they are. */
 static void test_codes(void **state)
 {
     (void)state;
     tern_ctx *ctx = test_ctx(2);
     int8_t w[35 * 40];
-    float scale[40], x[4] = { 0 };
+    float scale[40];
     tern_weight *packed;
 
     for (size_t i = 0; i < sizeof w; i++)
-        w[i] = (int8_t)(i * 37 % 255 - 127);
+        w[i] = (int8_t)(i * 37 % 256 - 128);
     for (size_t j = 0; j < 40; j++)
         scale[j] = 0.5f + (float)j;
-    for (int transposed = 0; transposed <= 1; transposed++) {
-        const int64_t dim[2] = { transposed ? 40 : 35, transposed ? 35 : 40 };
-        const tern_tensor t = tern_tensor_view(w, TERN_INT8, 2, dim);
-        assert_ok(ctx, tern_weight_pack_as(ctx, &t, transposed, TERN_WEIGHT_Q8, scale, &packed));
-        const float *got = unpacked(packed);
-        for (size_t i = 0; i < 35; i++)
-            for (size_t j = 0; j < 40; j++)
-                assert_true(got[i * 40 + j] == (float)w[transposed ? j * 35 + i : i * 40 + j]);
-        assert_memory_equal(packed->scale, scale, sizeof scale);
-        tern_weight_destroy(&packed);
-        assert_fails(ctx, tern_weight_pack_as(ctx, &t, transposed, TERN_WEIGHT_Q8, NULL, &packed), TERN_ERR_ARG,
-                     "scale is NULL");
-        assert_fails(ctx, tern_weight_pack_as(ctx, &t, transposed, TERN_WEIGHT_F16, NULL, &packed), TERN_ERR_DTYPE,
-                     "int8, expected");
-    }
-    const tern_tensor plain = t2(x, 2, 2);
-    assert_fails(ctx, tern_weight_pack_as(ctx, &plain, false, TERN_WEIGHT_Q8, scale, &packed), TERN_ERR_ARG,
-                 "scale is given for a matrix of fp32");
+    for (int transposed = 0; transposed <= 1; transposed++)
+        for (size_t groups = 1; groups <= 40; groups++) {
+            const int64_t dim[2] = { transposed ? 40 : 35, transposed ? 35 : 40 };
+            const tern_tensor t = tern_tensor_view(w, TERN_INT8, 2, dim), s = t2(scale, 1, groups);
+            if (40 % groups) {
+                assert_fails(ctx, tern_weight_pack_as(ctx, &t, transposed, TERN_INT8, &s, &packed), TERN_ERR_SHAPE,
+                             "values for 40 output channels, expected a number that divides them");
+                continue;
+            }
+            assert_ok(ctx, tern_weight_pack_as(ctx, &t, transposed, TERN_INT8, &s, &packed));
+            assert_int_equal(tern_weight_dtype(packed), TERN_INT8);
+            const float *got = unpacked(packed);
+            for (size_t i = 0; i < 35; i++)
+                for (size_t j = 0; j < 40; j++) {
+                    assert_true(got[i * 40 + j] == (float)w[transposed ? j * 35 + i : i * 40 + j]);
+                    assert_true(packed->scale[j] == scale[j / (40 / groups)]);
+                }
+            tern_weight_destroy(&packed);
+        }
+    tern_ctx_destroy(&ctx);
+}
+
+static void test_bad_codes(void **state)
+{
+    (void)state;
+    tern_ctx *ctx = test_ctx(2);
+    int8_t w[6] = { 0 };
+    float scale[3] = { 1, 2, 3 }, x[6] = { 0 };
+    const tern_tensor codes = tern_tensor_view(w, TERN_INT8, 2, (int64_t[]){ 2, 3 });
+    const tern_tensor none = tern_tensor_none(), plain = t2(x, 2, 3);
+    tern_tensor s = t1(scale, 3), flat = tern_tensor_view(w, TERN_INT8, 1, (int64_t[]){ 6 });
+    tern_weight *packed = (tern_weight *)ctx;
+
+#define BAD(w, dtype, scale, status, text) \
+    assert_fails(ctx, tern_weight_pack_as(ctx, (w), false, (dtype), (scale), &packed), (status), (text))
+    BAD(&codes, TERN_INT8, NULL, TERN_ERR_ARG, "scale is NULL for a matrix of int8, expected a number for each group");
     assert_null(packed);
+    BAD(&codes, TERN_INT8, &none, TERN_ERR_ARG, "scale is NULL");
+    BAD(&plain, TERN_INT8, &s, TERN_ERR_ARG, "scale is given for a matrix of fp32");
+    BAD(&codes, TERN_FP16, &s, TERN_ERR_DTYPE, "w is int8, expected fp32, fp16 or bf16 (codes pack as int8");
+    BAD(&codes, TERN_FP32, NULL, TERN_ERR_DTYPE, "w is int8, expected fp32, fp16 or bf16");
+    BAD(&plain, TERN_FP64, NULL, TERN_ERR_DTYPE, "dtype is fp64, expected fp32, fp16, bf16 or int8");
+    BAD(&plain, (tern_dtype)99, NULL, TERN_ERR_DTYPE, "dtype is ?, expected");
+    BAD(NULL, TERN_INT8, &s, TERN_ERR_ARG, "w is NULL");
+    BAD(&flat, TERN_INT8, &s, TERN_ERR_SHAPE, "w is [6], expected a matrix");
+    s.dtype = TERN_FP16;
+    BAD(&codes, TERN_INT8, &s, TERN_ERR_DTYPE, "scale is fp16, expected fp32");
+    s = t1(scale, 0);
+    BAD(&codes, TERN_INT8, &s, TERN_ERR_SHAPE, "0 values for 3 output channels");
+    s = t1(scale, 3);
+    s.data = NULL;
+    BAD(&codes, TERN_INT8, &s, TERN_ERR_ARG, "scale");
+    for (int i = 0; i < 2; i++) {
+        s = t1(scale, 3);
+        scale[2] = i ? INFINITY : NAN;
+        BAD(&codes, TERN_INT8, &s, TERN_ERR_ARG, "scale[2] is");
+    }
+#undef BAD
+    assert_null(packed);
+    assert_fails(ctx, tern_weight_pack_as(ctx, &plain, false, TERN_FP16, NULL, NULL), TERN_ERR_ARG, "out is NULL");
+    tern_ctx_destroy(&ctx);
+}
+
+/* A finite number that fp16 cannot hold is an error with its place; infinities and NaNs are kept. */
+static void test_beyond_fp16(void **state)
+{
+    (void)state;
+    const float inside[] = { 65504, 65519.996f, -65519.996f, INFINITY, -INFINITY, NAN }, beyond[] = { 65520, -1e9f };
+    const size_t k = 70, n = 90;
+    tern_ctx *ctx = test_ctx(2);
+    float *w = test_floats(k * n, 1);
+    uint16_t *brain = test_bytes(k * n * 2);
+    const tern_tensor plain = t2(w, k, n), half = tern_tensor_view(brain, TERN_BF16, 2, plain.dim);
+    tern_weight *packed;
+
+    for (int transposed = 0; transposed <= 1; transposed++) {
+        for (size_t i = 0; i < 6; i++) {
+            w[17 * n + 88] = inside[i];
+            assert_ok(ctx, tern_weight_pack_as(ctx, &plain, transposed, TERN_FP16, NULL, &packed));
+            tern_weight_destroy(&packed);
+        }
+        for (size_t i = 0; i < 2; i++) {
+            w[17 * n + 88] = beyond[i];
+            w[65 * n + 1] = 1e30f;
+            assert_fails(ctx, tern_weight_pack_as(ctx, &plain, transposed, TERN_FP16, NULL, &packed), TERN_ERR_ARG,
+                         i ? "w[17, 88] is -1e+09, expected at most 65504" : "w[17, 88] is 65520");
+            assert_null(packed);
+            tern_bf16_from_f32_ref(brain, w, k * n);
+            assert_fails(ctx, tern_weight_pack_as(ctx, &half, transposed, TERN_FP16, NULL, &packed), TERN_ERR_ARG,
+                         "w[17, 88] is");
+            assert_ok(ctx, tern_weight_pack_as(ctx, &half, transposed, TERN_BF16, NULL, &packed));
+            tern_weight_destroy(&packed);
+            w[65 * n + 1] = 1;
+        }
+    }
     tern_ctx_destroy(&ctx);
 }
 
@@ -223,7 +301,7 @@ static void test_narrow_rows(void **state)
         tern_weight *brain, *codes;
 
         /* bf16: products are exact, sums round as the contract of gemm_bf16 has it; sums are longer here */
-        assert_ok(ctx, tern_weight_pack_as(ctx, &t, false, TERN_WEIGHT_BF16, NULL, &brain));
+        assert_ok(ctx, tern_weight_pack_as(ctx, &t, false, TERN_BF16, NULL, &brain));
         const float *stored = unpacked(brain), *got = multiply(ctx, a, b, m, brain, true);
         float *rounded = test_copy(a, m * k);
         for (size_t i = 0; i < m * k; i++) {
@@ -245,7 +323,7 @@ static void test_narrow_rows(void **state)
             }
 
         /* int8: exact integers between the scales, and near the plain product by half a step of each factor */
-        assert_ok(ctx, tern_weight_pack_as(ctx, &t, false, TERN_WEIGHT_Q8, NULL, &codes));
+        assert_ok(ctx, tern_weight_pack_as(ctx, &t, false, TERN_INT8, NULL, &codes));
         stored = unpacked(codes);
         got = multiply(ctx, a, b, m, codes, true);
         uint8_t *row = test_bytes(k + 4);
@@ -295,7 +373,7 @@ static void test_one_answer(void **state)
                         continue;
                     assert_ok(ctx, tern_weight_pack_as(ctx, &t, false, formats[f], NULL, &packed));
                     const float *got = multiply(ctx, a, b, m, packed, narrow);
-                    const bool own_bits = formats[f] == TERN_WEIGHT_BF16 && narrow && l == 4;
+                    const bool own_bits = formats[f] == TERN_BF16 && narrow && l == 4;
                     if (!want || (own_bits && threads == 1))
                         want = got;
                     test_equal(got, want, m * n, format_names[f]);
@@ -324,7 +402,7 @@ static void test_not_finite(void **state)
         a[i] = 0;
     a[k + 5] = INFINITY;
     w[7 * n + 32] = NAN;
-    assert_ok(ctx, tern_weight_pack_as(ctx, &t, false, TERN_WEIGHT_Q8, NULL, &packed));
+    assert_ok(ctx, tern_weight_pack_as(ctx, &t, false, TERN_INT8, NULL, &packed));
     const float *c = multiply(ctx, a, NULL, m, packed, true);
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) {
@@ -345,12 +423,12 @@ static void test_allocation_failures(void **state)
     const tern_tensor w = t2(x, 40, 40);
     tern_weight *packed = NULL;
 
-    assert_ok(ctx, tern_weight_pack_as(ctx, &w, false, TERN_WEIGHT_Q8, NULL, &packed));
+    assert_ok(ctx, tern_weight_pack_as(ctx, &w, false, TERN_INT8, NULL, &packed));
     tern_weight_destroy(&packed);
     FAULT_EACH(n)
     {
         fault_arm(n);
-        const tern_status status = tern_weight_pack_as(ctx, &w, false, TERN_WEIGHT_Q8, NULL, &packed);
+        const tern_status status = tern_weight_pack_as(ctx, &w, false, TERN_INT8, NULL, &packed);
         FAULT_DONE(n, ctx, status, packed);
         tern_weight_destroy(&packed);
     }
@@ -361,13 +439,9 @@ static void test_allocation_failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        OP_TEST(test_packing),
-        OP_TEST(test_codes),
-        OP_TEST(test_chains),
-        OP_TEST(test_narrow_rows),
-        OP_TEST(test_one_answer),
-        OP_TEST(test_not_finite),
-        OP_TEST(test_allocation_failures),
+        OP_TEST(test_packing),     OP_TEST(test_codes),      OP_TEST(test_bad_codes),
+        OP_TEST(test_beyond_fp16), OP_TEST(test_chains),     OP_TEST(test_narrow_rows),
+        OP_TEST(test_one_answer),  OP_TEST(test_not_finite), OP_TEST(test_allocation_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -104,6 +104,7 @@ static void test_bad_weights(void **state)
     tern_weight_destroy(NULL);
     assert_int_equal(tern_weight_view(NULL).rank, -1);
     assert_int_equal(tern_weight_bytes(NULL), 0);
+    assert_int_equal(tern_weight_dtype(NULL), TERN_DTYPE_COUNT);
     tern_ctx_destroy(&ctx);
 }
 
