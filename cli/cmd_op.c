@@ -296,7 +296,7 @@ static int outputs_allocate(struct job *job)
     for (int i = 0; i < job->n_slots; i++)
         if (!job->slots[i].beside)
             io[n++] = (tern_op_io){ job->slots[i].name, &job->slots[i].tensor };
-    const tern_status status = tern_op_infer(job->ctx, job->run, io, n);
+    const tern_status status = tern_op_infer(job->ctx, job->run, &job->settings.params, io, n);
     if (status)
         return fail(job, status);
     for (int i = 0; i < job->n_slots; i++)
@@ -310,7 +310,7 @@ static int outputs_allocate(struct job *job)
 
 static int run_softmax(struct job *job)
 {
-    const tern_op_call call = { .softmax = &job->settings.softmax };
+    const tern_op_call call = { .params = &job->settings.params };
     struct slot *mask = find(job, "mask"), *scores = find(job, "scores");
     int code = 0;
 

@@ -115,7 +115,7 @@ typedef struct tern_op tern_op;
 
 /** Looks an operator up and checks the config fields that it reads.
  *
- * @param name  "qkv_gemm", "softmax_context", "vector_matmul", "mlp_gemm", "gelu_gemm", "residual_add", "linear", "softmax".
+ * @param name  one of tern_op_name(), which docs/operators.md describes.
  * @param out   the operator; NULL on error.  It holds a copy of the config.
  * @return TERN_OK; TERN_ERR_UNSUPPORTED: "unsupported transformer operation: NAME" and the known names, or a dtype, norm or
  *         device that is not there and those that are; TERN_ERR_CONFIG; TERN_ERR_MEMORY. */
@@ -128,38 +128,84 @@ TERN_API int tern_op_count(void);
 /** Name of one, NULL outside of 0 .. tern_op_count() - 1.  Static storage. */
 TERN_API const char *tern_op_name(int index);
 
+/** Index of a name, -1 for one that there is none of.  Also knows second names ("fp16_matmul" is matmul). */
+TERN_API int tern_op_find(const char *name);
+
 /** One named tensor of a call.  Names are those of the parameters of the typed function. */
 typedef struct tern_op_io {
     const char *name;
     tern_tensor *tensor;
 } tern_op_io;
 
+/** The operators' own parameters, those that are no field of a config.  Each operator reads those that `tern op NAME --help`
+ *  and tern_op_key_at() list. */
+typedef struct tern_op_params {
+    tern_softmax_options
+        softmax;      /**< softmax: layer_scale, triangular (also: causal), local_attention, window_size, head_offset */
+    int32_t add_bias; /**< 1 yes, 0 no, -1 (unset): where a bias is given */
+    bool do_flash_attn;     /**< linear: the result as [3, B, h, S, E'] */
+    int32_t num_heads;      /**< h, where that is no config's; 0: unset */
+    float scale;            /**< multiplier of q.k; NaN: unset, and then the config's, or 1 */
+    float softcap;          /**< s = softcap tanh(s / softcap); 0: none */
+    int32_t v_head_dim;     /**< width of value heads; 0: as the others */
+    bool causal;            /**< functions without a config: a row sees what stands before it */
+    const char *activation; /**< name of an activation, "" for none; static storage */
+    int32_t gate_layout;    /**< tern_gate_layout of gated_activation: halves, interleaved */
+    float gamma;            /**< vector_add; 1 */
+    int64_t head_size;      /**< width of a head, where that is no config's; 0: unset */
+    int32_t k;              /**< top_k_gating: experts of each token; 1 */
+    bool normalise;         /**< moe_gather: scores divided by their sum */
+    int64_t offset;         /**< embedding: rows of the position table before position 0 */
+    bool add_attn_bias;     /**< residual_add_bias: the parallel form adds attention_bias */
+    bool pre_norm;          /**< residual_add_bias; true */
+} tern_op_params;
+/** Every default. */
+TERN_API tern_op_params tern_op_params_default(void);
+
 /** What a call needs that is no tensor; only the fields that the operator reads count. */
 typedef struct tern_op_call {
-    const tern_softmax_options *softmax; /**< softmax: NULL is the defaults */
-    tern_kv_cache *cache;                /**< softmax_context */
-    int32_t layer;                       /**< softmax_context */
-    const tern_kv_span *spans;           /**< softmax_context */
+    const tern_op_params *params; /**< NULL is the defaults */
+    tern_kv_cache *cache;         /**< softmax_context */
+    int32_t layer;                /**< softmax_context */
+    const tern_kv_span *spans;    /**< softmax_context */
     size_t n_spans;
 } tern_op_call;
 
 /** Runs an operator on named tensors.
- *  @param call  may be NULL where the operator reads none of it.
- *  @return what the typed function returns; TERN_ERR_ARG for an unknown, repeated or missing name, with the known ones. */
+ *
+ * A raw int8 matrix NAME is laid out by transposed_mode like every other, and is packed for the call with the scales NAME_scale:
+ * fp32 [G], G divides the output size, one for each N / G output channels in a row.
+ * @param call  may be NULL where the operator reads none of it.
+ * @return what the typed function returns; TERN_ERR_ARG for an unknown, repeated or missing name, with the known ones;
+ *         TERN_ERR_DTYPE for a tensor whose dtype does not fit the config. */
 TERN_API tern_status tern_op_run(tern_ctx *ctx, const tern_op *op, const tern_op_io *io, size_t n_io,
                                  const tern_op_call *call);
 
 /* --- for tools: what an operator takes ------------------------------------------------------------------------------- */
 
+/** Which dtypes a named tensor may have.  A is the dtype of activations: the config's, activation_dtype where that is int8. */
+typedef enum tern_op_type {
+    TERN_OP_ACTIVATION = 0, /**< A */
+    TERN_OP_VECTOR,         /**< A or fp32 */
+    TERN_OP_MATRIX, /**< a weight: A, or int8 with scales, or a tern_weight_view(); any of fp32, fp16, bf16 where dtype is fp32 */
+    TERN_OP_SCALE, /**< fp32 scales of an int8 matrix */
+    TERN_OP_MASK,  /**< A or fp32: added to scores; bool or integers: what is visible (see invert_mask) */
+    TERN_OP_FP32,  /**< fp32 in every dtype */
+    TERN_OP_INTS,  /**< int32 or int64; int32 where it is an output */
+    TERN_OP_INT64,
+    TERN_OP_BOOL,
+    TERN_OP_ANY /**< as the formula says */
+} tern_op_type;
+
 /** One named tensor of an operator. */
 typedef struct tern_op_tensor {
     const char *name;
-    /** "[.., K]".  A letter is one size, the same wherever it stands; ".." any number of axes; "B|1" may be 1 and is then repeated;
-     *  a matrix is [in, out], stored [out, in] with transposed_mode. */
+    /** "[.., K]".  A letter is one size, the same wherever it stands; ".." any number of axes, T all of them together; "B|1" may be
+     *  1 and is then repeated; "*" is any shape; a matrix is [in, out], stored [out, in] with transposed_mode. */
     const char *shape;
+    tern_op_type type;
     bool optional; /**< may be left out */
     bool output;
-    bool matrix; /**< may be a tern_weight_view(); a raw one follows transposed_mode */
 } tern_op_tensor;
 
 /** What an operator is. */
@@ -195,8 +241,7 @@ TERN_API bool tern_op_cell(const tern_ctx *ctx, int index, tern_dtype dtype, int
 /** All of a call that is no tensor, as texts can set it: the config, and the operators' own parameters. */
 typedef struct tern_op_settings {
     tern_config config;
-    tern_softmax_options
-        softmax; /**< softmax: layer_scale, triangular (also: causal), local_attention, window_size, head_offset */
+    tern_op_params params;
 } tern_op_settings;
 /** Every default. */
 TERN_API tern_op_settings tern_op_settings_default(void);
@@ -209,12 +254,14 @@ TERN_API tern_status tern_op_settings_parse(tern_ctx *ctx, int index, const char
 
 /** Dtypes and shapes of outputs, from the inputs.
  *
+ * @param params  NULL is the defaults.
  * @param io  tensors by name: inputs as for tern_op_run(), whose data are not looked at; each output that is named gets its
  *            dtype, shape and dense strides, and data NULL.
  * @return TERN_OK; TERN_ERR_ARG for a name (unknown, twice, missing) or an output that does not follow from what is given;
  *         TERN_ERR_SHAPE for inputs that do not fit.  On error no output is touched.  What tern_op_run() checks beyond shapes is
  *         checked there. */
-TERN_API tern_status tern_op_infer(tern_ctx *ctx, const tern_op *op, const tern_op_io *io, size_t n_io);
+TERN_API tern_status tern_op_infer(tern_ctx *ctx, const tern_op *op, const tern_op_params *params, const tern_op_io *io,
+                                   size_t n_io);
 
 #ifdef __cplusplus
 }

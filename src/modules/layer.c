@@ -37,8 +37,9 @@ static const char op[] = "layer";
 static tern_status check_config(tern_ctx *ctx, const tern_config *config, const tern_comm *comm)
 {
     /* Dtype, device, norm and kernel: a layer exists where its operators do. */
-    static const enum tern_op_id parts[] = { TERN_OP_QKV_GEMM, TERN_OP_SOFTMAX_CONTEXT, TERN_OP_VECTOR_MATMUL,
-                                             TERN_OP_MLP_GEMM, TERN_OP_GELU_GEMM,       TERN_OP_RESIDUAL_ADD };
+    static const struct tern_op_row *const parts[] = { &tern_row_qkv_gemm,      &tern_row_softmax_context,
+                                                       &tern_row_vector_matmul, &tern_row_mlp_gemm,
+                                                       &tern_row_gelu_gemm,     &tern_row_residual_add };
 
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         TERN_TRY(tern_op_check(ctx, parts[i], config));

@@ -108,8 +108,9 @@ tern_status tern_check_optional_vector(tern_ctx *ctx, const char *op, const char
     return tern_given(t) ? tern_check_vector(ctx, op, name, t, n) : TERN_OK;
 }
 
-tern_status tern_check_weight(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t, bool transposed,
-                              int64_t in, int64_t out, int64_t *found_out)
+/* dtypes: one bit for each that a raw matrix may have. */
+static tern_status check_weight(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t, bool transposed,
+                                unsigned dtypes, const char *expected, int64_t in, int64_t out, int64_t *found_out)
 {
     size_t elements;
 
@@ -122,8 +123,8 @@ tern_status tern_check_weight(tern_ctx *ctx, const char *op, const char *name, c
                      name, tern_dims_text(t).text, t->packed->in, t->packed->out);
         transposed = false;
     } else {
-        TERN_REQUIRE(ctx, t->dtype == TERN_FP32 || t->dtype == TERN_FP16 || t->dtype == TERN_BF16, TERN_ERR_DTYPE,
-                     "%s: %s is %s, expected fp32, fp16 or bf16", op, name, tern_dtype_name(t->dtype));
+        TERN_REQUIRE(ctx, (unsigned)t->dtype < 32 && dtypes >> t->dtype & 1, TERN_ERR_DTYPE,
+                     "%s: %s is %s, expected %s", op, name, tern_dtype_name(t->dtype), expected);
         TERN_TRY(check_data(ctx, op, name, t, elements));
     }
     const int64_t found_in = t->dim[transposed], found = t->dim[!transposed];
@@ -134,6 +135,55 @@ tern_status tern_check_weight(tern_ctx *ctx, const char *op, const char *name, c
     if (found_out)
         *found_out = found;
     return TERN_OK;
+}
+
+#define ANY_FLOAT (1u << TERN_FP32 | 1u << TERN_FP16 | 1u << TERN_BF16)
+
+tern_status tern_check_weight(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t, bool transposed,
+                              int64_t in, int64_t out, int64_t *found_out)
+{
+    return check_weight(ctx, op, name, t, transposed, ANY_FLOAT, "fp32, fp16 or bf16", in, out, found_out);
+}
+
+tern_status tern_check_matrix(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t,
+                              const tern_config *config, int64_t in, int64_t out, int64_t *found_out)
+{
+    static const struct {
+        unsigned raw, packed; /* one bit for each dtype, each format */
+        const char *raw_text, *packed_text;
+    } known[] = {
+        [TERN_FP32] = { ANY_FLOAT, 1u << TERN_WEIGHT_F32 | 1u << TERN_WEIGHT_F16 | 1u << TERN_WEIGHT_BF16,
+                        "fp32, fp16 or bf16", "one of fp32, fp16 or bf16" },
+        [TERN_FP16] = { 1u << TERN_FP16, 1u << TERN_WEIGHT_F32 | 1u << TERN_WEIGHT_F16, "fp16", "one of fp16 or fp32" },
+        [TERN_BF16] = { 1u << TERN_BF16, 1u << TERN_WEIGHT_BF16, "bf16", "one of bf16" },
+        [TERN_INT8] = { 0, ~(1u << TERN_WEIGHT_F32 | 1u << TERN_WEIGHT_F16 | 1u << TERN_WEIGHT_BF16),
+                        "a packed int8 weight (by name: raw int8 with its scales)", "a quantised one" },
+    };
+    const int dtype = (int)config->dtype;
+
+    TERN_TRY(check_weight(ctx, op, name, t, config->transposed_mode, known[dtype].raw, known[dtype].raw_text, in, out,
+                          found_out));
+    TERN_REQUIRE(ctx, !t->packed || known[dtype].packed >> t->packed->format & 1, TERN_ERR_DTYPE,
+                 "%s: %s is a packed weight that does not fit dtype %s, expected %s", op, name,
+                 tern_dtype_name(config->dtype), known[dtype].packed_text);
+    return TERN_OK;
+}
+
+tern_status tern_bind_matrix(tern_ctx *ctx, const tern_tensor *t, const tern_config *config, const tern_weight **weight,
+                             tern_weight **owned)
+{
+    *owned = NULL;
+    if (!t->packed)
+        TERN_TRY(tern_weight_pack_as(ctx, t, config->transposed_mode, t->dtype, NULL, owned));
+    *weight = t->packed ? t->packed : *owned;
+    return TERN_OK;
+}
+
+tern_status tern_pack_int8(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t, bool transposed,
+                           const tern_tensor *scales, tern_weight **out)
+{
+    TERN_TRY(check_weight(ctx, op, name, t, transposed, 1u << TERN_INT8, "int8", -1, -1, NULL));
+    return tern_weight_pack_as(ctx, t, transposed, TERN_INT8, scales, out);
 }
 
 /* First byte and size of a checked tensor's numbers; 0 bytes for what is packed. */

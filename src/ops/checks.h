@@ -60,6 +60,17 @@ static inline float *tern_floats(const tern_tensor *t)
 tern_status tern_bind_weight(tern_ctx *ctx, const tern_tensor *t, bool transposed, const tern_weight **weight,
                              tern_weight **owned);
 
+/* A matrix for products in config->dtype (which weight fits: docs/operators.md); layout by
+ * config->transposed_mode.  -1 takes any size. */
+tern_status tern_check_matrix(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t,
+                              const tern_config *config, int64_t in, int64_t out, int64_t *found_out);
+/* The weight behind such a matrix: the packed one, or a raw one packed now in the format of config->dtype. */
+tern_status tern_bind_matrix(tern_ctx *ctx, const tern_tensor *t, const tern_config *config, const tern_weight **weight,
+                             tern_weight **owned);
+/* A raw int8 matrix with its scales, packed. */
+tern_status tern_pack_int8(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t, bool transposed,
+                           const tern_tensor *scales, tern_weight **out);
+
 /* What an operator reads of a config; the bits choose which fields are checked. */
 enum tern_config_reads {
     TERN_READS_NORM = 1,       /* norm_type, layer_norm_eps, pre_layer_norm */
@@ -68,9 +79,16 @@ enum tern_config_reads {
     TERN_READS_HEADS = 8,      /* hidden_size, heads, num_kv, mp_size */
     TERN_READS_ATTENTION = 16, /* rotary, window, layer_id where it scales */
     TERN_READS_MP = 32,        /* mp_size */
-    TERN_READS_SIZES = 64      /* hidden_size, intermediate_size */
+    TERN_READS_SIZES = 64,     /* hidden_size, intermediate_size */
+    TERN_READS_ROTARY = 128    /* rotary_dim, rotate_half, rotate_every_two, rope_theta, of a function without heads */
 };
 tern_status tern_check_config(tern_ctx *ctx, const char *op, const tern_config *config, unsigned reads);
+
+/* bool and integers of any width. */
+static inline bool tern_is_integer(tern_dtype dtype)
+{
+    return (dtype >= TERN_UINT8 && dtype <= TERN_BOOL) || dtype == TERN_INT8;
+}
 
 /* Whether an activation multiplies the up-projection by act(gate), so that this has 2I columns. */
 static inline bool tern_is_gated(tern_activation activation)

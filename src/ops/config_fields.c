@@ -6,6 +6,8 @@
 
 #include "base/fpmode.h"
 
+#include <tern/function.h>
+
 #include <errno.h>
 #include <locale.h>
 #include <math.h>
@@ -14,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { WHOLE64, WHOLE32, NUMBER, TRUTH, TRUTH_OR_UNSET, CHOICE };
+enum kind { WHOLE64, WHOLE32, NUMBER, TRUTH, TRUTH_OR_UNSET, CHOICE, WORD };
 
 struct choice {
     const char *name; /* NULL ends the list */
@@ -23,18 +25,18 @@ struct choice {
 
 struct tern_field {
     const char *name;
-    int op;           /* an operator's parameter, or ANY: the config's */
+    bool own;         /* a parameter of those operators whose row lists it, not a field of the config */
     const char *same; /* the name that this is another one for, or NULL */
     enum kind kind;
     size_t offset;     /* in tern_op_settings */
     int64_t low, high; /* of whole numbers; a number is >= low, or above it if `open` */
     bool open;
+    bool may_be_unset; /* a number whose default, NaN, stands for "unset" */
     const struct choice *choices;
     unsigned reads; /* an operator with one of these bits reads it; 0: without effect on operators */
     const char *about;
 };
 
-#define ANY (-1)
 /* Bits above enum tern_op_reads, for what follows from the rest of a row. */
 #define ALWAYS (1u << 30)
 #define INT8   (1u << 29)
@@ -60,13 +62,22 @@ static const struct choice kernels[] = { { "auto", TERN_KERNEL_AUTO },
                                          { NULL, 0 } };
 static const struct choice quants[] = { { "none", TERN_QUANT_NONE }, { "row", TERN_QUANT_ROW }, { NULL, 0 } };
 
+static const struct choice gate_layouts[] = { { "halves", TERN_GATE_HALVES },
+                                              { "interleaved", TERN_GATE_INTERLEAVED },
+                                              { NULL, 0 } };
+/* Names that are stored as they stand here; which of them a function takes is its own check. */
+static const struct choice words[] = { { "", 0 },     { "relu", 0 },      { "leaky_relu", 0 },
+                                       { "gelu", 0 }, { "gelu_tanh", 0 }, { "gelu_sigmoid", 0 },
+                                       { "silu", 0 }, { "sigmoid", 0 },   { NULL, 0 } };
+
 /* clang-format off */
 #define AT(field)                     .offset = offsetof(tern_op_settings, field)
-#define FIELD(f, k, r, text)          .name = #f, .op = ANY, .kind = k, AT(config.f), .reads = r, .about = text
+#define OWN(n, f, k)                  .name = n, .own = true, .kind = k, AT(params.f)
+#define FIELD(f, k, r, text)          .name = #f, .kind = k, AT(config.f), .reads = r, .about = text
 #define WHOLE(f, k, min, max, r, text) { FIELD(f, k, r, text), .low = min, .high = max }
 #define FLAG(f, r, text)              { FIELD(f, TRUTH, r, text) }
 #define NAMES(f, list, r, text)       { FIELD(f, CHOICE, r, text), .choices = list }
-#define ALIAS(n, f, k, r, text)       .name = n, .op = ANY, .same = #f, .kind = k, AT(config.f), .reads = r, .about = text
+#define ALIAS(n, f, k, r, text)       .name = n, .same = #f, .kind = k, AT(config.f), .reads = r, .about = text
 
 #define HEADS     TERN_READS_HEADS
 #define ATTENTION TERN_READS_ATTENTION
@@ -75,27 +86,34 @@ static const struct choice quants[] = { { "none", TERN_QUANT_NONE }, { "row", TE
 
 static const struct tern_field fields[] = {
     /* The operators' own, which come before a config's field of the same name. */
-    { .name = "layer_scale", .op = TERN_OP_SOFTMAX, .kind = NUMBER, AT(softmax.layer_scale), .low = -INT64_MAX,
-      .about = "scores are multiplied by it" },
-    { .name = "triangular", .op = TERN_OP_SOFTMAX, .kind = TRUTH, AT(softmax.triangular),
-      .about = "row i of the last S sees columns j <= i + T - S" },
-    { .name = "causal", .op = TERN_OP_SOFTMAX, .same = "triangular", .kind = TRUTH, AT(softmax.triangular),
-      .about = "another name for triangular" },
-    { .name = "triangular_masking", .op = TERN_OP_SOFTMAX, .same = "triangular", .kind = TRUTH, AT(softmax.triangular),
-      .about = "another name for triangular" },
-    { .name = "local_attention", .op = TERN_OP_SOFTMAX, .kind = TRUTH, AT(softmax.local_attention),
-      .about = "a row sees the last window_size columns only" },
-    { .name = "window_size", .op = TERN_OP_SOFTMAX, .kind = WHOLE32, AT(softmax.window_size), .low = 1,
-      .high = INT32_MAX, .about = "columns, its own included" },
-    { .name = "head_offset", .op = TERN_OP_SOFTMAX, .kind = WHOLE32, AT(softmax.head_offset), .low = 0,
-      .high = INT32_MAX, .about = "first head of this rank in alibi" },
+    { OWN("layer_scale", softmax.layer_scale, NUMBER), .low = -INT64_MAX, .about = "scores are multiplied by it" },
+    { OWN("triangular", softmax.triangular, TRUTH), .about = "row i of the last S sees columns j <= i + T - S (also: causal, triangular_masking)" },
+    { OWN("local_attention", softmax.local_attention, TRUTH), .about = "a row sees the last window_size columns only" },
+    { OWN("window_size", softmax.window_size, WHOLE32), .low = 1, .high = INT32_MAX, .about = "columns, its own included" },
+    { OWN("head_offset", softmax.head_offset, WHOLE32), .high = INT32_MAX, .about = "first head of this rank in alibi" },
+    { OWN("add_bias", add_bias, TRUTH_OR_UNSET), .about = "whether bias is added; unset: where one is given" },
+    { OWN("do_flash_attn", do_flash_attn, TRUTH), .about = "q, k and v apart, [3, B, h, S, E'], padded" },
+    { OWN("num_heads", num_heads, WHOLE32), .high = INT32_MAX, .about = "h" },
+    { OWN("scale", scale, NUMBER), .low = -INT64_MAX, .may_be_unset = true, .about = "multiplier of q.k" },
+    { OWN("softcap", softcap, NUMBER), .about = "scores s become softcap tanh(s / softcap); 0: as they are" },
+    { OWN("v_head_dim", v_head_dim, WHOLE32), .high = 512, .about = "width of a value head; 0: as q and k" },
+    { OWN("causal", causal, TRUTH), .about = "a row sees what stands before it" },
+    { OWN("activation", activation, WORD), .choices = words, .about = "what is applied last" },
+    { OWN("gate_layout", gate_layout, CHOICE), .choices = gate_layouts, .about = "[up | gate], or gate, up, gate, up, .." },
+    { OWN("gamma", gamma, NUMBER), .low = -INT64_MAX, .about = "a is multiplied by it" },
+    { OWN("head_size", head_size, WHOLE64), .high = INT32_MAX, .about = "E" },
+    { OWN("k", k, WHOLE32), .low = 1, .high = INT32_MAX, .about = "experts of each token" },
+    { OWN("normalise", normalise, TRUTH), .about = "scores are divided by their sum" },
+    { OWN("offset", offset, WHOLE64), .high = INT32_MAX, .about = "rows of the position table before position 0" },
+    { OWN("add_attn_bias", add_attn_bias, TRUTH), .about = "the parallel form adds attention_bias" },
+    { OWN("pre_norm", pre_norm, TRUTH), .about = "norm before each sub-block" },
 
     WHOLE(hidden_size, WHOLE64, -1, INT32_MAX, HEADS | TERN_READS_SIZES, "H"),
     WHOLE(intermediate_size, WHOLE64, -INT32_MAX, INT32_MAX, TERN_READS_SIZES, "I; 0 or less: 4 H"),
     WHOLE(heads, WHOLE32, -1, INT32_MAX, HEADS, "h, query heads of all ranks, a divisor of H"),
     WHOLE(num_hidden_layers, WHOLE32, -1, INT32_MAX, 0, "informative"),
-    { FIELD(layer_norm_eps, NUMBER, NORM, "added to the variance"), .low = 0 },
-    { ALIAS("epsilon", layer_norm_eps, NUMBER, NORM, "another name for layer_norm_eps"), .low = 0 },
+    { FIELD(layer_norm_eps, NUMBER, NORM | TERN_READS_EPS, "added to the variance"), .low = 0 },
+    { ALIAS("epsilon", layer_norm_eps, NUMBER, NORM | TERN_READS_EPS, "another name for layer_norm_eps"), .low = 0 },
     WHOLE(local_rank, WHOLE32, -1, INT32_MAX, 0, "without effect"),
     WHOLE(mp_size, WHOLE32, 1, INT32_MAX, HEADS | TERN_READS_MP | TERN_READS_SIZES, "ranks that share each matrix"),
     NAMES(dtype, dtypes, ALWAYS, "what is computed with"),
@@ -107,9 +125,9 @@ static const struct tern_field fields[] = {
     { ALIAS("causal", triangular_masking, TRUTH, ATTENTION, "another name for triangular_masking") },
     FLAG(local_attention, ATTENTION, "a query sees the last window_size keys only"),
     WHOLE(window_size, WHOLE32, -1, INT32_MAX, ATTENTION, "keys, the query's own included"),
-    WHOLE(rotary_dim, WHOLE32, -1, INT32_MAX, ATTENTION, "leading channels of a head that turn; 0 or less: none"),
-    FLAG(rotate_half, ATTENTION, "pairs (p, p + rotary_dim / 2)"),
-    { FIELD(rotate_every_two, TRUTH_OR_UNSET, ATTENTION, "pairs (2p, 2p + 1); unset: the opposite of rotate_half") },
+    WHOLE(rotary_dim, WHOLE32, -1, INT32_MAX, ATTENTION | TERN_READS_ROTARY, "leading channels of a head that turn; 0 or less: none"),
+    FLAG(rotate_half, ATTENTION | TERN_READS_ROTARY, "pairs (p, p + rotary_dim / 2)"),
+    { FIELD(rotate_every_two, TRUTH_OR_UNSET, ATTENTION | TERN_READS_ROTARY, "pairs (2p, 2p + 1); unset: the opposite of rotate_half") },
     FLAG(return_tuple, 0, "informative"),
     FLAG(mlp_after_attn, BLOCK, "sequential block, or parallel"),
     NAMES(mlp_act_func_type, activations, TERN_READS_ACTIVATION, "activation of a feed-forward"),
@@ -126,8 +144,8 @@ static const struct tern_field fields[] = {
     FLAG(use_triton, 0, "without effect"),
     FLAG(triton_autotune, 0, "without effect"),
     WHOLE(num_kv, WHOLE32, -1, INT32_MAX, HEADS, "G, key/value heads, a divisor of h; less than 0: h"),
-    { FIELD(rope_theta, NUMBER, ATTENTION, "base of the rotary wavelengths"), .low = 1, .open = true },
-    FLAG(invert_mask, 0, "without effect on operators: masks are additive"),
+    { FIELD(rope_theta, NUMBER, ATTENTION | TERN_READS_ROTARY, "base of the rotary wavelengths"), .low = 1, .open = true },
+    FLAG(invert_mask, TERN_READS_MASK, "bool and integer masks: what is not 0 is visible; false: hidden"),
     WHOLE(layer_id, WHOLE32, -1, INT32_MAX, ATTENTION, "index of the layer"),
     NAMES(device, devices, ALWAYS, "where it runs"),
     NAMES(kernel, kernels, ALWAYS, "the fastest for this machine, or the definition"),
@@ -141,13 +159,47 @@ static const struct tern_field fields[] = {
 
 tern_op_settings tern_op_settings_default(void)
 {
-    return (tern_op_settings){ .config = tern_config_default(), .softmax = tern_softmax_options_default() };
+    return (tern_op_settings){ .config = tern_config_default(), .params = tern_op_params_default() };
+}
+
+tern_op_params tern_op_params_default(void)
+{
+    return (tern_op_params){ .softmax = tern_softmax_options_default(),
+                             .add_bias = -1,
+                             .scale = NAN,
+                             .activation = "",
+                             .gamma = 1,
+                             .k = 1,
+                             .pre_norm = true };
+}
+
+/* Where `name` stands in a row's list of parameters, and what the list calls it: "causal=triangular" is parameter triangular under
+ * another name.  NULL: not there. */
+static const char *listed(const struct tern_op_row *row, const char *name, size_t *length)
+{
+    const size_t n = strlen(name);
+
+    for (const char *c = row && row->params ? row->params : ""; *c; c += strspn(c, " ")) {
+        const char *word = c, *stands_for;
+        c += strcspn(c, " ");
+        stands_for = memchr(word, '=', (size_t)(c - word));
+        const size_t own = (size_t)((stands_for ? stands_for : c) - word);
+        if (own == n && memcmp(word, name, n) == 0) {
+            *length = stands_for ? (size_t)(c - stands_for - 1) : own;
+            return stands_for ? stands_for + 1 : word;
+        }
+    }
+    return NULL;
 }
 
 const struct tern_field *tern_field_find(int index, const char *key)
 {
+    size_t length;
+    const char *own = listed(tern_op_row(index), key, &length);
+
     for (size_t i = 0; i < N_FIELDS; i++)
-        if ((fields[i].op == ANY || fields[i].op == index) && strcmp(fields[i].name, key) == 0)
+        if (own ? fields[i].own && strlen(fields[i].name) == length && memcmp(fields[i].name, own, length) == 0
+                : !fields[i].own && strcmp(fields[i].name, key) == 0)
             return &fields[i];
     return NULL;
 }
@@ -163,7 +215,7 @@ tern_status tern_field_unknown(tern_ctx *ctx, const char *where, int index, cons
     size_t used = 0;
 
     for (size_t i = 0; i < N_FIELDS; i++) {
-        if ((fields[i].op != ANY && fields[i].op != index) || tern_field_find(index, fields[i].name) != &fields[i])
+        if (tern_field_find(index, fields[i].name) != &fields[i])
             continue;
         const int n = snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", fields[i].name);
         if (n < 0 || used + (size_t)n >= sizeof known)
@@ -194,8 +246,9 @@ static void describe_values(const struct tern_field *f, char *out, size_t size)
         snprintf(out, size, "true or false");
         return;
     case CHOICE:
+    case WORD:
         for (const struct choice *c = f->choices; c->name && used < size; c++)
-            used += (size_t)snprintf(out + used, size - used, "%s%s", used ? ", " : "", c->name);
+            used += (size_t)snprintf(out + used, size - used, "%s%s", used ? ", " : "", *c->name ? c->name : "\"\"");
         return;
     }
 }
@@ -207,7 +260,8 @@ static tern_status refuse(tern_ctx *ctx, const char *where, const struct tern_fi
     describe_values(f, values, sizeof values);
     return tern_fail(ctx, TERN_ERR_CONFIG, "%.200s: %s is %s%.60s%s, expected %s%s", where, f->name,
                      value->kind == TERN_VALUE_NAME ? "\"" : "", value->name,
-                     value->kind == TERN_VALUE_NAME ? "\"" : "", f->kind == CHOICE ? "one of " : "", values);
+                     value->kind == TERN_VALUE_NAME ? "\"" : "", f->kind == CHOICE || f->kind == WORD ? "one of " : "",
+                     values);
 }
 
 tern_status tern_field_store(tern_ctx *ctx, const char *where, const struct tern_field *f,
@@ -251,6 +305,13 @@ tern_status tern_field_store(tern_ctx *ctx, const char *where, const struct tern
                 return TERN_OK;
             }
         return refuse(ctx, where, f, value);
+    case WORD:
+        for (const struct choice *c = f->choices; value->kind == TERN_VALUE_NAME && c->name; c++)
+            if (strcmp(c->name, value->name) == 0) {
+                memcpy(at, &c->name, sizeof c->name);
+                return TERN_OK;
+            }
+        return refuse(ctx, where, f, value);
     }
     return TERN_OK;
 }
@@ -277,7 +338,8 @@ static void read_text(const char *text, enum kind kind, struct tern_value *out)
         }
         return;
     }
-    if (kind == CHOICE || !*text || !strchr("-+.0123456789", *text) || text[strspn(text, "-+.0123456789eE")])
+    if (kind == CHOICE || kind == WORD || !*text || !strchr("-+.0123456789", *text) ||
+        text[strspn(text, "-+.0123456789eE")])
         return;
     errno = 0;
     out->whole = strtoll(text, &end, 10);
@@ -316,7 +378,7 @@ tern_status tern_config_set(tern_ctx *ctx, tern_config *config, const char *key,
                  : !key  ? "key"
                          : "value");
     settings.config = *config;
-    TERN_TRY(set(ctx, ANY, &settings, key, value));
+    TERN_TRY(set(ctx, -1, &settings, key, value));
     *config = settings.config;
     return TERN_OK;
 }
@@ -329,7 +391,7 @@ tern_status tern_op_settings_set(tern_ctx *ctx, int index, tern_op_settings *set
                  : !key    ? "key"
                            : "value");
     TERN_REQUIRE(ctx, tern_op_row(index), TERN_ERR_ARG, "op_settings_set: index is %d, expected 0..%d", index,
-                 TERN_OP_COUNT - 1);
+                 tern_op_count() - 1);
     return set(ctx, index, settings, key, value);
 }
 
@@ -341,6 +403,7 @@ static void describe_standard(const struct tern_field *f, char *out, size_t size
     const char *at = (const char *)&standard + f->offset;
     int64_t whole = 0;
     int32_t whole32 = 0;
+    const char *word = NULL;
     float number = 0;
     bool truth = false;
 
@@ -356,7 +419,8 @@ static void describe_standard(const struct tern_field *f, char *out, size_t size
         return;
     case NUMBER:
         memcpy(&number, at, sizeof number);
-        snprintf(out, size, "%g", (double)number);
+        if (!isnan(number))
+            snprintf(out, size, "%g", (double)number);
         return;
     case TRUTH:
         memcpy(&truth, at, sizeof truth);
@@ -370,6 +434,10 @@ static void describe_standard(const struct tern_field *f, char *out, size_t size
             if (c->value == whole32)
                 snprintf(out, size, "%s", c->name);
         return;
+    case WORD:
+        memcpy(&word, at, sizeof word);
+        snprintf(out, size, "%s", *word ? word : "\"\"");
+        return;
     }
 }
 
@@ -381,12 +449,12 @@ bool tern_op_key_at(int index, int key, tern_op_key *out)
         return false;
     unsigned reads = row->reads | ALWAYS | (row->dtypes >> TERN_INT8 & 1 ? INT8 : 0);
     for (int i = 0; row->io[i].name; i++)
-        if (row->io[i].matrix)
-            reads |= TERN_READS_MATRIX;
+        reads |= row->io[i].type == TERN_OP_MATRIX ? TERN_READS_MATRIX
+                 : row->io[i].type == TERN_OP_MASK ? TERN_READS_MASK
+                                                   : 0;
     for (size_t i = 0; i < N_FIELDS; i++) {
         const struct tern_field *f = &fields[i];
-        const bool wanted = f->op == ANY ? f->reads & reads && tern_field_find(index, f->name) == f : f->op == index;
-        if (!wanted || key-- > 0)
+        if ((!f->own && !(f->reads & reads)) || tern_field_find(index, f->name) != f || key-- > 0)
             continue;
         *out = (tern_op_key){ .name = f->name, .about = f->about };
         describe_values(f, out->values, sizeof out->values);

@@ -119,6 +119,6 @@ tern_status tern_op_settings_parse(tern_ctx *ctx, int index, const char *text, s
                  : settings ? "text"
                             : "settings");
     TERN_REQUIRE(ctx, tern_op_row(index), TERN_ERR_ARG, "op_settings_parse: index is %d, expected 0..%d", index,
-                 TERN_OP_COUNT - 1);
+                 tern_op_count() - 1);
     return parse(ctx, index, text ? text : "", size, where, settings);
 }

@@ -32,7 +32,7 @@ tern_status tern_gelu_gemm(tern_ctx *ctx, const tern_config *config, const tern_
     tern_status status;
     int64_t up, out;
 
-    TERN_TRY(tern_op_check(ctx, TERN_OP_GELU_GEMM, config));
+    TERN_TRY(tern_op_check(ctx, &tern_row_gelu_gemm, config));
     TERN_TRY(tern_check_rows(ctx, op, "input", input, -1, -1, &g.rows));
     TERN_TRY(
         tern_check_weight(ctx, op, "weight", weight, config->transposed_mode, input->dim[input->rank - 1], -1, &up));
@@ -65,3 +65,25 @@ fail:
     tern_pages_free(inner, inner_bytes);
     return status;
 }
+
+/* ---- by name ---- */
+
+static tern_status run_gelu_gemm(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                 const tern_op_call *call)
+{
+    (void)call;
+    return tern_gelu_gemm(ctx, config, io[0], io[1], io[2], io[3], io[4]);
+}
+
+const struct tern_op_row tern_row_gelu_gemm = {
+    .name = "gelu_gemm",
+    .formula = "output = gelu(input W1 + bias) W2",
+    .dtypes = 1u << TERN_FP32,
+    .devices = TERN_ON_CPU,
+    .reads = TERN_READS_GELU,
+    .kernels = "gemm act_f32",
+    .run = run_gelu_gemm,
+    .io = { TERN_IN("input", "[.., H]"), TERN_MATRIX("weight", "[H, I]"), TERN_VECTOR_OPTIONAL("bias", "[I]"),
+            TERN_MATRIX("weight_out", "[I, N]"), TERN_OUT("output", "[.., N]"), TERN_SCALE("weight"),
+            TERN_SCALE("weight_out") },
+};

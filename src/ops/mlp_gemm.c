@@ -39,7 +39,7 @@ tern_status tern_mlp_gemm(tern_ctx *ctx, const tern_config *config, const tern_t
     tern_status status;
     int64_t up, out;
 
-    TERN_TRY(tern_op_check(ctx, TERN_OP_MLP_GEMM, config));
+    TERN_TRY(tern_op_check(ctx, &tern_row_mlp_gemm, config));
     const bool rms = config->norm_type == TERN_RMS_NORM, gated = tern_is_gated(config->mlp_act_func_type);
     m.residual_alone = !config->mlp_after_attn && !rms;
 
@@ -103,3 +103,28 @@ fail:
     tern_pages_free(inner, inner_bytes);
     return status;
 }
+
+/* ---- by name ---- */
+
+static tern_status run_mlp_gemm(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                const tern_op_call *call)
+{
+    (void)call;
+    return tern_mlp_gemm(ctx, config, io[0], io[1], io[2], io[3], io[4], io[5], io[6], io[7], io[8], io[9]);
+}
+
+const struct tern_op_row tern_row_mlp_gemm = {
+    .name = "mlp_gemm",
+    .formula = "z = norm(input + input_bias + residual); output = act(z W1 + bias) W2",
+    .dtypes = 1u << TERN_FP32,
+    .norms = TERN_ANY_NORM,
+    .devices = TERN_ON_CPU,
+    .reads = TERN_READS_NORM | TERN_READS_ACTIVATION | TERN_READS_BLOCK,
+    .kernels = "*_residual_f32 gemm act_f32",
+    .run = run_mlp_gemm,
+    .io = { TERN_IN_OPTIONAL("input", "[.., H]"), TERN_IN("residual", "[.., H]"), TERN_MATRIX("weight", "[H, pI]"),
+            TERN_MATRIX("weight_out", "[I, N]"), TERN_VECTOR_OPTIONAL("input_bias", "[H]"),
+            TERN_VECTOR_OPTIONAL("bias", "[pI]"), TERN_VECTOR("gamma", "[H]"), TERN_VECTOR_OPTIONAL("beta", "[H]"),
+            TERN_OUT("output", "[.., N]"), TERN_OUT_OPTIONAL("residual_add", "[.., H]"), TERN_SCALE("weight"),
+            TERN_SCALE("weight_out") },
+};

@@ -1,200 +1,33 @@
 /* op.c: operators by name.
  *
- * Adding an operator is its typed function in a file of its own, a number in op_table.h, and a row here. */
+ * Adding an operator is its typed function and its row in a file of its own, and its name in op_list.h. */
 #include "ops/op_table.h"
 
 #include <stdio.h>
 #include <string.h>
 
-/* ---- from named tensors to the typed functions ---- */
-
-static tern_status run_qkv_gemm(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
-                                const tern_op_call *call)
-{
-    (void)call;
-    return tern_qkv_gemm(ctx, config, io[0], io[1], io[2], io[3], io[4], io[5], io[6]);
-}
-
-static tern_status run_softmax_context(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
-                                       const tern_op_call *call)
-{
-    TERN_REQUIRE(ctx, call, TERN_ERR_ARG, "softmax_context: call is NULL, expected one with cache and spans");
-    return tern_softmax_context(ctx, config, io[0], io[1], io[2], call->cache, call->layer, call->spans, call->n_spans,
-                                io[3]);
-}
-
-static tern_status run_vector_matmul(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
-                                     const tern_op_call *call)
-{
-    (void)call;
-    return tern_vector_matmul(ctx, config, io[0], io[1], io[2]);
-}
-
-static tern_status run_mlp_gemm(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
-                                const tern_op_call *call)
-{
-    (void)call;
-    return tern_mlp_gemm(ctx, config, io[0], io[1], io[2], io[3], io[4], io[5], io[6], io[7], io[8], io[9]);
-}
-
-static tern_status run_gelu_gemm(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
-                                 const tern_op_call *call)
-{
-    (void)call;
-    return tern_gelu_gemm(ctx, config, io[0], io[1], io[2], io[3], io[4]);
-}
-
-static tern_status run_residual_add(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
-                                    const tern_op_call *call)
-{
-    (void)call;
-    return tern_residual_add(ctx, config, io[0], io[1], io[2], io[3], io[4], io[5], io[6]);
-}
-
-static tern_status run_linear(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
-                              const tern_op_call *call)
-{
-    (void)call;
-    return tern_linear(ctx, config, io[0], io[1], io[2], io[3]);
-}
-
-static tern_status run_softmax(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
-                               const tern_op_call *call)
-{
-    return tern_softmax(ctx, config, call ? call->softmax : NULL, io[0], io[1], io[2], io[3]);
-}
-
 /* ---- the table ---- */
 
-#define FP32     (1u << TERN_FP32)
-#define ANY_NORM (1u << TERN_LAYER_NORM | 1u << TERN_RMS_NORM)
-#define CPU      (1u << TERN_CPU)
-
-#define IN(name, shape)                  \
-    {                                    \
-        name, shape, false, false, false \
-    }
-#define OPTIONAL(name, shape)           \
-    {                                   \
-        name, shape, true, false, false \
-    }
-#define MATRIX(name, shape)             \
-    {                                   \
-        name, shape, false, false, true \
-    }
-#define OUT(name, shape)                \
-    {                                   \
-        name, shape, false, true, false \
-    }
-#define OPTIONAL_OUT(name, shape)      \
-    {                                  \
-        name, shape, true, true, false \
-    }
-
-static const struct tern_op_row rows[TERN_OP_COUNT] = {
-    [TERN_OP_QKV_GEMM] = {
-        .name = "qkv_gemm",
-        .formula = "norm = LayerNorm or RMSNorm of input; output = norm W (+ bias)",
-        .dtypes = FP32,
-        .norms = ANY_NORM,
-        .devices = CPU,
-        .reads = TERN_READS_NORM,
-        .kernels = "*_f32 gemm_f32",
-        .run = run_qkv_gemm,
-        .io = { IN("input", "[.., H]"), MATRIX("weight", "[H, N]"), OPTIONAL("bias", "[N]"), IN("gamma", "[H]"),
-                OPTIONAL("beta", "[H]"), OUT("output", "[.., N]"), OPTIONAL_OUT("norm", "[.., H]") },
-    },
-    [TERN_OP_SOFTMAX_CONTEXT] = {
-        .name = "softmax_context",
-        .formula = "rotary, keys and values into the cache, softmax(scale q k + alibi + mask) v",
-        .dtypes = FP32,
-        .devices = CPU,
-        .reads = TERN_READS_HEADS | TERN_READS_ATTENTION,
-        .kernels = "rotary_f32 kv_store_f32 attention_f32",
-        .run = run_softmax_context,
-        .io = { IN("qkv", "[.., (h+2G)E]"), OPTIONAL("mask", "[T|1, n]"), OPTIONAL("alibi", "[h]"),
-                OPTIONAL_OUT("output", "[.., hE]") },
-    },
-    [TERN_OP_VECTOR_MATMUL] = {
-        .name = "vector_matmul",
-        .formula = "output = input W",
-        .dtypes = FP32,
-        .devices = CPU,
-        .kernels = "gemm_f32",
-        .run = run_vector_matmul,
-        .io = { IN("input", "[.., K]"), MATRIX("weight", "[K, N]"), OUT("output", "[.., N]") },
-    },
-    [TERN_OP_MLP_GEMM] = {
-        .name = "mlp_gemm",
-        .formula = "z = norm(input + input_bias + residual); output = act(z W1 + bias) W2",
-        .dtypes = FP32,
-        .norms = ANY_NORM,
-        .devices = CPU,
-        .reads = TERN_READS_NORM | TERN_READS_ACTIVATION | TERN_READS_BLOCK,
-        .kernels = "*_residual_f32 gemm_f32 act_f32",
-        .run = run_mlp_gemm,
-        .io = { OPTIONAL("input", "[.., H]"), IN("residual", "[.., H]"), MATRIX("weight", "[H, pI]"),
-                MATRIX("weight_out", "[I, N]"), OPTIONAL("input_bias", "[H]"), OPTIONAL("bias", "[pI]"),
-                IN("gamma", "[H]"), OPTIONAL("beta", "[H]"), OUT("output", "[.., N]"),
-                OPTIONAL_OUT("residual_add", "[.., H]") },
-    },
-    [TERN_OP_GELU_GEMM] = {
-        .name = "gelu_gemm",
-        .formula = "output = gelu(input W1 + bias) W2",
-        .dtypes = FP32,
-        .devices = CPU,
-        .reads = TERN_READS_GELU,
-        .kernels = "gemm_f32 act_f32",
-        .run = run_gelu_gemm,
-        .io = { IN("input", "[.., H]"), MATRIX("weight", "[H, I]"), OPTIONAL("bias", "[I]"),
-                MATRIX("weight_out", "[I, N]"), OUT("output", "[.., N]") },
-    },
-    [TERN_OP_RESIDUAL_ADD] = {
-        .name = "residual_add",
-        .formula = "hidden + (residual + final_bias + attention_output + attention_bias) / mp_size, and other blocks' forms",
-        .dtypes = FP32,
-        .devices = CPU,
-        .reads = TERN_READS_MP | TERN_READS_BLOCK,
-        .kernels = "residual_add_f32",
-        .run = run_residual_add,
-        .io = { IN("hidden", "[.., H]"), IN("residual", "[.., H]"), OPTIONAL("attention_output", "[.., H]"),
-                OPTIONAL("residual_add", "[.., H]"), OPTIONAL("attention_bias", "[H]"), OPTIONAL("final_bias", "[H]"),
-                OUT("output", "[.., H]") },
-    },
-    [TERN_OP_LINEAR] = {
-        .name = "linear",
-        .formula = "output = input W (+ bias)",
-        .dtypes = FP32,
-        .devices = CPU,
-        .kernels = "gemm_f32",
-        .run = run_linear,
-        .io = { IN("input", "[.., K]"), MATRIX("weight", "[K, N]"), OPTIONAL("bias", "[N]"), OUT("output", "[.., N]") },
-    },
-    [TERN_OP_SOFTMAX] = {
-        .name = "softmax",
-        .formula = "output = softmax(layer_scale scores + alibi + mask) over the last axis",
-        .dtypes = FP32,
-        .devices = CPU,
-        .kernels = "softmax_f32",
-        .run = run_softmax,
-        .io = { IN("scores", "[B, h, S, T]"), OPTIONAL("mask", "[B|1, h|1, S|1, T]"), OPTIONAL("alibi", "[n]"),
-                OUT("output", "[B, h, S, T]") },
-    },
+static const struct tern_op_row *const rows[] = {
+#define TERN_OP(name) &tern_row_##name,
+#include "ops/op_list.h"
+#undef TERN_OP
 };
+#define N_ROWS ((int)(sizeof rows / sizeof rows[0]))
 
 int tern_op_count(void)
 {
-    return TERN_OP_COUNT;
+    return N_ROWS;
 }
 
 const struct tern_op_row *tern_op_row(int index)
 {
-    return index >= 0 && index < TERN_OP_COUNT ? &rows[index] : NULL;
+    return index >= 0 && index < N_ROWS ? rows[index] : NULL;
 }
 
 const char *tern_op_name(int index)
 {
-    return index >= 0 && index < TERN_OP_COUNT ? rows[index].name : NULL;
+    return index >= 0 && index < N_ROWS ? rows[index]->name : NULL;
 }
 
 /* ---- lists for messages ---- */
@@ -243,10 +76,8 @@ static tern_status check_axis(tern_ctx *ctx, const char *op, const char *axis, u
                      value, there.text);
 }
 
-tern_status tern_op_check(tern_ctx *ctx, enum tern_op_id id, const tern_config *config)
+tern_status tern_op_check(tern_ctx *ctx, const struct tern_op_row *row, const tern_config *config)
 {
-    const struct tern_op_row *row = &rows[id];
-
     TERN_REQUIRE(ctx, ctx, TERN_ERR_ARG, "%s: ctx is NULL", row->name);
     TERN_REQUIRE(ctx, config, TERN_ERR_ARG, "%s: config is NULL", row->name);
     TERN_TRY(check_axis(ctx, row->name, "dtype", row->dtypes, (int)config->dtype, dtype_name));
@@ -255,35 +86,54 @@ tern_status tern_op_check(tern_ctx *ctx, enum tern_op_id id, const tern_config *
         TERN_TRY(check_axis(ctx, row->name, "norm_type", row->norms, (int)config->norm_type, norm_name));
     TERN_REQUIRE(ctx, (int)config->kernel == TERN_KERNEL_AUTO || (int)config->kernel == TERN_KERNEL_REFERENCE,
                  TERN_ERR_CONFIG, "%s: kernel is %d, expected auto 0 or reference 1", row->name, (int)config->kernel);
+    if (config->dtype == TERN_INT8) {
+        const unsigned floats = 1u << TERN_FP32 | 1u << TERN_FP16 | 1u << TERN_BF16;
+        TERN_TRY(check_axis(ctx, row->name, "activation_dtype", floats, (int)config->activation_dtype, dtype_name));
+        TERN_REQUIRE(
+            ctx, (int)config->activation_quant == TERN_QUANT_NONE || (int)config->activation_quant == TERN_QUANT_ROW,
+            TERN_ERR_CONFIG, "%s: activation_quant is %d, expected none 0 or row 1", row->name,
+            (int)config->activation_quant);
+    }
     return tern_check_config(ctx, row->name, config, row->reads);
 }
 
 /* ---- by name ---- */
 
 struct tern_op {
-    enum tern_op_id id;
+    const struct tern_op_row *row;
     tern_config config;
 };
+
+static int find(const char *name)
+{
+    for (int i = 0; i < N_ROWS; i++)
+        if (strcmp(rows[i]->name, name) == 0 || (rows[i]->also && strcmp(rows[i]->also, name) == 0))
+            return i;
+    return -1;
+}
+
+int tern_op_find(const char *name)
+{
+    return name ? find(name) : -1;
+}
 
 tern_status tern_op_create(tern_ctx *ctx, const char *name, const tern_config *config, tern_op **out)
 {
     struct tern_op *op;
-    int id = 0;
 
     TERN_REQUIRE(ctx, out && name, TERN_ERR_ARG, "op_create: %s is NULL", out ? "name" : "out");
     *out = NULL;
-    while (id < TERN_OP_COUNT && strcmp(rows[id].name, name) != 0)
-        id++;
-    if (id == TERN_OP_COUNT) {
+    const int index = find(name);
+    if (index < 0) {
         struct list known = { .used = 0 };
-        for (int i = 0; i < TERN_OP_COUNT; i++)
-            list_add(&known, rows[i].name, strlen(rows[i].name));
+        for (int i = 0; i < N_ROWS; i++)
+            list_add(&known, rows[i]->name, strlen(rows[i]->name));
         return tern_fail(ctx, TERN_ERR_UNSUPPORTED, "unsupported transformer operation: %.100s\nknown operations: %s",
                          name, known.text);
     }
-    TERN_TRY(tern_op_check(ctx, (enum tern_op_id)id, config));
+    TERN_TRY(tern_op_check(ctx, rows[index], config));
     TERN_TRY(TERN_ALLOC(ctx, 1, "an operator", &op));
-    *op = (struct tern_op){ .id = (enum tern_op_id)id, .config = *config };
+    *op = (struct tern_op){ .row = rows[index], .config = *config };
     *out = op;
     return TERN_OK;
 }
@@ -330,13 +180,123 @@ static tern_status sort_io(tern_ctx *ctx, const struct tern_op_row *row, const t
     return TERN_OK;
 }
 
+/* Whether a tensor of type `type` may have `dtype`, and in `expected` what it may have. */
+static bool type_fits(const tern_config *config, tern_op_type type, bool output, const tern_tensor *t, char *expected,
+                      size_t size)
+{
+    const tern_dtype a = tern_config_activation(config), d = t->dtype;
+    const char *name = tern_dtype_name(a);
+
+    switch (type) {
+    case TERN_OP_ACTIVATION:
+        snprintf(expected, size, "%s", name);
+        return d == a;
+    case TERN_OP_VECTOR:
+        snprintf(expected, size, a == TERN_FP32 ? "%s" : "%s or fp32", name);
+        return d == a || d == TERN_FP32;
+    case TERN_OP_SCALE:
+    case TERN_OP_FP32:
+        snprintf(expected, size, "fp32");
+        return d == TERN_FP32;
+    case TERN_OP_MASK:
+        snprintf(expected, size, a == TERN_FP32 ? "%s, bool or integers" : "%s, fp32, bool or integers", name);
+        return d == a || d == TERN_FP32 || tern_is_integer(d);
+    case TERN_OP_INTS:
+        snprintf(expected, size, output ? "int32" : "int32 or int64");
+        return d == TERN_INT32 || (!output && d == TERN_INT64);
+    case TERN_OP_INT64:
+        snprintf(expected, size, "int64");
+        return d == TERN_INT64;
+    case TERN_OP_BOOL:
+        snprintf(expected, size, "bool");
+        return d == TERN_BOOL;
+    case TERN_OP_MATRIX: /* the operator's own check knows the rest */
+    case TERN_OP_ANY:
+        break;
+    }
+    return true;
+}
+
+static tern_status check_types(tern_ctx *ctx, const struct tern_op_row *row, const tern_config *config,
+                               tern_tensor *const *slots)
+{
+    char expected[64];
+
+    for (int i = 0; row->io[i].name; i++)
+        if (tern_given(slots[i]) && !slots[i]->packed)
+            TERN_REQUIRE(ctx,
+                         type_fits(config, row->io[i].type, row->io[i].output, slots[i], expected, sizeof expected),
+                         TERN_ERR_DTYPE, "%s: %s is %s, expected %s", row->name, row->io[i].name,
+                         tern_dtype_name(slots[i]->dtype), expected);
+    return TERN_OK;
+}
+
+/* The scales of matrix `slot`, -1 if the row has none. */
+static int scales_of(const struct tern_op_row *row, int slot)
+{
+    const size_t n = strlen(row->io[slot].name);
+
+    for (int i = 0; row->io[i].name; i++)
+        if (row->io[i].type == TERN_OP_SCALE && strncmp(row->io[i].name, row->io[slot].name, n) == 0 &&
+            strcmp(row->io[i].name + n, "_scale") == 0)
+            return i;
+    return -1;
+}
+
+/* Raw int8 matrices, packed for a call. */
+struct packed {
+    tern_weight *weight[TERN_OP_IO_MAX];
+    tern_tensor view[TERN_OP_IO_MAX];
+};
+
+static tern_status pack_int8(tern_ctx *ctx, const struct tern_op_row *row, const tern_config *config,
+                             tern_tensor **slots, struct packed *packed)
+{
+    for (int i = 0; row->io[i].name; i++) {
+        const int scales = row->io[i].type == TERN_OP_MATRIX && !row->function ? scales_of(row, i) : -1;
+        if (scales < 0 || !tern_given(slots[i]))
+            continue;
+        const bool raw = config->dtype == TERN_INT8 && !slots[i]->packed && slots[i]->dtype == TERN_INT8;
+        TERN_REQUIRE(ctx, raw == tern_given(slots[scales]), TERN_ERR_ARG, "%s: %s %s, expected %s", row->name,
+                     row->io[scales].name, raw ? "is missing" : "is given",
+                     raw ? "the scales of the int8 matrix" : "none where the matrix is not raw int8");
+        if (!raw)
+            continue;
+        TERN_TRY(tern_pack_int8(ctx, row->name, row->io[i].name, slots[i], config->transposed_mode, slots[scales],
+                                &packed->weight[i]));
+        packed->view[i] = tern_weight_view(packed->weight[i]);
+        slots[i] = &packed->view[i];
+    }
+    return TERN_OK;
+}
+
 tern_status tern_op_run(tern_ctx *ctx, const tern_op *op, const tern_op_io *io, size_t n_io, const tern_op_call *call)
 {
+    const tern_op_params standard = tern_op_params_default();
+    tern_op_call full = call ? *call : (tern_op_call){ .params = NULL };
     tern_tensor *slots[TERN_OP_IO_MAX] = { NULL };
+    struct packed packed = { .weight = { NULL } };
+    tern_status status;
 
-    TERN_REQUIRE(ctx, op && (io || n_io == 0), TERN_ERR_ARG, "op_run: %s is NULL", op ? "io" : "op");
-    TERN_TRY(sort_io(ctx, &rows[op->id], io, n_io, true, slots));
-    return rows[op->id].run(ctx, &op->config, slots, call);
+    TERN_REQUIRE(ctx, ctx && op && (io || n_io == 0), TERN_ERR_ARG, "op_run: %s is NULL",
+                 !ctx ? "ctx"
+                 : op ? "io"
+                      : "op");
+    const struct tern_op_row *row = op->row;
+    if (!full.params)
+        full.params = &standard;
+    TERN_TRY(sort_io(ctx, row, io, n_io, true, slots));
+    TERN_TRY(check_types(ctx, row, &op->config, slots));
+    TERN_TRY_OR_FAIL(pack_int8(ctx, row, &op->config, slots, &packed));
+    const struct tern_kernels *kernels = ctx->kernels;
+    if (row->function) /* it has no config, so it takes the kernels that the context has */
+        ctx->kernels = tern_kernels_for(ctx, &op->config);
+    status = row->run(ctx, &op->config, slots, &full);
+    ctx->kernels = kernels;
+fail:
+    for (int i = 0; i < TERN_OP_IO_MAX; i++)
+        tern_weight_destroy(&packed.weight[i]);
+    return status;
 }
 
 /* ---- shapes of outputs ---- */
@@ -411,6 +371,8 @@ static tern_status learn(tern_ctx *ctx, const struct tern_op_row *row, const ter
 
     TERN_REQUIRE(ctx, t->rank >= 0 && t->rank <= TERN_MAX_RANK, TERN_ERR_SHAPE, "%s: %s has rank %d, expected 0..%d",
                  row->name, io->name, t->rank, TERN_MAX_RANK);
+    if (strcmp(at, "*") == 0)
+        return TERN_OK;
     while (next_axis(&at, &axis)) {
         any |= axis.leading;
         n_axes += !axis.leading;
@@ -424,13 +386,19 @@ static tern_status learn(tern_ctx *ctx, const struct tern_op_row *row, const ter
             if (!s->has_leading) {
                 s->has_leading = true;
                 s->n_leading = n_given;
-                for (int j = 0; j < n_given; j++)
+                int64_t all = 1;
+                for (int j = 0; j < n_given; j++) {
                     s->leading[j] = t->dim[j];
+                    if (__builtin_mul_overflow(all, t->dim[j], &all))
+                        all = -1; /* the operator's own check refuses it */
+                }
+                if (!size_of(s, "T", 1))
+                    size_add(s, "T", 1, all);
             }
             i = n_given;
             continue;
         }
-        const int64_t found = t->dim[io->matrix && transposed && !t->packed ? 1 - i : i];
+        const int64_t found = t->dim[io->type == TERN_OP_MATRIX && n_axes == 2 && transposed && !t->packed ? 1 - i : i];
         const int64_t *known = size_of(s, axis.symbol, axis.length);
         i++;
         if (axis.or_one && found == 1)
@@ -472,13 +440,25 @@ static tern_status apply(tern_ctx *ctx, const struct tern_op_row *row, const ter
     return TERN_OK;
 }
 
-tern_status tern_op_infer(tern_ctx *ctx, const tern_op *op, const tern_op_io *io, size_t n_io)
+/* What an output is stored in. */
+static tern_dtype output_dtype(const tern_config *config, tern_op_type type)
 {
+    return type == TERN_OP_INTS                            ? TERN_INT32
+           : type == TERN_OP_INT64                         ? TERN_INT64
+           : type == TERN_OP_BOOL                          ? TERN_BOOL
+           : type == TERN_OP_FP32 || type == TERN_OP_SCALE ? TERN_FP32
+                                                           : tern_config_activation(config);
+}
+
+tern_status tern_op_infer(tern_ctx *ctx, const tern_op *op, const tern_op_params *params, const tern_op_io *io,
+                          size_t n_io)
+{
+    const tern_op_params standard = tern_op_params_default();
     tern_tensor *slots[TERN_OP_IO_MAX] = { NULL }, found[TERN_OP_IO_MAX];
     struct sizes s = { .n = 0 };
 
     TERN_REQUIRE(ctx, op && (io || n_io == 0), TERN_ERR_ARG, "op_infer: %s is NULL", op ? "io" : "op");
-    const struct tern_op_row *row = &rows[op->id];
+    const struct tern_op_row *row = op->row;
     const tern_config *c = &op->config;
     TERN_TRY(sort_io(ctx, row, io, n_io, false, slots));
     if (row->reads & TERN_READS_HEADS) {
@@ -492,10 +472,19 @@ tern_status tern_op_infer(tern_ctx *ctx, const tern_op *op, const tern_op_io *io
     for (int i = 0; row->io[i].name; i++)
         if (!row->io[i].output && tern_given(slots[i]))
             TERN_TRY(learn(ctx, row, &row->io[i], slots[i], c->transposed_mode, &s));
-    const tern_dtype dtype = c->dtype == TERN_INT8 ? c->activation_dtype : c->dtype;
-    for (int i = 0; row->io[i].name; i++)
-        if (row->io[i].output && slots[i])
-            TERN_TRY(apply(ctx, row, &row->io[i], dtype, &s, &found[i]));
+    for (int i = 0; row->io[i].name; i++) {
+        if (!row->io[i].output || !slots[i])
+            continue;
+        const tern_status status = apply(ctx, row, &row->io[i], output_dtype(c, row->io[i].type), &s, &found[i]);
+        if (status && !row->infer)
+            return status;
+        if (status) {
+            found[i] = tern_tensor_none();
+            found[i].dtype = output_dtype(c, row->io[i].type);
+        }
+    }
+    if (row->infer)
+        TERN_TRY(row->infer(ctx, c, params ? params : &standard, slots, found));
     for (int i = 0; row->io[i].name; i++)
         if (row->io[i].output && slots[i])
             *slots[i] = found[i];
@@ -552,18 +541,23 @@ bool tern_op_cell(const tern_ctx *ctx, int index, tern_dtype dtype, int norm, te
             not_there(text, size, row->name, norm_name(norm), row->norms, norm_name);
         return false;
     }
+    bool weights = false;
     for (const char *c = row->kernels; *c;) {
         const size_t n = strcspn(c, " ");
-        const bool star = *c == '*';
+        const bool star = *c == '*', gemm = n == 4 && memcmp(c, "gemm", 4) == 0;
+        const char *begin = star                 ? (norm == TERN_RMS_NORM ? "rms_norm" : "layer_norm")
+                            : !gemm              ? ""
+                            : dtype == TERN_FP16 ? "gemm_f32_f16"
+                            : dtype == TERN_BF16 ? "gemm_bf16"
+                            : dtype == TERN_INT8 ? "gemm_f32_q8 (activation_quant row: gemm_q8)"
+                                                 : "gemm_f32";
         char name[96];
-        const int length = snprintf(name, sizeof name, "%s%.*s_%s",
-                                    !star                   ? ""
-                                    : norm == TERN_RMS_NORM ? "rms_norm"
-                                                            : "layer_norm",
-                                    (int)(n - star), c + star, ctx->isa);
+        const int length =
+            snprintf(name, sizeof name, "%s%.*s_%s", begin, gemm ? 0 : (int)(n - star), c + star, ctx->isa);
+        weights |= gemm;
         list_add(&kernels, name, (size_t)length < sizeof name ? (size_t)length : sizeof name - 1);
         c += n + (c[n] == ' ');
     }
-    snprintf(text, size, "%s", kernels.text);
+    snprintf(text, size, "%s%s", dtype == TERN_INT8 && !weights ? "as activation_dtype: " : "", kernels.text);
     return true;
 }

@@ -33,7 +33,7 @@ tern_status tern_residual_add(tern_ctx *ctx, const tern_config *config, const te
     static const char op[] = "residual_add";
     struct residual_add r = { 0 };
 
-    TERN_TRY(tern_op_check(ctx, TERN_OP_RESIDUAL_ADD, config));
+    TERN_TRY(tern_op_check(ctx, &tern_row_residual_add, config));
     TERN_TRY(tern_check_rows(ctx, op, "hidden", hidden, -1, -1, &r.rows));
     const int64_t n = hidden->dim[hidden->rank - 1], rows = (int64_t)r.rows;
     TERN_TRY(tern_check_rows(ctx, op, "residual", residual, rows, n, NULL));
@@ -69,3 +69,27 @@ tern_status tern_residual_add(tern_ctx *ctx, const tern_config *config, const te
     r.terms.attention_bias_divided = true;
     return tern_region(ctx, residual_add_region, &r);
 }
+
+/* ---- by name ---- */
+
+static tern_status run_residual_add(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                    const tern_op_call *call)
+{
+    (void)call;
+    return tern_residual_add(ctx, config, io[0], io[1], io[2], io[3], io[4], io[5], io[6]);
+}
+
+const struct tern_op_row tern_row_residual_add = {
+    .name = "residual_add",
+    .formula =
+        "hidden + (residual + final_bias + attention_output + attention_bias) / mp_size, and other blocks' forms",
+    .dtypes = 1u << TERN_FP32,
+    .devices = TERN_ON_CPU,
+    .reads = TERN_READS_MP | TERN_READS_BLOCK,
+    .kernels = "residual_add_f32",
+    .run = run_residual_add,
+    .io = { TERN_IN("hidden", "[.., H]"), TERN_IN("residual", "[.., H]"),
+            TERN_IN_OPTIONAL("attention_output", "[.., H]"), TERN_IN_OPTIONAL("residual_add", "[.., H]"),
+            TERN_VECTOR_OPTIONAL("attention_bias", "[H]"), TERN_VECTOR_OPTIONAL("final_bias", "[H]"),
+            TERN_OUT("output", "[.., H]") },
+};

@@ -51,7 +51,7 @@ tern_status tern_softmax(tern_ctx *ctx, const tern_config *config, const tern_so
     struct softmax m = { 0 };
     size_t rows;
 
-    TERN_TRY(tern_op_check(ctx, TERN_OP_SOFTMAX, config));
+    TERN_TRY(tern_op_check(ctx, &tern_row_softmax, config));
     m.options = options ? options : &standard;
     TERN_REQUIRE(ctx, !m.options->local_attention || m.options->window_size >= 1, TERN_ERR_ARG,
                  "%s: window_size is %" PRId32 " with local_attention, expected 1 or more", op, m.options->window_size);
@@ -103,3 +103,24 @@ tern_status tern_softmax(tern_ctx *ctx, const tern_config *config, const tern_so
     m.y = output->data;
     return tern_region(ctx, softmax_region, &m);
 }
+
+/* ---- by name ---- */
+
+static tern_status run_softmax(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                               const tern_op_call *call)
+{
+    return tern_softmax(ctx, config, &call->params->softmax, io[0], io[1], io[2], io[3]);
+}
+
+const struct tern_op_row tern_row_softmax = {
+    .name = "softmax",
+    .formula = "output = softmax(layer_scale scores + alibi + mask) over the last axis",
+    .dtypes = 1u << TERN_FP32,
+    .devices = TERN_ON_CPU,
+    .kernels = "softmax_f32",
+    .params = "layer_scale triangular causal=triangular triangular_masking=triangular local_attention window_size "
+              "head_offset",
+    .run = run_softmax,
+    .io = { TERN_IN("scores", "[B, h, S, T]"), TERN_MASK("mask", "[B|1, h|1, S|1, T]"),
+            TERN_VECTOR_OPTIONAL("alibi", "[n]"), TERN_OUT("output", "[B, h, S, T]") },
+};

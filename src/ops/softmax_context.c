@@ -249,7 +249,7 @@ tern_status tern_softmax_context(tern_ctx *ctx, const tern_config *config, tern_
     void *scratch = NULL;
     int64_t longest = 0;
 
-    TERN_TRY(tern_op_check(ctx, TERN_OP_SOFTMAX_CONTEXT, config));
+    TERN_TRY(tern_op_check(ctx, &tern_row_softmax_context, config));
     const struct tern_config_sizes sizes = tern_config_sizes(config);
     TERN_TRY(tern_check_rows(ctx, op, "qkv", qkv, -1, sizes.qkv, &rows));
     TERN_REQUIRE(ctx, cache, TERN_ERR_ARG, "%s: cache is NULL", op);
@@ -301,3 +301,24 @@ tern_status tern_softmax_context(tern_ctx *ctx, const tern_config *config, tern_
     tern_pages_free(scratch, scratch_bytes);
     return status;
 }
+
+/* ---- by name ---- */
+
+static tern_status run_softmax_context(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                       const tern_op_call *call)
+{
+    return tern_softmax_context(ctx, config, io[0], io[1], io[2], call->cache, call->layer, call->spans, call->n_spans,
+                                io[3]);
+}
+
+const struct tern_op_row tern_row_softmax_context = {
+    .name = "softmax_context",
+    .formula = "rotary, keys and values into the cache, softmax(scale q k + alibi + mask) v",
+    .dtypes = 1u << TERN_FP32,
+    .devices = TERN_ON_CPU,
+    .reads = TERN_READS_HEADS | TERN_READS_ATTENTION,
+    .kernels = "rotary_f32 kv_store_f32 attention_f32",
+    .run = run_softmax_context,
+    .io = { TERN_IN("qkv", "[.., (h+2G)E]"), TERN_MASK("mask", "[T|1, n]"), TERN_VECTOR_OPTIONAL("alibi", "[h]"),
+            TERN_OUT_OPTIONAL("output", "[.., hE]") },
+};

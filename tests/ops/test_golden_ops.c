@@ -253,13 +253,13 @@ static double run(const tern_json_value *json_case)
 
     build(&g, json_case);
     assert_ok(ctx, tern_op_create(ctx, g.op, &g.settings.config, &op));
-    assert_ok(ctx, tern_op_infer(ctx, op, g.io, g.n_io));
+    assert_ok(ctx, tern_op_infer(ctx, op, &g.settings.params, g.io, g.n_io));
     for (size_t i = g.n_inputs; i < g.n_io; i++)
         g.tensors[i].data = test_poison(elements_of(&g.tensors[i]));
     if (strcmp(g.op, "softmax_context") == 0) {
         run_attention(&g, op);
     } else {
-        const tern_op_call call = { .softmax = &g.settings.softmax };
+        const tern_op_call call = { .params = &g.settings.params };
         assert_ok(ctx, tern_op_run(ctx, op, g.io, g.n_io, &call));
     }
     tern_op_destroy(&op);
