@@ -206,6 +206,7 @@ typedef struct tern_op_tensor {
     tern_op_type type;
     bool optional; /**< may be left out */
     bool output;
+    const char *also; /**< other names that a call may use, a space between two; or NULL */
 } tern_op_tensor;
 
 /** What an operator is. */
@@ -218,6 +219,10 @@ typedef struct tern_op_description {
 
 /** Describes an operator; all of it is static storage.  @return false for an index outside of 0 .. tern_op_count() - 1. */
 TERN_API bool tern_op_describe(int index, tern_op_description *out);
+
+/** The tensor of operator `index` that has this name, or this other name: its place in the description.  -1: none.  An input and
+ *  an output may share a name; `output` says which is meant. */
+TERN_API int tern_op_tensor_find(int index, const char *name, bool output);
 
 /** A key that an operator reads: a field of the config, or a parameter of its own. */
 typedef struct tern_op_key {

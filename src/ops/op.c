@@ -146,6 +146,32 @@ void tern_op_destroy(tern_op **op)
     *op = NULL;
 }
 
+/* Whether a tensor has this name, or this other name. */
+static bool is_named(const tern_op_tensor *t, const char *name)
+{
+    const size_t n = strlen(name);
+
+    if (strcmp(t->name, name) == 0)
+        return true;
+    for (const char *c = t->also ? t->also : ""; n && *c; c += strspn(c, " ")) {
+        const size_t length = strcspn(c, " ");
+        if (length == n && memcmp(c, name, n) == 0)
+            return true;
+        c += length;
+    }
+    return false;
+}
+
+int tern_op_tensor_find(int index, const char *name, bool output)
+{
+    const struct tern_op_row *row = tern_op_row(index);
+
+    for (int i = 0; row && name && row->io[i].name; i++)
+        if (row->io[i].output == output && is_named(&row->io[i], name))
+            return i;
+    return -1;
+}
+
 static tern_status fail_io(tern_ctx *ctx, const struct tern_op_row *row, const char *what, const char *name)
 {
     struct list known = { .used = 0 };
@@ -167,6 +193,8 @@ static tern_status sort_io(tern_ctx *ctx, const struct tern_op_row *row, const t
         TERN_REQUIRE(ctx, io[i].name, TERN_ERR_ARG, "%s: the name of tensor %zu is NULL", row->name, i);
         while (row->io[slot].name && strcmp(row->io[slot].name, io[i].name) != 0)
             slot++;
+        for (int other = 0; !row->io[slot].name && row->io[other].name; other++)
+            slot = is_named(&row->io[other], io[i].name) ? other : slot;
         if (!row->io[slot].name)
             return fail_io(ctx, row, "unknown", io[i].name);
         if (named[slot])

@@ -66,6 +66,7 @@ tern_status tern_op_check(tern_ctx *ctx, const struct tern_op_row *row, const te
 #define TERN_MATRIX(n, s)          { .name = n, .shape = s, .type = TERN_OP_MATRIX }
 #define TERN_SCALE(n)              { .name = n "_scale", .shape = "*", .type = TERN_OP_SCALE, .optional = true } /* of matrix n */
 #define TERN_MASK(n, s)            { .name = n, .shape = s, .type = TERN_OP_MASK, .optional = true }
+#define TERN_IN_ALSO(n, s, a)      { .name = n, .shape = s, .also = a }
 #define TERN_OUT(n, s)             { .name = n, .shape = s, .output = true }
 #define TERN_OUT_OPTIONAL(n, s)    { .name = n, .shape = s, .output = true, .optional = true }
 /* clang-format on */

@@ -23,7 +23,8 @@ static void qkv_gemm_region(void *arg, const struct tern_par *par)
 
     tern_stage_load(&with, &q->stage);
     tern_norm_run(&with, q->normed, NULL, q->a, NULL, NULL, q->rows, in, &q->norm);
-    tern_gemm_run_either(&with, q->c, (size_t)q->weight->out, q->normed, in, q->rows, q->weight, &q->epilogue, q->narrow);
+    tern_gemm_run_either(&with, q->c, (size_t)q->weight->out, q->normed, in, q->rows, q->weight, &q->epilogue,
+                         q->narrow);
     tern_stage_store(&with, &q->stage);
 }
 

@@ -88,7 +88,7 @@ const struct tern_op_row tern_row_residual_add = {
     .reads = TERN_READS_MP | TERN_READS_BLOCK,
     .kernels = "residual_add_f32",
     .run = run_residual_add,
-    .io = { TERN_IN("hidden", "[.., H]"), TERN_IN("residual", "[.., H]"),
+    .io = { TERN_IN_ALSO("hidden", "[.., H]", "hidden_state"), TERN_IN("residual", "[.., H]"),
             TERN_IN_OPTIONAL("attention_output", "[.., H]"), TERN_IN_OPTIONAL("residual_add", "[.., H]"),
             TERN_VECTOR_OPTIONAL("attention_bias", "[H]"), TERN_VECTOR_OPTIONAL("final_bias", "[H]"),
             TERN_OUT("output", "[.., H]") },

@@ -207,6 +207,13 @@ static void test_descriptions(void **state)
     (void)state;
     assert_false(tern_op_describe(-1, &d));
     assert_false(tern_op_describe(tern_op_count(), &d));
+    const int residual_add = tern_op_find("residual_add");
+    assert_true(tern_op_describe(residual_add, &d));
+    assert_string_equal(d.tensors[tern_op_tensor_find(residual_add, "hidden_state", false)].name, "hidden");
+    assert_int_equal(tern_op_tensor_find(residual_add, "hidden_stat", false), -1);
+    assert_int_equal(tern_op_tensor_find(residual_add, "", false), -1);
+    assert_int_equal(tern_op_tensor_find(residual_add, "hidden", true), -1);
+    assert_int_equal(tern_op_tensor_find(-1, "hidden", false), -1);
     for (int i = 0; i < tern_op_count(); i++) {
         bool output = false, dtype = false;
         assert_true(tern_op_describe(i, &d));
