@@ -14,14 +14,29 @@ typedef struct tern_model tern_model;
 /** Progress of loading: `done` of `total` bytes of weights packed.  @return false stops the loading with TERN_ERR_CANCELLED. */
 typedef bool tern_progress_fn(void *user, uint64_t done, uint64_t total);
 
+/** What matrices are packed as, and what is computed with them.  The residual stream, vectors (norms, biases), learned positions
+ *  and all sums are fp32 in any case. */
+typedef enum tern_model_dtype {
+    TERN_MODEL_AUTO = 0, /**< each matrix as it is in the files; widened exactly, so the same bits as TERN_MODEL_FP32 */
+    TERN_MODEL_FP32 = 1, /**< fp32 */
+    TERN_MODEL_BF16 =
+        2, /**< bf16, and so are rows that enter a product, keys, values, queries and attention probabilities;
+                              in a prompt and in decode alike */
+    TERN_MODEL_FP16 =
+        3 /**< fp16, computed with in fp32; a matrix with a finite value that fp16 has none for is an error */
+} tern_model_dtype;
+
+/** "auto", "fp32", "bf16", "fp16"; "?" for a number that is none of them.  Static storage. */
+TERN_API const char *tern_model_dtype_name(tern_model_dtype dtype);
+
 typedef struct tern_model_options {
     tern_progress_fn *progress; /**< or NULL; called from the calling thread */
     void *user;
-    uint64_t reserved[6]; /**< zero */
+    tern_model_dtype dtype; /**< auto */
+    uint64_t reserved[5];   /**< zero */
 } tern_model_options;
 
-/** Options with every field at its default: no progress callback. */
-/** No progress function. */
+/** Options with every field at its default: no progress function, dtype auto. */
 TERN_API tern_model_options tern_model_options_default(void);
 
 /** Finds a model's directory.
@@ -46,11 +61,11 @@ TERN_API void tern_path_free(char *path);
  * @param name     what tern_model_find() takes.
  * @param options  NULL: the defaults.
  * @param out      the model; NULL on error.
- * @return TERN_OK; TERN_ERR_ARG (NULL, a reserved field), TERN_ERR_NOT_FOUND, TERN_ERR_FORMAT (damaged file), TERN_ERR_UNSUPPORTED (architecture, activation,
+ * @return TERN_OK; TERN_ERR_ARG (NULL, a reserved field, dtype; a value that fp16 has none for), TERN_ERR_NOT_FOUND, TERN_ERR_FORMAT (damaged file), TERN_ERR_UNSUPPORTED (architecture, activation,
  *         file kind: by name), TERN_ERR_CONFIG, TERN_ERR_SHAPE, TERN_ERR_DTYPE, TERN_ERR_IO, TERN_ERR_MEMORY, TERN_ERR_THREAD,
  *         TERN_ERR_CANCELLED.
  *
- * Memory: the packed weights in fp32; the mapped files are dropped as they are read. */
+ * Memory: the packed weights (2 bytes a number where they are fp16 or bf16); the mapped files are dropped as they are read. */
 TERN_API tern_status tern_model_open(tern_ctx *ctx, const char *name, const tern_model_options *options,
                                      tern_model **out);
 
@@ -79,6 +94,9 @@ typedef struct tern_model_config {
     bool scale_attention;              /**< GPT-2's scale_attn_weights */
     bool scale_by_inverse_layer;       /**< GPT-2's scale_attn_by_inverse_layer_idx */
     tern_dtype dtype;                  /**< of the largest weight in the files */
+    tern_model_dtype model_dtype;      /**< what the model was opened as */
+    tern_dtype weight_dtype;           /**< what the largest weight is packed as */
+    tern_dtype row_dtype;              /**< what rows are rounded to before a product: bf16, or fp32 (not at all) */
     int32_t bos_id;                    /**< beginning of text; -1: none */
     int32_t eos_ids[TERN_MAX_EOS_IDS]; /**< end of text, n_eos_ids of them */
     int32_t n_eos_ids;
@@ -97,7 +115,6 @@ typedef struct tern_model_stats {
     double load_seconds;
     uint32_t n_skipped; /**< tensors in the files that the task does not use */
 } tern_model_stats;
-/** The model's figures; all zero for NULL. */
 /** The model's figures; all zero for NULL. */
 TERN_API tern_model_stats tern_model_get_stats(const tern_model *model);
 /** Name of a tensor that was skipped, index < n_skipped; NULL past the end and for NULL. */

@@ -9,7 +9,8 @@
 extern "C" {
 #endif
 
-/** Weights of one layer, named as in DeepSpeed; fp32, fp16 or bf16, matrices raw or packed.  A view whose rank is -1
+/** Weights of one layer, named as in DeepSpeed.  Vectors: fp32, fp16 or bf16.  Matrices by the config's dtype: fp32, fp16 or
+ *  bf16, raw or packed, for fp32; fp16, or packed fp16 or fp32, for fp16; bf16, raw or packed, for bf16; packed codes for int8.  A view whose rank is -1
  *  (tern_tensor_none()) is absent: every bias may be, attn_nw may be in a parallel block (then the first norm is shared).
  *  Packed matrices are borrowed (the tern_weight must outlive the module), raw ones are packed and vectors copied: those are
  *  read during the call alone.  With mp_size > 1 matrices, attn_qkvb and inter_b are this rank's part, all else is whole. */
@@ -40,7 +41,9 @@ TERN_API tern_status tern_layer_create(tern_ctx *ctx, const tern_config *config,
 /** Frees the layer and sets *layer to NULL.  NULL and a pointer to NULL are fine. */
 TERN_API void tern_layer_destroy(tern_layer **layer);
 
-/** x [T, H] becomes the layer's output, in place.  Allocates its scratch: a model's forward pass does not go this way.
+/** x [T, H] becomes the layer's output, in place.  It is fp32, fp16 or bf16 as config->dtype is (config->activation_dtype where
+ *  that is int8); between widening and one rounding at the end all arithmetic is fp32.  Rows that enter a product are rounded to
+ *  bf16 with dtype bf16, and to s8 with activation_quant row; keys and values to the dtype of x.  Allocates its scratch: a model's forward pass does not go this way.
  *  The spans were reserved in the cache and are committed by the caller.
  *
  *  comm->all_reduce is called exactly when its size is above 1: after the attention and after the feed-forward of a sequential

@@ -37,6 +37,10 @@ struct tern_model {
     char *path;
     char **skipped; /* [stats.n_skipped] */
     void *weights;  /* the family's struct */
+
+    /* What bind() leaves for tern_model_work_take(). */
+    const tern_layer *layer; /* any of them: they have the same sizes and, where rows are rounded, the same format */
+    const struct tern_weight *head; /* [H, V] */
 };
 
 /* --- what forward passes share; called by every thread -------------------------------------------------------------- */
@@ -49,10 +53,10 @@ void tern_forward_keep(const struct tern_par *par, const tern_model *model, cons
 bool tern_forward_stopped(const struct tern_par *par, const struct tern_batch *batch,
                           const struct tern_model_work *work);
 
-/* The end of a decoder: final norm of the wanted rows, their scores to batch->logits; with hidden, the norm of all rows. */
+/* The end of a decoder: final norm of the wanted rows, their scores by model->head to batch->logits; with hidden, the norm of all
+ * rows. */
 void tern_forward_head(const struct tern_par *par, const tern_model *model, const struct tern_batch *batch,
-                       const struct tern_model_work *work, const struct tern_norm_args *norm,
-                       const struct tern_weight *head);
+                       const struct tern_model_work *work, const struct tern_norm_args *norm);
 
 /* x[row] = column ids[row] of a packed [H, V] matrix (one that was packed from [V, H] rows), plus rows[positions[row]] of
  * [.., H] if rows is given.  Barrier at the end. */

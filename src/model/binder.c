@@ -193,6 +193,37 @@ static tern_status aligned_data(tern_ctx *ctx, const struct tern_file_tensor *t,
     return TERN_OK;
 }
 
+tern_dtype tern_binder_packed_dtype(const struct tern_binder *binder, tern_dtype dtype)
+{
+    switch (binder->options.dtype) {
+    case TERN_MODEL_AUTO:
+        break;
+    case TERN_MODEL_FP32:
+        return TERN_FP32;
+    case TERN_MODEL_BF16:
+        return TERN_BF16;
+    case TERN_MODEL_FP16:
+        return TERN_FP16;
+    }
+    return dtype;
+}
+
+/* A value that fp16 has none for is told with the tensor's name. */
+static tern_status load_matrix(struct tern_binder *binder, const struct tern_binder_item *item, const void *data)
+{
+    const struct tern_file_tensor *t = item->tensor;
+    const tern_tensor view = tern_tensor_view((void *)(uintptr_t)data, t->dtype, t->rank, t->dim);
+    const tern_status status = tern_weight_pack_as(binder->ctx, &view, item->transposed,
+                                                   tern_binder_packed_dtype(binder, t->dtype), NULL, item->weight);
+    char text[512];
+
+    if (status != TERN_ERR_ARG)
+        return status;
+    snprintf(text, sizeof text, "%s", tern_error(binder->ctx));
+    return tern_fail(binder->ctx, status, "%s: tensor \"%s\": %s", tern_safetensors_path(binder->files, t), t->name,
+                     text);
+}
+
 static tern_status load_one(struct tern_binder *binder, const struct tern_binder_item *item)
 {
     tern_ctx *ctx = binder->ctx;
@@ -204,8 +235,7 @@ static tern_status load_one(struct tern_binder *binder, const struct tern_binder
 
     TERN_TRY(aligned_data(ctx, t, &data, &copy));
     if (item->weight) {
-        const tern_tensor view = tern_tensor_view((void *)(uintptr_t)data, t->dtype, t->rank, t->dim);
-        status = tern_weight_pack(ctx, &view, item->transposed, item->weight);
+        status = load_matrix(binder, item, data);
     } else {
         status = TERN_ALLOC(ctx, n, "a vector of weights", item->values);
         if (status == TERN_OK)

@@ -38,7 +38,7 @@ void tern_binder_prefix(struct tern_binder *binder, const char *name);
 /* The tensor PREFIX + format, or NULL. */
 struct tern_file_tensor *tern_binder_find(struct tern_binder *binder, const char *format, ...) TERN_PRINTF(2, 3);
 
-/* A matrix [in, out] (stored [out, in] when `transposed`), to be packed to *out.
+/* A matrix [in, out] (stored [out, in] when `transposed`), to be packed to *out as options.dtype says.
  * TERN_ERR_NOT_FOUND, TERN_ERR_DTYPE, TERN_ERR_SHAPE with the tensor's name, found and expected; TERN_ERR_MEMORY. */
 tern_status tern_binder_matrix(struct tern_binder *binder, tern_weight **out, bool transposed, int64_t in,
                                int64_t n_out, const char *format, ...) TERN_PRINTF(6, 7);
@@ -51,8 +51,12 @@ tern_status tern_binder_values(struct tern_binder *binder, float **out, int64_t 
 tern_status tern_binder_skip(struct tern_binder *binder, struct tern_file_tensor *tensor);
 
 /* Every other tensor must be one that the family ignores or skips; then loads what was declared.
- * TERN_ERR_FORMAT (a tensor that nobody knows), TERN_ERR_CANCELLED (progress), TERN_ERR_MEMORY, TERN_ERR_THREAD. */
+ * TERN_ERR_FORMAT (a tensor that nobody knows), TERN_ERR_ARG (a value that fp16 has none for), TERN_ERR_CANCELLED (progress),
+ * TERN_ERR_MEMORY, TERN_ERR_THREAD. */
 tern_status tern_binder_load(struct tern_binder *binder);
+
+/* What a matrix that is `dtype` in the files is packed as. */
+tern_dtype tern_binder_packed_dtype(const struct tern_binder *binder, tern_dtype dtype);
 
 void tern_binder_free(struct tern_binder *binder);
 

@@ -9,6 +9,20 @@
 #include <assert.h>
 #include <string.h>
 
+static const char *const dtype_names[] = {
+    [TERN_MODEL_AUTO] = "auto", [TERN_MODEL_FP32] = "fp32", [TERN_MODEL_BF16] = "bf16", [TERN_MODEL_FP16] = "fp16"
+};
+
+static bool is_dtype(tern_model_dtype dtype)
+{
+    return (size_t)dtype < sizeof dtype_names / sizeof dtype_names[0];
+}
+
+const char *tern_model_dtype_name(tern_model_dtype dtype)
+{
+    return is_dtype(dtype) ? dtype_names[dtype] : "?";
+}
+
 tern_model_options tern_model_options_default(void)
 {
     return (tern_model_options){ 0 };
@@ -38,12 +52,15 @@ fail:
 static tern_status read_weights(tern_ctx *ctx, tern_model *model, struct tern_safetensors *files,
                                 const tern_model_options *options)
 {
+    model->config.model_dtype = options->dtype;
+    model->config.row_dtype = options->dtype == TERN_MODEL_BF16 ? TERN_BF16 : TERN_FP32;
     struct tern_binder binder = {
         .ctx = ctx, .dir = model->path, .arch = model->arch, .files = files, .prefix = "", .options = *options
     };
     const tern_status status = model->arch->bind(ctx, model, &binder);
 
     model->config.dtype = binder.dtype;
+    model->config.weight_dtype = tern_binder_packed_dtype(&binder, binder.dtype);
     model->stats.n_parameters = binder.n_parameters;
     model->stats.file_bytes = binder.file_bytes;
     model->stats.n_skipped = binder.n_skipped;
@@ -66,6 +83,8 @@ tern_status tern_model_open(tern_ctx *ctx, const char *name, const tern_model_op
     TERN_REQUIRE(NULL, ctx, TERN_ERR_ARG, "model_open: ctx is NULL");
     options = options ? options : &standard;
     TERN_TRY(TERN_CHECK_RESERVED(ctx, "model_open", options));
+    TERN_REQUIRE(ctx, is_dtype(options->dtype), TERN_ERR_ARG,
+                 "model_open: dtype is %d, expected auto 0, fp32 1, bf16 2 or fp16 3", (int)options->dtype);
     TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, 1, "a model", &model));
     TERN_TRY_OR_FAIL(tern_model_find(ctx, name, &model->path));
     TERN_TRY_OR_FAIL(read_config(ctx, model));
@@ -122,14 +141,15 @@ const char *tern_model_skipped(const tern_model *model, uint32_t index)
 void tern_model_work_take(struct tern_arena *arena, const tern_model *model, size_t max_rows, size_t max_logits,
                           int n_threads, struct tern_model_work *work)
 {
-    const tern_config config = tern_config_from_model(&model->config, 0);
     const size_t H = (size_t)model->config.hidden_size;
 
     *work = (struct tern_model_work){ .max_rows = max_rows, .max_logits = max_logits };
     work->x = TERN_TAKE(arena, float, max_rows *H);
     work->final = TERN_TAKE(arena, float, max_logits *H);
     work->stop = TERN_TAKE(arena, atomic_bool, 1);
-    tern_layer_work_take(arena, &config, max_rows, n_threads, &work->layer);
+    if (model->config.row_dtype == TERN_BF16)
+        work->narrow = tern_arena_take(arena, tern_gemm_scratch(model->head, max_logits), 1);
+    tern_layer_work_take(arena, model->layer, max_rows, n_threads, &work->layer);
 }
 
 struct forward {
@@ -186,32 +206,27 @@ bool tern_forward_stopped(const struct tern_par *par, const struct tern_batch *b
     return atomic_load_explicit(work->stop, memory_order_relaxed);
 }
 
-/* Work is cut by elements, not rows: in decode one row is all there is.  A table entry is a column of a panel, so its
- * elements lie 128 bytes apart. */
 void tern_forward_embed(const struct tern_par *par, const struct tern_batch *batch, const struct tern_weight *table,
                         const float *rows, float *x)
 {
     const size_t H = (size_t)table->in;
     size_t begin, end;
 
-    tern_share(par, batch->kv.n_rows * H, 16, &begin, &end);
-    for (size_t i = begin; i < end;) {
-        const size_t t = i / H, stop = end < (t + 1) * H ? end : (t + 1) * H;
-        const size_t id = (size_t)batch->ids[t];
-        const float *entry = table->panels + id / TERN_PANEL * H * TERN_PANEL + id % TERN_PANEL;
+    tern_share(par, batch->kv.n_rows, 1, &begin, &end);
+    for (size_t t = begin; t < end; t++) {
+        float *row = x + t * H;
 
-        for (; i < stop; i++) {
-            const size_t k = i - t * H;
-            x[i] = entry[k * TERN_PANEL] + (rows ? rows[(size_t)batch->positions[t] * H + k] : 0);
-        }
+        tern_weight_channel(par->kernels, table, (size_t)batch->ids[t], row);
+        for (size_t k = 0; rows && k < H; k++)
+            row[k] += rows[(size_t)batch->positions[t] * H + k];
     }
     tern_barrier(par);
 }
 
 void tern_forward_head(const struct tern_par *par, const tern_model *model, const struct tern_batch *batch,
-                       const struct tern_model_work *work, const struct tern_norm_args *norm,
-                       const struct tern_weight *head)
+                       const struct tern_model_work *work, const struct tern_norm_args *norm)
 {
+    const struct tern_weight *head = model->head;
     const size_t H = (size_t)model->config.hidden_size, n_rows = batch->kv.n_rows, n = batch->n_logits;
     const struct tern_epilogue plain = { 0 };
     size_t begin, end;
@@ -225,6 +240,7 @@ void tern_forward_head(const struct tern_par *par, const tern_model *model, cons
     for (size_t i = begin; i < end; i++)
         memcpy(work->final + i * H, work->x + (size_t)batch->logit_rows[i] * H, H * sizeof(float));
     tern_barrier(par);
-    tern_norm_run(par, work->final, NULL, work->final, NULL, NULL, n, H, norm);            /* [n_logits, H] */
-    tern_gemm_run(par, batch->logits, (size_t)head->out, work->final, H, n, head, &plain); /* [n_logits, V] */
+    tern_norm_run(par, work->final, NULL, work->final, NULL, NULL, n, H, norm); /* [n_logits, H] */
+    tern_gemm_run_either(par, batch->logits, (size_t)head->out, work->final, H, n, head, &plain,
+                         work->narrow); /* [n_logits, V] */
 }

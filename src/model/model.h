@@ -26,6 +26,7 @@ struct tern_model_work {
     size_t max_rows, max_logits;
     float *x;     /* [T, H] residual stream */
     float *final; /* [n_logits, H] rows that the head reads, after the final norm */
+    void *narrow; /* those rows, rounded; NULL where they stay fp32 */
     struct tern_layer_work layer;
     atomic_bool *stop; /* what thread 0 saw of the cancel flag: the same decision for all threads */
 };

@@ -235,7 +235,7 @@ tern_config tern_config_from_model(const tern_model_config *model, int32_t layer
     c.num_kv = model->kv_heads;
     c.num_hidden_layers = model->n_layers;
     c.layer_norm_eps = model->norm_eps;
-    c.dtype = TERN_FP32;
+    c.dtype = model->row_dtype;
     c.pre_layer_norm = true;
     c.norm_type = model->norm_type;
     c.scale_attention = model->scale_attention;

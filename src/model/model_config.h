@@ -11,7 +11,7 @@
 tern_status tern_model_config_parse(tern_ctx *ctx, const struct tern_json *json, const struct tern_arch **arch,
                                     tern_model_config *out);
 
-/* The config of one layer, 0 <= layer < n_layers.  Arithmetic is fp32 whatever the files hold. */
+/* The config of one layer, 0 <= layer < n_layers.  Its dtype is the model's row_dtype, whatever the files hold. */
 tern_config tern_config_from_model(const tern_model_config *model, int32_t layer);
 
 /* --- for the families ------------------------------------------------------------------------------------------------ */

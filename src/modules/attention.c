@@ -23,7 +23,7 @@ tern_status tern_attention_bind(tern_ctx *ctx, const tern_config *config, const 
     out->norm.type = config->norm_type;
     out->norm.eps = config->layer_norm_eps;
     out->context = tern_softmax_context_args_from(config);
-    return tern_bind(ctx, config->transposed_mode, vectors, sizeof vectors / sizeof vectors[0], matrices,
+    return tern_bind(ctx, config, vectors, sizeof vectors / sizeof vectors[0], matrices,
                      sizeof matrices / sizeof matrices[0], &out->binding);
 }
 
@@ -40,6 +40,14 @@ void tern_attention_work_take(struct tern_arena *arena, const tern_config *confi
     work->qkv = tern_arena_take(arena, max_rows, (size_t)s.qkv * sizeof(float));
     work->context = tern_arena_take(arena, max_rows, (size_t)s.context * sizeof(float));
     work->scratch = TERN_TAKE(arena, float, tern_softmax_context_scratch((int32_t)s.head_dim, n_threads));
+    work->narrow = NULL;
+}
+
+size_t tern_attention_narrow(const struct tern_attention *attention, size_t n_rows)
+{
+    const size_t qkv = tern_gemm_scratch(attention->qkv_w, n_rows), out = tern_gemm_scratch(attention->out_w, n_rows);
+
+    return qkv > out ? qkv : out;
 }
 
 void tern_attention_run(const struct tern_par *par, const struct tern_attention *attention, float *c, const float *x,
@@ -54,8 +62,8 @@ void tern_attention_run(const struct tern_par *par, const struct tern_attention 
         tern_norm_run(par, normed, NULL, x, NULL, NULL, n_rows, hidden, &attention->norm);
         x = normed;
     }
-    tern_gemm_run(par, work->qkv, qkv, x, hidden, n_rows, attention->qkv_w, &bias);
+    tern_gemm_run_either(par, work->qkv, qkv, x, hidden, n_rows, attention->qkv_w, &bias, work->narrow);
     tern_softmax_context_run(par, &attention->context, work->qkv, qkv, batch, cache_layer, work->context, context,
                              work->scratch);
-    tern_gemm_run(par, c, hidden, work->context, context, n_rows, attention->out_w, e);
+    tern_gemm_run_either(par, c, hidden, work->context, context, n_rows, attention->out_w, e, work->narrow);
 }

@@ -23,6 +23,7 @@ struct tern_attention_work {
     float *qkv;     /* [T, (h + 2G) E] */
     float *context; /* [T, h E] */
     float *scratch; /* of softmax_context, for the whole team */
+    void *narrow;   /* with which rows of both products are rounded, by the owner; NULL: they stay fp32 */
 };
 
 /* Binds norm_w and norm_b (but in a post-LN block), attn_qkvw, attn_qkvb, attn_ow and attn_ob of a checked config: see
@@ -31,9 +32,12 @@ tern_status tern_attention_bind(tern_ctx *ctx, const tern_config *config, const 
                                 struct tern_attention *out);
 void tern_attention_free(struct tern_attention *attention);
 
-/* Takes the scratch from an arena (twice: once counting, once for real). */
+/* Takes the scratch from an arena (twice: once counting, once for real); narrow is left NULL. */
 void tern_attention_work_take(struct tern_arena *arena, const tern_config *config, size_t max_rows, int n_threads,
                               struct tern_attention_work *work);
+
+/* Bytes that rounding n_rows rows of either product takes. */
+size_t tern_attention_narrow(const struct tern_attention *attention, size_t n_rows);
 
 /* c [T, H] = attention(norm(x [T, H])) through `e`.  normed [T, H] gets the normed rows, which stay as they are; without a
  * norm it is not touched.  c may be x.  Called by every thread; barrier at the end. */

@@ -31,8 +31,9 @@ static size_t room(const struct tern_bind_vector *v)
     return tern_given(v->from) ? ((size_t)v->n + line - 1) / line * line : 0;
 }
 
-tern_status tern_bind(tern_ctx *ctx, bool transposed, const struct tern_bind_vector *vectors, size_t n_vectors,
-                      const struct tern_bind_matrix *matrices, size_t n_matrices, struct tern_binding *binding)
+tern_status tern_bind(tern_ctx *ctx, const tern_config *config, const struct tern_bind_vector *vectors,
+                      size_t n_vectors, const struct tern_bind_matrix *matrices, size_t n_matrices,
+                      struct tern_binding *binding)
 {
     size_t floats = 0;
 
@@ -42,7 +43,7 @@ tern_status tern_bind(tern_ctx *ctx, bool transposed, const struct tern_bind_vec
         floats += room(&vectors[i]);
     }
     for (size_t i = 0; i < n_matrices; i++)
-        TERN_TRY(tern_check_weight(ctx, owner, matrices[i].name, matrices[i].from, transposed, matrices[i].in,
+        TERN_TRY(tern_check_matrix(ctx, owner, matrices[i].name, matrices[i].from, config, matrices[i].in,
                                    matrices[i].out, NULL));
 
     TERN_TRY(TERN_ALLOC(ctx, floats, "vectors of a layer", &binding->vectors));
@@ -56,7 +57,7 @@ tern_status tern_bind(tern_ctx *ctx, bool transposed, const struct tern_bind_vec
         to += room(v);
     }
     for (size_t i = 0; i < n_matrices; i++)
-        TERN_TRY(tern_bind_weight(ctx, matrices[i].from, transposed, matrices[i].to, &binding->packed[i]));
+        TERN_TRY(tern_bind_matrix(ctx, matrices[i].from, config, matrices[i].to, &binding->packed[i]));
     return TERN_OK;
 }
 

@@ -13,7 +13,7 @@ struct tern_bind_vector {
     const float **to;
 };
 
-/* A matrix [in, out]: a packed one is borrowed, a raw one is packed. */
+/* A matrix [in, out]: a packed one is borrowed, a raw one is packed in its own dtype. */
 struct tern_bind_matrix {
     const char *name;
     const tern_tensor *from;
@@ -29,11 +29,12 @@ struct tern_binding {
     tern_weight *packed[TERN_BIND_MATRICES]; /* those that were raw */
 };
 
-/* Checks all of them, then takes them.  Raw matrices are [out, in] when `transposed`.  Texts begin with "layer: " and the
- * weight's name.  TERN_ERR_ARG (absent, no data), TERN_ERR_SHAPE, TERN_ERR_DTYPE, TERN_ERR_MEMORY, TERN_ERR_THREAD.  In any
- * case tern_binding_free() frees what was taken. */
-tern_status tern_bind(tern_ctx *ctx, bool transposed, const struct tern_bind_vector *vectors, size_t n_vectors,
-                      const struct tern_bind_matrix *matrices, size_t n_matrices, struct tern_binding *binding);
+/* Checks all of them, then takes them.  Which matrix fits config->dtype, and its layout: tern_check_matrix().  Texts begin with
+ * "layer: " and the weight's name.  TERN_ERR_ARG (absent, no data), TERN_ERR_SHAPE, TERN_ERR_DTYPE, TERN_ERR_MEMORY,
+ * TERN_ERR_THREAD.  In any case tern_binding_free() frees what was taken. */
+tern_status tern_bind(tern_ctx *ctx, const tern_config *config, const struct tern_bind_vector *vectors,
+                      size_t n_vectors, const struct tern_bind_matrix *matrices, size_t n_matrices,
+                      struct tern_binding *binding);
 void tern_binding_free(struct tern_binding *binding);
 
 #endif

@@ -17,6 +17,8 @@
 #include "modules/mlp.h"
 #include "ops/kv_pool.h"
 #include "ops/op_table.h"
+#include "ops/stage.h"
+#include "ops/widen.h"
 
 struct tern_layer {
     tern_config config;
@@ -36,13 +38,16 @@ static const char op[] = "layer";
 
 static tern_status check_config(tern_ctx *ctx, const tern_config *config, const tern_comm *comm)
 {
-    /* Dtype, device, norm and kernel: a layer exists where its operators do. */
+    /* Device, norm, kernel and fields: a layer exists where its operators do.  Of its dtype one answers for all. */
     static const struct tern_op_row *const parts[] = { &tern_row_qkv_gemm,      &tern_row_softmax_context,
                                                        &tern_row_vector_matmul, &tern_row_mlp_gemm,
                                                        &tern_row_gelu_gemm,     &tern_row_residual_add };
+    tern_config part = *config;
 
-    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
-        TERN_TRY(tern_op_check(ctx, parts[i], config));
+    TERN_TRY(tern_op_check(ctx, parts[0], config));
+    part.dtype = TERN_FP32;
+    for (size_t i = 1; i < sizeof parts / sizeof parts[0]; i++)
+        TERN_TRY(tern_op_check(ctx, parts[i], &part));
     TERN_TRY(tern_check_config(ctx, op, config, TERN_READS_SIZES));
     TERN_REQUIRE(ctx, config->pre_layer_norm || config->mlp_after_attn, TERN_ERR_CONFIG,
                  "%s: pre_layer_norm and mlp_after_attn are both false, expected one of them (there is no parallel "
@@ -76,7 +81,7 @@ static tern_status bind_closing(tern_ctx *ctx, struct tern_layer *l, const tern_
 
     l->closing.type = l->config.norm_type;
     l->closing.eps = l->config.layer_norm_eps;
-    return tern_bind(ctx, false, vectors, sizeof vectors / sizeof vectors[0], NULL, 0, &l->binding);
+    return tern_bind(ctx, &l->config, vectors, sizeof vectors / sizeof vectors[0], NULL, 0, &l->binding);
 }
 
 tern_status tern_layer_create(tern_ctx *ctx, const tern_config *config, const tern_comm *comm,
@@ -128,19 +133,25 @@ void tern_layer_destroy(tern_layer **layer)
 
 /* ---- running ---- */
 
-void tern_layer_work_take(struct tern_arena *arena, const tern_config *config, size_t max_rows, int n_threads,
+void tern_layer_work_take(struct tern_arena *arena, const tern_layer *layer, size_t max_rows, int n_threads,
                           struct tern_layer_work *work)
 {
-    const struct tern_config_sizes s = tern_config_sizes(config);
-    const size_t hidden = (size_t)s.hidden * sizeof(float);
+    const size_t hidden = (size_t)layer->sizes.hidden * sizeof(float);
 
     work->max_rows = max_rows;
     work->normed = tern_arena_take(arena, max_rows, hidden);
-    tern_attention_work_take(arena, config, max_rows, n_threads, &work->attention);
+    tern_attention_work_take(arena, &layer->config, max_rows, n_threads, &work->attention);
     work->attn = tern_arena_take(arena, max_rows, hidden);
-    work->inner = tern_arena_take(arena, max_rows, (size_t)s.up * sizeof(float));
+    work->inner = tern_arena_take(arena, max_rows, (size_t)layer->sizes.up * sizeof(float));
     work->hidden = tern_arena_take(arena, max_rows, hidden);
     work->status = TERN_TAKE(arena, tern_status, 1);
+    work->narrow = NULL;
+    if (tern_config_narrow(&layer->config)) {
+        const size_t attention = tern_attention_narrow(&layer->attention, max_rows);
+        const size_t mlp = tern_feed_forward_scratch(&layer->mlp.feed_forward, max_rows);
+        work->narrow = tern_arena_take(arena, attention > mlp ? attention : mlp, 1);
+    }
+    work->attention.narrow = work->narrow;
 }
 
 /* data[T, H] becomes the sum over the ranks: thread 0 speaks for the process. */
@@ -186,7 +197,7 @@ static tern_status run_sequential(const struct tern_par *par, const struct tern_
         const struct tern_mlp_input input = { .x = s };
 
         tern_attention_run(par, attention, s, x, normed, batch, cache_layer, &work->attention, &attn_end);
-        tern_mlp_run(par, mlp, end, &input, normed, rows, work->inner, &mlp_end);
+        tern_mlp_run(par, mlp, end, &input, normed, rows, work->inner, &mlp_end, work->narrow);
         if (!pre)
             tern_norm_run(par, x, NULL, end, NULL, NULL, rows, n, &l->closing);
     } else {
@@ -197,7 +208,7 @@ static tern_status run_sequential(const struct tern_par *par, const struct tern_
 
         tern_attention_run(par, attention, work->attn, x, normed, batch, cache_layer, &work->attention, &partial);
         TERN_TRY(all_reduce(par, l, work->attn, rows * n, work));
-        tern_mlp_run(par, mlp, work->hidden, &input, normed, rows, work->inner, &partial);
+        tern_mlp_run(par, mlp, work->hidden, &input, normed, rows, work->inner, &partial, work->narrow);
         TERN_TRY(all_reduce(par, l, work->hidden, rows * n, work));
         if (pre)
             add_residual(par, x, work->hidden, x, mlp->down_b, NULL, rows, n);
@@ -223,10 +234,10 @@ static tern_status run_parallel(const struct tern_par *par, const struct tern_la
         const struct tern_epilogue mlp_end = {
             .bias = mlp->down_b, .residual = work->attn, .ld_residual = n, .residual2 = x, .ld_residual2 = n
         };
-        tern_mlp_run(par, mlp, x, &input, work->normed, rows, work->inner, &mlp_end);
+        tern_mlp_run(par, mlp, x, &input, work->normed, rows, work->inner, &mlp_end, work->narrow);
     } else {
         const struct tern_epilogue partial = { .residual = work->attn, .ld_residual = n };
-        tern_mlp_run(par, mlp, work->hidden, &input, work->normed, rows, work->inner, &partial);
+        tern_mlp_run(par, mlp, work->hidden, &input, work->normed, rows, work->inner, &partial, work->narrow);
         TERN_TRY(all_reduce(par, l, work->hidden, rows * n, work));
         add_residual(par, x, work->hidden, x, mlp->down_b, attention->out_b, rows, n);
     }
@@ -247,6 +258,7 @@ tern_status tern_layer_run(const struct tern_par *par, const tern_layer *layer, 
 
 struct forward {
     const tern_layer *layer;
+    struct tern_stage stage;
     float *x;
     struct tern_kv_batch batch;
     int32_t cache_layer;
@@ -257,8 +269,10 @@ struct forward {
 static void forward_region(void *arg, const struct tern_par *par)
 {
     struct forward *f = arg;
-    const tern_status status = tern_layer_run(par, f->layer, f->x, &f->batch, f->cache_layer, &f->work);
 
+    tern_stage_load(par, &f->stage);
+    const tern_status status = tern_layer_run(par, f->layer, f->x, &f->batch, f->cache_layer, &f->work);
+    tern_stage_store(par, &f->stage);
     if (par->thread == 0)
         f->status = status;
 }
@@ -275,7 +289,8 @@ tern_status tern_layer_forward(tern_ctx *ctx, const tern_layer *layer, tern_tens
                  !ctx     ? "ctx"
                  : !layer ? "layer"
                           : "cache");
-    TERN_TRY(tern_check_rows(ctx, op, "x", x, -1, layer->sizes.hidden, &rows));
+    TERN_TRY(tern_check_float_rows(ctx, op, "x", x, tern_config_activation(&layer->config), -1, layer->sizes.hidden,
+                                   &rows, NULL));
     TERN_REQUIRE(ctx,
                  cache->shape.n_kv_heads == layer->sizes.kv_heads && cache->shape.head_dim == layer->sizes.head_dim,
                  TERN_ERR_SHAPE, "%s: the cache has %" PRId32 " heads of %" PRId32 ", expected %" PRId32 " of %" PRId64,
@@ -286,15 +301,19 @@ tern_status tern_layer_forward(tern_ctx *ctx, const tern_layer *layer, tern_tens
     if (rows == 0)
         return TERN_OK;
 
-    f.x = x->data;
     f.batch = (struct tern_kv_batch){ .cache = cache, .spans = spans, .n_spans = n_spans, .n_rows = rows };
     f.cache_layer = cache_layer;
-    tern_layer_work_take(&arena, &layer->config, rows, tern_ctx_threads(ctx), &f.work);
-    TERN_TRY(tern_arena_create(ctx, arena.used, "scratch of a layer", &arena));
-    tern_layer_work_take(&arena, &layer->config, rows, tern_ctx_threads(ctx), &f.work);
+    tern_stage_in_out(&f.stage, x, &f.x);
+    TERN_TRY_OR_FAIL(tern_stage_open(ctx, &f.stage));
+    tern_layer_work_take(&arena, layer, rows, tern_ctx_threads(ctx), &f.work);
+    TERN_TRY_OR_FAIL(tern_arena_create(ctx, arena.used, "scratch of a layer", &arena));
+    tern_layer_work_take(&arena, layer, rows, tern_ctx_threads(ctx), &f.work);
     status = tern_region(ctx, forward_region, &f);
     if (status == TERN_OK && f.status != TERN_OK)
         status = tern_fail(ctx, f.status, "%s: all_reduce failed: %s", op, tern_status_name(f.status));
+
+fail:
     tern_arena_destroy(&arena);
+    tern_stage_close(&f.stage);
     return status;
 }

@@ -12,11 +12,13 @@ struct tern_layer_work {
     float *attn;         /* [T, H]: attention output before the residual */
     float *inner;        /* [T, pI] */
     float *hidden;       /* [T, H]: feed-forward output */
+    void *narrow;        /* rows of a product, rounded; NULL where they stay fp32 */
     tern_status *status; /* of the last all-reduce, from thread 0 to the others */
 };
 
-/* Takes the scratch from an arena (twice: once counting, once for real). */
-void tern_layer_work_take(struct tern_arena *arena, const tern_config *config, size_t max_rows, int n_threads,
+/* Takes the scratch from an arena (twice: once counting, once for real).  It fits every layer of the same sizes whose weights
+ * have the same formats. */
+void tern_layer_work_take(struct tern_arena *arena, const tern_layer *layer, size_t max_rows, int n_threads,
                           struct tern_layer_work *work);
 
 /* x [T, H] in place.  Called by every thread; barrier at the end.  Statuses come from comm alone, the same on every thread:

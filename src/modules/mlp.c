@@ -22,7 +22,7 @@ tern_status tern_mlp_bind(tern_ctx *ctx, const tern_config *config, const tern_l
     out->norm.eps = config->layer_norm_eps;
     out->feed_forward.activation = config->mlp_act_func_type;
     out->feed_forward.gelu = config->gelu;
-    return tern_bind(ctx, config->transposed_mode, vectors, sizeof vectors / sizeof vectors[0], matrices,
+    return tern_bind(ctx, config, vectors, sizeof vectors / sizeof vectors[0], matrices,
                      sizeof matrices / sizeof matrices[0], &out->binding);
 }
 
@@ -32,7 +32,7 @@ void tern_mlp_free(struct tern_mlp *mlp)
 }
 
 void tern_mlp_run(const struct tern_par *par, const struct tern_mlp *mlp, float *c, const struct tern_mlp_input *input,
-                  float *normed, size_t n_rows, float *inner, const struct tern_epilogue *e)
+                  float *normed, size_t n_rows, float *inner, const struct tern_epilogue *e, void *narrow)
 {
     const size_t hidden = (size_t)mlp->feed_forward.up->in;
     const float *x = input->x;
@@ -41,5 +41,5 @@ void tern_mlp_run(const struct tern_par *par, const struct tern_mlp *mlp, float 
         tern_norm_run(par, normed, input->sum, x, input->bias, input->residual, n_rows, hidden, &mlp->norm);
         x = normed;
     }
-    tern_feed_forward_run(par, &mlp->feed_forward, c, hidden, x, hidden, n_rows, inner, e, NULL);
+    tern_feed_forward_run(par, &mlp->feed_forward, c, hidden, x, hidden, n_rows, inner, e, narrow);
 }

@@ -30,6 +30,8 @@ N_GREEDY = 64
 TOLERANCE = 2e-5                # of the largest |logit|
 LENGTHS = (1, 5, 17, 40)        # ragged prompts
 HIDDEN = (1, 2)                 # prompts whose hidden states are stored
+BUILTIN_ROWS = 4                # last rows of logits that are stored for the built-in model
+BF16 = ("gpt2-tiny-bf16", "builtin")
 
 TEXTS = ("First Citizen:\n", "ROMEO:\nBut soft, what light", "KING HENRY:\nNow is the winter of our discontent, and\n",
          "O", "JULIET:\nGood night, good night! Parting is such", "To be", "The", "DUKE:\nI'll not be gone; it's 'tis")
@@ -190,24 +192,93 @@ def builtin():
         i = len(kept)
         kept.append((text, ids, new))
         least = min(least, gap)
-        tensors[f"logits.{i}"] = logits[-4:].float().contiguous()
+        tensors[f"logits.{i}"] = logits[-BUILTIN_ROWS:].float().contiguous()
         if i == 1:
             tensors[f"hidden.{i}"] = hidden.float().contiguous()
     assert len(kept) == 4
     save_file(tensors, os.path.join(out, "golden.safetensors"))
     dump({"reference": "transformers GPT2LMHeadModel, eager attention, float64", "versions": versions(),
           "texts": [k[0] for k in kept], "prompts": [k[1] for k in kept], "greedy": [k[2] for k in kept],
-          "greedy_texts": [tok.decode(k[2]) for k in kept], "logit_rows": 4, "hidden_prompts": [1],
+          "greedy_texts": [tok.decode(k[2]) for k in kept], "logit_rows": BUILTIN_ROWS, "hidden_prompts": [1],
           "largest_logit": largest, "tolerance": tolerance, "smallest_gap": least}, os.path.join(out, "golden.json"))
     print(f"builtin: largest logit {largest:.3f}, tolerance {tolerance:.3g}, smallest gap {least:.3g}")
+
+
+def round_bf16(x):
+    return x.to(torch.bfloat16).to(x.dtype)
+
+
+def bf16_rule(model, ids):
+    """Logits of what docs/numerics.md says of --dtype bf16, all else in float64: rows are rounded to bf16 where they enter
+    a product, and so are queries, keys, values, and probabilities before the division by their sum."""
+    t, c, r = model.transformer, model.config, round_bf16
+    n, e = len(ids), c.n_embd // c.n_head
+    hidden_keys = torch.ones(n, n).triu(1).bool()
+    x = t.wte.weight[ids] + t.wpe.weight[:n]
+    for layer in t.h:
+        qkv = r(layer.ln_1(x)) @ layer.attn.c_attn.weight + layer.attn.c_attn.bias
+        q, k, v = (r(part).view(n, c.n_head, e).transpose(0, 1) for part in qkv.split(c.n_embd, 1))
+        s = (q @ k.mT / e ** 0.5).masked_fill(hidden_keys, -torch.inf)
+        p = (s - s.amax(-1, keepdim=True)).exp()
+        a = (r(p) @ v / p.sum(-1, keepdim=True)).transpose(0, 1).reshape(n, c.n_embd)
+        x = x + r(a) @ layer.attn.c_proj.weight + layer.attn.c_proj.bias
+        f = layer.mlp.act(r(layer.ln_2(x)) @ layer.mlp.c_fc.weight + layer.mlp.c_fc.bias)
+        x = x + r(f) @ layer.mlp.c_proj.weight + layer.mlp.c_proj.bias
+    return r(t.ln_f(x)) @ model.lm_head.weight.T
+
+
+def error(got, want):
+    d = torch.cat([(g - w).flatten() for g, w in zip(got, want)])
+    return {"largest": d.abs().max().item(), "rms": d.square().mean().sqrt().item()}
+
+
+def bf16(name):
+    """What bf16 costs: by transformers' own run in bfloat16, and by tern's rule."""
+    out = os.path.join(HERE, name)
+    path = os.path.join(ROOT, "models", "tiny-shakespeare") if name == "builtin" else out
+    with open(os.path.join(out, "golden.json")) as f:
+        golden = json.load(f)
+    prompts, rows = golden["prompts"], golden.get("logit_rows", 1 << 20)
+
+    def logits(model, prompt):
+        return forward(model, prompt)[0][-rows:].double()
+
+    theirs = load(path).to(torch.bfloat16)          # every number, vectors too
+    exact_of_theirs = load(path).to(torch.bfloat16).to(torch.float64)
+    ours = load(path)                               # matrices that are multiplied with
+    with torch.no_grad():
+        for p in [ours.transformer.wte.weight] + [m.weight for h in ours.transformer.h for m in
+                                                  (h.attn.c_attn, h.attn.c_proj, h.mlp.c_fc, h.mlp.c_proj)]:
+            p.copy_(round_bf16(p))
+        exact = [logits(ours, p) for p in prompts]
+        rule = [bf16_rule(ours, p)[-rows:] for p in prompts]
+        theirs_error = error([logits(theirs, p) for p in prompts], [logits(exact_of_theirs, p) for p in prompts])
+        greedy_ids, leads = [], []
+        for p in prompts:
+            ids, _ = greedy(ours, p)
+            two = torch.topk(forward(ours, p + ids)[0][len(p) - 1:-1], 2).values
+            greedy_ids.append(ids)
+            leads.append([round(x, 6) for x in (two[:, 0] - two[:, 1]).tolist()])
+    tensors = {f"exact.{i}": x.float().contiguous() for i, x in enumerate(exact)}
+    tensors |= {f"rule.{i}": x.float().contiguous() for i, x in enumerate(rule)}
+    save_file(tensors, os.path.join(out, "golden_bf16.safetensors"))
+    rule_error = error(rule, exact)
+    dump({"reference": "transformers GPT2LMHeadModel, eager attention, bfloat16, against float64", "versions": versions(),
+          "prompts": prompts, "greedy": greedy_ids, "leads": leads, "logit_rows": rows,
+          "largest_logit": max(x.abs().max().item() for x in exact),
+          "reference_error": theirs_error, "rule_error": rule_error}, os.path.join(out, "golden_bf16.json"))
+    print(f"{name} in bf16: transformers {theirs_error}, the rule {rule_error}")
 
 
 def main():
     torch.set_num_threads(1)
     logging.set_verbosity_error()                   # or each load of the headless folder reports its buffers
     logging.disable_progress_bar()
-    for name in sys.argv[1:] or [*TINY, "gpt2-tiny-sharded", "builtin"]:
-        if name == "builtin":
+    for name in sys.argv[1:] or [*TINY, "gpt2-tiny-sharded", "builtin", "bf16"]:
+        if name == "bf16":
+            for checkpoint in BF16:
+                bf16(checkpoint)
+        elif name == "builtin":
             builtin()
         elif name == "gpt2-tiny-sharded":
             write_sharded()

@@ -473,7 +473,11 @@ static void test_bad_layers(void **state)
     BAD(w.inter_w = t2(b.iw, 24, 20), TERN_ERR_SHAPE, "expected 24 in, 40 out");
     BAD(w.output_w = t2(b.fw, 20, 24), TERN_ERR_SHAPE, "expected 40 in, 24 out");
     BAD(w.output_w.data = NULL, TERN_ERR_ARG, "layer: output_w has NULL data");
-    BAD(config.dtype = TERN_BF16, TERN_ERR_UNSUPPORTED, "dtype bf16");
+    BAD(config.dtype = TERN_BF16, TERN_ERR_DTYPE, "layer: attn_qkvw is fp32, expected bf16");
+    BAD(config.dtype = TERN_FP16, TERN_ERR_DTYPE, "layer: attn_qkvw is fp32, expected fp16");
+    BAD(config.dtype = TERN_INT8, TERN_ERR_DTYPE, "layer: attn_qkvw is fp32, expected a packed int8 weight");
+    BAD(config.dtype = TERN_FP64, TERN_ERR_UNSUPPORTED, "dtype fp64");
+    BAD((config.dtype = TERN_INT8, config.activation_dtype = TERN_INT8), TERN_ERR_UNSUPPORTED, "activation_dtype int8");
     BAD(config.hidden_size = 0, TERN_ERR_CONFIG, "hidden_size is 0");
     BAD(config.mp_size = 2, TERN_ERR_CONFIG, "comm is rank 0 of 1, expected mp_size = 2 ranks");
     BAD((config.pre_layer_norm = false, config.mlp_after_attn = false), TERN_ERR_CONFIG, "are both false");

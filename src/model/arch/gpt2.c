@@ -9,7 +9,7 @@
  *
  * config.json: vocab_size, n_positions, n_embd, n_layer, n_head (or the names that transformers maps to them), n_inner,
  * activation_function, layer_norm_epsilon, scale_attn_weights, scale_attn_by_inverse_layer_idx, tie_word_embeddings,
- * add_cross_attention.  reorder_and_upcast_attn only moves a scale and a cast: in fp32 it changes nothing.  Absent keys
+ * add_cross_attention.  reorder_and_upcast_attn only moves a scale and a cast: where scores are fp32 it changes nothing.  Absent keys
  * other than the sizes and n_head have the reference's defaults.  Token ids beyond the vocabulary in bos_token_id and
  * eos_token_id are taken as they are: such a token never comes.
  *
@@ -256,6 +256,8 @@ static tern_status bind(tern_ctx *ctx, tern_model *model, struct tern_binder *b)
                   tern_weight_bytes(l->proj) + (size_t)(9 * H + c->intermediate_size) * sizeof(float);
     }
     model->stats.packed_bytes = packed;
+    model->head = g->head ? g->head : g->embed;
+    model->layer = g->layers[0].layer;
     return TERN_OK;
 }
 
@@ -276,7 +278,7 @@ static tern_status forward(const struct tern_par *par, const tern_model *model, 
         TERN_TRY(tern_layer_run(par, g->layers[i].layer, x, &batch->kv, i, &work->layer)); /* [T, H] */
         tern_forward_keep(par, model, batch, i + 1, x);
     }
-    tern_forward_head(par, model, batch, work, &ln_f, g->head ? g->head : g->embed); /* [n_logits, V] */
+    tern_forward_head(par, model, batch, work, &ln_f); /* [n_logits, V] */
     return TERN_OK;
 }
 
