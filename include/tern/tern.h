@@ -5,6 +5,7 @@
 #include <tern/function.h>
 #include <tern/generate.h>
 #include <tern/module.h>
+#include <tern/moe.h>
 #include <tern/quantize.h>
 #include <tern/version.h>
 
