@@ -56,10 +56,10 @@ int cli_ids_parse(const char *option, const char *text, int32_t **ids, size_t *c
 int cli_context_open(int64_t threads, tern_ctx **out);
 /* A directory, a file, or a name in the Hugging Face cache; NULL: the built-in model.  Freed with free(). */
 int cli_model_find(tern_ctx *ctx, const char *name, char **path);
-/* With a progress bar if `bar` and stderr is a terminal. */
-int cli_model_open(tern_ctx *ctx, const char *path, bool bar, tern_model **out);
+/* As `dtype`, a tern_model_dtype; with a progress bar if `bar` and stderr is a terminal. */
+int cli_model_open(tern_ctx *ctx, const char *path, int dtype, bool bar, tern_model **out);
 /* Tokenizer and model of one directory.  Of two failures the model's is reported. */
-int cli_open_both(tern_ctx *ctx, const char *path, bool bar, tern_tokenizer **tokenizer, tern_model **model);
+int cli_open_both(tern_ctx *ctx, const char *path, int dtype, bool bar, tern_tokenizer **tokenizer, tern_model **model);
 int cli_session_open(tern_ctx *ctx, const tern_model *model, const tern_session_options *options, tern_session **out);
 void cli_session_close(tern_session **session);
 

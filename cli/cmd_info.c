@@ -147,6 +147,13 @@ static void report_model(struct report *r, const tern_model *model, const tern_t
     fact_name(r, "family", c->family);
     fact_name(r, "architecture", c->architecture);
     fact_name(r, "dtype", tern_dtype_name(c->dtype));
+    if (r->json) {
+        out_name(&r->j, "opened_as", tern_model_dtype_name(c->model_dtype));
+        out_name(&r->j, "weight_dtype", tern_dtype_name(c->weight_dtype));
+        out_name(&r->j, "product_dtype", tern_dtype_name(c->row_dtype));
+    }
+    line(r, "weights", "%s (--dtype %s), products of rows in %s", tern_dtype_name(c->weight_dtype),
+         tern_model_dtype_name(c->model_dtype), tern_dtype_name(c->row_dtype));
     fact_int(r, "parameters", (int64_t)stats.n_parameters);
     fact_int(r, "layers", c->n_layers);
     fact_int(r, "hidden_size", c->hidden_size);
@@ -231,7 +238,7 @@ static void report_ops(struct report *r, tern_ctx *ctx)
         out_array_end(&r->j);
 }
 
-static int describe(struct report *r, tern_ctx *ctx, const char *name, bool bar)
+static int describe(struct report *r, tern_ctx *ctx, const char *name, int dtype, bool bar)
 {
     tern_model *model = NULL;
     tern_tokenizer *tokenizer = NULL;
@@ -240,7 +247,7 @@ static int describe(struct report *r, tern_ctx *ctx, const char *name, bool bar)
     int code = cli_model_find(ctx, name, &path);
 
     if (!code)
-        code = cli_model_open(ctx, path, bar, &model);
+        code = cli_model_open(ctx, path, dtype, bar, &model);
     if (!code && tern_tokenizer_open(ctx, path, &tokenizer))
         no_tokenizer = strdup(tern_error(ctx));
     if (!code) {
@@ -262,11 +269,13 @@ int cmd_info(int argc, char **argv)
 {
     const char *name = NULL;
     int64_t threads = 0;
-    bool json = false, quiet = false, ops = false;
+    int dtype = TERN_MODEL_AUTO;
+    bool json = false, quiet = false, ops = false, has_dtype = false;
     const struct option options[] = {
         { 0, "ops", NULL, "the operators instead: what runs for each dtype, norm and device", OPTION_FLAG, &ops, NULL,
           0, 0, false },
         { 0, "threads", "N", "0: as many as the machine allows", OPTION_INT, &threads, NULL, 0, 1024, false },
+        OPTION_DTYPE(&dtype, &has_dtype),
         { 0, "json", NULL, "print one JSON object", OPTION_FLAG, &json, NULL, 0, 0, false },
         { 'q', "quiet", NULL, "no progress bar", OPTION_FLAG, &quiet, NULL, 0, 0, false },
     };
@@ -290,6 +299,8 @@ int cmd_info(int argc, char **argv)
         return options_exit(outcome);
     if (ops && name)
         return cli_error(CLI_USAGE, "info takes a MODEL or --ops, got both");
+    if (has_dtype && !name)
+        return cli_error(CLI_USAGE, "info wants a MODEL with --dtype");
     code = cli_context_open(threads, &ctx);
     if (!code) {
         struct report r = { .json = json };
@@ -299,7 +310,7 @@ int cmd_info(int argc, char **argv)
         if (!code && json)
             out_object_begin(&r.j, NULL);
         if (!code && name)
-            code = describe(&r, ctx, name, !quiet);
+            code = describe(&r, ctx, name, dtype, !quiet);
         if (!code && ops)
             report_ops(&r, ctx);
         else if (!code)

@@ -69,6 +69,7 @@ int cmd_logits(int argc, char **argv)
 {
     const char *name = NULL, *p = NULL, *f = NULL, *list = NULL, *output = NULL;
     int64_t threads = 0;
+    int dtype = TERN_MODEL_AUTO;
     bool quiet = false;
     const struct option options[] = {
         { 'p', "prompt", "TEXT", "the text", OPTION_TEXT, &p, NULL, 0, 0, false },
@@ -77,6 +78,7 @@ int cmd_logits(int argc, char **argv)
           false },
         { 'o', "output", "FILE.npy", "where to; - is stdout", OPTION_TEXT, &output, NULL, 0, 0, false },
         { 0, "threads", "N", "0: as many as the machine allows", OPTION_INT, &threads, NULL, 0, 1024, false },
+        OPTION_DTYPE(&dtype, NULL),
         { 'q', "quiet", NULL, "no progress bar", OPTION_FLAG, &quiet, NULL, 0, 0, false },
     };
     const struct command_line line = {
@@ -118,7 +120,7 @@ int cmd_logits(int argc, char **argv)
     if (!code && (list ? n_given : from_text.count) == 0)
         code = cli_error(CLI_FAIL, "the text has no token ids: there is nothing to score");
     if (!code)
-        code = cli_model_open(ctx, path, !quiet, &model);
+        code = cli_model_open(ctx, path, dtype, !quiet, &model);
     if (!code)
         code =
             write_scores(ctx, model, list ? given : from_text.data, list ? n_given : from_text.count, output, !quiet);

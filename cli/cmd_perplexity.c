@@ -94,12 +94,14 @@ int cmd_perplexity(int argc, char **argv)
 {
     const char *name = NULL, *p = NULL, *f = NULL;
     int64_t threads = 0, from = 0;
+    int dtype = TERN_MODEL_AUTO;
     bool quiet = false, json = false;
     const struct option options[] = {
         { 'p', "prompt", "TEXT", "the text", OPTION_TEXT, &p, NULL, 0, 0, false },
         { 'f', "file", "FILE", "the text is in FILE; - is stdin", OPTION_TEXT, &f, NULL, 0, 0, false },
         { 0, "from", "BYTE", "leave out the first BYTE bytes", OPTION_INT, &from, NULL, 0, INFINITY, false },
         { 0, "threads", "N", "0: as many as the machine allows", OPTION_INT, &threads, NULL, 0, 1024, false },
+        OPTION_DTYPE(&dtype, NULL),
         { 0, "json", NULL, "print {\"bits_per_byte\":...,\"perplexity\":...,\"tokens\":...,\"bytes\":...}", OPTION_FLAG,
           &json, NULL, 0, 0, false },
         { 'q', "quiet", NULL, "no progress bar", OPTION_FLAG, &quiet, NULL, 0, 0, false },
@@ -136,7 +138,7 @@ int cmd_perplexity(int argc, char **argv)
     if (!code)
         code = cli_model_find(ctx, name, &path);
     if (!code)
-        code = cli_open_both(ctx, path, !quiet, &tokenizer, &model);
+        code = cli_open_both(ctx, path, dtype, !quiet, &tokenizer, &model);
     const size_t n_bytes = code ? 0 : text.size - (size_t)from;
     if (!code) {
         const tern_status status =

@@ -17,6 +17,7 @@ struct settings {
     float temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     uint64_t seed;
     struct option_texts logit_bias, stop;
+    int dtype;
     bool ignore_eos, logprobs, echo, json, quiet;
     bool has_n, has_temp, has_top_k, has_top_p, has_min_p, has_repeat, has_presence, has_frequency, has_seed;
 };
@@ -53,6 +54,7 @@ static enum option_outcome parse(struct settings *s, int argc, char **argv)
         { 0, "seed", "S", "of the random numbers; without it one is drawn and shown", OPTION_SEED, &s->seed,
           &s->has_seed, 0, 0, false },
         { 0, "threads", "N", "0: as many as the machine allows", OPTION_INT, &s->threads, NULL, 0, 1024, false },
+        OPTION_DTYPE(&s->dtype, NULL),
         { 0, "ignore-eos", NULL, "end-of-text does not end the answer", OPTION_FLAG, &s->ignore_eos, NULL, 0, 0,
           false },
         { 0, "logprobs", NULL, "log-probability of each token: in the object with --json, else on stderr", OPTION_FLAG,
@@ -343,7 +345,7 @@ static int run(const struct settings *s)
     if (!code)
         code = cli_model_find(ctx, s->model, &path);
     if (!code)
-        code = cli_open_both(ctx, path, !s->quiet, &tokenizer, &model);
+        code = cli_open_both(ctx, path, s->dtype, !s->quiet, &tokenizer, &model);
     if (!code)
         code = generate(s, &text, ctx, tokenizer, model, began);
     tern_tokenizer_close(&tokenizer);

@@ -270,10 +270,15 @@ static bool on_progress(void *user, uint64_t done, uint64_t total)
     return !cli_signal();
 }
 
-static tern_status load(tern_ctx *ctx, const char *path, bool bar, tern_model **out)
+/* The places in OPTION_DTYPE's list are the enum's numbers. */
+_Static_assert(TERN_MODEL_AUTO == 0 && TERN_MODEL_FP32 == 1 && TERN_MODEL_BF16 == 2 && TERN_MODEL_FP16 == 3,
+               "options.h has the same order");
+
+static tern_status load(tern_ctx *ctx, const char *path, int dtype, bool bar, tern_model **out)
 {
     tern_model_options options = tern_model_options_default();
 
+    options.dtype = (tern_model_dtype)dtype;
     options.progress = on_progress;
     options.user = bar ? &options : NULL;
     const tern_status status = tern_model_open(ctx, path, &options, out);
@@ -282,18 +287,18 @@ static tern_status load(tern_ctx *ctx, const char *path, bool bar, tern_model **
     return status;
 }
 
-int cli_model_open(tern_ctx *ctx, const char *path, bool bar, tern_model **out)
+int cli_model_open(tern_ctx *ctx, const char *path, int dtype, bool bar, tern_model **out)
 {
-    const tern_status status = load(ctx, path, bar, out);
+    const tern_status status = load(ctx, path, dtype, bar, out);
 
     return status ? cli_fail(status, tern_error(ctx)) : 0;
 }
 
-int cli_open_both(tern_ctx *ctx, const char *path, bool bar, tern_tokenizer **tokenizer, tern_model **model)
+int cli_open_both(tern_ctx *ctx, const char *path, int dtype, bool bar, tern_tokenizer **tokenizer, tern_model **model)
 {
     const tern_status first = tern_tokenizer_open(ctx, path, tokenizer);
     char *text = first ? strdup(tern_error(ctx)) : NULL;
-    int code = cli_model_open(ctx, path, bar, model);
+    int code = cli_model_open(ctx, path, dtype, bar, model);
 
     if (!code && first)
         code = cli_fail(first, text);

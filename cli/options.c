@@ -34,7 +34,10 @@ static void print_help(const struct command_line *line)
             n = snprintf(left, sizeof(left), "    --%s", o->name);
         if (o->value)
             snprintf(left + n, sizeof(left) - (size_t)n, " %s", o->value);
-        printf("  %-*s  ", NAME_WIDTH, left);
+        if (strlen(left) > NAME_WIDTH)
+            printf("  %s\n  %-*s  ", left, NAME_WIDTH, "");
+        else
+            printf("  %-*s  ", NAME_WIDTH, left);
         for (const char *c = o->help; *c; c++) {
             putchar(*c);
             if (*c == '\n')
@@ -46,12 +49,44 @@ static void print_help(const struct command_line *line)
         printf("\n%s\n", line->after);
 }
 
+/* "one|two|three" as "one, two or three". */
+static void describe_choice(const char *words, char *out, size_t size)
+{
+    size_t n = 0;
+
+    for (const char *word = words; *word && n < size;) {
+        const size_t length = strcspn(word, "|");
+        const char *end = word + length, *before = word == words ? "" : strchr(word, '|') ? ", " : " or ";
+
+        n += (size_t)snprintf(out + n, size - n, "%s%.*s", before, (int)length, word);
+        word = *end ? end + 1 : end;
+    }
+}
+
+/* The place of a word in "one|two|three", -1 if it is not there. */
+static int choose(const char *words, const char *value)
+{
+    const size_t n = strlen(value);
+
+    for (int i = 0;; i++) {
+        const size_t length = strcspn(words, "|");
+
+        if (length == n && memcmp(words, value, n) == 0)
+            return i;
+        if (!words[length])
+            return -1;
+        words += length + 1;
+    }
+}
+
 /* "a number >= 0", "a whole number from 1 to 8". */
 static void describe(const struct option *o, char *out, size_t size)
 {
     const char *what = o->kind == OPTION_NUMBER ? "a number" : "a whole number";
 
-    if (o->kind == OPTION_SEED)
+    if (o->kind == OPTION_CHOICE)
+        describe_choice(o->value, out, size);
+    else if (o->kind == OPTION_SEED)
         snprintf(out, size, "a whole number from 0 to 18446744073709551615");
     else if (o->above && isfinite(o->high))
         snprintf(out, size, "%s above %.10g, at most %.10g", what, o->low, o->high);
@@ -83,6 +118,13 @@ static bool store(const struct option *o, const char *value)
     case OPTION_TEXT:
         *(const char **)o->out = value;
         return true;
+    case OPTION_CHOICE: {
+        const int place = choose(o->value, value);
+
+        if (place >= 0)
+            *(int *)o->out = place;
+        return place >= 0;
+    }
     case OPTION_TEXTS: {
         struct option_texts *texts = o->out;
         const char **data = realloc(texts->data, (texts->count + 1) * sizeof(*data));

@@ -12,6 +12,7 @@ enum option_kind {
     OPTION_INT,    /* int64_t in [low, high] */
     OPTION_SEED,   /* uint64_t, all of it */
     OPTION_NUMBER, /* float in [low, high], or above low if `above`; finite */
+    OPTION_CHOICE  /* int: which of the words in `value`, "one|two|three" */
 };
 
 struct option_texts {
@@ -31,6 +32,15 @@ struct option {
     double low, high;
     bool above; /* the range is open below */
 };
+
+/* --dtype of every command that opens a model: a tern_model_dtype. */
+#define OPTION_DTYPE(out, given)                                                             \
+    {                                                                                        \
+        0, "dtype", "auto|fp32|bf16|fp16",                                                   \
+            "what weights are packed as; auto (the default): as in the files.  auto, fp32\n" \
+            "and fp16 compute in fp32; bf16 also rounds to bf16 what enters a product",      \
+            OPTION_CHOICE, (out), (given), 0, 0, false                                       \
+    }
 
 struct command_line {
     const char *command;   /* "run" */

@@ -99,14 +99,15 @@ class Goldens(InFolder):
             self.assertEqual(got["finish_reason"], "length")
 
     def test_logits_are_transformers_logits(self):
-        golden = json.loads(read(TINY, "golden.json"))
-        for i, prompt in enumerate(golden["prompts"]):
-            tern("logits", TINY, "--ids", ",".join(map(str, prompt)), "-o", self.path("x.npy"))
-            got = read_npy(self.path("x.npy"))
-            expected = read_safetensors(os.path.join(TINY, "golden.safetensors"), f"logits.{i}")
-            self.assertEqual((len(got), len(got[0])), (len(prompt), 131))
-            worst = max(abs(a - b) for x, y in zip(got, expected) for a, b in zip(x, y))
-            self.assertLessEqual(worst, golden["tolerance"])
+        for model in (TINY, os.path.join(GOLDEN, "gpt2-tiny-bf16")):
+            golden = json.loads(read(model, "golden.json"))
+            for i, prompt in enumerate(golden["prompts"]):
+                tern("logits", model, "--dtype", "fp32", "--ids", ",".join(map(str, prompt)), "-o", self.path("x.npy"))
+                got = read_npy(self.path("x.npy"))
+                expected = read_safetensors(os.path.join(model, "golden.safetensors"), f"logits.{i}")
+                self.assertEqual((len(got), len(got[0])), (len(prompt), 131))
+                worst = max(abs(a - b) for x, y in zip(got, expected) for a, b in zip(x, y))
+                self.assertLessEqual(worst, golden["tolerance"])
 
     def test_logits_of_text_and_of_its_ids_are_one_file(self):
         ids = json.loads(tern("tokenize", MODEL, "-p", PROMPT))["ids"]
@@ -133,6 +134,38 @@ class OneAnswer(unittest.TestCase):
         a, b, c = (tern("run", "-p", PROMPT, "-n", 40, "--temp", 1, "--seed", s, "-q") for s in (1, 1, 2))
         self.assertEqual(a, b)
         self.assertNotEqual(a, c)
+
+
+class Dtype(InFolder):
+    def logits(self, name, *args):
+        tern("logits", os.path.join(GOLDEN, name), "--ids", "5,100,7,7,0,130,64", "-o", self.path("x.npy"), *args)
+        return read(self.path("x.npy"), mode="rb")
+
+    def test_auto_is_the_default_and_has_the_bits_of_fp32(self):
+        for name in ("gpt2-tiny-fp32", "gpt2-tiny-fp16", "gpt2-tiny-bf16"):
+            wide = self.logits(name, "--dtype", "fp32")
+            self.assertEqual(self.logits(name), wide)
+            self.assertEqual(self.logits(name, "--dtype", "auto"), wide)
+            self.assertNotEqual(self.logits(name, "--dtype", "bf16"), wide)
+        self.assertEqual(self.logits("gpt2-tiny-fp16", "--dtype=fp16"), self.logits("gpt2-tiny-fp16"))
+
+    def test_every_command_takes_it(self):
+        for dtype in ("auto", "fp32", "bf16", "fp16"):
+            self.assertEqual(len(run_json("-p", PROMPT, "-n", 5, "--temp", 0, "--dtype", dtype)["ids"]), 5)
+            bits = json.loads(tern("perplexity", MODEL, "-p", PROMPT, "--json", "--dtype", dtype))["bits_per_byte"]
+            self.assertTrue(0 < bits < 10)
+            got = json.loads(tern("info", MODEL, "--json", "--dtype", dtype))
+            weights = "fp16" if dtype == "auto" else dtype
+            self.assertEqual((got["model"]["dtype"], got["model"]["opened_as"], got["model"]["weight_dtype"]),
+                             ("fp16", dtype, weights))
+            self.assertEqual(got["model"]["product_dtype"], "bf16" if dtype == "bf16" else "fp32")
+            share = got["memory"]["weight_bytes"] / got["memory"]["file_bytes"]
+            self.assertTrue(2 <= share < 2.1 if dtype == "fp32" else 1 <= share < 1.1, share)
+
+    def test_bits_of_bf16_do_not_depend_on_threads(self):
+        one = self.logits("gpt2-tiny-bf16", "--dtype", "bf16", "--threads", 1)
+        for threads in (2, 3):
+            self.assertEqual(self.logits("gpt2-tiny-bf16", "--dtype", "bf16", "--threads", threads), one)
 
 
 class Run(InFolder):

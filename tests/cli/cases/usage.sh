@@ -39,6 +39,12 @@ t logits "$TINY" --ids 1
 t logits "$TINY" --ids 1 -p a -o x.npy
 t perplexity "$MODEL" --from -1 -p a
 t info a b
+t info --dtype fp16
+for command in "run -p a" "logits $TINY --ids 1 -o x.npy" "perplexity $TINY -p a" "info $TINY"; do
+    t $command --dtype int8
+done
+t run -p a --dtype=bf1
+t tokenize "$MODEL" -p a --dtype fp32
 t run "$MODEL" -p a --stop ''
 t run "$MODEL" -p a --logit-bias 5
 t run "$MODEL" -p a --logit-bias =1
