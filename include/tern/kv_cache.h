@@ -64,6 +64,24 @@ TERN_API tern_status tern_kv_reserve(tern_ctx *ctx, tern_kv_cache *cache, const 
  *  has changed. */
 TERN_API tern_status tern_kv_commit(tern_ctx *ctx, tern_kv_cache *cache, const tern_kv_span *spans, size_t n_spans);
 
+/** Keys and values from elsewhere, into positions that were reserved: as the operator would have stored them, so keys are turned
+ *  already.  The caller commits the span.
+ *
+ * @param layer  0 .. n_layers - 1.
+ * @param span   one sequence; `row` does not matter.
+ * @param key    [G, n_rows, E'], E' <= head_dim; channels beyond E' are 0.     @param value  [G, n_rows, E''] in the same dtype.
+ *               fp32, fp16 or bf16.
+ * @return TERN_OK, TERN_ERR_ARG, TERN_ERR_SHAPE, TERN_ERR_DTYPE, TERN_ERR_STATE (not reserved); nothing is written then. */
+TERN_API tern_status tern_kv_write(tern_ctx *ctx, tern_kv_cache *cache, int32_t layer, const tern_kv_span *span,
+                                   const tern_tensor *key, const tern_tensor *value);
+/** The first E' channels of n keys, and E'' of n values, from `position` on.
+ *
+ * @param key, value  as for tern_kv_write(); get the numbers rounded once to their dtype.  n = key->dim[1] positions, all committed.
+ * @return TERN_OK, TERN_ERR_ARG (also tensors that overlap), TERN_ERR_SHAPE, TERN_ERR_DTYPE, TERN_ERR_STATE (beyond the
+ *         sequence's end); nothing is written then. */
+TERN_API tern_status tern_kv_read(tern_ctx *ctx, const tern_kv_cache *cache, int32_t layer, int32_t sequence,
+                                  int64_t position, tern_tensor *key, tern_tensor *value);
+
 #ifdef __cplusplus
 }
 #endif
