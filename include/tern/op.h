@@ -28,6 +28,15 @@ extern "C" {
 TERN_API tern_status tern_linear(tern_ctx *ctx, const tern_config *config, const tern_tensor *input,
                                  const tern_tensor *weight, const tern_tensor *bias, tern_tensor *output);
 
+/** The same with q, k and v apart and their heads padded:  output[i, b, n, s, c] = (input W + bias)[b, s, (i h + n) E + c] for
+ *  c < E, else 0.  By name: linear with do_flash_attn.
+ *
+ *  input [B, S, K], weight [K, 3 h E], bias [3 h E] or NULL, num_heads = h >= 1, output [3, B, h, S, E'],
+ *  E' = tern_pad_head_size(E).  Also TERN_ERR_CONFIG for num_heads.   Source: DeepSpeed LinearOp with do_flash_attn. */
+TERN_API tern_status tern_linear_heads(tern_ctx *ctx, const tern_config *config, const tern_tensor *input,
+                                       const tern_tensor *weight, const tern_tensor *bias, int32_t num_heads,
+                                       tern_tensor *output);
+
 /** output = input W.  Source: DeepSpeed VectorMatMulOp. */
 TERN_API tern_status tern_vector_matmul(tern_ctx *ctx, const tern_config *config, const tern_tensor *input,
                                         const tern_tensor *weight, tern_tensor *output);

@@ -1,13 +1,17 @@
 /* gelu_gemm.c: a feed-forward without a norm: output = gelu(input W1 + bias) W2. */
 #include "ops/feed_forward.h"
 #include "ops/op_table.h"
+#include "ops/stage.h"
+#include "ops/widen.h"
 
 struct gelu_gemm {
     const struct tern_kernels *kernels;
+    struct tern_stage stage;
     const float *a;
     float *inner, *c;
     size_t rows;
     struct tern_feed_forward_args mlp;
+    void *narrow; /* NULL: rows of the products stay fp32 */
 };
 
 static void gelu_gemm_region(void *arg, const struct tern_par *par)
@@ -16,8 +20,10 @@ static void gelu_gemm_region(void *arg, const struct tern_par *par)
     const struct tern_par with = tern_par_with(par, g->kernels);
     const struct tern_epilogue plain = { .act = TERN_ACT_NONE };
 
+    tern_stage_load(&with, &g->stage);
     tern_feed_forward_run(&with, &g->mlp, g->c, (size_t)g->mlp.down->out, g->a, (size_t)g->mlp.up->in, g->rows,
-                          g->inner, &plain, NULL);
+                          g->inner, &plain, g->narrow);
+    tern_stage_store(&with, &g->stage);
 }
 
 tern_status tern_gelu_gemm(tern_ctx *ctx, const tern_config *config, const tern_tensor *input,
@@ -27,34 +33,39 @@ tern_status tern_gelu_gemm(tern_ctx *ctx, const tern_config *config, const tern_
     static const char op[] = "gelu_gemm";
     tern_weight *owned_up = NULL, *owned_down = NULL;
     struct gelu_gemm g = { 0 };
-    size_t inner_bytes = 0;
+    size_t inner_bytes = 0, narrow_bytes = 0, in;
     void *inner = NULL;
     tern_status status;
     int64_t up, out;
 
     TERN_TRY(tern_op_check(ctx, &tern_row_gelu_gemm, config));
-    TERN_TRY(tern_check_rows(ctx, op, "input", input, -1, -1, &g.rows));
-    TERN_TRY(
-        tern_check_weight(ctx, op, "weight", weight, config->transposed_mode, input->dim[input->rank - 1], -1, &up));
-    TERN_TRY(tern_check_optional_vector(ctx, op, "bias", bias, up));
-    TERN_TRY(tern_check_weight(ctx, op, "weight_out", weight_out, config->transposed_mode, up, -1, &out));
-    TERN_TRY(tern_check_rows(ctx, op, "output", output, (int64_t)g.rows, out, NULL));
+    const tern_dtype dtype = tern_config_activation(config);
+    TERN_TRY(tern_check_float_rows(ctx, op, "input", input, dtype, -1, -1, &g.rows, &in));
+    TERN_TRY(tern_check_matrix(ctx, op, "weight", weight, config, (int64_t)in, -1, &up));
+    TERN_TRY(tern_check_float_vector(ctx, op, "bias", bias, dtype, up, true));
+    TERN_TRY(tern_check_matrix(ctx, op, "weight_out", weight_out, config, up, -1, &out));
+    TERN_TRY(tern_check_float_rows(ctx, op, "output", output, dtype, (int64_t)g.rows, out, NULL, NULL));
     const struct tern_operand operands[] = {
         { "input", input, false, false },           { "weight", weight, false, false }, { "bias", bias, false, false },
         { "weight_out", weight_out, false, false }, { "output", output, true, false },
     };
     TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
 
+    tern_stage_in(&g.stage, input, &g.a);
+    tern_stage_in(&g.stage, bias, &g.mlp.up_bias);
+    tern_stage_out(&g.stage, output, &g.c);
+    TERN_TRY_OR_FAIL(tern_stage_open(ctx, &g.stage));
     TERN_REQUIRE_OR_FAIL(ctx, tern_size_mul(g.rows, (size_t)up * sizeof(float), &inner_bytes), TERN_ERR_MEMORY,
                          "out of memory: %zu rows of %" PRId64 " values", g.rows, up);
     TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, inner_bytes, "rows of a feed-forward", &inner));
-    TERN_TRY_OR_FAIL(tern_bind_weight(ctx, weight, config->transposed_mode, &g.mlp.up, &owned_up));
-    TERN_TRY_OR_FAIL(tern_bind_weight(ctx, weight_out, config->transposed_mode, &g.mlp.down, &owned_down));
+    TERN_TRY_OR_FAIL(tern_bind_matrix(ctx, weight, config, &g.mlp.up, &owned_up));
+    TERN_TRY_OR_FAIL(tern_bind_matrix(ctx, weight_out, config, &g.mlp.down, &owned_down));
+    if (tern_config_narrow(config)) {
+        narrow_bytes = tern_feed_forward_scratch(&g.mlp, g.rows);
+        TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, narrow_bytes, "rows of a product", &g.narrow));
+    }
     g.kernels = tern_kernels_for(ctx, config);
-    g.a = input->data;
     g.inner = inner;
-    g.c = output->data;
-    g.mlp.up_bias = tern_floats(bias);
     g.mlp.activation = TERN_GELU;
     g.mlp.gelu = config->gelu;
     status = tern_region(ctx, gelu_gemm_region, &g);
@@ -62,7 +73,9 @@ tern_status tern_gelu_gemm(tern_ctx *ctx, const tern_config *config, const tern_
 fail:
     tern_weight_destroy(&owned_up);
     tern_weight_destroy(&owned_down);
+    tern_pages_free(g.narrow, narrow_bytes);
     tern_pages_free(inner, inner_bytes);
+    tern_stage_close(&g.stage);
     return status;
 }
 
@@ -78,7 +91,7 @@ static tern_status run_gelu_gemm(tern_ctx *ctx, const tern_config *config, tern_
 const struct tern_op_row tern_row_gelu_gemm = {
     .name = "gelu_gemm",
     .formula = "output = gelu(input W1 + bias) W2",
-    .dtypes = 1u << TERN_FP32,
+    .dtypes = TERN_ALL_DTYPES,
     .devices = TERN_ON_CPU,
     .reads = TERN_READS_GELU,
     .kernels = "gemm act_f32",

@@ -1,15 +1,19 @@
 /* mlp_gemm.c: what follows attention: residual, norm, and a feed-forward of two products. */
 #include "ops/feed_forward.h"
 #include "ops/op_table.h"
+#include "ops/stage.h"
+#include "ops/widen.h"
 
 struct mlp_gemm {
     const struct tern_kernels *kernels;
+    struct tern_stage stage;
     const float *input, *residual, *input_bias;
     float *z, *sum, *inner, *c; /* sum may be NULL */
     size_t rows;
     struct tern_norm_args norm;
     struct tern_feed_forward_args mlp;
     bool residual_alone; /* z = norm(residual) */
+    void *narrow;        /* NULL: rows of the products stay fp32 */
 };
 
 static void mlp_gemm_region(void *arg, const struct tern_par *par)
@@ -19,11 +23,13 @@ static void mlp_gemm_region(void *arg, const struct tern_par *par)
     const size_t in = (size_t)m->mlp.up->in, out = (size_t)m->mlp.down->out;
     const struct tern_epilogue plain = { .act = TERN_ACT_NONE };
 
+    tern_stage_load(&with, &m->stage);
     if (m->residual_alone)
         tern_norm_run(&with, m->z, m->sum, m->residual, NULL, NULL, m->rows, in, &m->norm);
     else
         tern_norm_run(&with, m->z, m->sum, m->input, m->input_bias, m->residual, m->rows, in, &m->norm);
-    tern_feed_forward_run(&with, &m->mlp, m->c, out, m->z, in, m->rows, m->inner, &plain, NULL);
+    tern_feed_forward_run(&with, &m->mlp, m->c, out, m->z, in, m->rows, m->inner, &plain, m->narrow);
+    tern_stage_store(&with, &m->stage);
 }
 
 tern_status tern_mlp_gemm(tern_ctx *ctx, const tern_config *config, const tern_tensor *input,
@@ -34,35 +40,35 @@ tern_status tern_mlp_gemm(tern_ctx *ctx, const tern_config *config, const tern_t
     static const char op[] = "mlp_gemm";
     tern_weight *owned_up = NULL, *owned_down = NULL;
     struct mlp_gemm m = { 0 };
-    size_t z_bytes = 0, inner_bytes = 0;
+    size_t z_bytes = 0, inner_bytes = 0, narrow_bytes = 0, n;
     void *z = NULL, *inner = NULL;
     tern_status status;
     int64_t up, out;
 
     TERN_TRY(tern_op_check(ctx, &tern_row_mlp_gemm, config));
+    const tern_dtype dtype = tern_config_activation(config);
     const bool rms = config->norm_type == TERN_RMS_NORM, gated = tern_is_gated(config->mlp_act_func_type);
     m.residual_alone = !config->mlp_after_attn && !rms;
 
-    TERN_TRY(tern_check_rows(ctx, op, "residual", residual, -1, -1, &m.rows));
-    const int64_t in = residual->dim[residual->rank - 1], rows = (int64_t)m.rows;
+    TERN_TRY(tern_check_float_rows(ctx, op, "residual", residual, dtype, -1, -1, &m.rows, &n));
+    const int64_t in = (int64_t)n, rows = (int64_t)m.rows;
     TERN_REQUIRE(ctx, in >= 1, TERN_ERR_SHAPE, "%s: residual is %s, expected rows of at least one value", op,
                  tern_dims_text(residual).text);
     if (!m.residual_alone || tern_given(input))
-        TERN_TRY(tern_check_rows(ctx, op, "input", input, rows, in, NULL));
-    TERN_TRY(tern_check_weight(ctx, op, "weight", weight, config->transposed_mode, in, -1, &up));
+        TERN_TRY(tern_check_float_rows(ctx, op, "input", input, dtype, rows, in, NULL, NULL));
+    TERN_TRY(tern_check_matrix(ctx, op, "weight", weight, config, in, -1, &up));
     TERN_REQUIRE(ctx, !gated || up % 2 == 0, TERN_ERR_SHAPE,
                  "%s: weight has %" PRId64 " columns with a gated activation, expected an even number (up | gate)", op,
                  up);
-    TERN_TRY(
-        tern_check_weight(ctx, op, "weight_out", weight_out, config->transposed_mode, gated ? up / 2 : up, -1, &out));
-    TERN_TRY(tern_check_optional_vector(ctx, op, "input_bias", input_bias, in));
-    TERN_TRY(tern_check_optional_vector(ctx, op, "bias", bias, up));
-    TERN_TRY(tern_check_vector(ctx, op, "gamma", gamma, in));
-    TERN_TRY(tern_check_optional_vector(ctx, op, "beta", beta, in));
+    TERN_TRY(tern_check_matrix(ctx, op, "weight_out", weight_out, config, gated ? up / 2 : up, -1, &out));
+    TERN_TRY(tern_check_float_vector(ctx, op, "input_bias", input_bias, dtype, in, true));
+    TERN_TRY(tern_check_float_vector(ctx, op, "bias", bias, dtype, up, true));
+    TERN_TRY(tern_check_float_vector(ctx, op, "gamma", gamma, dtype, in, false));
+    TERN_TRY(tern_check_float_vector(ctx, op, "beta", beta, dtype, in, true));
     TERN_REQUIRE(ctx, !rms || !tern_given(beta), TERN_ERR_ARG, "%s: beta is given with RMSNorm, expected NULL", op);
-    TERN_TRY(tern_check_rows(ctx, op, "output", output, rows, out, NULL));
+    TERN_TRY(tern_check_float_rows(ctx, op, "output", output, dtype, rows, out, NULL, NULL));
     if (tern_given(residual_add))
-        TERN_TRY(tern_check_rows(ctx, op, "residual_add", residual_add, rows, in, NULL));
+        TERN_TRY(tern_check_float_rows(ctx, op, "residual_add", residual_add, dtype, rows, in, NULL, NULL));
     const struct tern_operand operands[] = {
         { "input", input, false, false },           { "residual", residual, false, false },
         { "weight", weight, false, false },         { "weight_out", weight_out, false, false },
@@ -72,26 +78,33 @@ tern_status tern_mlp_gemm(tern_ctx *ctx, const tern_config *config, const tern_t
     };
     TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
 
-    m.z = rms ? NULL : tern_floats(residual_add);
-    m.sum = rms ? tern_floats(residual_add) : NULL;
+    m.norm = (struct tern_norm_args){ .type = config->norm_type, .eps = config->layer_norm_eps };
+    tern_stage_in(&m.stage, residual, &m.residual);
+    if (!m.residual_alone)
+        tern_stage_in(&m.stage, input, &m.input);
+    tern_stage_in(&m.stage, input_bias, &m.input_bias);
+    tern_stage_in(&m.stage, bias, &m.mlp.up_bias);
+    tern_stage_in(&m.stage, gamma, &m.norm.gamma);
+    tern_stage_in(&m.stage, beta, &m.norm.beta);
+    tern_stage_out(&m.stage, output, &m.c);
+    tern_stage_out(&m.stage, residual_add, rms ? &m.sum : &m.z);
+    TERN_TRY_OR_FAIL(tern_stage_open(ctx, &m.stage));
     if (!m.z) {
-        z_bytes = m.rows * (size_t)in * sizeof(float);
+        z_bytes = m.rows * n * sizeof(float);
         TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, z_bytes, "normed rows", &z));
         m.z = z;
     }
     TERN_REQUIRE_OR_FAIL(ctx, tern_size_mul(m.rows, (size_t)up * sizeof(float), &inner_bytes), TERN_ERR_MEMORY,
                          "out of memory: %zu rows of %" PRId64 " values", m.rows, up);
     TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, inner_bytes, "rows of a feed-forward", &inner));
-    TERN_TRY_OR_FAIL(tern_bind_weight(ctx, weight, config->transposed_mode, &m.mlp.up, &owned_up));
-    TERN_TRY_OR_FAIL(tern_bind_weight(ctx, weight_out, config->transposed_mode, &m.mlp.down, &owned_down));
+    TERN_TRY_OR_FAIL(tern_bind_matrix(ctx, weight, config, &m.mlp.up, &owned_up));
+    TERN_TRY_OR_FAIL(tern_bind_matrix(ctx, weight_out, config, &m.mlp.down, &owned_down));
+    if (tern_config_narrow(config)) {
+        narrow_bytes = tern_feed_forward_scratch(&m.mlp, m.rows);
+        TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, narrow_bytes, "rows of a product", &m.narrow));
+    }
     m.kernels = tern_kernels_for(ctx, config);
-    m.input = tern_floats(input);
-    m.residual = residual->data;
-    m.input_bias = tern_floats(input_bias);
     m.inner = inner;
-    m.c = output->data;
-    m.norm = (struct tern_norm_args){ config->norm_type, gamma->data, tern_floats(beta), config->layer_norm_eps };
-    m.mlp.up_bias = tern_floats(bias);
     m.mlp.activation = config->mlp_act_func_type;
     m.mlp.gelu = config->gelu;
     status = tern_region(ctx, mlp_gemm_region, &m);
@@ -99,8 +112,10 @@ tern_status tern_mlp_gemm(tern_ctx *ctx, const tern_config *config, const tern_t
 fail:
     tern_weight_destroy(&owned_up);
     tern_weight_destroy(&owned_down);
+    tern_pages_free(m.narrow, narrow_bytes);
     tern_pages_free(z, z_bytes);
     tern_pages_free(inner, inner_bytes);
+    tern_stage_close(&m.stage);
     return status;
 }
 
@@ -116,7 +131,7 @@ static tern_status run_mlp_gemm(tern_ctx *ctx, const tern_config *config, tern_t
 const struct tern_op_row tern_row_mlp_gemm = {
     .name = "mlp_gemm",
     .formula = "z = norm(input + input_bias + residual); output = act(z W1 + bias) W2",
-    .dtypes = 1u << TERN_FP32,
+    .dtypes = TERN_ALL_DTYPES,
     .norms = TERN_ANY_NORM,
     .devices = TERN_ON_CPU,
     .reads = TERN_READS_NORM | TERN_READS_ACTIVATION | TERN_READS_BLOCK,

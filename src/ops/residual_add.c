@@ -1,28 +1,51 @@
 /* residual_add.c: the end of a block. */
+#include "ops/residual_add.h"
+
 #include "ops/op_table.h"
+#include "ops/stage.h"
+#include "ops/widen.h"
+
+void tern_residual_add_run(const struct tern_par *par, const tern_config *config, float *out, const float *x,
+                           const struct tern_residual_add_inputs *in, size_t n_rows, size_t n)
+{
+    const bool post = config->mlp_after_attn && !config->pre_layer_norm;
+    const float *residual = post && in->residual_add ? in->residual_add : in->residual;
+    struct tern_residual_terms terms = {
+        .attention_bias = post ? NULL : in->attention_bias,
+        .final_bias = in->final_bias,
+        .inv_mp = 1.0f / (float)config->mp_size,
+        .attention_inside = config->mlp_after_attn,
+        .attention_bias_divided = true,
+    };
+    size_t row, end;
+
+    tern_share(par, n_rows, 1, &row, &end);
+    for (; row < end; row++) {
+        const size_t at = row * n;
+        terms.attention = in->attention && !post ? in->attention + at : NULL;
+        par->kernels->residual_add_f32(out + at, x + at, residual + at, &terms, n);
+    }
+    tern_barrier(par);
+}
 
 struct residual_add {
     const struct tern_kernels *kernels;
+    const tern_config *config;
+    struct tern_stage stage;
     float *out;
-    const float *x, *residual, *attention;
+    const float *x;
+    struct tern_residual_add_inputs in;
     size_t rows, n;
-    int32_t mp;
-    struct tern_residual_terms terms;
 };
 
 static void residual_add_region(void *arg, const struct tern_par *par)
 {
     const struct residual_add *r = arg;
-    struct tern_residual_terms terms = r->terms;
-    size_t row, end;
+    const struct tern_par with = tern_par_with(par, r->kernels);
 
-    terms.inv_mp = 1.0f / (float)r->mp;
-    tern_share(par, r->rows, 1, &row, &end);
-    for (; row < end; row++) {
-        const size_t at = row * r->n;
-        terms.attention = r->attention ? r->attention + at : NULL;
-        r->kernels->residual_add_f32(r->out + at, r->x + at, r->residual + at, &terms, r->n);
-    }
+    tern_stage_load(&with, &r->stage);
+    tern_residual_add_run(&with, r->config, r->out, r->x, &r->in, r->rows, r->n);
+    tern_stage_store(&with, &r->stage);
 }
 
 tern_status tern_residual_add(tern_ctx *ctx, const tern_config *config, const tern_tensor *hidden,
@@ -31,19 +54,21 @@ tern_status tern_residual_add(tern_ctx *ctx, const tern_config *config, const te
                               const tern_tensor *final_bias, tern_tensor *output)
 {
     static const char op[] = "residual_add";
-    struct residual_add r = { 0 };
+    struct residual_add r = { .config = config };
+    tern_status status;
 
     TERN_TRY(tern_op_check(ctx, &tern_row_residual_add, config));
-    TERN_TRY(tern_check_rows(ctx, op, "hidden", hidden, -1, -1, &r.rows));
-    const int64_t n = hidden->dim[hidden->rank - 1], rows = (int64_t)r.rows;
-    TERN_TRY(tern_check_rows(ctx, op, "residual", residual, rows, n, NULL));
+    const tern_dtype dtype = tern_config_activation(config);
+    TERN_TRY(tern_check_float_rows(ctx, op, "hidden", hidden, dtype, -1, -1, &r.rows, &r.n));
+    const int64_t n = (int64_t)r.n, rows = (int64_t)r.rows;
+    TERN_TRY(tern_check_float_rows(ctx, op, "residual", residual, dtype, rows, n, NULL, NULL));
     if (tern_given(attention_output))
-        TERN_TRY(tern_check_rows(ctx, op, "attention_output", attention_output, rows, n, NULL));
+        TERN_TRY(tern_check_float_rows(ctx, op, "attention_output", attention_output, dtype, rows, n, NULL, NULL));
     if (tern_given(residual_add))
-        TERN_TRY(tern_check_rows(ctx, op, "residual_add", residual_add, rows, n, NULL));
-    TERN_TRY(tern_check_optional_vector(ctx, op, "attention_bias", attention_bias, n));
-    TERN_TRY(tern_check_optional_vector(ctx, op, "final_bias", final_bias, n));
-    TERN_TRY(tern_check_rows(ctx, op, "output", output, rows, n, NULL));
+        TERN_TRY(tern_check_float_rows(ctx, op, "residual_add", residual_add, dtype, rows, n, NULL, NULL));
+    TERN_TRY(tern_check_float_vector(ctx, op, "attention_bias", attention_bias, dtype, n, true));
+    TERN_TRY(tern_check_float_vector(ctx, op, "final_bias", final_bias, dtype, n, true));
+    TERN_TRY(tern_check_float_rows(ctx, op, "output", output, dtype, rows, n, NULL, NULL));
     const struct tern_operand operands[] = {
         { "hidden", hidden, false, true },
         { "residual", residual, false, true },
@@ -55,19 +80,20 @@ tern_status tern_residual_add(tern_ctx *ctx, const tern_config *config, const te
     };
     TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
 
-    const bool post = config->mlp_after_attn && !config->pre_layer_norm;
+    tern_stage_in(&r.stage, hidden, &r.x);
+    tern_stage_in(&r.stage, residual, &r.in.residual);
+    tern_stage_in(&r.stage, attention_output, &r.in.attention);
+    tern_stage_in(&r.stage, residual_add, &r.in.residual_add);
+    tern_stage_in(&r.stage, attention_bias, &r.in.attention_bias);
+    tern_stage_in(&r.stage, final_bias, &r.in.final_bias);
+    tern_stage_out(&r.stage, output, &r.out);
+    TERN_TRY_OR_FAIL(tern_stage_open(ctx, &r.stage));
     r.kernels = tern_kernels_for(ctx, config);
-    r.out = output->data;
-    r.x = hidden->data;
-    r.residual = post && tern_given(residual_add) ? residual_add->data : residual->data;
-    r.attention = post ? NULL : tern_floats(attention_output);
-    r.n = (size_t)n;
-    r.mp = config->mp_size;
-    r.terms.attention_bias = post ? NULL : tern_floats(attention_bias);
-    r.terms.final_bias = tern_floats(final_bias);
-    r.terms.attention_inside = config->mlp_after_attn;
-    r.terms.attention_bias_divided = true;
-    return tern_region(ctx, residual_add_region, &r);
+    status = tern_region(ctx, residual_add_region, &r);
+
+fail:
+    tern_stage_close(&r.stage);
+    return status;
 }
 
 /* ---- by name ---- */
@@ -83,7 +109,7 @@ const struct tern_op_row tern_row_residual_add = {
     .name = "residual_add",
     .formula =
         "hidden + (residual + final_bias + attention_output + attention_bias) / mp_size, and other blocks' forms",
-    .dtypes = 1u << TERN_FP32,
+    .dtypes = TERN_ALL_DTYPES,
     .devices = TERN_ON_CPU,
     .reads = TERN_READS_MP | TERN_READS_BLOCK,
     .kernels = "residual_add_f32",
