@@ -98,7 +98,7 @@ static tern_status check_moe_config(tern_ctx *ctx, const tern_moe_config *m, int
     static const char *const noises[] = { "None", "Jitter", "RSample" };
     const int noise = (int)m->noisy_gate_policy, form = (int)m->mlp_type, drop = (int)m->drop_policy;
 
-    TERN_CHECK_RESERVED(ctx, op, m);
+    TERN_TRY(TERN_CHECK_RESERVED(ctx, op, m));
     TERN_TRY(count_experts(ctx, m, ranks, n_experts));
     TERN_REQUIRE(ctx, m->k >= 1 && (size_t)m->k <= *n_experts, TERN_ERR_CONFIG,
                  "%s: k is %" PRId32 ", expected 1..%zu experts", op, m->k, *n_experts);
