@@ -1,6 +1,6 @@
 /* bench_model.c: prefill and decode of a whole model, at a growing number of positions already read.
  *
- *   bench_model [MODEL [THREADS [RUNS]]]
+ *   bench_model [MODEL [THREADS [RUNS [auto|fp32|bf16|fp16]]]]
  *
  * MODEL is the built-in one unless given: models/tiny-shakespeare in the folder where it is run.
  * One line a measurement: the median of RUNS (default 9), and the spread from the fastest to the slowest.  Prefill reads
@@ -10,6 +10,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #define RUNS_MAX 99
@@ -99,16 +100,23 @@ int main(int argc, char **argv)
     tern_ctx *ctx = NULL;
     tern_model *model = NULL;
     const char *name = argc > 1 ? argv[1] : "models/tiny-shakespeare";
+    const char *dtype = argc > 4 ? argv[4] : "auto";
+    int d = TERN_MODEL_AUTO;
+    tern_model_options model_options = tern_model_options_default();
     char message[256] = "";
     int runs = argc > 3 ? atoi(argv[3]) : 9;
     bool ok;
 
     runs = runs < 1 ? 1 : runs > RUNS_MAX ? RUNS_MAX : runs;
+    while (d <= TERN_MODEL_FP16 && strcmp(dtype, tern_model_dtype_name((tern_model_dtype)d)) != 0)
+        d++;
+    model_options.dtype = (tern_model_dtype)d; /* an unknown one is refused by tern_model_open() */
     options.n_threads = argc > 2 ? atoi(argv[2]) : 0;
-    ok = !tern_ctx_create(&ctx, &options, message, sizeof(message)) && !tern_model_open(ctx, name, NULL, &model);
+    ok = !tern_ctx_create(&ctx, &options, message, sizeof(message)) &&
+         !tern_model_open(ctx, name, &model_options, &model);
     if (ok) {
-        printf("%s, %d threads (%s), %s, %d runs\n", name, tern_ctx_threads(ctx), tern_ctx_threads_reason(ctx),
-               tern_ctx_isa(ctx), runs);
+        printf("%s as %s, %d threads (%s), %s, %d runs\n", name, tern_model_dtype_name(model_options.dtype),
+               tern_ctx_threads(ctx), tern_ctx_threads_reason(ctx), tern_ctx_isa(ctx), runs);
         ok = bench(ctx, model, runs);
     }
     if (!ok)

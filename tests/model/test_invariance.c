@@ -1,13 +1,30 @@
 /* labels: threads */
 /* test_invariance.c: the bits of a score depend on the tokens before it and on nothing else: not on the chunks in which
- * they came, not on what else was in the step, not on threads, not on the instruction set. */
+ * they came, not on what else was in the step, not on threads, not on the instruction set (but for bf16's products by
+ * avx512bf16, which have bits of their own). */
 #include "checkpoint.h"
 
 #define N 100 /* tokens: beyond one block of the cache */
 
 static const char *const levels[] = { "portable", "avx2", "avx512", "avx512vnni", "avx512bf16" };
-static const char *const models[] = { "gpt2-tiny-fp32", "gpt2-tiny-fp16",
-                                      "gpt2-tiny-bf16" }; /* head widths 12, 16, 20 */
+static const struct {
+    const char *name;
+    tern_model_dtype dtype;
+} models[] = { { "gpt2-tiny-fp32", TERN_MODEL_AUTO },
+               { "gpt2-tiny-fp16", TERN_MODEL_AUTO },
+               { "gpt2-tiny-bf16", TERN_MODEL_AUTO },
+               { "gpt2-tiny-fp32", TERN_MODEL_BF16 },
+               { "gpt2-tiny-bf16", TERN_MODEL_BF16 } }; /* head widths 12, 16, 20 */
+
+static tern_model *open_model(tern_ctx *ctx, size_t m)
+{
+    tern_model_options options = tern_model_options_default();
+    tern_model *model;
+
+    options.dtype = models[m].dtype;
+    assert_ok(ctx, tern_model_open(ctx, test_golden(models[m].name), &options, &model));
+    return model;
+}
 
 struct answer {
     size_t V, S;   /* columns of a row of scores; of all hidden states of a token */
@@ -105,9 +122,12 @@ static struct answer run_beside(tern_ctx *ctx, const tern_model *model, const in
     return a;
 }
 
-static void expect_same(struct answer *got, const struct answer *want, const char *model, const char *level,
-                        int threads, const char *how, size_t size)
+static void expect_same(struct answer *got, const struct answer *want, size_t m, const char *level, int threads,
+                        const char *how, size_t size)
 {
+    char model[64];
+
+    snprintf(model, sizeof model, "%s as %s", models[m].name, tern_model_dtype_name(models[m].dtype));
     for (size_t t = 0; t < N; t++) {
         if (memcmp(got->hidden + t * want->S, want->hidden + t * want->S, want->S * sizeof(float)) != 0)
             fail_msg("%s, %s, %d threads, %s %zu: hidden states of token %zu have other bits", model, level, threads,
@@ -134,7 +154,6 @@ static void test_same_bits(void **state)
             for (int threads = 1; threads <= 3; threads++) {
                 tern_ctx_options options = tern_ctx_options_default();
                 tern_ctx *ctx;
-                tern_model *model;
                 char message[256];
 
                 options.n_threads = threads;
@@ -143,17 +162,21 @@ static void test_same_bits(void **state)
                     test_say_skip("level %s: %s", levels[l], message);
                     break;
                 }
-                assert_ok(ctx, tern_model_open(ctx, test_golden(models[m]), NULL, &model));
+                tern_model *model = open_model(ctx, m);
                 ids_fill(ids, N, 42 + m, tern_model_get_config(model)->vocab_size);
+                if (threads == 1 && models[m].dtype == TERN_MODEL_BF16 && strcmp(levels[l], "avx512bf16") == 0) {
+                    answer_free(&want);
+                    want = (struct answer){ 0 };
+                }
                 if (!want.logits)
                     want = run_chunks(ctx, model, ids, N);
                 for (size_t c = 0; c < (threads == 1 ? n_all : 4); c++) {
                     struct answer got = run_chunks(ctx, model, ids, chunks[c]);
-                    expect_same(&got, &want, models[m], levels[l], threads, "chunks of", chunks[c]);
+                    expect_same(&got, &want, m, levels[l], threads, "chunks of", chunks[c]);
                 }
                 for (int whole = 0; whole < 2; whole++) {
                     struct answer got = run_beside(ctx, model, ids, whole);
-                    expect_same(&got, &want, models[m], levels[l], threads, "beside others, whole", (size_t)whole);
+                    expect_same(&got, &want, m, levels[l], threads, "beside others, whole", (size_t)whole);
                 }
                 tern_model_close(&model);
                 tern_ctx_destroy(&ctx);
@@ -167,11 +190,10 @@ static void test_some_rows(void **state)
 {
     static const int32_t rows[] = { 0, 3, 4, 98, 99 };
     tern_ctx *ctx = test_ctx(2);
-    tern_model *model;
+    tern_model *model = open_model(ctx, 0);
     int32_t ids[N], positions[N];
 
     (void)state;
-    assert_ok(ctx, tern_model_open(ctx, test_golden(models[0]), NULL, &model));
     ids_fill(ids, N, 7, tern_model_get_config(model)->vocab_size);
     for (int32_t i = 0; i < N; i++)
         positions[i] = i;
@@ -209,11 +231,10 @@ static void test_cancel(void **state)
     (void)state;
     for (int threads = 1; threads <= 3; threads++) {
         tern_ctx *ctx = test_ctx(threads);
-        tern_model *model;
+        tern_model *model = open_model(ctx, 0);
         atomic_bool cancel;
 
         atomic_init(&cancel, true);
-        assert_ok(ctx, tern_model_open(ctx, test_golden(models[0]), NULL, &model));
         ids_fill(ids, N, 7, tern_model_get_config(model)->vocab_size);
         struct answer want = run_chunks(ctx, model, ids, N);
         struct runner r = runner_create(ctx, model, N, 1);

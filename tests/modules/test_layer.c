@@ -1,7 +1,8 @@
 /* test_layer.c: a layer in its four forms, against f64 and against the typed operators put together. */
 /* labels: quick threads */
 #include "faults.h"
-#include "ops/op_testing.h"
+#include "ops/checks.h"
+#include "ops/fn_testing.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -441,6 +442,214 @@ static void test_two_ranks(void **state)
     }
 }
 
+/* ---- dtypes ---- */
+
+/* A layer whose weights and rows are stored in a dtype. */
+struct stored {
+    struct block b;             /* its numbers as they are stored, in fp32 */
+    tern_layer_weights weights; /* raw */
+    bool pack;
+    tern_tensor x;
+};
+
+static tern_tensor narrowed(const tern_tensor *t, tern_dtype dtype)
+{
+    tern_tensor n = tern_tensor_view(NULL, dtype, t->rank, t->dim);
+
+    if (t->rank < 0)
+        return *t;
+    n.data = test_bytes(fn_elements(t) * tern_dtype_size(dtype));
+    for (size_t i = 0; i < fn_elements(t); i++)
+        fn_put(n.data, dtype, i, fn_at(t, i));
+    return n;
+}
+
+static void round_floats(float *x, size_t n, tern_dtype dtype)
+{
+    for (size_t i = 0; x && i < n; i++) {
+        float stored;
+        fn_put(&stored, dtype, 0, (double)x[i]);
+        x[i] = (float)fn_get(&stored, dtype, 0);
+    }
+}
+
+/* What the codes of a packed matrix [in, out] stand for. */
+static float *decoded(tern_ctx *ctx, float *w, size_t in, size_t out)
+{
+    const tern_tensor view = t2(w, in, out);
+    float *numbers = test_bytes(in * out * 4), *channel = test_bytes(in * 4);
+    tern_weight *packed;
+
+    assert_ok(ctx, tern_weight_pack_as(ctx, &view, false, TERN_INT8, NULL, &packed));
+    for (size_t j = 0; j < out; j++) {
+        tern_weight_channel(ctx->kernels, packed, j, channel);
+        for (size_t k = 0; k < in; k++)
+            numbers[k * out + j] = channel[k];
+    }
+    tern_weight_destroy(&packed);
+    return numbers;
+}
+
+static struct stored store(tern_ctx *ctx, const struct block *from, tern_dtype dtype, tern_dtype activation,
+                           tern_activation_quant quant)
+{
+    struct stored s = { .b = *from, .pack = dtype == TERN_INT8 || from->packed };
+    struct block *b = &s.b;
+    const size_t h = b->h;
+
+    b->config.dtype = dtype;
+    b->config.activation_dtype = activation;
+    b->config.activation_quant = quant;
+    round_floats(b->x, b->rows * h, activation);
+    const tern_tensor x = t2(b->x, b->rows, h);
+    s.x = narrowed(&x, activation);
+    if (dtype == TERN_INT8) {
+        s.weights = weights_of(b);
+        b->qkvw = decoded(ctx, b->qkvw, h, b->qkv);
+        b->ow = decoded(ctx, b->ow, h, h);
+        b->iw = decoded(ctx, b->iw, h, b->up);
+        b->fw = decoded(ctx, b->fw, b->inner, h);
+        return s;
+    }
+    const struct {
+        float *x;
+        size_t n;
+    } all[] = { { b->norm_w, h },
+                { b->norm_b, h },
+                { b->qkvw, h * b->qkv },
+                { b->qkvb, b->qkv },
+                { b->ow, h * h },
+                { b->ob, h },
+                { b->nw, h },
+                { b->nb, h },
+                { b->iw, h * b->up },
+                { b->ib, b->up },
+                { b->fw, b->inner * h },
+                { b->fb, h } };
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        round_floats(all[i].x, all[i].n, dtype);
+    s.weights = weights_of(b);
+    tern_tensor *t = &s.weights.norm_w;
+    for (size_t i = 0; i < sizeof s.weights / sizeof *t; i++)
+        t[i] = narrowed(&t[i], dtype);
+    return s;
+}
+
+static void run_stored(void *arg, tern_ctx *ctx, float *out)
+{
+    const struct stored *s = arg;
+    const struct block *b = &s->b;
+    tern_layer_weights weights = s->weights;
+    tern_tensor *const m[] = { &weights.attn_qkvw, &weights.attn_ow, &weights.inter_w, &weights.output_w };
+    tern_weight *packed[4] = { NULL };
+    tern_tensor all = narrowed(&s->x, s->x.dtype);
+    tern_kv_cache *cache;
+    int32_t sequence;
+    tern_layer *layer;
+
+    for (int i = 0; s->pack && i < 4; i++) {
+        assert_ok(ctx, tern_weight_pack_as(ctx, m[i], b->transposed, b->config.dtype, NULL, &packed[i]));
+        *m[i] = tern_weight_view(packed[i]);
+    }
+    assert_ok(ctx, tern_layer_create(ctx, &b->config, NULL, &weights, &layer));
+    start(ctx, b, &cache, &sequence);
+    for (size_t at = 0; at < b->rows; at += b->chunk) {
+        const size_t n = b->rows - at < b->chunk ? b->rows - at : b->chunk;
+        const tern_kv_span span = { .sequence = sequence, .n_rows = (int32_t)n, .position = (int64_t)at };
+        tern_tensor x = tern_tensor_view((char *)all.data + at * b->h * tern_dtype_size(all.dtype), all.dtype, 2,
+                                         (int64_t[]){ (int64_t)n, (int64_t)b->h });
+        assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
+        assert_ok(ctx, tern_layer_forward(ctx, layer, &x, cache, 0, &span, 1));
+        assert_ok(ctx, tern_kv_commit(ctx, cache, &span, 1));
+    }
+    for (size_t i = 0; i < b->rows * b->h; i++)
+        out[i] = (float)fn_at(&all, i);
+    tern_layer_destroy(&layer);
+    tern_kv_cache_destroy(&cache);
+    for (int i = 0; i < 4; i++)
+        tern_weight_destroy(&packed[i]);
+}
+
+/* Against f64 on the stored numbers.  A rounding of rows, keys, values and the result to fp16 is 2^-11 of each, to bf16 2^-9, to s8
+ * half of the largest's 127th; norms enlarge what comes before them, as they do with LAYER_BOUND. */
+static const struct kind {
+    tern_dtype dtype, activation;
+    tern_activation_quant quant;
+    double bound;
+} kinds[] = {
+    { TERN_FP16, TERN_FP16, TERN_QUANT_NONE, 2e-3 }, { TERN_BF16, TERN_BF16, TERN_QUANT_NONE, 3e-2 },
+    { TERN_INT8, TERN_FP32, TERN_QUANT_NONE, 2e-5 }, { TERN_INT8, TERN_FP16, TERN_QUANT_NONE, 2e-3 },
+    { TERN_INT8, TERN_BF16, TERN_QUANT_NONE, 3e-2 }, { TERN_INT8, TERN_FP32, TERN_QUANT_ROW, 8e-2 },
+    { TERN_INT8, TERN_FP16, TERN_QUANT_ROW, 8e-2 },
+};
+
+static void test_dtypes(void **state)
+{
+    (void)state;
+    tern_ctx *ctx = test_ctx(2);
+
+    for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
+        double worst = 0;
+        for (int i = 0; i < 128; i += 3) {
+            struct block b = variant(i);
+            struct stored s = store(ctx, &b, kinds[k].dtype, kinds[k].activation, kinds[k].quant);
+            const size_t n = b.rows * b.h;
+            const double *want = naive_layer(&s.b);
+            float *got = test_poison(n), *again = test_poison(n);
+
+            run_stored(&s, ctx, got);
+            for (size_t e = 0; e < n; e++)
+                worst = fmax(worst, fabs((double)got[e] - want[e]) / test_largest(want, n));
+            test_near(got, want, n, kinds[k].bound, "layer in a dtype");
+            s.pack = kinds[k].dtype == TERN_INT8 || !s.pack;
+            s.b.chunk = 4;
+            run_stored(&s, ctx, again);
+            test_equal(again, got, n, "layer in a dtype, packed or not, in chunks");
+            test_teardown(NULL);
+        }
+        print_message("%s, activations %s%s: largest error %.1e, bound %.0e\n", tern_dtype_name(kinds[k].dtype),
+                      tern_dtype_name(kinds[k].activation), kinds[k].quant ? ", rows in s8" : "", worst,
+                      kinds[k].bound);
+    }
+    tern_ctx_destroy(&ctx);
+}
+
+/* bf16 at one level only: avx512bf16 has bits of its own. */
+static void test_same_bits_in_dtypes(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++)
+        for (int form = 0; form < 4; form += 3) {
+            struct block b = { .form = (enum form)form,
+                               .h = 96,
+                               .heads = 6,
+                               .kv_heads = 3,
+                               .inner = 130,
+                               .rows = 30,
+                               .biases = true,
+                               .act = form == 3 ? TERN_GELU : TERN_GATED_SILU };
+            tern_ctx *ctx = test_ctx(1);
+
+            fill(&b);
+            struct stored s = store(ctx, &b, kinds[k].dtype, kinds[k].activation, kinds[k].quant);
+            const size_t n = b.rows * b.h;
+            if (kinds[k].dtype == TERN_BF16) {
+                float *want = test_poison(n), *got = test_poison(n);
+                run_stored(&s, ctx, want);
+                for (int threads = 2; threads <= 3; threads++) {
+                    tern_ctx *more = test_ctx(threads);
+                    run_stored(&s, more, got);
+                    test_equal(got, want, n, "layer in bf16, more threads");
+                    tern_ctx_destroy(&more);
+                }
+            } else {
+                test_same_bits(run_stored, &s, n);
+            }
+            tern_ctx_destroy(&ctx);
+            test_teardown(NULL);
+        }
+}
+
 /* ---- what can be wrong ---- */
 
 static void test_bad_layers(void **state)
@@ -625,6 +834,8 @@ int main(void)
         OP_TEST(test_forms),
         OP_TEST(test_same_bits_everywhere),
         OP_TEST(test_two_ranks),
+        OP_TEST(test_dtypes),
+        OP_TEST(test_same_bits_in_dtypes),
         OP_TEST(test_bad_layers),
         OP_TEST(test_half_precision_weights),
         OP_TEST(test_self),
