@@ -143,6 +143,22 @@ TERN_API tern_status tern_weight_quantize_shards(tern_ctx *ctx, const tern_tenso
  * Accuracy: the formula's operations exactly, nothing else.   Cost: one read of the codes, one write of out. */
 TERN_API tern_status tern_weight_dequantize(tern_ctx *ctx, const tern_qtensor *q, tern_tensor *out);
 
+/** Packs a quantised matrix for products; codes stay codes, of 8 or 4 bits, and are never restored as a whole.
+ *
+ * @param q           a matrix [K, N], or [N, K] when `transposed`, of any layout.
+ * @param transposed  whether it is [out, in].
+ * @param out         the packed weight; NULL on error.  Independent of q and of ctx, read-only.
+ * @return TERN_OK, TERN_ERR_ARG (NULL), TERN_ERR_SHAPE (rank is not 2), TERN_ERR_MEMORY, TERN_ERR_THREAD.
+ *
+ * Accuracy: symmetric 8-bit codes with one scale per output channel are the int8 weights of tern_weight_pack_as(): sums of
+ * codes are scaled at their end.  Any other product equals, bit for bit, the fp32 one with what tern_weight_dequantize() gives.
+ * activation_quant=row takes symmetric 8-bit codes whose scales are constant, for each output channel, over equal parts of K of
+ * 4 to 131072 elements (or all of K, at most as many): one per channel, groups along K, shards merged along K; operators refuse the others.
+ * Memory: the codes, N padded to 32, and scales: a group that ends at the same elements of K in all columns has its scale
+ * repeated for each of them, everything else as it is. */
+TERN_API tern_status tern_weight_pack_quantized(tern_ctx *ctx, const tern_qtensor *q, bool transposed,
+                                                tern_weight **out);
+
 /** One scale for each output channel: out[o] = scales[o / (N / G)].
  *
  * @param scales  fp32, any shape of G >= 1 elements.

@@ -21,6 +21,7 @@
  *     f16    [K][32]            64 bytes a step
  *     bf16   [ceil(K/2)][32][2]    128 bytes: elements 2k and 2k+1 of each column side by side; an odd K ends with zeros
  *     s8     [ceil(K/4)][32][4]    128 bytes: elements 4k .. 4k+3; zeros beyond K
+ *     s4     [ceil(K/8)][32][8]    128 bytes: elements 8k .. 8k+7, two to a byte, the first in the lower half; zeros beyond K
  *
  * One width for every dtype and ISA (../../bench/LOG.md and docs/design.md have the figures), so that a packed file can
  * be mapped anywhere.  Panels start at multiples of 64 bytes. */
@@ -99,6 +100,16 @@ typedef void tern_pair_bf16_fn(uint16_t *panel, const float *from, size_t k);
  * start: [32], -128 * sum over i of column j. */
 typedef void tern_pack_q8_fn(int8_t *panel, int32_t *start, const int8_t *w, size_t ldk, size_t ldn, size_t k,
                              size_t n);
+
+/* k steps of an f32 panel from codes of which each column has one scale, every operation rounded:
+ *   minimum NULL:  panel[i][j] = scale[j] * q                          q: the code, -128..127 or -8..7
+ *   else:          panel[i][j] = (q + h) / scale[j] + minimum[j]       h: 128 or 8
+ * words: the step of a panel of s8 or s4 that has element 0; `first` < 4 or 8 is the one to begin with.   panel: 64-byte aligned.
+ * scale, minimum: [32].   k >= 0.   No step is read of which no element is wanted. */
+typedef void tern_dequant_q8_fn(float *panel, const uint8_t *words, size_t first, size_t k, const float *scale,
+                                const float *minimum);
+typedef void tern_dequant_q4_fn(float *panel, const uint8_t *words, size_t first, size_t k, const float *scale,
+                                const float *minimum);
 
 /* One panel [k][32] of a matrix from its rows or columns: panel[i][j] = w[i*ldk + j*ldn] for j < n, 0 for n <= j < 32.
  * w: f32, f16 or bf16 bits, any strides (elements).   n <= 32.   f16 and bf16 widen exactly (NaNs stay NaNs). */

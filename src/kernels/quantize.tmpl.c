@@ -1,4 +1,4 @@
-/* quantize.tmpl.c: rows as u8, panels of bf16 pairs and of s8 fours.  Built once per level; contracts in kernels.h. */
+/* quantize.tmpl.c: rows as u8, panels of bf16 pairs and of s8 fours, and panels of codes back as f32.  Built once per level; contracts in kernels.h. */
 #include "kernels/kernels.h"
 #include "kernels/vec.h"
 
@@ -76,4 +76,61 @@ static void TERN_K(pack_q8)(int8_t *panel, int32_t *start, const int8_t *w, size
         pack_q8_any(panel, start, w, ldk, 1, k, n);
     else
         pack_q8_any(panel, start, w, ldk, ldn, k, n);
+}
+
+/* Sixteen columns of a panel.  q + middle is exact, so unsigned codes can lie in panels of signed ones. */
+V16_FN void dequant_columns(const enum v16_panel form, const bool asymmetric, const int column, float *panel,
+                            const uint8_t *words, size_t first, size_t k, const float *scale, const float *minimum)
+{
+    const size_t per = form == V16_S4 ? 8 : 4;
+    const v16 by = v16_load(scale + column), low = asymmetric ? v16_load(minimum + column) : by;
+    const v16 middle = v16_set1(form == V16_S4 ? 8 : 128);
+
+    panel += column;
+    for (; k; words += 4 * TERN_PANEL) {
+        const size_t n = per - first < k ? per - first : k;
+
+#define DEQUANT(s)                                                                              \
+    if (n == per || (first <= s && s < first + n)) {                                            \
+        const v16 q = v16_weights(form, words, column, s);                                      \
+        v16_store(panel + (s - first) * TERN_PANEL,                                             \
+                  asymmetric ? v16_add(v16_div(v16_add(q, middle), by), low) : v16_mul(by, q)); \
+    }
+        DEQUANT(0)
+        DEQUANT(1)
+        DEQUANT(2)
+        DEQUANT(3)
+        if (form == V16_S4) {
+            DEQUANT(4)
+            DEQUANT(5)
+            DEQUANT(6)
+            DEQUANT(7)
+        }
+#undef DEQUANT
+        panel += n * TERN_PANEL;
+        k -= n;
+        first = 0;
+    }
+}
+
+V16_FN void dequant_panel(const enum v16_panel form, float *panel, const uint8_t *words, size_t first, size_t k,
+                          const float *scale, const float *minimum)
+{
+    for (int column = 0; column < TERN_PANEL; column += 16)
+        if (minimum)
+            dequant_columns(form, true, column, panel, words, first, k, scale, minimum);
+        else
+            dequant_columns(form, false, column, panel, words, first, k, scale, minimum);
+}
+
+static void TERN_K(dequant_q8)(float *panel, const uint8_t *words, size_t first, size_t k, const float *scale,
+                               const float *minimum)
+{
+    dequant_panel(V16_S8, panel, words, first, k, scale, minimum);
+}
+
+static void TERN_K(dequant_q4)(float *panel, const uint8_t *words, size_t first, size_t k, const float *scale,
+                               const float *minimum)
+{
+    dequant_panel(V16_S4, panel, words, first, k, scale, minimum);
 }

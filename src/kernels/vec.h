@@ -39,7 +39,7 @@
 #include <string.h>
 
 /* What a step of 32 columns holds (kernels.h).  V16_BF16_DOT: pairs of bf16 for the instruction that takes them as they are. */
-enum v16_panel { V16_F32, V16_F16, V16_BF16, V16_S8, V16_BF16_DOT };
+enum v16_panel { V16_F32, V16_F16, V16_BF16, V16_S8, V16_S4, V16_BF16_DOT };
 
 #if defined TERN_VEC_AVX512
 #define V16_FN static inline __attribute__((always_inline))

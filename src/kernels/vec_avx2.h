@@ -124,6 +124,8 @@ V16_FN __m256 v16_weights8(const enum v16_panel form, const void *step, const in
         w = _mm256_slli_epi32(s ? _mm256_srli_epi32(w, 16) : w, 16);
     if (form == V16_S8)
         return _mm256_cvtepi32_ps(_mm256_srai_epi32(s < 3 ? _mm256_slli_epi32(w, 24 - 8 * s) : w, 24));
+    if (form == V16_S4)
+        return _mm256_cvtepi32_ps(_mm256_srai_epi32(s < 7 ? _mm256_slli_epi32(w, 28 - 4 * s) : w, 28));
     return _mm256_castsi256_ps(w);
 }
 

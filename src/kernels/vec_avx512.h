@@ -212,6 +212,8 @@ V16_FN v16 v16_weights(const enum v16_panel form, const void *step, const int co
         return _mm512_castsi512_ps(s ? _mm512_and_si512(w, _mm512_set1_epi32(-65536)) : _mm512_slli_epi32(w, 16));
     if (form == V16_S8)
         return _mm512_cvtepi32_ps(_mm512_srai_epi32(s < 3 ? _mm512_slli_epi32(w, 24 - 8 * (unsigned)s) : w, 24));
+    if (form == V16_S4)
+        return _mm512_cvtepi32_ps(_mm512_srai_epi32(s < 7 ? _mm512_slli_epi32(w, 28 - 4 * (unsigned)s) : w, 28));
     return _mm512_castsi512_ps(w);
 }
 

@@ -267,12 +267,18 @@ V16_FN v16 v16_weights(const enum v16_panel form, const void *step, const int co
 {
     const uint16_t *half = step;
     const int8_t *byte = step;
+    const uint8_t *pair = step;
     v16 r;
 
     if (form == V16_F16)
         return v16_load_f16(half + column);
     if (form == V16_F32)
         return v16_load((const float *)step + column);
+    if (form == V16_S4) {
+        V16_EACH(i)
+        r.f[i] = (float)(((pair[4 * (column + i) + s / 2] >> (s % 2 ? 4 : 0) & 15) ^ 8) - 8);
+        return r;
+    }
     V16_EACH(i)
     r.f[i] =
         form == V16_BF16 ? v16_float((uint32_t)half[2 * (column + i) + s] << 16) : (float)byte[4 * (column + i) + s];

@@ -6,8 +6,11 @@
  * scratch tile between blocks of k: neither the cut of k, nor that of the rows, nor the number of threads shows in the bits.  A
  * finished tile goes through the epilogue to C once: lines of C are not read back behind stores that miss.
  *
+ * Weights in groups have no product of codes with f32: a block of a panel becomes f32 numbers in the first-level cache, for all
+ * row tiles of a group.  With rows of u8 they have one for each part of K that shares scales.
+ *
  * k is counted in steps here, the 32 words of a panel that one instruction takes: 1 element of f32 and f16, 2 of bf16, 4 of s8. */
-#include "ops/kernel_calls.h"
+#include "ops/quantize_weight.h"
 
 #include <string.h>
 
@@ -17,6 +20,9 @@
 
 /* From here on threads split rows: each then streams all weights, which pays off once they are read from a shared cache. */
 #define SPLIT_ROWS 128
+
+/* Elements of K that are numbers at a time, 16 KiB of stack: a third of the first-level cache. */
+#define NUMBERS 128
 
 /* A product, its rows in the type that the kernel takes. */
 struct product {
@@ -89,6 +95,8 @@ static void tile_product(const struct product *p, union tile_sums *sums, size_t 
             kernels->gemm_f32_q8(c, TERN_PANEL, (const float *)p->a + a, lda, (const int8_t *)words, k, rows, more,
                                  next, next_bytes);
         break;
+    case TERN_WEIGHT_GROUPS: /* panel_groups, panel_parts */
+        break;
     }
 }
 
@@ -125,6 +133,63 @@ static void panel_product(const struct product *p, size_t row, size_t m, size_t 
     }
 }
 
+/* The same for a panel of codes with groups, in f32. */
+static void panel_groups(const struct product *p, size_t row, size_t m, size_t panel)
+{
+    const struct tern_kernels *kernels = p->kernels;
+    const size_t in = (size_t)p->w->in, n_tiles = count_tiles(m);
+    const size_t col = panel * TERN_PANEL, left = (size_t)p->w->out - col, n = left < TERN_PANEL ? left : TERN_PANEL;
+    _Alignas(64) float sums[GROUP_ROWS * TERN_PANEL], numbers[NUMBERS * TERN_PANEL];
+
+    for (size_t k0 = 0; k0 < in; k0 += NUMBERS) {
+        const size_t k = in - k0 < NUMBERS ? in - k0 : NUMBERS;
+        tern_groups_block(kernels, p->w, panel, k0, k, numbers);
+        for (size_t t = 0; t < n_tiles; t++) {
+            const size_t r0 = part(m, n_tiles, t), rows = part(m, n_tiles, t + 1) - r0;
+            float *tile = sums + r0 * TERN_PANEL;
+            kernels->gemm_f32(tile, TERN_PANEL, (const float *)p->a + (row + r0) * p->lda + k0, p->lda, numbers, k,
+                              rows, k0 > 0, NULL, 0);
+            if (k0 + k == in)
+                kernels->epilogue_f32(p->c, p->ldc, tile, &p->e, row + r0, col, rows, n);
+        }
+    }
+}
+
+/* The same with rows of u8: integers for each part of K, added up as f32. */
+static void panel_parts(const struct product *p, size_t row, size_t m, size_t panel)
+{
+    const struct tern_kernels *kernels = p->kernels;
+    const struct tern_weight_groups *g = p->w->groups;
+    const size_t n_tiles = count_tiles(m), steps = g->part_steps, step_bytes = 4 * TERN_PANEL;
+    const size_t n_blocks = (steps + kernels->k_block - 1) / kernels->k_block;
+    const size_t col = panel * TERN_PANEL, left = (size_t)p->w->out - col, n = left < TERN_PANEL ? left : TERN_PANEL;
+    _Alignas(64) float sums[GROUP_ROWS * TERN_PANEL];
+    _Alignas(64) int32_t codes[GROUP_ROWS * TERN_PANEL];
+
+    for (size_t i = 0; i < g->n_parts; i++)
+        for (size_t block = 0; block < n_blocks; block++) {
+            const size_t s0 = part(steps, n_blocks, block), s1 = part(steps, n_blocks, block + 1), k0 = 4 * s0;
+            const size_t k = (4 * s1 < g->part ? 4 * s1 : g->part) - k0, at = panel * g->n_parts + i;
+            const int8_t *words = (const int8_t *)p->w->words + (at * steps + s0) * step_bytes;
+            for (size_t t = 0; t < n_tiles; t++) {
+                const size_t r0 = part(m, n_tiles, t), rows = part(m, n_tiles, t + 1) - r0;
+                const uint8_t *a = (const uint8_t *)p->a + (row + r0) * p->lda + 4 * steps * i + k0;
+                float *tile = sums + r0 * TERN_PANEL;
+                int32_t *exact = codes + r0 * TERN_PANEL;
+                kernels->gemm_q8(exact, TERN_PANEL, a, p->lda, words, g->start + at * TERN_PANEL, k, rows, block > 0,
+                                 NULL, 0);
+                if (block + 1 < n_blocks)
+                    continue;
+                const struct tern_epilogue add = { .scale = g->scale + at * TERN_PANEL,
+                                                   .residual = i ? tile : NULL,
+                                                   .ld_residual = TERN_PANEL };
+                kernels->epilogue_s32(tile, TERN_PANEL, exact, p->row_scale + row + r0, &add, 0, 0, rows, TERN_PANEL);
+                if (i + 1 == g->n_parts)
+                    kernels->epilogue_f32(p->c, p->ldc, tile, &p->e, row + r0, col, rows, n);
+            }
+        }
+}
+
 static void run(const struct tern_par *par, const struct product *p, size_t m)
 {
     const size_t n_panels = ((size_t)p->w->out + TERN_PANEL - 1) / TERN_PANEL;
@@ -142,7 +207,12 @@ static void run(const struct tern_par *par, const struct product *p, size_t m)
         const char *following = panel + 1 < panel_end ? here + panel_bytes : NULL;
         for (size_t g = 0; g < n_groups; g++) {
             const size_t r0 = part(m_here, n_groups, g), r1 = part(m_here, n_groups, g + 1);
-            panel_product(p, row0 + r0, r1 - r0, panel, g + 1 < n_groups ? here : following);
+            if (p->w->format != TERN_WEIGHT_GROUPS)
+                panel_product(p, row0 + r0, r1 - r0, panel, g + 1 < n_groups ? here : following);
+            else if (p->narrow)
+                panel_parts(p, row0 + r0, r1 - r0, panel);
+            else
+                panel_groups(p, row0 + r0, r1 - r0, panel);
         }
     }
     tern_barrier(par);
@@ -162,6 +232,9 @@ static struct product product_of(const struct tern_par *par, float *c, size_t ld
 
     if (w->scale)
         p.e.scale = w->scale;
+    if (w->groups)
+        p.layout =
+            (struct tern_weight_layout){ w->groups->per, 4 * TERN_PANEL, w->groups->n_parts * w->groups->part_steps };
     return p;
 }
 
@@ -175,26 +248,49 @@ void tern_gemm_run(const struct tern_par *par, float *c, size_t ldc, const float
 
 /* ---- rows rounded to the type of the weights ---- */
 
+/* The longest sum of codes that fits 32 bits (gemm_q8). */
+#define ROWS_Q8_LONGEST 131072
+
+bool tern_weight_has_rows_q8(const struct tern_weight *w)
+{
+    if (w->format == TERN_WEIGHT_GROUPS)
+        return w->groups->start && w->groups->part <= ROWS_Q8_LONGEST;
+    return w->format == TERN_WEIGHT_Q8 && w->in <= ROWS_Q8_LONGEST;
+}
+
+/* Elements of a narrow row with what fills its parts up. */
+static size_t narrow_elements(const struct tern_weight *w)
+{
+    return w->groups ? w->groups->n_parts * w->groups->part_steps * 4 : (size_t)w->in;
+}
+
 /* Elements from one narrow row to the next: whole cache lines, and no multiple of 4 KiB, where rows share their cache sets. */
 static size_t narrow_stride(const struct tern_weight *w)
 {
     const size_t element = w->format == TERN_WEIGHT_BF16 ? 2 : 1;
-    const size_t bytes = ((size_t)w->in * element + 63) / 64 * 64;
+    const size_t bytes = (narrow_elements(w) * element + 63) / 64 * 64;
 
     return (bytes % 4096 ? bytes : bytes + 64) / element;
 }
 
-static bool has_narrow_rows(const struct tern_weight *w)
-{
-    return w->format == TERN_WEIGHT_BF16 || w->format == TERN_WEIGHT_Q8;
-}
-
 size_t tern_gemm_scratch(const struct tern_weight *w, size_t m)
 {
-    if (!has_narrow_rows(w))
-        return 0;
-    return m * narrow_stride(w) * (w->format == TERN_WEIGHT_BF16 ? 2 : 1) +
-           (w->format == TERN_WEIGHT_Q8 ? m * sizeof(float) : 0);
+    if (w->format == TERN_WEIGHT_BF16)
+        return m * narrow_stride(w) * 2;
+    return tern_weight_has_rows_q8(w) ? m * (narrow_stride(w) + sizeof(float)) : 0;
+}
+
+/* Moves the parts of a row to where their steps begin.  What fills a part up stands for 0. */
+static void spread_parts(uint8_t *row, const struct tern_weight_groups *g)
+{
+    const size_t room = 4 * g->part_steps;
+
+    if (room == g->part)
+        return;
+    for (size_t i = g->n_parts; i-- > 0;) { /* from the end: no part is moved onto one that is still to go */
+        memmove(row + i * room, row + i * g->part, g->part);
+        memset(row + i * room + g->part, 128, room - g->part);
+    }
 }
 
 void tern_gemm_run_narrow(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda, size_t m,
@@ -202,27 +298,31 @@ void tern_gemm_run_narrow(const struct tern_par *par, float *c, size_t ldc, cons
 {
     struct product p = product_of(par, c, ldc, a, lda, w, e);
     const size_t in = (size_t)w->in;
+    const bool rows_q8 = tern_weight_has_rows_q8(w);
     size_t row, end;
 
-    if (has_narrow_rows(w)) {
+    if (rows_q8 || w->format == TERN_WEIGHT_BF16) {
         const size_t stride = narrow_stride(w);
         float *row_scale = (float *)(void *)((char *)scratch + m * stride);
 
         tern_share(par, m, 1, &row, &end);
         for (; row < end; row++)
-            if (w->format == TERN_WEIGHT_BF16) {
+            if (rows_q8) {
+                uint8_t *to = (uint8_t *)scratch + row * stride;
+                par->kernels->quantize_row_q8(to, &row_scale[row], a + row * lda, in);
+                if (w->groups)
+                    spread_parts(to, w->groups);
+            } else {
                 uint16_t *to = (uint16_t *)scratch + row * stride;
                 par->kernels->bf16_from_f32(to, a + row * lda, in);
                 if (in % 2)
                     to[in] = 0;
-            } else {
-                par->kernels->quantize_row_q8((uint8_t *)scratch + row * stride, &row_scale[row], a + row * lda, in);
             }
         tern_barrier(par);
         p.a = scratch;
         p.lda = stride;
         p.narrow = true;
-        p.row_scale = w->format == TERN_WEIGHT_Q8 ? row_scale : NULL;
+        p.row_scale = rows_q8 ? row_scale : NULL;
     }
     run(par, &p, m);
 }

@@ -16,21 +16,23 @@ enum tern_weight_format {
     TERN_WEIGHT_F32,
     TERN_WEIGHT_F16,
     TERN_WEIGHT_BF16,
-    TERN_WEIGHT_Q8 /* s8 with one scale per output channel */
+    TERN_WEIGHT_Q8,    /* s8 with one scale per output channel */
+    TERN_WEIGHT_GROUPS /* s8 or s4 with scales, and minima, of groups of any shape: quantize_weight.h */
 };
 
 /* A packed weight: panels [ceil(N / 32)][steps] of a format. */
 struct tern_weight {
     int64_t in, out; /* K, N */
     enum tern_weight_format format;
-    float *panels;  /* TERN_WEIGHT_F32: [n_panels][K][32]; NULL in the other formats */
-    void *words;    /* the panels in any format */
-    float *scale;   /* TERN_WEIGHT_Q8: [n_panels * 32], else NULL */
-    int32_t *start; /* TERN_WEIGHT_Q8: [n_panels * 32], what gemm_q8 starts from, else NULL */
-    size_t bytes;   /* of all that words points to */
+    float *panels;                     /* TERN_WEIGHT_F32: [n_panels][K][32]; NULL in the other formats */
+    void *words;                       /* the panels in any format */
+    float *scale;                      /* TERN_WEIGHT_Q8: [n_panels * 32], else NULL */
+    int32_t *start;                    /* TERN_WEIGHT_Q8: [n_panels * 32], what gemm_q8 starts from, else NULL */
+    struct tern_weight_groups *groups; /* TERN_WEIGHT_GROUPS, else NULL */
+    size_t bytes;                      /* of all that words points to */
 };
 
-/* A panel of K elements. */
+/* A panel of K elements, in any format but TERN_WEIGHT_GROUPS. */
 struct tern_weight_layout {
     size_t per;        /* k elements of a step */
     size_t step_bytes; /* bytes of a step */
@@ -42,19 +44,30 @@ struct tern_weight_layout tern_weight_layout(enum tern_weight_format format, siz
 void tern_weight_channel(const struct tern_kernels *kernels, const struct tern_weight *w, size_t channel, float *to);
 
 /* c[M, ldc] = epilogue(a[M, lda] W), a 1 <= M product of any size, computed in f32 whatever the format: each weight is widened
- * exactly.  The scales of q8 are applied here: e->scale is NULL for such a weight.
+ * exactly.  The scales of q8 are applied to finished sums; weights in groups become f32 numbers (the bits of
+ * tern_weight_dequantize) block by block of a panel, and the product is that of these.  e->scale is NULL for both.
  * Split over threads by panels below 128 rows, by rows from there on.  Barrier at the end. */
 void tern_gemm_run(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda, size_t m,
                    const struct tern_weight *w, const struct tern_epilogue *e);
 
 /* The same with rows rounded to the weight's type, once, by all threads: to bf16 for bf16 weights (sums in f32), to u8 with a
- * scale per row for q8 (W8A8: exact integer sums).  f32 and f16 weights: as tern_gemm_run.
+ * scale per row for weights that have them (tern_weight_has_rows_q8; W8A8: exact integer sums).  Others: as tern_gemm_run.
+ * Groups: one scale for the whole row; each part of K is summed in integers, t_p = (float)sum * (row scale * scale of part p and
+ * column), and (t_0 + t_1) + .. in order goes through the epilogue, every operation rounded to f32.
  * q8 and the widened path of bf16 give the same bits at every level; avx512bf16 has its own for bf16 (gemm_bf16).
  * scratch: tern_gemm_scratch(w, m) bytes for the whole team, 64-byte aligned, in use until the call ends; may be NULL where that
  * is 0. */
 void tern_gemm_run_narrow(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda, size_t m,
                           const struct tern_weight *w, const struct tern_epilogue *e, void *scratch);
 size_t tern_gemm_scratch(const struct tern_weight *w, size_t m);
+
+/* Fewest elements of K that share a scale where rows are u8: parts begin with a step of four. */
+#define TERN_ROWS_Q8_PART 4
+
+/* Whether products with rows of u8 exist for a weight: symmetric codes of 8 bits with scales that are constant for each
+ * output channel over equal parts of K, of 4 to 131072 elements (or all of K).  An operator whose config asks for such rows
+ * (activation_quant=row) answers TERN_ERR_UNSUPPORTED for any other weight: tern_gemm_run_narrow would compute it in f32. */
+bool tern_weight_has_rows_q8(const struct tern_weight *w);
 
 /* The one or the other: rows stay f32 where narrow is NULL, else it is the scratch with which they are rounded. */
 static inline void tern_gemm_run_either(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda,

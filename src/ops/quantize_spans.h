@@ -25,6 +25,13 @@ tern_status tern_qtensor_alloc(tern_ctx *ctx, const tern_quant_layout *layout, s
  * Called in regions: allocates nothing, cannot fail; floating-point modes are the caller's matter. */
 void tern_dequant_span(const struct tern_qtensor *q, float *to, size_t first, size_t n);
 
+/* The group of element (row, col) of a matrix, and how many elements from there on in its row (cols >= 1) and in its column
+ * (rows >= 1) are of the same one. */
+struct tern_quant_place {
+    size_t group, rows, cols;
+};
+struct tern_quant_place tern_quant_place_at(const tern_quant_layout *layout, size_t row, size_t col);
+
 /* out[o] = scales[o / (n / groups)], o < n; groups divides n. */
 void tern_quant_expand(float *out, size_t n, const float *scales, size_t groups);
 

@@ -228,6 +228,26 @@ static struct run run_at(const tern_quant_layout *l, size_t e)
     return (struct run){ smaller((left + in - 1) / in, cols - col), group * shards + i / in, 0 };
 }
 
+struct tern_quant_place tern_quant_place_at(const tern_quant_layout *l, size_t row, size_t col)
+{
+    const size_t size = (size_t)l->group_size, cols = (size_t)l->dim[1];
+
+    if (l->grouping == TERN_QUANT_AXIS && l->axis == 0)
+        return (struct tern_quant_place){ row / size * cols + col, size - row % size, 1 };
+    if (l->n_shards == 1 && l->axis == 1) {
+        const size_t e = row * cols + col, left = size - e % size;
+        return (struct tern_quant_place){ e / size, (left + cols - 1) / cols, smaller(left, cols - col) };
+    }
+
+    /* Merged shards, as in run_at: i along the axis, o along the other one. */
+    const size_t shards = (size_t)l->n_shards, in = (size_t)l->dim[l->axis] / shards;
+    const size_t i = l->axis == 1 ? col : row, o = l->axis == 1 ? row : col;
+    const size_t local = o * in + i % in, group = local / size, left = (group + 1) * size - local;
+    const size_t along_i = smaller(left, in - i % in), along_o = (left + in - 1) / in;
+    return (struct tern_quant_place){ group * shards + i / in, l->axis == 1 ? along_o : along_i,
+                                      l->axis == 1 ? along_i : along_o };
+}
+
 /* Codes first .. first + n as numbers. */
 static void decode(const struct tern_qtensor *q, float *to, size_t first, size_t n)
 {

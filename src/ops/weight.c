@@ -1,6 +1,7 @@
 /* weight.c: matrices in the layout that the kernels stream, and vectors as fp32.  quantize_weight.c has those in groups. */
 #include "base/fpmode.h"
 #include "ops/quantize_spans.h"
+#include "ops/quantize_weight.h"
 
 #include <float.h>
 #include <math.h>
@@ -284,6 +285,7 @@ tern_dtype tern_weight_dtype(const tern_weight *w)
     case TERN_WEIGHT_BF16:
         return TERN_BF16;
     case TERN_WEIGHT_Q8:
+    case TERN_WEIGHT_GROUPS:
         break;
     }
     return TERN_INT8;
@@ -291,6 +293,10 @@ tern_dtype tern_weight_dtype(const tern_weight *w)
 
 void tern_weight_channel(const struct tern_kernels *kernels, const struct tern_weight *w, size_t channel, float *to)
 {
+    if (w->groups) {
+        tern_groups_channel(w, channel, to);
+        return;
+    }
     const struct tern_weight_layout layout = tern_weight_layout(w->format, (size_t)w->in);
     const size_t panel = channel / TERN_PANEL * layout.steps * layout.step_bytes, col = channel % TERN_PANEL;
     const char *words = (const char *)w->words + panel;
@@ -316,6 +322,7 @@ void tern_weight_destroy(tern_weight **w)
     if (!w || !*w)
         return;
     tern_pages_free((*w)->words, (*w)->bytes);
+    tern_free((*w)->groups);
     tern_free(*w);
     *w = NULL;
 }
@@ -330,7 +337,7 @@ tern_tensor tern_weight_view(const tern_weight *w)
 
 size_t tern_weight_bytes(const tern_weight *w)
 {
-    return w ? sizeof *w + w->bytes : 0;
+    return w ? sizeof *w + (w->groups ? sizeof *w->groups : 0) + w->bytes : 0;
 }
 
 void tern_widen(const struct tern_kernels *kernels, float *to, const void *data, tern_dtype dtype, size_t n)

@@ -1,4 +1,4 @@
-/* check_quantize.c: rows as u8, panels of pairs and fours. */
+/* check_quantize.c: rows as u8, panels of pairs and fours, and codes back as numbers. */
 #include "tc.h"
 
 void check_quantize_row_q8(struct tc *t)
@@ -99,4 +99,45 @@ void check_pack_q8(struct tc *t)
 
             TC_TIME(t) t->new.pack_q8((int8_t *)got, start, w, columns ? 1 : 768, columns ? 768 : 1, 768, 32);
         }
+}
+
+static void check_dequant(struct tc *t, size_t per, tern_dequant_q8_fn *ref, tern_dequant_q8_fn *tested)
+{
+    static const size_t sizes[] = { 0, 1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 31, 64, 67 };
+
+    for (int asymmetric = 0; asymmetric < 2; asymmetric++)
+        for (size_t first = 0; first < per; first++)
+            for (size_t s = 0; s < TC_COUNT(sizes); s++) {
+                const size_t k = sizes[s], steps = k ? (first + k + per - 1) / per : 0;
+
+                if (!tc_case(t, "%s,first=%zu,k=%zu", asymmetric ? "asymmetric" : "symmetric", first, k))
+                    continue;
+                const uint8_t *words = tc_in_u8(t, steps * 128);
+                float *scale = tc_in_f32(t, 32, TC_FINITE), *minimum = tc_in_f32(t, 32, TC_NORMAL);
+                float *want = tc_out_panel(t, k * 32), *got = tc_out_panel(t, k * 32);
+
+                for (size_t j = 0; j < 32 && asymmetric; j++)
+                    scale[j] = fabsf(scale[j]) + 0x1p-120f; /* no quotient overflows: NaNs have no bits to compare */
+                ref(want, words, first, k, scale, asymmetric ? minimum : NULL);
+                tested(got, words, first, k, scale, asymmetric ? minimum : NULL);
+                tc_same_f32(t, want, got, k * 32);
+            }
+    for (int asymmetric = 0; asymmetric < 2; asymmetric++)
+        if (tc_bench(t, 128.0 * 64 / (double)per + 128 * 64, 0, "k=64,%s", asymmetric ? "asymmetric" : "symmetric")) {
+            const uint8_t *words = tc_in_u8(t, 64 / per * 128);
+            const float *scale = tc_in_f32(t, 32, TC_NORMAL), *minimum = tc_in_f32(t, 32, TC_NORMAL);
+            float *got = tc_out_panel(t, 64 * 32);
+
+            TC_TIME(t) tested(got, words, 0, 64, scale, asymmetric ? minimum : NULL);
+        }
+}
+
+void check_dequant_q8(struct tc *t)
+{
+    check_dequant(t, 4, t->ref.dequant_q8, t->new.dequant_q8);
+}
+
+void check_dequant_q4(struct tc *t)
+{
+    check_dequant(t, 8, t->ref.dequant_q4, t->new.dequant_q4);
 }
