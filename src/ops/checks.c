@@ -166,6 +166,12 @@ tern_status tern_check_matrix(tern_ctx *ctx, const char *op, const char *name, c
     TERN_REQUIRE(ctx, !t->packed || known[dtype].packed >> t->packed->format & 1, TERN_ERR_DTYPE,
                  "%s: %s is a packed weight that does not fit dtype %s, expected %s", op, name,
                  tern_dtype_name(config->dtype), known[dtype].packed_text);
+    const bool rows_q8 = config->dtype == TERN_INT8 && tern_config_narrow(config);
+    TERN_REQUIRE(ctx, !t->packed || !rows_q8 || tern_weight_has_rows_q8(t->packed), TERN_ERR_UNSUPPORTED,
+                 "%s: %s is a quantised weight that has no product with rows of int8 (activation_quant row), expected "
+                 "symmetric codes of 8 bits with scales that hold for equal parts of each output channel, 4 to 131072 "
+                 "inputs long",
+                 op, name);
     return TERN_OK;
 }
 
