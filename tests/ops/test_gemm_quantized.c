@@ -453,6 +453,43 @@ static void test_rows_q8(void **state)
     tern_ctx_destroy(&ctx);
 }
 
+/* Operators take them as int8 weights; with activation_quant row those that have rows of u8, and say so of the others. */
+static void test_operators(void **state)
+{
+    (void)state;
+    tern_ctx *ctx = test_ctx(2);
+    const char *name;
+
+    for (size_t i = 0; i < 2 * N_LAYOUTS; i++) {
+        tern_qtensor *q = quantized_at(ctx, i, &name);
+        if (!q)
+            continue;
+        tern_config config = test_config();
+        tern_weight *packed;
+        config.dtype = TERN_INT8;
+        config.activation_dtype = TERN_FP32;
+        assert_ok(ctx, tern_weight_pack_quantized(ctx, q, true, &packed));
+        const size_t k = (size_t)packed->in, n = (size_t)packed->out;
+        float *a = test_floats(5 * k, 1), *b = test_floats(n, 1);
+        const tern_tensor input = t2(a, 5, k), bias = t1(b, n), weight = tern_weight_view(packed);
+        for (int row = 0; row <= 1; row++) {
+            tern_tensor output = t2(test_poison(5 * n), 5, n);
+            config.activation_quant = row ? TERN_QUANT_ROW : TERN_QUANT_NONE;
+            if (row && !tern_weight_has_rows_q8(packed)) {
+                assert_fails(ctx, tern_linear(ctx, &config, &input, &weight, &bias, &output), TERN_ERR_UNSUPPORTED,
+                             "linear: weight is a quantised weight that has no product with rows of int8");
+                test_untouched(output.data, 5 * n, name);
+                continue;
+            }
+            assert_ok(ctx, tern_linear(ctx, &config, &input, &weight, &bias, &output));
+            test_equal(output.data, multiply(ctx, a, b, NULL, 5, packed, row), 5 * n, name);
+        }
+        tern_weight_destroy(&packed);
+        tern_qtensor_destroy(&q);
+    }
+    tern_ctx_destroy(&ctx);
+}
+
 /* A packed weight is its codes and scales: nothing is kept of the numbers, and a product asks for no memory. */
 static void test_bytes_are_codes(void **state)
 {
@@ -556,14 +593,9 @@ static void test_allocation_failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        OP_TEST(test_numbers),
-        OP_TEST(test_products),
-        OP_TEST(test_every_number_of_rows),
-        OP_TEST(test_parts),
-        OP_TEST(test_rows_q8),
-        OP_TEST(test_bytes_are_codes),
-        OP_TEST(test_bad_arguments),
-        OP_TEST(test_allocation_failures),
+        OP_TEST(test_numbers),         OP_TEST(test_products),      OP_TEST(test_every_number_of_rows),
+        OP_TEST(test_parts),           OP_TEST(test_rows_q8),       OP_TEST(test_operators),
+        OP_TEST(test_bytes_are_codes), OP_TEST(test_bad_arguments), OP_TEST(test_allocation_failures),
     };
     return cmocka_run_group_tests_name("ops/gemm_quantized", tests, NULL, NULL);
 }
