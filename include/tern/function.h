@@ -54,7 +54,7 @@ TERN_API tern_status tern_rms_norm(tern_ctx *ctx, const tern_tensor *input, cons
                                    tern_tensor *output);
 
 /** sum = input + residual;  output = rms_norm(sum), of the sum in fp32 before it is rounded.
- *  All [.., H]; gamma [H]; output and sum may each be input or residual, and are two tensors. */
+ *  All [.., H]; gamma [H]; output and sum may each be input or residual, and are two tensors; sum may be NULL (not wanted). */
 TERN_API tern_status tern_pre_rms_norm(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *residual,
                                        const tern_tensor *gamma, float eps, tern_tensor *output, tern_tensor *sum);
 
@@ -108,18 +108,18 @@ TERN_API tern_status tern_moe_res_matmul(tern_ctx *ctx, const tern_tensor *resid
 
 /** Turns head rows by their positions (rotary embedding).
  *
- * For each pair m < rotary_dim / 2, a = positions[t] * theta^(-2m / rotary_dim) radians, both values from the old pair:
+ * For each pair m < rotary_dim / 2, a = position_ids[t] * theta^(-2m / rotary_dim) radians, both values from the old pair:
  *   (x, y) <- (x cos a - y sin a, y cos a + x sin a)
  *
  * @param input       [.., h, E].
- * @param positions   int32 or int64, one for each of the rows [..], each >= 0, in any order.
+ * @param position_ids  int32 or int64, one for each of the rows [..], each >= 0, in any order.
  * @param rotary_dim  leading channels that turn; even, 2 <= rotary_dim <= E, at most 512.  The others are copied.
  * @param theta       base of the wavelengths, finite, > 1.
  * @param rotate_every_two  pairs (2m, 2m + 1), else (m, m + rotary_dim / 2).
  * @param output      like input, may be input.
  *
  * Accuracy: angles are f64, rounded once as cosine and sine; then 2 roundings.   Source: Su et al. 2021, arXiv:2104.09864. */
-TERN_API tern_status tern_rotary(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *positions,
+TERN_API tern_status tern_rotary(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *position_ids,
                                  int32_t rotary_dim, float theta, bool rotate_every_two, tern_tensor *output);
 
 /** Heads apart, zero padded: output[b, n, s, c] = input[b, s, n E + c] for s < S and c < E, else 0.
@@ -141,13 +141,27 @@ TERN_API int64_t tern_pad_head_size(int64_t head_size);
  * @param a           [M, K] with any strides >= 0, or [B, S, K] whose first axes flatten to B S rows.
  * @param b           [K, N] with any strides >= 0.
  * @param bias        [N] or NULL.
- * @param activation  "" (none), "relu", "leaky_relu" (0.01), "gelu" (erf) or "sigmoid".
+ * @param activation  "" (none), "relu", "leaky_relu" (0.01), "gelu" (erf), "gelu_tanh", "gelu_sigmoid" or "sigmoid".
  * @param output      [M, N], or [B, S, N]; dense.
  *
  * Accuracy: one chain of fused multiply-adds over K, then the bias, then the activation to 4 ulp or 6e-8.
  * Source: DeepSpeed fp16_matmul. */
 TERN_API tern_status tern_matmul(tern_ctx *ctx, const tern_tensor *a, const tern_tensor *b, const tern_tensor *bias,
                                  const char *activation, tern_tensor *output);
+
+/** The same with int8 weights: B = b * b_scale, one scale for each N / G output channels in a row.
+ *
+ * @param a        [M, K] or [B, S, K], dense, fp32, fp16 or bf16.
+ * @param b        [K, N] int8, dense or the transpose of a dense [N, K]; or a tern_weight_view() of quantised weights.
+ * @param b_scale  [G] fp32, finite, G divides N; NULL with a view.
+ * @param activation_quant  none: rows stay as they are, in fp32.  row: each row becomes s8 with one scale, max |a| / 127.
+ * @param bias, activation, output  as above, in a's dtype.
+ *
+ * Accuracy: none: one chain of fused multiply-adds over K of a and the codes, then the scale, once, bias and activation.
+ * row: exact integer sums, then both scales.  The same bits at every instruction set level. */
+TERN_API tern_status tern_matmul_int8(tern_ctx *ctx, const tern_tensor *a, const tern_tensor *b,
+                                      const tern_tensor *b_scale, tern_activation_quant activation_quant,
+                                      const tern_tensor *bias, const char *activation, tern_tensor *output);
 
 /** output[i, j] = a[i, j] b[i, j]:  a [B, h, M, K], b [B, h, K, N], output [B, h, M, N]. */
 TERN_API tern_status tern_matmul_4d(tern_ctx *ctx, const tern_tensor *a, const tern_tensor *b, tern_tensor *output);
@@ -208,8 +222,8 @@ TERN_API tern_status tern_top_k_gating(tern_ctx *ctx, const tern_tensor *logits,
 /** Copies token rows into groups by expert: output[ends[e - 1] + slot] = input[t] for each choice (e, slot) of token t.
  *
  * @param input         [.., H], T rows.
- * @param experts, slots  [T, k] int32 as top_k_gating gives them; -1 is skipped.  No two choices share a place.
- * @param counts        [X] int32, >= 0.
+ * @param experts, slots  [T, k] int32 or int64 as top_k_gating gives them; -1 is skipped.  No two choices share a place.
+ * @param counts        [X] int32 or int64, >= 0.
  * @param output        [R, H], R >= the sum of counts.  Rows that no choice names are not written.
  * @param mapped_slots  [T, k] int32: rows in output, -1 where skipped.  May be slots.
  * @param row_ends      [X] int64: inclusive sums of counts. */
@@ -219,17 +233,26 @@ TERN_API tern_status tern_moe_scatter(tern_ctx *ctx, const tern_tensor *input, c
 
 /** Rows in groups, each through its own matrix: output[r] = act(input[r] weight[e] + bias[e]), row_ends[e - 1] <= r < row_ends[e].
  *
- * @param input     [R, K].     @param weight  [X, K, N].     @param bias  [X, N] or NULL.
+ * @param input     [R, K].     @param weight  [X, K, N] with any strides >= 0.     @param bias  [X, N] or NULL.
  * @param row_ends  [X] int32 or int64, not decreasing, 0..R.  Rows from the last on are not written.
- * @param activation  "", "relu", "gelu" (erf), "gelu_tanh" or "silu".
+ * @param activation  "", "relu", "gelu" (erf), "gelu_tanh", "gelu_sigmoid" or "silu".
  * @param output    [R, N]. */
 TERN_API tern_status tern_moe_gemm(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *weight,
                                    const tern_tensor *bias, const tern_tensor *row_ends, const char *activation,
                                    tern_tensor *output);
 
+/** The same with int8 weights.
+ *
+ * @param weight        [X, K, N] int8, dense or with its last two axes exchanged.
+ * @param weight_scale  [X, G] fp32, finite, G divides N.     @param activation_quant  as for tern_matmul_int8(). */
+TERN_API tern_status tern_moe_gemm_int8(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *weight,
+                                        const tern_tensor *weight_scale, tern_activation_quant activation_quant,
+                                        const tern_tensor *bias, const tern_tensor *row_ends, const char *activation,
+                                        tern_tensor *output);
+
 /** output[t] = sum over j of scores[t, j] input[mapped_slots[t, j]], in order of j; -1 is left out.
  *
- * @param input      [R, H].     @param scores  [T, k] fp32.     @param mapped_slots  [T, k] int32, -1..R-1.
+ * @param input      [R, H].     @param scores  [T, k] fp32.     @param mapped_slots  [T, k] int32 or int64, -1..R-1.
  * @param normalise  scores are divided by their sum over the choices that are there; a sum of 0 gives zeros.
  * @param output     [.., H], T rows.  A row without a choice (padding) is not written. */
 TERN_API tern_status tern_moe_gather(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *scores,

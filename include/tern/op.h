@@ -152,21 +152,31 @@ typedef struct tern_op_params {
     tern_softmax_options
         softmax;      /**< softmax: layer_scale, triangular (also: causal), local_attention, window_size, head_offset */
     int32_t add_bias; /**< 1 yes, 0 no, -1 (unset): where a bias is given */
-    bool do_flash_attn;     /**< linear: the result as [3, B, h, S, E'] */
-    int32_t num_heads;      /**< h, where that is no config's; 0: unset */
-    float scale;            /**< multiplier of q.k; NaN: unset, and then the config's, or 1 */
-    float softcap;          /**< s = softcap tanh(s / softcap); 0: none */
-    int32_t v_head_dim;     /**< width of value heads; 0: as the others */
-    bool causal;            /**< functions without a config: a row sees what stands before it */
-    const char *activation; /**< name of an activation, "" for none; static storage */
-    int32_t gate_layout;    /**< tern_gate_layout of gated_activation: halves, interleaved */
-    float gamma;            /**< vector_add; 1 */
-    int64_t head_size;      /**< width of a head, where that is no config's; 0: unset */
-    int32_t k;              /**< top_k_gating: experts of each token; 1 */
-    bool normalise;         /**< moe_gather: scores divided by their sum */
-    int64_t offset;         /**< embedding: rows of the position table before position 0 */
-    bool add_attn_bias;     /**< residual_add_bias: the parallel form adds attention_bias */
-    bool pre_norm;          /**< residual_add_bias; true */
+    bool do_flash_attn;      /**< linear: the result as [3, B, h, S, E'] */
+    int32_t num_heads;       /**< h, where that is no config's; 0: unset */
+    float scale;             /**< multiplier of q.k; NaN: unset, and then the config's, or 1 / sqrt(E) without one */
+    float softcap;           /**< s = softcap tanh(s / softcap); 0: none */
+    int32_t v_head_dim;      /**< width of value heads; 0: as the others */
+    bool causal;             /**< functions without a config: a row sees what stands before it */
+    const char *activation;  /**< name of an activation, "" for none; static storage */
+    int32_t gate_layout;     /**< tern_gate_layout of gated_activation: halves, interleaved */
+    float gamma;             /**< vector_add; 1 */
+    int64_t head_size;       /**< width of a head, where that is no config's; 0: unset */
+    int32_t k;               /**< top_k_gating: experts of each token; 1 */
+    bool normalise;          /**< moe_gather: scores divided by their sum */
+    int64_t offset;          /**< embedding: rows of the position table before position 0 */
+    bool add_attn_bias;      /**< residual_add_bias: the parallel form adds attention_bias */
+    bool pre_norm;           /**< residual_add_bias; true */
+    int64_t batch;           /**< workspace: sequences at once; 1 */
+    int64_t prompt_len;      /**< workspace: rows of a sequence in one step; 0: as many as it may have */
+    int64_t memory;          /**< workspace: bytes that there are; 0: no limit */
+    int32_t scheme;          /**< quantize, dequantize: tern_quant_scheme; checkpoint */
+    int32_t bits;            /**< quantize, dequantize: 8 or 4; 8 */
+    int64_t groups;          /**< quantize: groups of the tensor; 0: the scheme's default */
+    int64_t group_size;      /**< quantize, dequantize, groupwise: elements of a run; 64 */
+    int32_t group_dim;       /**< quantize, dequantize, groupwise: axis of the runs; 1 */
+    bool mlp_extra_grouping; /**< quantize, checkpoint: twice the groups for a feed-forward's shapes */
+    int64_t n_shards;        /**< dequantize: shards that were merged along the input axis; 1 */
 } tern_op_params;
 /** Every default. */
 TERN_API tern_op_params tern_op_params_default(void);
@@ -184,6 +194,7 @@ typedef struct tern_op_call {
  *
  * A raw int8 matrix NAME is laid out by transposed_mode like every other, and is packed for the call with the scales NAME_scale:
  * fp32 [G], G divides the output size, one for each N / G output channels in a row.
+ * Where an input and an output share a name, the first tensor of that name is the input.
  * @param call  may be NULL where the operator reads none of it.
  * @return what the typed function returns; TERN_ERR_ARG for an unknown, repeated or missing name, with the known ones;
  *         TERN_ERR_DTYPE for a tensor whose dtype does not fit the config. */

@@ -185,10 +185,37 @@ tern_status tern_bind_matrix(tern_ctx *ctx, const tern_tensor *t, const tern_con
     return TERN_OK;
 }
 
+tern_status tern_check_scales(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t, int64_t matrices,
+                              int64_t out)
+{
+    char scale[64];
+    int64_t groups = 1;
+
+    snprintf(scale, sizeof scale, "%.48s_scale", name);
+    TERN_TRY(tern_check_tensor(ctx, op, scale, t, TERN_FP32));
+    for (int i = 0; i < t->rank; i++)
+        groups *= t->dim[i];
+    TERN_REQUIRE(
+        ctx, t->rank >= 1 && matrices >= 0 && (t->rank == 1 ? matrices == 1 : t->dim[0] == matrices || matrices == 1),
+        TERN_ERR_SHAPE, "%s: %s is %s, expected a row of scales for each of %" PRId64 " matrices", op, scale,
+        tern_dims_text(t).text, matrices);
+    const int64_t each = matrices ? groups / matrices : 1;
+    TERN_REQUIRE(ctx, each >= 1 && out % each == 0, TERN_ERR_SHAPE,
+                 "%s: %s is %s, %" PRId64 " values for %" PRId64
+                 " output channels, expected a number that divides them",
+                 op, scale, tern_dims_text(t).text, each, out);
+    for (int64_t g = 0; g < groups; g++)
+        TERN_REQUIRE(ctx, isfinite(((const float *)t->data)[g]), TERN_ERR_ARG,
+                     "%s: %s has %g at %" PRId64 ", expected a finite number", op, scale,
+                     (double)((const float *)t->data)[g], g);
+    return TERN_OK;
+}
+
 tern_status tern_pack_int8(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t, bool transposed,
                            const tern_tensor *scales, tern_weight **out)
 {
     TERN_TRY(check_weight(ctx, op, name, t, transposed, 1u << TERN_INT8, "int8", -1, -1, NULL));
+    TERN_TRY(tern_check_scales(ctx, op, name, scales, 1, t->dim[!transposed]));
     return tern_weight_pack_as(ctx, t, transposed, TERN_INT8, scales, out);
 }
 
@@ -293,6 +320,22 @@ static tern_status check_heads(tern_ctx *ctx, const char *op, const tern_config 
     return TERN_OK;
 }
 
+/* Which channels turn together, and how fast. */
+static tern_status check_pairs(tern_ctx *ctx, const char *op, const tern_config *c)
+{
+    TERN_REQUIRE(ctx, c->rotate_every_two >= -1 && c->rotate_every_two <= 1, TERN_ERR_CONFIG,
+                 "%s: rotate_every_two is %" PRId32 ", expected 1, 0 or -1 (unset)", op, c->rotate_every_two);
+    TERN_REQUIRE(ctx, !(c->rotate_half && c->rotate_every_two == 1), TERN_ERR_CONFIG,
+                 "%s: rotate_half and rotate_every_two are both set, expected one of them", op);
+    TERN_REQUIRE(ctx, c->rotate_half || c->rotate_every_two != 0, TERN_ERR_CONFIG,
+                 "%s: rotary_dim is %" PRId32
+                 " and neither rotate_half nor rotate_every_two is set, expected one of them",
+                 op, c->rotary_dim);
+    TERN_REQUIRE(ctx, isfinite(c->rope_theta) && c->rope_theta > 1, TERN_ERR_CONFIG,
+                 "%s: rope_theta is %g, expected more than 1", op, (double)c->rope_theta);
+    return TERN_OK;
+}
+
 static tern_status check_attention(tern_ctx *ctx, const char *op, const tern_config *c)
 {
     const int64_t head_dim = c->hidden_size / c->heads;
@@ -301,16 +344,7 @@ static tern_status check_attention(tern_ctx *ctx, const char *op, const tern_con
         TERN_REQUIRE(ctx, c->rotary_dim % 2 == 0 && c->rotary_dim <= head_dim, TERN_ERR_CONFIG,
                      "%s: rotary_dim is %" PRId32 ", expected an even number up to %" PRId64 ", the width of a head",
                      op, c->rotary_dim, head_dim);
-        TERN_REQUIRE(ctx, c->rotate_every_two >= -1 && c->rotate_every_two <= 1, TERN_ERR_CONFIG,
-                     "%s: rotate_every_two is %" PRId32 ", expected 1, 0 or -1 (unset)", op, c->rotate_every_two);
-        TERN_REQUIRE(ctx, !(c->rotate_half && c->rotate_every_two == 1), TERN_ERR_CONFIG,
-                     "%s: rotate_half and rotate_every_two are both set, expected one of them", op);
-        TERN_REQUIRE(ctx, c->rotate_half || c->rotate_every_two != 0, TERN_ERR_CONFIG,
-                     "%s: rotary_dim is %" PRId32
-                     " and neither rotate_half nor rotate_every_two is set, expected one of them",
-                     op, c->rotary_dim);
-        TERN_REQUIRE(ctx, isfinite(c->rope_theta) && c->rope_theta > 1, TERN_ERR_CONFIG,
-                     "%s: rope_theta is %g, expected more than 1", op, (double)c->rope_theta);
+        TERN_TRY(check_pairs(ctx, op, c));
     }
     TERN_REQUIRE(ctx, !c->local_attention || c->window_size >= 1, TERN_ERR_CONFIG,
                  "%s: window_size is %" PRId32 " with local_attention, expected 1 or more", op, c->window_size);
@@ -343,6 +377,8 @@ tern_status tern_check_config(tern_ctx *ctx, const char *op, const tern_config *
         TERN_TRY(check_heads(ctx, op, config));
     if (reads & TERN_READS_ATTENTION)
         TERN_TRY(check_attention(ctx, op, config));
+    if ((reads & TERN_READS_ROTARY) && config->rotary_dim > 0)
+        TERN_TRY(check_pairs(ctx, op, config));
     if (reads & TERN_READS_NORM)
         TERN_TRY(check_norm(ctx, op, config));
     if (reads & TERN_READS_ACTIVATION)

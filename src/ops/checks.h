@@ -67,6 +67,10 @@ tern_status tern_check_matrix(tern_ctx *ctx, const char *op, const char *name, c
 /* The weight behind such a matrix: the packed one, or a raw one packed now in the format of config->dtype. */
 tern_status tern_bind_matrix(tern_ctx *ctx, const tern_tensor *t, const tern_config *config, const tern_weight **weight,
                              tern_weight **owned);
+/* The scales NAME_scale of raw int8 codes of `matrices` matrices with `out` output channels each: fp32, finite, [G], or [matrices, G]
+ * where there are more than one axis of them; G divides out. */
+tern_status tern_check_scales(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t, int64_t matrices,
+                              int64_t out);
 /* A raw int8 matrix with its scales, packed. */
 tern_status tern_pack_int8(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t, bool transposed,
                            const tern_tensor *scales, tern_weight **out);
@@ -108,6 +112,12 @@ struct tern_config_sizes {
     int64_t context;  /* h E */
 };
 struct tern_config_sizes tern_config_sizes(const tern_config *config);
+
+/* Whether rotary pairs are neighbours, of a checked config. */
+static inline bool tern_config_neighbours(const tern_config *config)
+{
+    return config->rotate_every_two < 0 ? !config->rotate_half : config->rotate_every_two != 0;
+}
 
 /* A: what activations are stored in. */
 static inline tern_dtype tern_config_activation(const tern_config *config)

@@ -7,6 +7,7 @@
 #include "base/fpmode.h"
 
 #include <tern/function.h>
+#include <tern/quantize.h>
 
 #include <errno.h>
 #include <locale.h>
@@ -62,6 +63,10 @@ static const struct choice kernels[] = { { "auto", TERN_KERNEL_AUTO },
                                          { NULL, 0 } };
 static const struct choice quants[] = { { "none", TERN_QUANT_NONE }, { "row", TERN_QUANT_ROW }, { NULL, 0 } };
 
+static const struct choice schemes[] = { { "checkpoint", TERN_QUANT_CHECKPOINT },
+                                         { "injection", TERN_QUANT_INJECTION },
+                                         { "groupwise", TERN_QUANT_GROUPWISE },
+                                         { NULL, 0 } };
 static const struct choice gate_layouts[] = { { "halves", TERN_GATE_HALVES },
                                               { "interleaved", TERN_GATE_INTERLEAVED },
                                               { NULL, 0 } };
@@ -98,7 +103,7 @@ static const struct tern_field fields[] = {
     { OWN("softcap", softcap, NUMBER), .about = "scores s become softcap tanh(s / softcap); 0: as they are" },
     { OWN("v_head_dim", v_head_dim, WHOLE32), .high = 512, .about = "width of a value head; 0: as q and k" },
     { OWN("causal", causal, TRUTH), .about = "a row sees what stands before it" },
-    { OWN("activation", activation, WORD), .choices = words, .about = "what is applied last" },
+    { OWN("activation", activation, WORD), .choices = words, .about = "what is applied last; \"\": nothing, in gated_activation gelu" },
     { OWN("gate_layout", gate_layout, CHOICE), .choices = gate_layouts, .about = "[up | gate], or gate, up, gate, up, .." },
     { OWN("gamma", gamma, NUMBER), .low = -INT64_MAX, .about = "a is multiplied by it" },
     { OWN("head_size", head_size, WHOLE64), .high = INT32_MAX, .about = "E" },
@@ -107,11 +112,21 @@ static const struct tern_field fields[] = {
     { OWN("offset", offset, WHOLE64), .high = INT32_MAX, .about = "rows of the position table before position 0" },
     { OWN("add_attn_bias", add_attn_bias, TRUTH), .about = "the parallel form adds attention_bias" },
     { OWN("pre_norm", pre_norm, TRUTH), .about = "norm before each sub-block" },
+    { OWN("batch", batch, WHOLE64), .low = 1, .high = INT32_MAX, .about = "sequences at once" },
+    { OWN("prompt_len", prompt_len, WHOLE64), .high = INT32_MAX, .about = "rows of a sequence in one step; 0: max_out_tokens" },
+    { OWN("memory", memory, WHOLE64), .high = INT64_MAX, .about = "bytes that there are, for fewer tokens where all do not fit; 0: no limit" },
+    { OWN("scheme", scheme, CHOICE), .choices = schemes, .about = "how codes come about" },
+    { OWN("bits", bits, WHOLE32), .low = 4, .high = 8, .about = "of a code: 8 or 4" },
+    { OWN("groups", groups, WHOLE64), .high = INT32_MAX, .about = "groups of the tensor; 0: 1 in checkpoint, one for each slice in injection" },
+    { OWN("group_size", group_size, WHOLE64), .low = 1, .high = INT32_MAX, .about = "elements of a run in groupwise" },
+    { OWN("group_dim", group_dim, WHOLE32), .high = TERN_MAX_RANK - 1, .about = "axis of the runs in groupwise" },
+    { OWN("mlp_extra_grouping", mlp_extra_grouping, TRUTH), .about = "checkpoint: twice the groups for a feed-forward's shapes" },
+    { OWN("n_shards", n_shards, WHOLE64), .low = 1, .high = INT32_MAX, .about = "shards that were merged along the last axis" },
 
     WHOLE(hidden_size, WHOLE64, -1, INT32_MAX, HEADS | TERN_READS_SIZES, "H"),
     WHOLE(intermediate_size, WHOLE64, -INT32_MAX, INT32_MAX, TERN_READS_SIZES, "I; 0 or less: 4 H"),
     WHOLE(heads, WHOLE32, -1, INT32_MAX, HEADS, "h, query heads of all ranks, a divisor of H"),
-    WHOLE(num_hidden_layers, WHOLE32, -1, INT32_MAX, 0, "informative"),
+    WHOLE(num_hidden_layers, WHOLE32, -1, INT32_MAX, TERN_READS_WORKSPACE, "layers of a cache"),
     { FIELD(layer_norm_eps, NUMBER, NORM | TERN_READS_EPS, "added to the variance"), .low = 0 },
     { ALIAS("epsilon", layer_norm_eps, NUMBER, NORM | TERN_READS_EPS, "another name for layer_norm_eps"), .low = 0 },
     WHOLE(local_rank, WHOLE32, -1, INT32_MAX, 0, "without effect"),
@@ -130,11 +145,11 @@ static const struct tern_field fields[] = {
     { FIELD(rotate_every_two, TRUTH_OR_UNSET, ATTENTION | TERN_READS_ROTARY, "pairs (2p, 2p + 1); unset: the opposite of rotate_half") },
     FLAG(return_tuple, 0, "informative"),
     FLAG(mlp_after_attn, BLOCK, "sequential block, or parallel"),
-    NAMES(mlp_act_func_type, activations, TERN_READS_ACTIVATION, "activation of a feed-forward"),
+    NAMES(mlp_act_func_type, activations, TERN_READS_ACTIVATION | TERN_READS_WORKSPACE, "activation of a feed-forward"),
     WHOLE(training_mp_size, WHOLE32, 1, INT32_MAX, 0, "without effect"),
-    FLAG(bigscience_bloom, ATTENTION, "BLOOM's attention form"),
-    WHOLE(max_out_tokens, WHOLE32, 1, INT32_MAX, 0, "informative"),
-    WHOLE(min_out_tokens, WHOLE32, 1, INT32_MAX, 0, "informative"),
+    FLAG(bigscience_bloom, ATTENTION | TERN_READS_WORKSPACE, "BLOOM's attention form; its cache is the caller's"),
+    WHOLE(max_out_tokens, WHOLE32, 1, INT32_MAX, TERN_READS_WORKSPACE, "positions of a sequence, prompt and output"),
+    WHOLE(min_out_tokens, WHOLE32, 1, INT32_MAX, TERN_READS_WORKSPACE, "fewer than these are an error"),
     FLAG(enable_qkv_quantization, 0, "without effect"),
     FLAG(use_mup, ATTENTION, "1 / E instead of 1 / sqrt(E)"),
     FLAG(scale_attn_by_inverse_layer_idx, ATTENTION, "scores are divided by layer_id + 1"),
@@ -150,7 +165,7 @@ static const struct tern_field fields[] = {
     NAMES(device, devices, ALWAYS, "where it runs"),
     NAMES(kernel, kernels, ALWAYS, "the fastest for this machine, or the definition"),
     NAMES(gelu, gelus, TERN_READS_GELU | TERN_READS_ACTIVATION,
-          "formula of GELU; unset: tanh, and erf where it is gated"),
+          "formula of GELU; unset: tanh in bias_gelu, mlp_gemm and gelu_gemm, erf in gelu, matmul, moe_gemm and where it is gated"),
     NAMES(activation_dtype, activation_dtypes, INT8, "what activations are stored in where dtype is int8"),
     NAMES(activation_quant, quants, INT8, "how activations enter a product where dtype is int8"),
 };
@@ -170,7 +185,13 @@ tern_op_params tern_op_params_default(void)
                              .activation = "",
                              .gamma = 1,
                              .k = 1,
-                             .pre_norm = true };
+                             .pre_norm = true,
+                             .batch = 1,
+                             .scheme = TERN_QUANT_CHECKPOINT,
+                             .bits = 8,
+                             .group_size = 64,
+                             .group_dim = 1,
+                             .n_shards = 1 };
 }
 
 /* Where `name` stands in a row's list of parameters, and what the list calls it: "causal=triangular" is parameter triangular under
@@ -336,6 +357,10 @@ static void read_text(const char *text, enum kind kind, struct tern_value *out)
             out->kind = TERN_VALUE_BOOL;
             out->truth = yes;
         }
+        return;
+    }
+    if (kind == WORD && strcmp(text, "\"\"") == 0) {
+        out->name = ""; /* as lists show it */
         return;
     }
     if (kind == CHOICE || kind == WORD || !*text || !strchr("-+.0123456789", *text) ||

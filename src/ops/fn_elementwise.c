@@ -1,4 +1,5 @@
 /* fn_elementwise.c: activations, biases, gates and weighted sums of stored rows. */
+#include "ops/op_table.h"
 #include "ops/widen.h"
 
 #include <tern/function.h>
@@ -304,3 +305,161 @@ tern_status tern_moe_res_matmul(tern_ctx *ctx, const tern_tensor *residual, cons
     tern_free(owned);
     return status;
 }
+
+/* ---- by name ---- */
+
+static tern_status run_gelu(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io, const tern_op_call *call)
+{
+    (void)call;
+    return tern_gelu(ctx, io[0], config->gelu, io[1]);
+}
+
+const struct tern_op_row tern_row_gelu = {
+    .name = "gelu",
+    .formula = "output = gelu(input)",
+    .dtypes = TERN_ALL_DTYPES,
+    .devices = TERN_ON_CPU,
+    .reads = TERN_READS_GELU,
+    .kernels = "act_f32",
+    .function = true,
+    .run = run_gelu,
+    .io = { TERN_IN("input", "[..]"), TERN_OUT("output", "[..]") },
+};
+
+static tern_status run_vector_add(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                  const tern_op_call *call)
+{
+    (void)config;
+    return tern_vector_add(ctx, io[0], io[1], call->params->gamma, io[2]);
+}
+
+const struct tern_op_row tern_row_vector_add = {
+    .name = "vector_add",
+    .formula = "output = gamma a + b",
+    .dtypes = TERN_ALL_DTYPES,
+    .devices = TERN_ON_CPU,
+    .params = "gamma",
+    .kernels = "axpy_f32",
+    .function = true,
+    .run = run_vector_add,
+    .io = { TERN_IN("a", "[..]"), TERN_IN("b", "[..]"), TERN_OUT("output", "[..]") },
+};
+
+static tern_status run_bias_add(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                const tern_op_call *call)
+{
+    (void)config;
+    (void)call;
+    return tern_bias_add(ctx, io[0], io[1], io[2]);
+}
+
+const struct tern_op_row tern_row_bias_add = {
+    .name = "bias_add",
+    .formula = "output = input + bias",
+    .dtypes = TERN_ALL_DTYPES,
+    .devices = TERN_ON_CPU,
+    .kernels = "",
+    .function = true,
+    .run = run_bias_add,
+    .io = { TERN_IN("input", "[.., C]"), TERN_VECTOR("bias", "[C]"), TERN_OUT("output", "[.., C]") },
+};
+
+static tern_status run_bias_gelu(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                 const tern_op_call *call)
+{
+    (void)call;
+    return tern_bias_gelu(ctx, io[0], io[1], config->gelu, io[2]);
+}
+
+const struct tern_op_row tern_row_bias_gelu = {
+    .name = "bias_gelu",
+    .formula = "output = gelu(input + bias)",
+    .dtypes = TERN_ALL_DTYPES,
+    .devices = TERN_ON_CPU,
+    .reads = TERN_READS_GELU,
+    .kernels = "act_f32",
+    .function = true,
+    .run = run_bias_gelu,
+    .io = { TERN_IN("input", "[.., C]"), TERN_VECTOR("bias", "[C]"), TERN_OUT("output", "[.., C]") },
+};
+
+static tern_status run_bias_relu(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                 const tern_op_call *call)
+{
+    (void)config;
+    (void)call;
+    return tern_bias_relu(ctx, io[0], io[1], io[2]);
+}
+
+const struct tern_op_row tern_row_bias_relu = {
+    .name = "bias_relu",
+    .formula = "output = max(input + bias, 0)",
+    .dtypes = TERN_ALL_DTYPES,
+    .devices = TERN_ON_CPU,
+    .kernels = "act_f32",
+    .function = true,
+    .run = run_bias_relu,
+    .io = { TERN_IN("input", "[.., C]"), TERN_VECTOR("bias", "[C]"), TERN_OUT("output", "[.., C]") },
+};
+
+static tern_status run_gated_activation(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                        const tern_op_call *call)
+{
+    const char *name = call->params->activation ? call->params->activation : "";
+
+    return tern_gated_activation(ctx, io[0], io[1], (tern_gate_layout)call->params->gate_layout,
+                                 tern_gelu_named(*name ? name : "gelu", config->gelu), io[2]);
+}
+
+const struct tern_op_row tern_row_gated_activation = {
+    .name = "gated_activation",
+    .formula = "output = (up + bias) act(gate + bias), input = [up | gate] or gate, up, gate, up, ..",
+    .dtypes = TERN_ALL_DTYPES,
+    .devices = TERN_ON_CPU,
+    .reads = TERN_READS_GELU,
+    .params = "activation gate_layout",
+    .kernels = "act_f32",
+    .function = true,
+    .run = run_gated_activation,
+    .io = { TERN_IN("input", "[.., 2C]"), TERN_VECTOR_OPTIONAL("bias", "[2C]"), TERN_OUT("output", "[.., C]") },
+};
+
+static tern_status run_moe_res_matmul(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                      const tern_op_call *call)
+{
+    (void)config;
+    (void)call;
+    return tern_moe_res_matmul(ctx, io[0], io[1], io[2], io[3]);
+}
+
+const struct tern_op_row tern_row_moe_res_matmul = {
+    .name = "moe_res_matmul",
+    .formula = "output = residual coef[c] + experts coef[C + c], or experts coef[t, 0] + residual coef[t, 1]",
+    .dtypes = TERN_ALL_DTYPES,
+    .devices = TERN_ON_CPU,
+    .kernels = "",
+    .function = true,
+    .run = run_moe_res_matmul,
+    .io = { TERN_IN("residual", "[.., C]"), TERN_IN("coef", "*"), TERN_IN("experts", "[.., C]"),
+            TERN_OUT("output", "[.., C]") },
+};
+
+static tern_status run_bias_residual(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                     const tern_op_call *call)
+{
+    (void)config;
+    (void)call;
+    return tern_bias_residual(ctx, io[0], io[1], io[2], io[3]);
+}
+
+const struct tern_op_row tern_row_bias_residual = {
+    .name = "bias_residual",
+    .formula = "output = (input + residual) + bias",
+    .dtypes = TERN_ALL_DTYPES,
+    .devices = TERN_ON_CPU,
+    .kernels = "",
+    .function = true,
+    .run = run_bias_residual,
+    .io = { TERN_IN("input", "[.., C]"), TERN_IN("residual", "[.., C]"), TERN_VECTOR_OPTIONAL("bias", "[C]"),
+            TERN_OUT("output", "[.., C]") },
+};

@@ -1,4 +1,6 @@
 /* fn_matmul.c: products of two stored matrices, alone and in batches. */
+#include "ops/op_table.h"
+#include "ops/stage.h"
 #include "ops/widen.h"
 
 #include <tern/function.h>
@@ -51,11 +53,14 @@ static tern_status check_product(tern_ctx *ctx, const char *op, size_t a, size_t
     return TERN_OK;
 }
 
+static const char *const matmul_activations[] = { "",          "relu",         "leaky_relu", "gelu",
+                                                  "gelu_tanh", "gelu_sigmoid", "sigmoid",    NULL };
+static const char *const moe_activations[] = { "", "relu", "gelu", "gelu_tanh", "gelu_sigmoid", "silu", NULL };
+
 tern_status tern_matmul(tern_ctx *ctx, const tern_tensor *a, const tern_tensor *b, const tern_tensor *bias,
                         const char *activation, tern_tensor *output)
 {
     static const char op[] = "matmul";
-    static const char *const known[] = { "", "relu", "leaky_relu", "gelu", "sigmoid", NULL };
     struct tern_wide_gemm g = { .batches = { 1, 1 } };
     tern_tensor a_extent, b_extent;
     float *owned = NULL;
@@ -78,7 +83,7 @@ tern_status tern_matmul(tern_ctx *ctx, const tern_tensor *a, const tern_tensor *
                  op, tern_dims_text(b).text, b->dim[0], k, tern_dims_text(a).text);
     const int64_t n = b->dim[1];
     TERN_TRY(tern_check_float_vector(ctx, op, "bias", bias, a->dtype, n, true));
-    TERN_TRY(tern_activation_parse(ctx, op, activation, known, &g.act));
+    TERN_TRY(tern_activation_parse(ctx, op, activation, matmul_activations, &g.act));
     TERN_TRY(tern_check_float(ctx, op, "output", output, a->dtype, false));
     const int64_t dims2[] = { m, n }, dims3[] = { n_b, a->dim[m_axis], n };
     TERN_TRY(tern_check_dims(ctx, op, "output", output, a->rank, a->rank == 3 ? dims3 : dims2));
@@ -276,22 +281,12 @@ tern_status tern_einsum_sec_sm_ecm(tern_ctx *ctx, const tern_tensor *q, const te
                                });
 }
 
-tern_status tern_moe_gemm(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *weight, const tern_tensor *bias,
-                          const tern_tensor *row_ends, const char *activation, tern_tensor *output)
+/* The bias of each expert, and where its rows end. */
+static tern_status check_groups(tern_ctx *ctx, const char *op, const tern_tensor *input, const tern_tensor *bias,
+                                const tern_tensor *row_ends, int64_t experts, int64_t n)
 {
-    static const char op[] = "moe_gemm";
-    static const char *const known[] = { "", "relu", "gelu", "gelu_tanh", "silu", NULL };
-    static const int64_t any[] = { -1, -1 };
-    struct tern_wide_gemm g = { 0 };
-    int64_t *ends = NULL;
-    float *owned = NULL;
-    tern_status status;
+    const int64_t rows = input->dim[0];
 
-    TERN_TRY(tern_check_float(ctx, op, "input", input, TERN_ANY_FLOAT, false));
-    TERN_TRY(tern_check_dims(ctx, op, "input", input, 2, any));
-    TERN_TRY(tern_check_float(ctx, op, "weight", weight, input->dtype, false));
-    TERN_TRY(tern_check_dims(ctx, op, "weight", weight, 3, (int64_t[]){ -1, input->dim[1], -1 }));
-    const int64_t rows = input->dim[0], experts = weight->dim[0], n = weight->dim[2];
     if (tern_given(bias)) {
         TERN_TRY(tern_check_float(ctx, op, "bias", bias, input->dtype, true));
         TERN_TRY(tern_check_dims(ctx, op, "bias", bias, 2, (int64_t[]){ experts, n }));
@@ -304,14 +299,35 @@ tern_status tern_moe_gemm(tern_ctx *ctx, const tern_tensor *input, const tern_te
                      rows);
         before = end;
     }
-    TERN_TRY(tern_activation_parse(ctx, op, activation, known, &g.act));
+    return TERN_OK;
+}
+
+tern_status tern_moe_gemm(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *weight, const tern_tensor *bias,
+                          const tern_tensor *row_ends, const char *activation, tern_tensor *output)
+{
+    static const char op[] = "moe_gemm";
+    static const int64_t any[] = { -1, -1 };
+    struct tern_wide_gemm g = { 0 };
+    tern_tensor extent;
+    int64_t *ends = NULL;
+    float *owned = NULL;
+    tern_status status;
+
+    TERN_TRY(tern_check_float(ctx, op, "input", input, TERN_ANY_FLOAT, false));
+    TERN_TRY(tern_check_dims(ctx, op, "input", input, 2, any));
+    TERN_TRY(check_strided(ctx, op, "weight", weight, 3, 3, input->dtype, &extent));
+    TERN_TRY(tern_check_dims(ctx, op, "weight", weight, 3, (int64_t[]){ -1, input->dim[1], -1 }));
+    const int64_t rows = input->dim[0], experts = weight->dim[0], n = weight->dim[2];
+    TERN_TRY(check_groups(ctx, op, input, bias, row_ends, experts, n));
+    TERN_TRY(tern_activation_parse(ctx, op, activation, moe_activations, &g.act));
     TERN_TRY(tern_check_float(ctx, op, "output", output, input->dtype, false));
     TERN_TRY(tern_check_dims(ctx, op, "output", output, 2, (int64_t[]){ rows, n }));
     const struct tern_operand operands[] = { { "input", input, false, false },
-                                             { "weight", weight, false, false },
+                                             { "weight", &extent, false, false },
                                              { "bias", bias, false, false },
                                              { "row_ends", row_ends, false, false },
                                              { "output", output, true, false } };
+    TERN_TRY(check_product(ctx, op, (size_t)n, (size_t)input->dim[1]));
     TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
 
     TERN_TRY_OR_FAIL(tern_widen_tensor(ctx, bias, &owned, &g.bias));
@@ -327,12 +343,12 @@ tern_status tern_moe_gemm(tern_ctx *ctx, const tern_tensor *input, const tern_te
     g.k = (size_t)input->dim[1];
     g.a_row = g.k;
     g.a_col = 1;
-    g.b_row = g.n;
-    g.b_col = 1;
+    g.b_row = stride(weight, 1);
+    g.b_col = stride(weight, 2);
     g.c_row = g.n;
     g.batches[0] = (size_t)experts;
     g.batches[1] = 1;
-    g.b_batch[0] = g.k * g.n;
+    g.b_batch[0] = stride(weight, 0);
     g.row_ends = ends;
     g.bias_batch = g.n;
     status = tern_wide_gemm(ctx, &g);
@@ -341,3 +357,385 @@ fail:
     tern_free(owned);
     return status;
 }
+
+/* ---- weights of int8 codes ---- */
+
+/* Rows in groups, each through a packed weight of its own: output rows [end[i - 1], end[i]) by weight i. */
+struct quantised {
+    struct tern_stage stage;
+    const float *a, *bias;
+    float *c;
+    const tern_weight *const *weight;
+    const int64_t *ends;
+    size_t groups, in, out;
+    enum tern_act act;
+    void *narrow; /* NULL: rows stay fp32 */
+};
+
+static void quantised_region(void *arg, const struct tern_par *par)
+{
+    const struct quantised *q = arg;
+    size_t row = 0;
+
+    tern_stage_load(par, &q->stage);
+    for (size_t i = 0; i < q->groups; i++) {
+        const size_t end = (size_t)q->ends[i];
+        const struct tern_epilogue e = { .bias = q->bias ? q->bias + i * q->out : NULL, .act = q->act };
+        if (end > row)
+            tern_gemm_run_either(par, q->c + row * q->out, q->out, q->a + row * q->in, q->in, end - row, q->weight[i],
+                                 &e, q->narrow);
+        row = end;
+    }
+    tern_stage_store(par, &q->stage);
+}
+
+static tern_status run_quantised(tern_ctx *ctx, struct quantised *q, const tern_tensor *input, const tern_tensor *bias,
+                                 tern_activation_quant quant, tern_tensor *output)
+{
+    size_t narrow_bytes = 0, most = 0;
+    tern_tensor written = *output;
+    tern_status status;
+
+    for (size_t i = 0, row = 0; i < q->groups; i++) {
+        most = (size_t)q->ends[i] - row > most ? (size_t)q->ends[i] - row : most;
+        row = (size_t)q->ends[i];
+    }
+    /* Rows behind the last group are no one's: they are neither read nor written. */
+    if (q->groups && written.rank == 2)
+        written.dim[0] = q->ends[q->groups - 1];
+    tern_stage_in(&q->stage, input, &q->a);
+    tern_stage_in(&q->stage, bias, &q->bias);
+    tern_stage_out(&q->stage, &written, &q->c);
+    TERN_TRY_OR_FAIL(tern_stage_open(ctx, &q->stage));
+    if (quant == TERN_QUANT_ROW && q->groups && most) {
+        narrow_bytes = tern_gemm_scratch(q->weight[0], most);
+        TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, narrow_bytes, "rows of a product", &q->narrow));
+    }
+    status = tern_region(ctx, quantised_region, q);
+fail:
+    tern_pages_free(q->narrow, narrow_bytes);
+    tern_stage_close(&q->stage);
+    return status;
+}
+
+static tern_status check_quant(tern_ctx *ctx, const char *op, tern_activation_quant quant)
+{
+    TERN_REQUIRE(ctx, (int)quant == TERN_QUANT_NONE || (int)quant == TERN_QUANT_ROW, TERN_ERR_ARG,
+                 "%s: activation_quant is %d, expected none 0 or row 1", op, (int)quant);
+    return TERN_OK;
+}
+
+/* Codes [.., K, N], the last two axes dense in one order or the other; *transposed tells which. */
+static tern_status check_codes(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t, int rank,
+                               bool *transposed)
+{
+    tern_tensor dense;
+
+    TERN_REQUIRE(ctx, ctx && t, TERN_ERR_ARG, "%s: %s is NULL, expected a tensor", op, ctx ? name : "ctx");
+    dense = *t;
+    *transposed = t->rank == rank && t->stride[rank - 1] != 1 && t->dim[rank - 1] > 1;
+    if (*transposed) {
+        dense.dim[rank - 1] = t->dim[rank - 2];
+        dense.dim[rank - 2] = t->dim[rank - 1];
+        dense.stride[rank - 1] = t->stride[rank - 2];
+        dense.stride[rank - 2] = t->stride[rank - 1];
+    }
+    TERN_TRY(tern_check_tensor(ctx, op, name, &dense, TERN_INT8));
+    TERN_REQUIRE(ctx, t->rank == rank, TERN_ERR_SHAPE, "%s: %s is %s, expected rank %d", op, name,
+                 tern_dims_text(t).text, rank);
+    return TERN_OK;
+}
+
+/* Matrix i of checked codes [.., K, N] as it lies in memory. */
+static tern_tensor codes_at(const tern_tensor *t, bool transposed, int64_t i)
+{
+    const int64_t k = t->dim[t->rank - 2], n = t->dim[t->rank - 1];
+
+    return tern_tensor_view((int8_t *)t->data + i * k * n, TERN_INT8, 2,
+                            transposed ? (int64_t[]){ n, k } : (int64_t[]){ k, n });
+}
+
+tern_status tern_matmul_int8(tern_ctx *ctx, const tern_tensor *a, const tern_tensor *b, const tern_tensor *b_scale,
+                             tern_activation_quant quant, const tern_tensor *bias, const char *activation,
+                             tern_tensor *output)
+{
+    static const char op[] = "matmul";
+    const bool packed = b && b->packed;
+    tern_weight *owned = NULL;
+    struct quantised q = { .groups = 1 };
+    bool transposed = false;
+    tern_status status;
+    size_t rows;
+
+    TERN_TRY(tern_check_float_rows(ctx, op, "a", a, TERN_ANY_FLOAT, -1, -1, &rows, &q.in));
+    TERN_REQUIRE(ctx, a->rank == 2 || a->rank == 3, TERN_ERR_SHAPE, "%s: a is %s, expected rank 2..3", op,
+                 tern_dims_text(a).text);
+    if (packed) {
+        const tern_config config = { .dtype = TERN_INT8, .activation_quant = quant };
+        TERN_TRY(tern_check_matrix(ctx, op, "b", b, &config, (int64_t)q.in, -1, NULL));
+        TERN_REQUIRE(ctx, !tern_given(b_scale), TERN_ERR_ARG, "%s: b_scale is given, expected none where b is packed",
+                     op);
+    } else {
+        TERN_TRY(check_codes(ctx, op, "b", b, 2, &transposed));
+        TERN_REQUIRE(ctx, b->dim[0] == (int64_t)q.in, TERN_ERR_SHAPE, "%s: b is %s, expected %zu rows as a is %s", op,
+                     tern_dims_text(b).text, q.in, tern_dims_text(a).text);
+        TERN_TRY(tern_check_scales(ctx, op, "b", b_scale, 1, b->dim[1]));
+    }
+    const int64_t n = b->dim[1], ends = (int64_t)rows;
+    int64_t dim[3] = { a->dim[0], a->dim[1], n };
+    dim[a->rank - 1] = n;
+    TERN_TRY(check_quant(ctx, op, quant));
+    TERN_TRY(tern_check_float_vector(ctx, op, "bias", bias, a->dtype, n, true));
+    TERN_TRY(tern_activation_parse(ctx, op, activation, matmul_activations, &q.act));
+    TERN_TRY(tern_check_float(ctx, op, "output", output, a->dtype, false));
+    TERN_TRY(tern_check_dims(ctx, op, "output", output, a->rank, dim));
+    const struct tern_operand operands[] = { { "a", a, false, false },
+                                             { "b", b, false, false },
+                                             { "b_scale", b_scale, false, false },
+                                             { "bias", bias, false, false },
+                                             { "output", output, true, false } };
+    TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
+
+    if (!packed) {
+        const tern_tensor codes = codes_at(b, transposed, 0);
+        TERN_TRY(tern_weight_pack_as(ctx, &codes, transposed, TERN_INT8, b_scale, &owned));
+    }
+    const tern_weight *const weights[] = { packed ? b->packed : owned };
+    q.weight = weights;
+    q.ends = &ends;
+    q.out = (size_t)n;
+    status = run_quantised(ctx, &q, a, bias, quant, output);
+    tern_weight_destroy(&owned);
+    return status;
+}
+
+tern_status tern_moe_gemm_int8(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *weight,
+                               const tern_tensor *weight_scale, tern_activation_quant quant, const tern_tensor *bias,
+                               const tern_tensor *row_ends, const char *activation, tern_tensor *output)
+{
+    static const char op[] = "moe_gemm";
+    static const int64_t any[] = { -1, -1 };
+    struct quantised q = { 0 };
+    tern_weight **owned = NULL;
+    int64_t *ends = NULL;
+    bool transposed;
+    tern_status status;
+
+    TERN_TRY(tern_check_float(ctx, op, "input", input, TERN_ANY_FLOAT, false));
+    TERN_TRY(tern_check_dims(ctx, op, "input", input, 2, any));
+    TERN_TRY(check_codes(ctx, op, "weight", weight, 3, &transposed));
+    TERN_REQUIRE(ctx, weight->dim[1] == input->dim[1], TERN_ERR_SHAPE,
+                 "%s: weight is %s, expected [experts, %" PRId64 ", out] as input is %s", op,
+                 tern_dims_text(weight).text, input->dim[1], tern_dims_text(input).text);
+    const int64_t experts = weight->dim[0], n = weight->dim[2];
+    TERN_TRY(tern_check_scales(ctx, op, "weight", weight_scale, experts, n));
+    TERN_TRY(check_quant(ctx, op, quant));
+    TERN_TRY(check_groups(ctx, op, input, bias, row_ends, experts, n));
+    TERN_TRY(tern_activation_parse(ctx, op, activation, moe_activations, &q.act));
+    TERN_TRY(tern_check_float(ctx, op, "output", output, input->dtype, false));
+    TERN_TRY(tern_check_dims(ctx, op, "output", output, 2, (int64_t[]){ input->dim[0], n }));
+    const struct tern_operand operands[] = { { "input", input, false, false },
+                                             { "weight", weight, false, false },
+                                             { "weight_scale", weight_scale, false, false },
+                                             { "bias", bias, false, false },
+                                             { "row_ends", row_ends, false, false },
+                                             { "output", output, true, false } };
+    TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
+
+    q.groups = (size_t)experts;
+    q.in = (size_t)input->dim[1];
+    q.out = (size_t)n;
+    TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, q.groups, "ends of groups", &ends));
+    TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, q.groups, "packed weights", &owned));
+    for (int64_t e = 0; e < experts; e++) {
+        const tern_tensor codes = codes_at(weight, transposed, e);
+        const int64_t groups = weight_scale->dim[1];
+        const tern_tensor scale = tern_tensor_view((float *)weight_scale->data + e * groups, TERN_FP32, 1, &groups);
+        ends[e] = tern_int_at(row_ends, (size_t)e);
+        TERN_TRY_OR_FAIL(tern_weight_pack_as(ctx, &codes, transposed, TERN_INT8, &scale, &owned[e]));
+    }
+    q.weight = (const tern_weight *const *)owned;
+    q.ends = ends;
+    status = run_quantised(ctx, &q, input, bias, quant, output);
+fail:
+    for (size_t e = 0; owned && e < q.groups; e++)
+        tern_weight_destroy(&owned[e]);
+    tern_free(owned);
+    tern_free(ends);
+    return status;
+}
+
+/* ---- by name ---- */
+
+/* The last two axes exchanged: how [.., out, in] is read as [.., in, out]. */
+static tern_tensor turned(const tern_tensor *t, bool transposed)
+{
+    tern_tensor turned = *t;
+
+    if (transposed && !t->packed && t->rank >= 2 && t->rank <= TERN_MAX_RANK) {
+        turned.dim[t->rank - 1] = t->dim[t->rank - 2];
+        turned.dim[t->rank - 2] = t->dim[t->rank - 1];
+        turned.stride[t->rank - 1] = t->stride[t->rank - 2];
+        turned.stride[t->rank - 2] = t->stride[t->rank - 1];
+    }
+    return turned;
+}
+
+static tern_status refuse_scale(tern_ctx *ctx, const char *op, const char *name, const tern_config *config,
+                                const tern_tensor *scale)
+{
+    TERN_REQUIRE(ctx, !tern_given(scale), TERN_ERR_ARG, "%s: %s_scale is given and dtype is %s, expected int8", op,
+                 name, tern_dtype_name(config->dtype));
+    return TERN_OK;
+}
+
+static tern_status run_matmul(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                              const tern_op_call *call)
+{
+    const char *activation = tern_gelu_named(call->params->activation, config->gelu);
+    const tern_tensor b = turned(io[1], config->transposed_mode);
+
+    if (config->dtype == TERN_INT8)
+        return tern_matmul_int8(ctx, io[0], &b, io[4], config->activation_quant, io[2], activation, io[3]);
+    TERN_TRY(refuse_scale(ctx, "matmul", "b", config, io[4]));
+    return tern_matmul(ctx, io[0], &b, io[2], activation, io[3]);
+}
+
+const struct tern_op_row tern_row_matmul = {
+    .name = "matmul",
+    .also = "fp16_matmul",
+    .also_dtype = TERN_FP16,
+    .formula = "output = act(a b + bias)",
+    .dtypes = TERN_ALL_DTYPES,
+    .devices = TERN_ON_CPU,
+    .reads = TERN_READS_GELU,
+    .params = "activation",
+    .kernels = "gemm",
+    .function = true,
+    .run = run_matmul,
+    .io = { TERN_IN("a", "[.., K]"), TERN_MATRIX("b", "[K, N]"), TERN_VECTOR_OPTIONAL("bias", "[N]"),
+            TERN_OUT("output", "[.., N]"), TERN_SCALE("b") },
+};
+
+static tern_status run_matmul_4d(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                 const tern_op_call *call)
+{
+    (void)config;
+    (void)call;
+    return tern_matmul_4d(ctx, io[0], io[1], io[2]);
+}
+
+const struct tern_op_row tern_row_matmul_4d = {
+    .name = "matmul_4d",
+    .formula = "output[i, j] = a[i, j] b[i, j]",
+    .dtypes = TERN_ALL_DTYPES,
+    .devices = TERN_ON_CPU,
+    .kernels = "gemm_f32",
+    .function = true,
+    .run = run_matmul_4d,
+    .io = { TERN_IN("a", "[B, h, M, K]"), TERN_IN("b", "[B, h, K, N]"), TERN_OUT("output", "[B, h, M, N]") },
+};
+
+/* The multiplier of q.k: 1 / sqrt(head_size) where it is unset. */
+static float scale_of(const tern_op_params *params)
+{
+    return isnan(params->scale) && params->head_size > 0 ? 1 / sqrtf((float)params->head_size) : params->scale;
+}
+
+static tern_status run_score_4d_matmul(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                       const tern_op_call *call)
+{
+    (void)config;
+    return tern_score_4d_matmul(ctx, io[0], call->params->head_size, scale_of(call->params), call->params->causal,
+                                io[1]);
+}
+
+static tern_status infer_score_4d_matmul(tern_ctx *ctx, const tern_config *config, const tern_op_params *params,
+                                         tern_tensor *const *io, tern_tensor *found)
+{
+    (void)config;
+    TERN_REQUIRE(ctx, params->head_size >= 1, TERN_ERR_ARG,
+                 "score_4d_matmul: head_size is %" PRId64 ", expected 1 or more", params->head_size);
+    found[1] = tern_tensor_view(
+        NULL, found[1].dtype, 4,
+        (int64_t[]){ io[0]->dim[0], io[0]->dim[2] / 3 / params->head_size, io[0]->dim[1], io[0]->dim[1] });
+    return TERN_OK;
+}
+
+const struct tern_op_row tern_row_score_4d_matmul = {
+    .name = "score_4d_matmul",
+    .formula = "output[b, n, i, j] = scale q[b, i, n] . k[b, j, n], qkv = [q | k | v]",
+    .dtypes = TERN_ALL_DTYPES,
+    .devices = TERN_ON_CPU,
+    .params = "head_size scale causal",
+    .kernels = "gemm_f32",
+    .function = true,
+    .run = run_score_4d_matmul,
+    .infer = infer_score_4d_matmul,
+    .io = { TERN_IN("qkv", "[B, S, 3H]"), TERN_OUT("output", "[B, h, S, S]") },
+};
+
+static tern_status run_context_4d_matmul(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                         const tern_op_call *call)
+{
+    (void)config;
+    return tern_context_4d_matmul(ctx, io[0], io[1], call->params->head_size, io[2]);
+}
+
+const struct tern_op_row tern_row_context_4d_matmul = {
+    .name = "context_4d_matmul",
+    .formula = "output[b, i, n] = sum over j of prob[b, n, i, j] v[b, j, n], qkv = [q | k | v]",
+    .dtypes = TERN_ALL_DTYPES,
+    .devices = TERN_ON_CPU,
+    .params = "head_size",
+    .kernels = "gemm_f32",
+    .function = true,
+    .run = run_context_4d_matmul,
+    .io = { TERN_IN("prob", "[B, h, S, S]"), TERN_IN("qkv", "[B, S, 3H]"), TERN_OUT("output", "[B, S, H]") },
+};
+
+static tern_status run_einsum_sec_sm_ecm(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                         const tern_op_call *call)
+{
+    (void)config;
+    (void)call;
+    return tern_einsum_sec_sm_ecm(ctx, io[0], io[1], io[2]);
+}
+
+const struct tern_op_row tern_row_einsum_sec_sm_ecm = {
+    .name = "einsum_sec_sm_ecm",
+    .formula = "output[e, c, m] = sum over s of q[s, e, c] w[s, m]",
+    .dtypes = TERN_ALL_DTYPES,
+    .devices = TERN_ON_CPU,
+    .kernels = "gemm_f32",
+    .function = true,
+    .run = run_einsum_sec_sm_ecm,
+    .io = { TERN_IN("q", "[S, E, C]"), TERN_IN("w", "[S, M]"), TERN_OUT("output", "[E, C, M]") },
+};
+
+static tern_status run_moe_gemm(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                const tern_op_call *call)
+{
+    const char *activation = tern_gelu_named(call->params->activation, config->gelu);
+    const tern_tensor weight = turned(io[1], config->transposed_mode);
+
+    if (config->dtype == TERN_INT8)
+        return tern_moe_gemm_int8(ctx, io[0], &weight, io[5], config->activation_quant, io[2], io[3], activation,
+                                  io[4]);
+    TERN_TRY(refuse_scale(ctx, "moe_gemm", "weight", config, io[5]));
+    return tern_moe_gemm(ctx, io[0], &weight, io[2], io[3], activation, io[4]);
+}
+
+const struct tern_op_row tern_row_moe_gemm = {
+    .name = "moe_gemm",
+    .formula = "output[r] = act(input[r] weight[e] + bias[e]) for the rows of each expert e",
+    .dtypes = TERN_ALL_DTYPES,
+    .devices = TERN_ON_CPU,
+    .reads = TERN_READS_GELU,
+    .params = "activation",
+    .kernels = "gemm",
+    .function = true,
+    .run = run_moe_gemm,
+    .io = { TERN_IN("input", "[R, K]"), TERN_MATRIX("weight", "[X, K, N]"), TERN_VECTOR_OPTIONAL("bias", "[X, N]"),
+            TERN_INTS("row_ends", "[X]"), TERN_OUT("output", "[R, N]"), TERN_SCALE("weight") },
+};

@@ -4,6 +4,7 @@
  * cost the softmax of as many rows.  Scatter has checked and mapped every choice before it copies a row, so that a bad one
  * leaves the outputs alone and no two threads write one place. */
 #include "ops/gating.h"
+#include "ops/op_table.h"
 #include "ops/widen.h"
 
 #include <tern/function.h>
@@ -143,32 +144,35 @@ static void scatter_region(void *arg, const struct tern_par *par)
 static tern_status map_slots(tern_ctx *ctx, const char *op, const tern_tensor *experts, const tern_tensor *slots,
                              const tern_tensor *counts, int64_t rows_out, int32_t *mapped, int64_t *ends, bool *used)
 {
-    const int32_t *e = experts->data, *s = slots->data, *c = counts->data;
     const int64_t n = counts->dim[0];
     int64_t sum = 0;
 
     for (int64_t i = 0; i < n; i++) {
-        TERN_REQUIRE(ctx, c[i] >= 0, TERN_ERR_ARG, "%s: counts[%" PRId64 "] is %" PRId32 ", expected 0 or more", op, i,
-                     c[i]);
-        ends[i] = sum += c[i];
+        const int64_t count = tern_int_at(counts, (size_t)i);
+        TERN_REQUIRE(ctx, count >= 0, TERN_ERR_ARG, "%s: counts[%" PRId64 "] is %" PRId64 ", expected 0 or more", op, i,
+                     count);
+        TERN_REQUIRE(ctx, count <= INT32_MAX - sum && count <= rows_out - sum, TERN_ERR_SHAPE,
+                     "%s: output has %" PRId64 " rows, expected at least %" PRId64 " and %" PRId64
+                     " more, the sum of counts",
+                     op, rows_out, sum, count);
+        ends[i] = sum += count;
     }
-    TERN_REQUIRE(ctx, sum <= rows_out && sum <= INT32_MAX, TERN_ERR_SHAPE,
-                 "%s: output has %" PRId64 " rows, expected at least %" PRId64 ", the sum of counts", op, rows_out,
-                 sum);
     for (size_t i = 0; i < tern_elements(experts); i++) {
+        const int64_t e = tern_int_at(experts, i), s = tern_int_at(slots, i);
         mapped[i] = -1;
-        if (e[i] == -1 || s[i] == -1)
+        if (e == -1 || s == -1)
             continue;
-        TERN_REQUIRE(ctx, e[i] >= 0 && e[i] < n, TERN_ERR_ARG,
-                     "%s: experts has %" PRId32 " at %zu, expected -1..%" PRId64, op, e[i], i, n - 1);
-        TERN_REQUIRE(ctx, s[i] >= 0 && s[i] < c[e[i]], TERN_ERR_ARG,
-                     "%s: slots has %" PRId32 " at %zu, expected -1..%" PRId32 " as expert %" PRId32 " has %" PRId32
+        TERN_REQUIRE(ctx, e >= 0 && e < n, TERN_ERR_ARG, "%s: experts has %" PRId64 " at %zu, expected -1..%" PRId64,
+                     op, e, i, n - 1);
+        const int64_t count = tern_int_at(counts, (size_t)e);
+        TERN_REQUIRE(ctx, s >= 0 && s < count, TERN_ERR_ARG,
+                     "%s: slots has %" PRId64 " at %zu, expected -1..%" PRId64 " as expert %" PRId64 " has %" PRId64
                      " rows",
-                     op, s[i], i, c[e[i]] - 1, e[i], c[e[i]]);
-        const int64_t at = ends[e[i]] - c[e[i]] + s[i];
+                     op, s, i, count - 1, e, count);
+        const int64_t at = ends[e] - count + s;
         TERN_REQUIRE(ctx, !used[at], TERN_ERR_ARG,
-                     "%s: slots has %" PRId32 " of expert %" PRId32 " a second time at %zu, expected it once", op, s[i],
-                     e[i], i);
+                     "%s: slots has %" PRId64 " of expert %" PRId64 " a second time at %zu, expected it once", op, s, e,
+                     i);
         used[at] = true;
         mapped[i] = (int32_t)at;
     }
@@ -187,9 +191,9 @@ tern_status tern_moe_scatter(tern_ctx *ctx, const tern_tensor *input, const tern
     tern_status status;
 
     TERN_TRY(tern_check_float_rows(ctx, op, "input", input, TERN_ANY_FLOAT, -1, -1, &rows, &cols));
-    TERN_TRY(tern_check_int32(ctx, op, "experts", experts, 2, (int64_t[]){ (int64_t)rows, -1 }));
-    TERN_TRY(tern_check_int32(ctx, op, "slots", slots, 2, experts->dim));
-    TERN_TRY(tern_check_int32(ctx, op, "counts", counts, 1, &(int64_t){ -1 }));
+    TERN_TRY(tern_check_ints(ctx, op, "experts", experts, 2, (int64_t[]){ (int64_t)rows, -1 }));
+    TERN_TRY(tern_check_ints(ctx, op, "slots", slots, 2, experts->dim));
+    TERN_TRY(tern_check_ints(ctx, op, "counts", counts, 1, &(int64_t){ -1 }));
     TERN_TRY(tern_check_float(ctx, op, "output", output, input->dtype, false));
     TERN_TRY(tern_check_dims(ctx, op, "output", output, 2, (int64_t[]){ -1, (int64_t)cols }));
     TERN_TRY(tern_check_int32(ctx, op, "mapped_slots", mapped_slots, 2, experts->dim));
@@ -236,7 +240,7 @@ struct gather {
     const tern_tensor *input;
     tern_tensor *output;
     const float *scores;
-    const int32_t *mapped;
+    const tern_tensor *mapped;
     float *scratch; /* [threads][2][cols] */
     size_t rows, cols, k;
     bool normalise;
@@ -251,25 +255,27 @@ static void gather_region(void *arg, const struct tern_par *par)
 
     tern_share(par, g->rows, 1, &row, &end);
     for (; row < end; row++) {
-        const int32_t *mapped = g->mapped + row * g->k;
-        const float *scores = g->scores + row * g->k;
+        const size_t first = row * g->k;
+        const float *scores = g->scores + first;
         float total = 0;
         bool any = false;
 
         for (size_t j = 0; j < g->k; j++)
-            if (mapped[j] >= 0) {
+            if (tern_int_at(g->mapped, first + j) >= 0) {
                 total += scores[j];
                 any = true;
             }
         if (!any)
             continue;
         memset(sum, 0, n * sizeof *sum);
-        for (size_t j = 0; j < g->k; j++)
-            if (mapped[j] >= 0) {
+        for (size_t j = 0; j < g->k; j++) {
+            const int64_t from = tern_int_at(g->mapped, first + j);
+            if (from >= 0) {
                 const float weight = !g->normalise ? scores[j] : total != 0 ? scores[j] / total : 0;
-                tern_wide_load(par->kernels, x, g->input->data, g->input->dtype, (size_t)mapped[j] * n, n);
+                tern_wide_load(par->kernels, x, g->input->data, g->input->dtype, (size_t)from * n, n);
                 par->kernels->axpy_f32(sum, x, sum, weight, n);
             }
+        }
         tern_wide_store(par->kernels, g->output->data, g->output->dtype, row * n, sum, n);
     }
 }
@@ -285,15 +291,16 @@ tern_status tern_moe_gather(tern_ctx *ctx, const tern_tensor *input, const tern_
     TERN_TRY(tern_check_dims(ctx, op, "input", input, 2, any));
     TERN_TRY(tern_check_float(ctx, op, "scores", scores, TERN_FP32, false));
     TERN_TRY(tern_check_dims(ctx, op, "scores", scores, 2, any));
-    TERN_TRY(tern_check_int32(ctx, op, "mapped_slots", mapped_slots, 2, scores->dim));
+    TERN_TRY(tern_check_ints(ctx, op, "mapped_slots", mapped_slots, 2, scores->dim));
     g.rows = (size_t)scores->dim[0];
     g.k = (size_t)scores->dim[1];
     g.cols = (size_t)input->dim[1];
-    g.mapped = mapped_slots->data;
-    for (size_t i = 0; i < g.rows * g.k; i++)
-        TERN_REQUIRE(ctx, g.mapped[i] >= -1 && g.mapped[i] < input->dim[0], TERN_ERR_ARG,
-                     "%s: mapped_slots has %" PRId32 " at %zu, expected -1..%" PRId64, op, g.mapped[i], i,
-                     input->dim[0] - 1);
+    g.mapped = mapped_slots;
+    for (size_t i = 0; i < g.rows * g.k; i++) {
+        const int64_t from = tern_int_at(mapped_slots, i);
+        TERN_REQUIRE(ctx, from >= -1 && from < input->dim[0], TERN_ERR_ARG,
+                     "%s: mapped_slots has %" PRId64 " at %zu, expected -1..%" PRId64, op, from, i, input->dim[0] - 1);
+    }
     TERN_TRY(tern_check_float_rows(ctx, op, "output", output, input->dtype, scores->dim[0], input->dim[1], NULL, NULL));
     const struct tern_operand operands[] = { { "input", input, false, false },
                                              { "scores", scores, false, false },
@@ -309,3 +316,103 @@ tern_status tern_moe_gather(tern_ctx *ctx, const tern_tensor *input, const tern_
     tern_free(g.scratch);
     return status;
 }
+
+/* ---- by name ---- */
+
+static tern_status run_top_k_gating(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                    const tern_op_call *call)
+{
+    (void)config;
+    return tern_top_k_gating(ctx, io[0], call->params->k, io[1], io[2], io[3], io[4], io[5]);
+}
+
+/* The tokens are all leading axes of logits. */
+static tern_status infer_top_k_gating(tern_ctx *ctx, const tern_config *config, const tern_op_params *params,
+                                      tern_tensor *const *io, tern_tensor *found)
+{
+    int64_t tokens = 1;
+
+    (void)config;
+    for (int i = 0; i + 1 < io[0]->rank; i++)
+        TERN_REQUIRE(ctx, !__builtin_mul_overflow(tokens, io[0]->dim[i], &tokens), TERN_ERR_SHAPE,
+                     "top_k_gating: logits is %s, more rows than there can be", tern_dims_text(io[0]).text);
+    for (int i = 2; i < 5; i++)
+        found[i] = tern_tensor_view(NULL, found[i].dtype, 2, (int64_t[]){ tokens, params->k });
+    return TERN_OK;
+}
+
+const struct tern_op_row tern_row_top_k_gating = {
+    .name = "top_k_gating",
+    .formula = "softmax over the experts, the k largest of each token, slots in order of (token, choice)",
+    .dtypes = TERN_ALL_DTYPES,
+    .devices = TERN_ON_CPU,
+    .params = "k",
+    .kernels = "softmax_f32",
+    .function = true,
+    .run = run_top_k_gating,
+    .infer = infer_top_k_gating,
+    .io = { TERN_IN("logits", "[.., X]"),
+            { .name = "padding", .shape = "[T]", .type = TERN_OP_BOOL, .optional = true },
+            TERN_OUT_TYPED("scores", "[T, k]", TERN_OP_FP32),
+            TERN_OUT_TYPED("experts", "[T, k]", TERN_OP_INTS),
+            TERN_OUT_TYPED("slots", "[T, k]", TERN_OP_INTS),
+            TERN_OUT_TYPED("counts", "[X]", TERN_OP_INTS) },
+};
+
+static tern_status run_moe_scatter(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                   const tern_op_call *call)
+{
+    (void)config;
+    (void)call;
+    return tern_moe_scatter(ctx, io[0], io[1], io[2], io[3], io[4], io[5], io[6]);
+}
+
+/* As many rows as there are choices: counts, whose sum is enough, are not looked at here. */
+static tern_status infer_moe_scatter(tern_ctx *ctx, const tern_config *config, const tern_op_params *params,
+                                     tern_tensor *const *io, tern_tensor *found)
+{
+    int64_t choices;
+
+    (void)config;
+    (void)params;
+    TERN_REQUIRE(ctx, !__builtin_mul_overflow(io[1]->dim[0], io[1]->dim[1], &choices), TERN_ERR_SHAPE,
+                 "moe_scatter: experts is %s, more choices than there can be", tern_dims_text(io[1]).text);
+    found[4] = tern_tensor_view(NULL, found[4].dtype, 2, (int64_t[]){ choices, io[0]->dim[io[0]->rank - 1] });
+    return TERN_OK;
+}
+
+const struct tern_op_row tern_row_moe_scatter = {
+    .name = "moe_scatter",
+    .formula = "output[row_ends[e - 1] + slot] = input[t] for each choice (e, slot) of token t",
+    .dtypes = TERN_ALL_DTYPES,
+    .devices = TERN_ON_CPU,
+    .kernels = "",
+    .function = true,
+    .run = run_moe_scatter,
+    .infer = infer_moe_scatter,
+    .io = { TERN_IN("input", "[.., H]"), TERN_INTS("experts", "[T, k]"), TERN_INTS("slots", "[T, k]"),
+            TERN_INTS("counts", "[X]"), TERN_OUT("output", "[R, H]"),
+            TERN_OUT_TYPED("mapped_slots", "[T, k]", TERN_OP_INTS), TERN_OUT_TYPED("row_ends", "[X]", TERN_OP_INT64) },
+};
+
+static tern_status run_moe_gather(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                  const tern_op_call *call)
+{
+    (void)config;
+    return tern_moe_gather(ctx, io[0], io[1], io[2], call->params->normalise, io[3]);
+}
+
+const struct tern_op_row tern_row_moe_gather = {
+    .name = "moe_gather",
+    .formula = "output[t] = sum over j of scores[t, j] input[mapped_slots[t, j]]",
+    .dtypes = TERN_ALL_DTYPES,
+    .devices = TERN_ON_CPU,
+    .params = "normalise",
+    .kernels = "axpy_f32",
+    .function = true,
+    .run = run_moe_gather,
+    .io = { TERN_IN("input", "[R, H]"),
+            { .name = "scores", .shape = "[T, k]", .type = TERN_OP_FP32 },
+            TERN_INTS("mapped_slots", "[T, k]"),
+            TERN_OUT("output", "[T, H]") },
+};

@@ -1,4 +1,5 @@
 /* fn_norm.c: layer norm and RMS norm of stored rows, alone and of a sum. */
+#include "ops/op_table.h"
 #include "ops/widen.h"
 
 #include <tern/function.h>
@@ -47,8 +48,9 @@ static tern_status norm(tern_ctx *ctx, const char *op, const struct norm_tensors
     TERN_TRY(tern_check_float_vector(ctx, op, "beta", t->beta, dtype, n, true));
     TERN_TRY(tern_check_eps(ctx, op, m->eps));
     TERN_TRY(tern_check_float_rows(ctx, op, "output", t->output, dtype, count, n, NULL, NULL));
-    if (tern_given(t->sum) || (m->rms && m->sums))
-        TERN_TRY(tern_check_float_rows(ctx, op, "sum", t->sum, dtype, count, n, NULL, NULL));
+    const char *sum = m->rms ? "residual (output)" : "sum";
+    if (tern_given(t->sum))
+        TERN_TRY(tern_check_float_rows(ctx, op, sum, t->sum, dtype, count, n, NULL, NULL));
     const struct tern_operand operands[] = {
         { "input", t->input, false, true },
         { "input_bias", t->bias, false, false },
@@ -56,7 +58,7 @@ static tern_status norm(tern_ctx *ctx, const char *op, const struct norm_tensors
         { "gamma", t->gamma, false, false },
         { "beta", t->beta, false, false },
         { "output", t->output, true, false },
-        { "sum", t->sum, true, false },
+        { sum, t->sum, true, false },
     };
     TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
     if (rows == 0 || cols == 0)
@@ -116,3 +118,85 @@ tern_status tern_pre_rms_norm(tern_ctx *ctx, const tern_tensor *input, const ter
         &(struct norm_tensors){ .input = input, .residual = residual, .gamma = gamma, .output = output, .sum = sum },
         &m);
 }
+
+/* ---- by name ---- */
+
+static tern_status run_layer_norm(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                  const tern_op_call *call)
+{
+    (void)call;
+    return tern_layer_norm(ctx, io[0], io[1], io[2], config->layer_norm_eps, io[3]);
+}
+
+const struct tern_op_row tern_row_layer_norm = {
+    .name = "layer_norm",
+    .formula = "output = (input - mean) / sqrt(var + eps) gamma + beta",
+    .dtypes = TERN_ALL_DTYPES,
+    .devices = TERN_ON_CPU,
+    .reads = TERN_READS_EPS,
+    .kernels = "layer_norm_f32",
+    .function = true,
+    .run = run_layer_norm,
+    .io = { TERN_IN("input", "[.., H]"), TERN_VECTOR("gamma", "[H]"), TERN_VECTOR_OPTIONAL("beta", "[H]"),
+            TERN_OUT("output", "[.., H]") },
+};
+
+static tern_status run_layer_norm_residual(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                           const tern_op_call *call)
+{
+    (void)call;
+    return tern_layer_norm_residual(ctx, io[0], io[1], io[2], io[3], io[4], config->layer_norm_eps, io[5], io[6]);
+}
+
+const struct tern_op_row tern_row_layer_norm_residual = {
+    .name = "layer_norm_residual",
+    .formula = "sum = (input + input_bias) + residual; output = layer_norm(sum)",
+    .dtypes = TERN_ALL_DTYPES,
+    .devices = TERN_ON_CPU,
+    .reads = TERN_READS_EPS,
+    .kernels = "layer_norm_residual_f32",
+    .function = true,
+    .run = run_layer_norm_residual,
+    .io = { TERN_IN("input", "[.., H]"), TERN_VECTOR_OPTIONAL("input_bias", "[H]"), TERN_IN("residual", "[.., H]"),
+            TERN_VECTOR("gamma", "[H]"), TERN_VECTOR_OPTIONAL("beta", "[H]"), TERN_OUT("output", "[.., H]"),
+            TERN_OUT_OPTIONAL("sum", "[.., H]") },
+};
+
+static tern_status run_rms_norm(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                const tern_op_call *call)
+{
+    (void)call;
+    return tern_rms_norm(ctx, io[0], io[1], config->layer_norm_eps, io[2]);
+}
+
+const struct tern_op_row tern_row_rms_norm = {
+    .name = "rms_norm",
+    .formula = "output = input / sqrt(mean(input^2) + eps) gamma",
+    .dtypes = TERN_ALL_DTYPES,
+    .devices = TERN_ON_CPU,
+    .reads = TERN_READS_EPS,
+    .kernels = "rms_norm_f32",
+    .function = true,
+    .run = run_rms_norm,
+    .io = { TERN_IN("input", "[.., H]"), TERN_VECTOR("gamma", "[H]"), TERN_OUT("output", "[.., H]") },
+};
+
+static tern_status run_pre_rms_norm(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                    const tern_op_call *call)
+{
+    (void)call;
+    return tern_pre_rms_norm(ctx, io[0], io[1], io[2], config->layer_norm_eps, io[3], io[4]);
+}
+
+const struct tern_op_row tern_row_pre_rms_norm = {
+    .name = "pre_rms_norm",
+    .formula = "residual (output) = input + residual; output = rms_norm of that sum",
+    .dtypes = TERN_ALL_DTYPES,
+    .devices = TERN_ON_CPU,
+    .reads = TERN_READS_EPS,
+    .kernels = "rms_norm_residual_f32",
+    .function = true,
+    .run = run_pre_rms_norm,
+    .io = { TERN_IN("input", "[.., H]"), TERN_IN("residual", "[.., H]"), TERN_VECTOR("gamma", "[H]"),
+            TERN_OUT("output", "[.., H]"), TERN_OUT_OPTIONAL("residual", "[.., H]") },
+};

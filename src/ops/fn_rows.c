@@ -1,4 +1,5 @@
 /* fn_rows.c: functions that move rows: rotary, padded heads, embedding, last rows. */
+#include "ops/op_table.h"
 #include "ops/rotary.h"
 #include "ops/widen.h"
 
@@ -46,18 +47,18 @@ tern_status tern_rotary(tern_ctx *ctx, const tern_tensor *input, const tern_tens
                  "%s: rotary_dim is %" PRId32 ", expected an even number, 2..%" PRId64, op, rotary_dim, most);
     TERN_REQUIRE(ctx, isfinite(theta) && theta > 1, TERN_ERR_ARG, "%s: theta is %g, expected a finite number above 1",
                  op, (double)theta);
-    TERN_TRY(tern_check_ints(ctx, op, "positions", positions, -1, NULL));
+    TERN_TRY(tern_check_ints(ctx, op, "position_ids", positions, -1, NULL));
     rows = tern_elements(positions);
     TERN_REQUIRE(ctx, heads == 0 || rows == head_rows / heads, TERN_ERR_SHAPE,
-                 "%s: positions is %s, expected one for each of %zu rows", op, tern_dims_text(positions).text,
+                 "%s: position_ids is %s, expected one for each of %zu rows", op, tern_dims_text(positions).text,
                  heads ? head_rows / heads : 0);
     for (size_t i = 0; i < rows; i++)
         TERN_REQUIRE(ctx, tern_int_at(positions, i) >= 0, TERN_ERR_ARG,
-                     "%s: positions[%zu] is %" PRId64 ", expected 0 or more", op, i, tern_int_at(positions, i));
+                     "%s: position_ids[%zu] is %" PRId64 ", expected 0 or more", op, i, tern_int_at(positions, i));
     TERN_TRY(tern_check_float(ctx, op, "output", output, input->dtype, false));
     TERN_TRY(tern_check_dims(ctx, op, "output", output, input->rank, input->dim));
     const struct tern_operand operands[] = { { "input", input, false, true },
-                                             { "positions", positions, false, false },
+                                             { "position_ids", positions, false, false },
                                              { "output", output, true, false } };
     TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
     if (head_rows == 0)
@@ -280,3 +281,107 @@ tern_status tern_logits_gather(tern_ctx *ctx, const tern_tensor *input, const te
     }
     return TERN_OK;
 }
+
+/* ---- by name ---- */
+
+static tern_status run_rotary(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                              const tern_op_call *call)
+{
+    (void)call;
+    return tern_rotary(ctx, io[0], io[1], config->rotary_dim, config->rope_theta, tern_config_neighbours(config),
+                       io[2]);
+}
+
+const struct tern_op_row tern_row_rotary = {
+    .name = "rotary",
+    .formula = "pairs of the leading rotary_dim channels turn by position_ids rope_theta^(-2m / rotary_dim)",
+    .dtypes = TERN_ALL_DTYPES,
+    .devices = TERN_ON_CPU,
+    .reads = TERN_READS_ROTARY,
+    .kernels = "rotary_f32",
+    .function = true,
+    .run = run_rotary,
+    .io = { TERN_IN("input", "[.., h, E]"), TERN_INTS("position_ids", "[..]"), TERN_OUT("output", "[.., h, E]") },
+};
+
+static tern_status run_pad_transform(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                     const tern_op_call *call)
+{
+    (void)config;
+    return tern_pad_transform(ctx, io[0], io[1], io[2], call->params->num_heads, io[3], io[4], io[5]);
+}
+
+/* Without do_flash the sizes stay; with it heads are padded, and rows of keys and values to a multiple of 128. */
+static tern_status infer_pad_transform(tern_ctx *ctx, const tern_config *config, const tern_op_params *params,
+                                       tern_tensor *const *io, tern_tensor *found)
+{
+    const int64_t heads = params->num_heads;
+
+    (void)config;
+    TERN_REQUIRE(ctx, heads >= 1, TERN_ERR_ARG, "pad_transform: num_heads is %" PRId64 ", expected 1 or more", heads);
+    for (int i = 0; i < 3; i++) {
+        if (!tern_given(io[i]))
+            continue;
+        const int64_t rows = io[i]->dim[1], head_dim = io[i]->dim[2] / heads;
+        const int64_t padded = i && rows % 128 && rows < INT64_MAX - 128 ? (rows / 128 + 1) * 128 : rows;
+        found[3 + i] = tern_tensor_view(NULL, found[3 + i].dtype, 4,
+                                        (int64_t[]){ io[i]->dim[0], heads, params->do_flash_attn ? padded : rows,
+                                                     params->do_flash_attn ? tern_pad_head_size(head_dim) : head_dim });
+    }
+    return TERN_OK;
+}
+
+const struct tern_op_row tern_row_pad_transform = {
+    .name = "pad_transform",
+    .formula = "heads apart, [B, h, S, E], zero padded",
+    .dtypes = TERN_ALL_DTYPES,
+    .devices = TERN_ON_CPU,
+    .params = "num_heads do_flash=do_flash_attn do_flash_attn",
+    .kernels = "",
+    .function = true,
+    .run = run_pad_transform,
+    .infer = infer_pad_transform,
+    .io = { TERN_IN("query", "[B, S, hE]"), TERN_IN_OPTIONAL("key", "[B, Sk, hEk]"),
+            TERN_IN_OPTIONAL("value", "[B, Sv, hEv]"), TERN_OUT("query_output", "[B, h, S', E']"),
+            TERN_OUT_OPTIONAL("key_output", "[B, h, Sk', Ek']"),
+            TERN_OUT_OPTIONAL("value_output", "[B, h, Sv', Ev']") },
+};
+
+static tern_status run_embedding(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                 const tern_op_call *call)
+{
+    (void)config;
+    return tern_embedding(ctx, io[0], io[1], io[2], io[3], call->params->offset, io[4]);
+}
+
+const struct tern_op_row tern_row_embedding = {
+    .name = "embedding",
+    .formula = "output = table[ids] (+ position_table[position_ids + offset])",
+    .dtypes = TERN_ALL_DTYPES,
+    .devices = TERN_ON_CPU,
+    .params = "offset",
+    .kernels = "",
+    .function = true,
+    .run = run_embedding,
+    .io = { TERN_INTS("ids", "[..]"), TERN_IN("table", "[V, H]"), TERN_IN_OPTIONAL("position_table", "[P, H]"),
+            TERN_INTS_OPTIONAL("position_ids", "*"), TERN_OUT("output", "[.., H]") },
+};
+
+static tern_status run_logits_gather(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
+                                     const tern_op_call *call)
+{
+    (void)config;
+    (void)call;
+    return tern_logits_gather(ctx, io[0], io[1], io[2]);
+}
+
+const struct tern_op_row tern_row_logits_gather = {
+    .name = "logits_gather",
+    .formula = "output[i] = the last row of sequence i",
+    .dtypes = TERN_ALL_DTYPES,
+    .devices = TERN_ON_CPU,
+    .kernels = "",
+    .function = true,
+    .run = run_logits_gather,
+    .io = { TERN_IN("input", "[.., H]"), TERN_INTS("lengths", "[n]"), TERN_OUT("output", "[n, H]") },
+};

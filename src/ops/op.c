@@ -3,6 +3,7 @@
  * Adding an operator is its typed function and its row in a file of its own, and its name in op_list.h. */
 #include "ops/op_table.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -33,7 +34,7 @@ const char *tern_op_name(int index)
 /* ---- lists for messages ---- */
 
 struct list {
-    char text[512];
+    char text[TERN_ERROR_SIZE];
     size_t used;
 };
 
@@ -94,6 +95,10 @@ tern_status tern_op_check(tern_ctx *ctx, const struct tern_op_row *row, const te
             TERN_ERR_CONFIG, "%s: activation_quant is %d, expected none 0 or row 1", row->name,
             (int)config->activation_quant);
     }
+    if (row->reads & TERN_READS_EPS)
+        TERN_REQUIRE(ctx, isfinite(config->layer_norm_eps) && config->layer_norm_eps >= 0, TERN_ERR_CONFIG,
+                     "%s: layer_norm_eps is %g, expected a finite number, 0 or more", row->name,
+                     (double)config->layer_norm_eps);
     return tern_check_config(ctx, row->name, config, row->reads);
 }
 
@@ -132,6 +137,10 @@ tern_status tern_op_create(tern_ctx *ctx, const char *name, const tern_config *c
                          name, known.text);
     }
     TERN_TRY(tern_op_check(ctx, rows[index], config));
+    if (strcmp(rows[index]->name, name) != 0)
+        TERN_REQUIRE(ctx, config->dtype == rows[index]->also_dtype, TERN_ERR_UNSUPPORTED,
+                     "%s: dtype is %s, expected %s, or the name %s", name, tern_dtype_name(config->dtype),
+                     tern_dtype_name(rows[index]->also_dtype), rows[index]->name);
     TERN_TRY(TERN_ALLOC(ctx, 1, "an operator", &op));
     *op = (struct tern_op){ .row = rows[index], .config = *config };
     *out = op;
@@ -197,6 +206,9 @@ static tern_status sort_io(tern_ctx *ctx, const struct tern_op_row *row, const t
             slot = is_named(&row->io[other], io[i].name) ? other : slot;
         if (!row->io[slot].name)
             return fail_io(ctx, row, "unknown", io[i].name);
+        for (int other = slot + 1; named[slot] && row->io[other].name; other++)
+            if (is_named(&row->io[other], io[i].name))
+                slot = other; /* an output with the name of an input, which comes first */
         if (named[slot])
             return fail_io(ctx, row, "given twice", io[i].name);
         named[slot] = true;
@@ -426,7 +438,8 @@ static tern_status learn(tern_ctx *ctx, const struct tern_op_row *row, const ter
             i = n_given;
             continue;
         }
-        const int64_t found = t->dim[io->type == TERN_OP_MATRIX && n_axes == 2 && transposed && !t->packed ? 1 - i : i];
+        const bool turned = io->type == TERN_OP_MATRIX && transposed && !t->packed && n_axes >= 2 && i >= n_axes - 2;
+        const int64_t found = t->dim[turned ? 2 * n_axes - 3 - i : i];
         const int64_t *known = size_of(s, axis.symbol, axis.length);
         i++;
         if (axis.or_one && found == 1)
@@ -573,12 +586,13 @@ bool tern_op_cell(const tern_ctx *ctx, int index, tern_dtype dtype, int norm, te
     for (const char *c = row->kernels; *c;) {
         const size_t n = strcspn(c, " ");
         const bool star = *c == '*', gemm = n == 4 && memcmp(c, "gemm", 4) == 0;
-        const char *begin = star                 ? (norm == TERN_RMS_NORM ? "rms_norm" : "layer_norm")
-                            : !gemm              ? ""
-                            : dtype == TERN_FP16 ? "gemm_f32_f16"
-                            : dtype == TERN_BF16 ? "gemm_bf16"
-                            : dtype == TERN_INT8 ? "gemm_f32_q8 (activation_quant row: gemm_q8)"
-                                                 : "gemm_f32";
+        const char *begin = star                                  ? (norm == TERN_RMS_NORM ? "rms_norm" : "layer_norm")
+                            : !gemm                               ? ""
+                            : row->function && dtype != TERN_INT8 ? "gemm_f32" /* it widens what it multiplies */
+                            : dtype == TERN_FP16                  ? "gemm_f32_f16"
+                            : dtype == TERN_BF16                  ? "gemm_bf16"
+                            : dtype == TERN_INT8                  ? "gemm_f32_q8 (activation_quant row: gemm_q8)"
+                                                                  : "gemm_f32";
         char name[96];
         const int length =
             snprintf(name, sizeof name, "%s%.*s_%s", begin, gemm ? 0 : (int)(n - star), c + star, ctx->isa);
@@ -586,6 +600,7 @@ bool tern_op_cell(const tern_ctx *ctx, int index, tern_dtype dtype, int norm, te
         list_add(&kernels, name, (size_t)length < sizeof name ? (size_t)length : sizeof name - 1);
         c += n + (c[n] == ' ');
     }
-    snprintf(text, size, "%s%s", dtype == TERN_INT8 && !weights ? "as activation_dtype: " : "", kernels.text);
+    snprintf(text, size, "%s%s", dtype == TERN_INT8 && !weights ? "as activation_dtype: " : "",
+             *row->kernels ? kernels.text : "plain C");
     return true;
 }

@@ -14,7 +14,9 @@ enum tern_op_reads {
     TERN_READS_BLOCK = 1 << 16,  /* pre_layer_norm, mlp_after_attn */
     TERN_READS_MATRIX = 1 << 17, /* transposed_mode; follows from a tensor that is a matrix */
     TERN_READS_MASK = 1 << 18,   /* invert_mask; follows from a tensor that is a mask */
-    TERN_READS_EPS = 1 << 19     /* layer_norm_eps alone */
+    TERN_READS_EPS = 1 << 19,    /* layer_norm_eps alone */
+    TERN_READS_WORKSPACE =
+        1 << 20 /* max_out_tokens, min_out_tokens, num_hidden_layers, bigscience_bloom, mlp_act_func_type */
 };
 
 /* io: the tensors in the order of the row, NULL where not given; their dtypes fit the config.  int8 matrices are packed.
@@ -29,15 +31,16 @@ typedef tern_status tern_op_infer_fn(tern_ctx *ctx, const tern_config *config, c
 
 struct tern_op_row {
     const char *name;
-    const char *also; /* another name for it, or NULL */
+    const char *also;      /* another name for it, or NULL */
+    tern_dtype also_dtype; /* the only dtype that the other name stands for */
     const char *formula;
     unsigned dtypes;    /* one bit per tern_dtype that it runs in */
     unsigned norms;     /* one bit per tern_norm; 0: the operator has no norm, so any will do */
     unsigned devices;   /* one bit per tern_device */
     unsigned reads;     /* enum tern_config_reads and enum tern_op_reads */
     const char *params; /* names of its own parameters (config_fields.c), a space between two; NULL: none */
-    const char
-        *kernels; /* those that it runs, as in kernel_list.h; "*" is layer_norm or rms_norm, "gemm" that of the dtype */
+    const char *
+        kernels; /* those that it runs, as in kernel_list.h, "" for none; "*" is layer_norm or rms_norm, "gemm" that of the dtype */
     bool function; /* a function without a config: `kernel` is seen to by tern_op_run() */
     tern_op_run_fn *run;
     tern_op_infer_fn *infer;               /* or NULL */
@@ -65,10 +68,13 @@ tern_status tern_op_check(tern_ctx *ctx, const struct tern_op_row *row, const te
 #define TERN_VECTOR_OPTIONAL(n, s) { .name = n, .shape = s, .type = TERN_OP_VECTOR, .optional = true }
 #define TERN_MATRIX(n, s)          { .name = n, .shape = s, .type = TERN_OP_MATRIX }
 #define TERN_SCALE(n)              { .name = n "_scale", .shape = "*", .type = TERN_OP_SCALE, .optional = true } /* of matrix n */
+#define TERN_INTS(n, s)            { .name = n, .shape = s, .type = TERN_OP_INTS }
+#define TERN_INTS_OPTIONAL(n, s)   { .name = n, .shape = s, .type = TERN_OP_INTS, .optional = true }
 #define TERN_MASK(n, s)            { .name = n, .shape = s, .type = TERN_OP_MASK, .optional = true }
 #define TERN_IN_ALSO(n, s, a)      { .name = n, .shape = s, .also = a }
 #define TERN_OUT(n, s)             { .name = n, .shape = s, .output = true }
 #define TERN_OUT_OPTIONAL(n, s)    { .name = n, .shape = s, .output = true, .optional = true }
+#define TERN_OUT_TYPED(n, s, t)    { .name = n, .shape = s, .output = true, .type = t }
 /* clang-format on */
 
 #endif

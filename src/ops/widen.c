@@ -406,3 +406,10 @@ tern_status tern_activation_parse(tern_ctx *ctx, const char *op, const char *nam
     }
     return tern_fail(ctx, TERN_ERR_ARG, "%s: activation is \"%s\", expected one of %s", op, name, list);
 }
+
+const char *tern_gelu_named(const char *name, tern_gelu_form form)
+{
+    if (!name || strcmp(name, "gelu") != 0)
+        return name;
+    return form == TERN_GELU_TANH ? "gelu_tanh" : form == TERN_GELU_SIGMOID ? "gelu_sigmoid" : "gelu";
+}

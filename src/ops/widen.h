@@ -125,4 +125,7 @@ void tern_wide_pack(const struct tern_kernels *kernels, float *panel, const void
 tern_status tern_activation_parse(tern_ctx *ctx, const char *op, const char *name, const char *const *known,
                                   enum tern_act *act);
 
+/* "gelu" in the form that a config asks for (unset: erf); any other name as it is. */
+const char *tern_gelu_named(const char *name, tern_gelu_form form);
+
 #endif

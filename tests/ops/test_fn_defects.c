@@ -354,7 +354,7 @@ static void test_indices_out_of_range_are_errors_with_their_place(void **state)
     assert_fails(ctx, tern_logits_gather(ctx, &table, &fine, &y), TERN_ERR_ARG, "lengths[1] is 0");
     const tern_tensor heads = FN_IN(TERN_FP16, 1, 2, 1, 4);
     tern_tensor turned = FN_OUT(TERN_FP16, 2, 1, 4);
-    assert_fails(ctx, tern_rotary(ctx, &heads, &minus, 4, 10000, true, &turned), TERN_ERR_ARG, "positions[1] is -1");
+    assert_fails(ctx, tern_rotary(ctx, &heads, &minus, 4, 10000, true, &turned), TERN_ERR_ARG, "position_ids[1] is -1");
     assert_fails(ctx, tern_rotary(ctx, &heads, &fine, 3, 10000, true, &turned), TERN_ERR_ARG, "rotary_dim is 3");
     assert_fails(ctx, tern_rotary(ctx, &heads, &fine, 6, 10000, true, &turned), TERN_ERR_ARG, "rotary_dim is 6");
     assert_fails(ctx, tern_rotary(ctx, &heads, &fine, 4, 1, true, &turned), TERN_ERR_ARG, "theta is 1");
