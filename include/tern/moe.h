@@ -47,7 +47,7 @@ TERN_API tern_moe_config tern_moe_config_default(void);
  *
  *  gate_w and res_coef_w are fp32, fp16 or bf16.  The other matrices are, for config.dtype
  *    fp32   fp32, fp16 or bf16            fp16   fp16 (packed: also fp32)            bf16   bf16
- *    int8   int8 with the scales below it, or packed int8
+ *    int8   int8 with the scales below it, or packed codes of any layout (tern_weight_pack_quantized)
  *  Biases are fp32, fp16 or bf16.  Packed matrices are borrowed and must outlive the module; all else is read during the call. */
 typedef struct tern_moe_weights {
     tern_tensor gate_w; /**< [H, X] */
@@ -99,7 +99,8 @@ typedef struct tern_moe tern_moe;
  * @param moe     X is a multiple of comm's size.
  * @param comm    NULL: tern_comm_self().  Every rank has the same tokens and its own experts.  Borrowed, outlives the module.
  * @return TERN_OK, TERN_ERR_ARG (NULL, a weight that is missing or must not be there), TERN_ERR_CONFIG, TERN_ERR_SHAPE (weight,
- *         found, expected), TERN_ERR_DTYPE, TERN_ERR_UNSUPPORTED (noise, use_rts, a dtype), TERN_ERR_MEMORY, TERN_ERR_THREAD;
+ *         found, expected), TERN_ERR_DTYPE, TERN_ERR_UNSUPPORTED (noise, use_rts, a dtype,
+ *         codes without integer products where activation_quant is row), TERN_ERR_MEMORY, TERN_ERR_THREAD;
  *         *out is NULL then.
  *
  * Source: DeepSpeed 0.16.5, deepspeed/moe/{layer,sharded_moe}.py; Rajbhandari et al. 2022, arXiv:2201.05596 (residual form);

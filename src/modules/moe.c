@@ -4,6 +4,7 @@
 #include "ops/widen.h"
 
 #include <math.h>
+#include <stdio.h>
 
 static const char op[] = "moe";
 
@@ -142,34 +143,17 @@ struct matrix {
     int64_t in, out;
 };
 
-/* What a packed matrix of `format` is called where it does not fit; NULL where it does. */
-static const char *misfit(const tern_config *c, enum tern_weight_format format)
-{
-    const bool f32 = format == TERN_WEIGHT_F32, f16 = format == TERN_WEIGHT_F16, bf16 = format == TERN_WEIGHT_BF16;
-    const bool fits = c->dtype == TERN_FP32   ? f32 || f16 || bf16
-                      : c->dtype == TERN_FP16 ? f16 || f32
-                      : c->dtype == TERN_BF16 ? bf16
-                                              : !f32 && !f16 && !bf16;
-
-    return fits ? NULL : f32 ? "fp32" : f16 ? "fp16" : bf16 ? "bf16" : "int8";
-}
-
+/* Matrix `expert` of those that are packed; the dense one has no number. */
 static tern_status check_packed(tern_ctx *ctx, const tern_config *c, const struct matrix *m, size_t expert,
                                 const tern_weight *w)
 {
-    TERN_REQUIRE(ctx, w, TERN_ERR_ARG, "%s: %s[%zu] packed is NULL, expected a matrix [%" PRId64 ", %" PRId64 "]", op,
-                 m->name, expert, m->in, m->out);
-    TERN_REQUIRE(ctx, w->in == m->in && w->out == m->out, TERN_ERR_SHAPE,
-                 "%s: %s[%zu] packed is [%" PRId64 ", %" PRId64 "], expected [%" PRId64 ", %" PRId64 "]", op, m->name,
-                 expert, w->in, w->out, m->in, m->out);
-    const char *found = misfit(c, w->format);
-    TERN_REQUIRE(ctx, !found, TERN_ERR_DTYPE, "%s: %s[%zu] is packed %s, expected packed %s for dtype %s", op, m->name,
-                 expert, found,
-                 c->dtype == TERN_FP32   ? "fp32, fp16 or bf16"
-                 : c->dtype == TERN_FP16 ? "fp16 or fp32"
-                                         : tern_dtype_name(c->dtype),
-                 tern_dtype_name(c->dtype));
-    return TERN_OK;
+    const tern_tensor view = tern_weight_view(w);
+    char name[40];
+
+    snprintf(name, sizeof name, m->n ? "%s[%zu]" : "%s", m->name, expert);
+    TERN_REQUIRE(ctx, w, TERN_ERR_ARG, "%s: %s packed is NULL, expected a matrix [%" PRId64 ", %" PRId64 "]", op, name,
+                 m->in, m->out);
+    return tern_check_matrix(ctx, op, name, &view, c, m->in, m->out, NULL);
 }
 
 static tern_status check_scale(tern_ctx *ctx, const struct matrix *m)
@@ -282,6 +266,9 @@ static tern_status take(tern_ctx *ctx, const tern_config *c, const struct matrix
     if (!m->packed && !m->raw->packed)
         TERN_TRY(pack(ctx, c, m, expert, owned));
     *weight = m->packed ? m->packed[expert] : m->raw->packed ? m->raw->packed : *owned;
+    TERN_REQUIRE(ctx, c->dtype != TERN_INT8 || !tern_config_narrow(c) || tern_weight_has_rows_q8(*weight),
+                 TERN_ERR_UNSUPPORTED, "%s: %s has codes without integer products, there is: activation_quant none", op,
+                 m->name);
     return TERN_OK;
 }
 

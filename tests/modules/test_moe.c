@@ -4,6 +4,7 @@
 #include "ops/fn_testing.h"
 
 #include <tern/moe.h>
+#include <tern/quantize.h>
 
 #include <stdio.h>
 
@@ -320,6 +321,48 @@ static void test_packed_and_transposed(void **state)
             tern_weight_destroy(&owned[e]);
         test_teardown(NULL);
     }
+    tern_ctx_destroy(&ctx);
+}
+
+/* Experts in codes of 4 bits with scales along K: the bits of fp32 experts that hold what the codes stand for.  Integer rows,
+ * which such codes do not have, are refused. */
+static void test_experts_in_4_bits(void **state)
+{
+    tern_quant_options options = tern_quant_options_default(TERN_QUANT_GROUPWISE);
+    tern_ctx *ctx = test_ctx(2);
+    struct mixture m = make((struct shape){ TERN_FP32, TERN_FP32, TERN_GATED_SILU, 32, 48, 3, 2, 17, false }),
+                   codes = m;
+    tern_weight *owned[6];
+    tern_moe *moe;
+
+    (void)state;
+    options.bits = 4;
+    options.group_size = 16;
+    options.group_dim = 0;
+    for (size_t i = 0; i < 6; i++) {
+        const tern_tensor *of = i % 2 ? &m.w.output_w : &m.w.inter_w;
+        const size_t at = i / 2 * (size_t)(of->dim[1] * of->dim[2]);
+        tern_tensor one = tern_tensor_view((float *)of->data + at, TERN_FP32, 2, of->dim + 1);
+        tern_qtensor *q;
+        assert_ok(ctx, tern_weight_quantize(ctx, &one, &options, &q));
+        assert_ok(ctx, tern_weight_dequantize(ctx, q, &one));
+        assert_ok(ctx, tern_weight_pack_quantized(ctx, q, false, &owned[i]));
+        tern_qtensor_destroy(&q);
+    }
+    const tern_weight *inter[] = { owned[0], owned[2], owned[4] }, *output[] = { owned[1], owned[3], owned[5] };
+    codes.config.dtype = TERN_INT8;
+    codes.config.activation_dtype = TERN_FP32;
+    codes.w.inter_w = codes.w.output_w = tern_tensor_none();
+    codes.w.inter_packed = inter;
+    codes.w.output_packed = output;
+    const tern_tensor want = run(ctx, &m), got = run(ctx, &codes);
+    fn_same(&got, want.data, "experts in 4 bits");
+    codes.config.activation_quant = TERN_QUANT_ROW;
+    assert_fails(ctx, tern_moe_create(ctx, &codes.config, &codes.moe, NULL, &codes.w, &moe), TERN_ERR_UNSUPPORTED,
+                 "moe: inter_w has codes without integer products, there is: activation_quant none");
+    assert_null(moe);
+    for (size_t i = 0; i < 6; i++)
+        tern_weight_destroy(&owned[i]);
     tern_ctx_destroy(&ctx);
 }
 
@@ -762,7 +805,7 @@ static void test_bad_mixtures(void **state)
         "inter_w is one packed matrix, expected one for each of 4");
     BAD(m.w.inter_packed = wide, TERN_ERR_ARG, "moe: inter_w is given both raw and packed, expected one of them");
     BAD((m.w.inter_w = tern_tensor_none(), m.w.inter_packed = odd), TERN_ERR_SHAPE,
-        "moe: inter_w[3] packed is [8, 11], expected [8, 12]");
+        "moe: inter_w[3] is [8, 11] ([in, out]): 8 in, 11 out, expected 8 in, 12 out");
     BAD((m.w.inter_w = tern_tensor_none(), m.w.inter_packed = holes), TERN_ERR_ARG, "moe: inter_w[1] packed is NULL");
     BAD(m.w.inter_scale = codes.w.inter_scale, TERN_ERR_ARG, "moe: inter_scale is given for a fp32, expected none");
     BAD(m.w.output_w.stride[1] = 9, TERN_ERR_SHAPE, "moe: output_w has stride 9");
@@ -779,9 +822,9 @@ static void test_bad_mixtures(void **state)
     BAD((m.config.dtype = TERN_INT8, m.config.activation_dtype = TERN_FP32), TERN_ERR_DTYPE,
         "moe: inter_w is fp32, expected int8");
     BAD((m.config.dtype = TERN_FP16, m.w.inter_w = tern_tensor_none(), m.w.inter_packed = odd), TERN_ERR_DTYPE,
-        "moe: inter_w[2] is packed bf16, expected packed fp16 or fp32 for dtype fp16");
+        "moe: inter_w[2] is a packed weight that does not fit dtype fp16");
     BAD((m.config.dtype = TERN_BF16, m.w.inter_w = tern_tensor_none(), m.w.inter_packed = wide), TERN_ERR_DTYPE,
-        "moe: inter_w[0] is packed fp32, expected packed bf16 for dtype bf16");
+        "moe: inter_w[0] is a packed weight that does not fit dtype bf16");
 #undef BAD
 #define BAD(change, status, part) TRY(codes, change, status, part)
     BAD(m.config.activation_dtype = TERN_INT8, TERN_ERR_CONFIG,
@@ -796,7 +839,7 @@ static void test_bad_mixtures(void **state)
         "moe: inter_scale has inf at 7, expected finite numbers");
     BAD((m.w.inter_scale = FN_IN(TERN_FP16, 1, 4, 12)), TERN_ERR_DTYPE, "moe: inter_scale is fp16, expected fp32");
     BAD((m.w.inter_scale = m.w.inter_w = tern_tensor_none(), m.w.inter_packed = wide), TERN_ERR_DTYPE,
-        "moe: inter_w[0] is packed fp32, expected packed int8 for dtype int8");
+        "moe: inter_w[0] is a packed weight that does not fit dtype int8");
 #undef BAD
 #undef TRY
     m = good;
@@ -883,6 +926,7 @@ int main(void)
         OP_TEST(test_same_bits_everywhere),
         OP_TEST(test_alone_and_in_a_batch),
         OP_TEST(test_packed_and_transposed),
+        OP_TEST(test_experts_in_4_bits),
         OP_TEST(test_output_may_be_input),
         OP_TEST(test_reference_kernels),
         OP_TEST(test_capacity),
