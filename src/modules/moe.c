@@ -266,9 +266,11 @@ static tern_status take(tern_ctx *ctx, const tern_config *c, const struct matrix
     if (!m->packed && !m->raw->packed)
         TERN_TRY(pack(ctx, c, m, expert, owned));
     *weight = m->packed ? m->packed[expert] : m->raw->packed ? m->raw->packed : *owned;
+    /* Packed ones are checked; codes packed here lack integer products where they are too many to add. */
     TERN_REQUIRE(ctx, c->dtype != TERN_INT8 || !tern_config_narrow(c) || tern_weight_has_rows_q8(*weight),
-                 TERN_ERR_UNSUPPORTED, "%s: %s has codes without integer products, there is: activation_quant none", op,
-                 m->name);
+                 TERN_ERR_UNSUPPORTED,
+                 "%s: %s has %" PRId64 " inputs, which activation_quant row cannot add up, expected 131072 at most", op,
+                 m->name, m->in);
     return TERN_OK;
 }
 

@@ -230,6 +230,8 @@ def grid():
     yield case([9], 16, 16, 8, 2, min_capacity=4)
     yield case([10], 16, 16, 4, 1, eval_capacity_factor=1.2)
     yield case([30], 16, 16, 4, 2, eval_capacity_factor=0.0, min_capacity=0)
+    yield case([35], 16, 16, 3, 1, eval_capacity_factor=0.6)  # 7 by the decimal numbers, 8 in fp32
+    yield case([20], 16, 16, 6, 3, eval_capacity_factor=1.1)  # 11 by the decimal numbers and in fp32, 12 in float64
     yield case([30], 16, 16, 6, 2, normalize=0)
     yield case([30], 16, 16, 6, 1, normalize=1)
     yield case([30], 16, 16, 6, 2, mlp_type="residual")

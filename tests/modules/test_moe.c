@@ -359,10 +359,26 @@ static void test_experts_in_4_bits(void **state)
     fn_same(&got, want.data, "experts in 4 bits");
     codes.config.activation_quant = TERN_QUANT_ROW;
     assert_fails(ctx, tern_moe_create(ctx, &codes.config, &codes.moe, NULL, &codes.w, &moe), TERN_ERR_UNSUPPORTED,
-                 "moe: inter_w has codes without integer products, there is: activation_quant none");
+                 "moe: inter_w[0] is a quantised weight that has no product with rows of int8");
     assert_null(moe);
     for (size_t i = 0; i < 6; i++)
         tern_weight_destroy(&owned[i]);
+    tern_ctx_destroy(&ctx);
+}
+
+/* Integer sums are exact up to 131072 summands: rows beyond are refused, not computed otherwise. */
+static void test_rows_too_long_for_integers(void **state)
+{
+    tern_ctx *ctx = test_ctx(1);
+    struct mixture m = make((struct shape){ TERN_INT8, TERN_FP32, TERN_GELU, 131073, 1, 1, 1, 1, false });
+    tern_moe *moe;
+
+    (void)state;
+    run(ctx, &m);
+    m.config.activation_quant = TERN_QUANT_ROW;
+    assert_fails(ctx, tern_moe_create(ctx, &m.config, &m.moe, NULL, &m.w, &moe), TERN_ERR_UNSUPPORTED,
+                 "moe: inter_w has 131073 inputs");
+    assert_null(moe);
     tern_ctx_destroy(&ctx);
 }
 
@@ -927,6 +943,7 @@ int main(void)
         OP_TEST(test_alone_and_in_a_batch),
         OP_TEST(test_packed_and_transposed),
         OP_TEST(test_experts_in_4_bits),
+        OP_TEST(test_rows_too_long_for_integers),
         OP_TEST(test_output_may_be_input),
         OP_TEST(test_reference_kernels),
         OP_TEST(test_capacity),
