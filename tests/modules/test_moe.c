@@ -506,6 +506,37 @@ static void test_second_choices_come_last(void **state)
     tern_ctx_destroy(&ctx);
 }
 
+/* Equal probabilities: the earlier tokens stay. */
+static void test_equal_tokens_by_probability(void **state)
+{
+    static const float same[] = { 2, 0, 2, 0, 2, 0, 2, 0, 2, 0, 2, 0 };
+    tern_ctx *ctx = test_ctx(1);
+    struct mixture m = constant_experts(2, 1, 6, same);
+    const double p = 1 / (1 + exp(-2));
+
+    (void)state;
+    m.moe.drop_policy = TERN_MOE_DROP_PROBS;
+    expect(ctx, &m, (double[]){ p, p, p, 0, 0, 0 }, "equal tokens");
+    tern_ctx_destroy(&ctx);
+}
+
+/* What is left of a token after its certain choice was dropped is divided by 2^-23, not by less. */
+static void test_a_sum_near_zero(void **state)
+{
+    static const float sure[] = { 20, 0, 20, 0 };
+    tern_ctx *ctx = test_ctx(1);
+    struct mixture m = constant_experts(2, 2, 2, sure);
+    const double rest = 2 / (1 + exp(20));
+
+    (void)state;
+    m.moe.eval_capacity_factor = 0.5; /* ceil(2 / 2 * 1) = 1: token 0 has expert 0, and its second choice expert 1 */
+    expect(ctx, &m, (double[]){ 1, 0 }, "both places taken");
+    ((float *)m.input.data)[0] = 21; /* surer than token 1, which so is expert 1's more probable one */
+    m.moe.drop_policy = TERN_MOE_DROP_PROBS;
+    expect(ctx, &m, (double[]){ 1, rest / 0x1p-23 }, "the second choice alone");
+    tern_ctx_destroy(&ctx);
+}
+
 /* k > 2: token after token, each with all of its choices. */
 static void test_three_choices_in_order(void **state)
 {
@@ -948,6 +979,8 @@ int main(void)
         OP_TEST(test_reference_kernels),
         OP_TEST(test_capacity),
         OP_TEST(test_second_choices_come_last),
+        OP_TEST(test_equal_tokens_by_probability),
+        OP_TEST(test_a_sum_near_zero),
         OP_TEST(test_three_choices_in_order),
         OP_TEST(test_ties_and_negative_logits),
         OP_TEST(test_one_expert),
