@@ -101,15 +101,15 @@ typedef void tern_pair_bf16_fn(uint16_t *panel, const float *from, size_t k);
 typedef void tern_pack_q8_fn(int8_t *panel, int32_t *start, const int8_t *w, size_t ldk, size_t ldn, size_t k,
                              size_t n);
 
-/* k steps of an f32 panel from codes of which each column has one scale, every operation rounded:
- *   minimum NULL:  panel[i][j] = scale[j] * q                          q: the code, -128..127 or -8..7
- *   else:          panel[i][j] = (q + h) / scale[j] + minimum[j]       h: 128 or 8
+/* k steps of an f32 panel from codes with a scale for each column, every operation rounded:
+ *   minimum NULL:  panel[i][j] = scale[i*ld + j] * q                               q: the code, -128..127 or -8..7
+ *   else:          panel[i][j] = (q + h) / scale[i*ld + j] + minimum[i*ld + j]     h: 128 or 8
  * words: the step of a panel of s8 or s4 that has element 0; `first` < 4 or 8 is the one to begin with.   panel: 64-byte aligned.
- * scale, minimum: [32].   k >= 0.   No step is read of which no element is wanted. */
+ * scale, minimum: rows of 32, ld apart; ld 0: one for all steps.   k >= 0.   No step is read of which no element is wanted. */
 typedef void tern_dequant_q8_fn(float *panel, const uint8_t *words, size_t first, size_t k, const float *scale,
-                                const float *minimum);
+                                const float *minimum, size_t ld);
 typedef void tern_dequant_q4_fn(float *panel, const uint8_t *words, size_t first, size_t k, const float *scale,
-                                const float *minimum);
+                                const float *minimum, size_t ld);
 
 /* One panel [k][32] of a matrix from its rows or columns: panel[i][j] = w[i*ldk + j*ldn] for j < n, 0 for n <= j < 32.
  * w: f32, f16 or bf16 bits, any strides (elements).   n <= 32.   f16 and bf16 widen exactly (NaNs stay NaNs). */

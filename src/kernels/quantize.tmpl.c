@@ -79,12 +79,13 @@ static void TERN_K(pack_q8)(int8_t *panel, int32_t *start, const int8_t *w, size
 }
 
 /* Sixteen columns of a panel.  q + middle is exact, so unsigned codes can lie in panels of signed ones. */
-V16_FN void dequant_columns(const enum v16_panel form, const bool asymmetric, const int column, float *panel,
-                            const uint8_t *words, size_t first, size_t k, const float *scale, const float *minimum)
+V16_FN void dequant_columns(const enum v16_panel form, const bool asymmetric, const bool rows, const int column,
+                            float *panel, const uint8_t *words, size_t first, size_t k, const float *scale,
+                            const float *minimum, size_t ld)
 {
     const size_t per = form == V16_S4 ? 8 : 4;
-    const v16 by = v16_load(scale + column), low = asymmetric ? v16_load(minimum + column) : by;
     const v16 middle = v16_set1(form == V16_S4 ? 8 : 128);
+    v16 by = v16_load(scale + column), low = asymmetric ? v16_load(minimum + column) : by;
 
     panel += column;
     for (; k; words += 4 * TERN_PANEL) {
@@ -93,6 +94,10 @@ V16_FN void dequant_columns(const enum v16_panel form, const bool asymmetric, co
 #define DEQUANT(s)                                                                              \
     if (n == per || (first <= s && s < first + n)) {                                            \
         const v16 q = v16_weights(form, words, column, s);                                      \
+        if (rows)                                                                               \
+            by = v16_load(scale + (s - first) * ld + column);                                   \
+        if (rows && asymmetric)                                                                 \
+            low = v16_load(minimum + (s - first) * ld + column);                                \
         v16_store(panel + (s - first) * TERN_PANEL,                                             \
                   asymmetric ? v16_add(v16_div(v16_add(q, middle), by), low) : v16_mul(by, q)); \
     }
@@ -108,29 +113,38 @@ V16_FN void dequant_columns(const enum v16_panel form, const bool asymmetric, co
         }
 #undef DEQUANT
         panel += n * TERN_PANEL;
+        scale += n * ld;
+        if (asymmetric)
+            minimum += n * ld;
         k -= n;
         first = 0;
     }
 }
 
 V16_FN void dequant_panel(const enum v16_panel form, float *panel, const uint8_t *words, size_t first, size_t k,
-                          const float *scale, const float *minimum)
+                          const float *scale, const float *minimum, size_t ld)
 {
+    if (k == 0)
+        return;
     for (int column = 0; column < TERN_PANEL; column += 16)
-        if (minimum)
-            dequant_columns(form, true, column, panel, words, first, k, scale, minimum);
+        if (minimum && ld)
+            dequant_columns(form, true, true, column, panel, words, first, k, scale, minimum, ld);
+        else if (minimum)
+            dequant_columns(form, true, false, column, panel, words, first, k, scale, minimum, ld);
+        else if (ld)
+            dequant_columns(form, false, true, column, panel, words, first, k, scale, minimum, ld);
         else
-            dequant_columns(form, false, column, panel, words, first, k, scale, minimum);
+            dequant_columns(form, false, false, column, panel, words, first, k, scale, minimum, ld);
 }
 
 static void TERN_K(dequant_q8)(float *panel, const uint8_t *words, size_t first, size_t k, const float *scale,
-                               const float *minimum)
+                               const float *minimum, size_t ld)
 {
-    dequant_panel(V16_S8, panel, words, first, k, scale, minimum);
+    dequant_panel(V16_S8, panel, words, first, k, scale, minimum, ld);
 }
 
 static void TERN_K(dequant_q4)(float *panel, const uint8_t *words, size_t first, size_t k, const float *scale,
-                               const float *minimum)
+                               const float *minimum, size_t ld)
 {
-    dequant_panel(V16_S4, panel, words, first, k, scale, minimum);
+    dequant_panel(V16_S4, panel, words, first, k, scale, minimum, ld);
 }

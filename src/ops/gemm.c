@@ -233,8 +233,8 @@ static struct product product_of(const struct tern_par *par, float *c, size_t ld
     if (w->scale)
         p.e.scale = w->scale;
     if (w->groups)
-        p.layout =
-            (struct tern_weight_layout){ w->groups->per, 4 * TERN_PANEL, w->groups->n_parts * w->groups->part_steps };
+        p.layout = (struct tern_weight_layout){ (size_t)1 << w->groups->shift, 4 * TERN_PANEL,
+                                                w->groups->n_parts * w->groups->part_steps };
     return p;
 }
 

@@ -236,7 +236,8 @@ struct tern_quant_place tern_quant_place_at(const tern_quant_layout *l, size_t r
         return (struct tern_quant_place){ row / size * cols + col, size - row % size, 1 };
     if (l->n_shards == 1 && l->axis == 1) {
         const size_t e = row * cols + col, left = size - e % size;
-        return (struct tern_quant_place){ e / size, (left + cols - 1) / cols, smaller(left, cols - col) };
+        const size_t rows = left <= cols - col ? 1 : (left + cols - 1) / cols;
+        return (struct tern_quant_place){ e / size, rows, smaller(left, cols - col) };
     }
 
     /* Merged shards, as in run_at: i along the axis, o along the other one. */

@@ -176,8 +176,8 @@ static tern_status plan_groups(tern_ctx *ctx, const struct tern_qtensor *q, bool
     g->run = run;
     g->part = bytes && run >= TERN_ROWS_Q8_PART ? run : in;
     g->n_parts = in / g->part;
-    g->per = q->layout.bits == 8 ? 4 : 8;
-    g->part_steps = (g->part + g->per - 1) / g->per;
+    g->shift = q->layout.bits == 8 ? 2 : 3;
+    g->part_steps = (g->part + ((size_t)1 << g->shift) - 1) >> g->shift;
     return TERN_OK;
 }
 
@@ -247,12 +247,13 @@ static size_t look_up(const struct tern_weight *w, size_t col, size_t k, float *
 {
     const struct tern_weight_groups *g = w->groups;
     const size_t left = (size_t)w->out - col, n = left < TERN_PANEL ? left : TERN_PANEL;
+    const bool flat = g->layout.grouping == TERN_QUANT_FLAT;
     size_t along = SIZE_MAX;
 
     for (size_t j = 0; j < n;) {
         const struct reach r = reach_at(&g->layout, g->transposed, k, col + j);
         const size_t end = r.along_out < n - j ? j + r.along_out : n;
-        const struct reach last = end - j > 1 ? reach_at(&g->layout, g->transposed, k, col + end - 1) : r;
+        const struct reach last = flat && end - j > 1 ? reach_at(&g->layout, g->transposed, k, col + end - 1) : r;
         const float by = g->scale[r.group], low = g->minimum ? g->minimum[r.group] : 0;
         for (; j < end; j++) {
             scale[j] = by;
@@ -271,10 +272,35 @@ static size_t look_up(const struct tern_weight *w, size_t col, size_t k, float *
 static const uint8_t *step_of(const struct tern_weight *w, size_t panel, size_t k, size_t *first)
 {
     const struct tern_weight_groups *g = w->groups;
-    const size_t in_part = k % g->part, step = k / g->part * g->part_steps + in_part / g->per;
+    const size_t i = g->n_parts > 1 ? k / g->part : 0, in_part = k - i * g->part;
+    const size_t step = i * g->part_steps + (in_part >> g->shift);
 
-    *first = in_part % g->per;
+    *first = in_part & (((size_t)1 << g->shift) - 1);
     return (const uint8_t *)w->words + (panel * g->n_parts * g->part_steps + step) * 4 * TERN_PANEL;
+}
+
+/* Elements of K whose scales are looked up before they are used, where each has scales of its own: 4 KiB of stack. */
+#define PLACES 16
+
+/* Scales of up to n elements from k on, as rows.  Returns for how many elements: more than PLACES where the first row is for all. */
+static size_t look_up_rows(const struct tern_weight *w, size_t col, size_t k, size_t n, float (*scale)[TERN_PANEL],
+                           float (*minimum)[TERN_PANEL])
+{
+    const size_t most = n < PLACES ? n : PLACES;
+    size_t done = 0;
+
+    while (done < most) {
+        const size_t along = look_up(w, col, k + done, scale[done], minimum[done]);
+        if (done == 0 && along > PLACES && n > PLACES)
+            return along < n ? along : n;
+        const size_t end = along < most - done ? done + along : most;
+        for (size_t i = done + 1; i < end; i++) {
+            memcpy(scale[i], scale[done], sizeof scale[i]);
+            memcpy(minimum[i], minimum[done], sizeof minimum[i]);
+        }
+        done = end;
+    }
+    return done;
 }
 
 void tern_groups_block(const struct tern_kernels *kernels, const struct tern_weight *w, size_t panel, size_t k,
@@ -282,23 +308,23 @@ void tern_groups_block(const struct tern_kernels *kernels, const struct tern_wei
 {
     const struct tern_weight_groups *g = w->groups;
     tern_dequant_q8_fn *const dequant = g->layout.bits == 8 ? kernels->dequant_q8 : kernels->dequant_q4;
+    float scales[PLACES][TERN_PANEL], minima[PLACES][TERN_PANEL];
 
     while (n) {
-        float found[2][TERN_PANEL];
-        const float *scale = found[0], *minimum = g->minimum ? found[1] : NULL;
-        size_t first, along;
+        const float *scale = scales[0], *minimum = minima[0];
+        size_t first, here, ld = 0;
         const uint8_t *words = step_of(w, panel, k, &first);
 
         if (g->run) {
             const size_t row = (panel * ((size_t)w->in / g->run) + k / g->run) * TERN_PANEL;
             scale = g->scale + row;
             minimum = g->minimum ? g->minimum + row : NULL;
-            along = g->run - k % g->run;
+            here = g->run - k % g->run < n ? g->run - k % g->run : n;
         } else {
-            along = look_up(w, panel * TERN_PANEL, k, found[0], found[1]);
+            here = look_up_rows(w, panel * TERN_PANEL, k, n, scales, minima);
+            ld = here > PLACES ? 0 : TERN_PANEL;
         }
-        const size_t here = along < n ? along : n;
-        dequant(to, words, first, here, scale, minimum);
+        dequant(to, words, first, here, scale, g->minimum ? minimum : NULL, ld);
         to += here * TERN_PANEL;
         k += here;
         n -= here;
@@ -324,9 +350,10 @@ void tern_groups_channel(const struct tern_weight *w, size_t channel, float *to)
         for (; k < end && k < in; k++) {
             size_t first;
             const uint8_t *words = step_of(w, panel, k, &first) + 4 * j;
-            const int q = g->per == 4 ? (int8_t)words[first] : ((words[first / 2] >> first % 2 * 4 & 15) ^ 8) - 8;
+            const int q =
+                g->layout.bits == 8 ? (int8_t)words[first] : ((words[first / 2] >> first % 2 * 4 & 15) ^ 8) - 8;
             to[k] = symmetric ? g->scale[at] * (float)q
-                              : (float)(q + (g->per == 4 ? 128 : 8)) / g->scale[at] + g->minimum[at];
+                              : (float)(q + (g->layout.bits == 8 ? 128 : 8)) / g->scale[at] + g->minimum[at];
         }
     }
 }

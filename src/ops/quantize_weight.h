@@ -18,8 +18,8 @@ struct tern_weight_groups {
     size_t run;           /* elements along K of each row of scales; 0: places */
     size_t part;          /* elements of K that begin with a step of their own: run where rows can be u8, else K */
     size_t n_parts;       /* K / part */
-    size_t per;           /* elements of a step of 128 bytes: 4 or 8 */
-    size_t part_steps;    /* ceil(part / per) */
+    unsigned shift;       /* a step of 128 bytes has 1 << shift elements: 4 or 8 */
+    size_t part_steps;    /* ceil(part / elements of a step) */
     float *scale;         /* see above */
     float *minimum;       /* the same; NULL if symmetric */
     const int32_t *start; /* [n_panels][n_parts][32], what gemm_q8 starts from; NULL where rows cannot be u8 */

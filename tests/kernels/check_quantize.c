@@ -103,33 +103,37 @@ void check_pack_q8(struct tc *t)
 
 static void check_dequant(struct tc *t, size_t per, tern_dequant_q8_fn *ref, tern_dequant_q8_fn *tested)
 {
-    static const size_t sizes[] = { 0, 1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 31, 64, 67 };
+    static const size_t sizes[] = { 0, 1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 31, 64, 67 }, strides[] = { 0, 32, 37 };
 
     for (int asymmetric = 0; asymmetric < 2; asymmetric++)
         for (size_t first = 0; first < per; first++)
-            for (size_t s = 0; s < TC_COUNT(sizes); s++) {
-                const size_t k = sizes[s], steps = k ? (first + k + per - 1) / per : 0;
+            for (size_t s = 0; s < TC_COUNT(sizes) * TC_COUNT(strides); s++) {
+                const size_t k = sizes[s / TC_COUNT(strides)], ld = strides[s % TC_COUNT(strides)];
+                const size_t steps = k ? (first + k + per - 1) / per : 0, n = k ? (k - 1) * ld + 32 : 0;
 
-                if (!tc_case(t, "%s,first=%zu,k=%zu", asymmetric ? "asymmetric" : "symmetric", first, k))
+                if (!tc_case(t, "%s,first=%zu,k=%zu,ld=%zu", asymmetric ? "asymmetric" : "symmetric", first, k, ld))
                     continue;
                 const uint8_t *words = tc_in_u8(t, steps * 128);
-                float *scale = tc_in_f32(t, 32, TC_FINITE), *minimum = tc_in_f32(t, 32, TC_NORMAL);
+                float *scale = tc_in_f32(t, n, TC_FINITE), *minimum = tc_in_f32(t, n, TC_NORMAL);
                 float *want = tc_out_panel(t, k * 32), *got = tc_out_panel(t, k * 32);
 
-                for (size_t j = 0; j < 32 && asymmetric; j++)
-                    scale[j] = fabsf(scale[j]) + 0x1p-120f; /* no quotient overflows: NaNs have no bits to compare */
-                ref(want, words, first, k, scale, asymmetric ? minimum : NULL);
-                tested(got, words, first, k, scale, asymmetric ? minimum : NULL);
+                for (size_t i = 0; i < n && asymmetric; i++)
+                    scale[i] = fabsf(scale[i]) + 0x1p-120f; /* no quotient overflows: NaNs have no bits to compare */
+                ref(want, words, first, k, scale, asymmetric ? minimum : NULL, ld);
+                tested(got, words, first, k, scale, asymmetric ? minimum : NULL, ld);
                 tc_same_f32(t, want, got, k * 32);
             }
-    for (int asymmetric = 0; asymmetric < 2; asymmetric++)
-        if (tc_bench(t, 128.0 * 64 / (double)per + 128 * 64, 0, "k=64,%s", asymmetric ? "asymmetric" : "symmetric")) {
+    for (int form = 0; form < 4; form++) {
+        const bool asymmetric = form & 1, rows = form & 2;
+        if (tc_bench(t, 128.0 * 64 / (double)per + (rows ? asymmetric + 2 : 1) * 128 * 64, 0, "k=64,%s%s",
+                     asymmetric ? "asymmetric" : "symmetric", rows ? ",rows" : "")) {
             const uint8_t *words = tc_in_u8(t, 64 / per * 128);
-            const float *scale = tc_in_f32(t, 32, TC_NORMAL), *minimum = tc_in_f32(t, 32, TC_NORMAL);
+            const float *scale = tc_in_f32(t, 64 * 32, TC_NORMAL), *minimum = tc_in_f32(t, 64 * 32, TC_NORMAL);
             float *got = tc_out_panel(t, 64 * 32);
 
-            TC_TIME(t) tested(got, words, 0, 64, scale, asymmetric ? minimum : NULL);
+            TC_TIME(t) tested(got, words, 0, 64, scale, asymmetric ? minimum : NULL, rows ? 32 : 0);
         }
+    }
 }
 
 void check_dequant_q8(struct tc *t)

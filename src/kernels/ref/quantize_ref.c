@@ -28,25 +28,27 @@ void tern_pair_bf16_ref(uint16_t *panel, const float *from, size_t k)
 }
 
 void tern_dequant_q8_ref(float *panel, const uint8_t *words, size_t first, size_t k, const float *scale,
-                         const float *minimum)
+                         const float *minimum, size_t ld)
 {
     for (size_t i = 0; i < k; i++)
         for (size_t j = 0; j < TERN_PANEL; j++) {
             const size_t at = first + i;
             const int q = (int8_t)words[(at / 4 * TERN_PANEL + j) * 4 + at % 4];
-            panel[i * TERN_PANEL + j] = minimum ? (float)(q + 128) / scale[j] + minimum[j] : scale[j] * (float)q;
+            const float by = scale[i * ld + j];
+            panel[i * TERN_PANEL + j] = minimum ? (float)(q + 128) / by + minimum[i * ld + j] : by * (float)q;
         }
 }
 
 void tern_dequant_q4_ref(float *panel, const uint8_t *words, size_t first, size_t k, const float *scale,
-                         const float *minimum)
+                         const float *minimum, size_t ld)
 {
     for (size_t i = 0; i < k; i++)
         for (size_t j = 0; j < TERN_PANEL; j++) {
             const size_t at = first + i;
             const uint8_t pair = words[(at / 8 * TERN_PANEL + j) * 4 + at % 8 / 2];
             const int nibble = at % 2 ? pair >> 4 : pair & 15, q = nibble < 8 ? nibble : nibble - 16;
-            panel[i * TERN_PANEL + j] = minimum ? (float)(q + 8) / scale[j] + minimum[j] : scale[j] * (float)q;
+            const float by = scale[i * ld + j];
+            panel[i * TERN_PANEL + j] = minimum ? (float)(q + 8) / by + minimum[i * ld + j] : by * (float)q;
         }
 }
 
