@@ -3,8 +3,8 @@
 
 #include "ops/checks.h"
 
-tern_status tern_attention_bind(tern_ctx *ctx, const tern_config *config, const tern_layer_weights *weights,
-                                struct tern_attention *out)
+tern_status tern_attention_bind(tern_ctx *ctx, const char *owner, const tern_config *config,
+                                const tern_layer_weights *weights, struct tern_attention_bound *out)
 {
     const struct tern_config_sizes s = tern_config_sizes(config);
     const tern_tensor none = tern_tensor_none();
@@ -23,11 +23,11 @@ tern_status tern_attention_bind(tern_ctx *ctx, const tern_config *config, const 
     out->norm.type = config->norm_type;
     out->norm.eps = config->layer_norm_eps;
     out->context = tern_softmax_context_args_from(config);
-    return tern_bind(ctx, config, vectors, sizeof vectors / sizeof vectors[0], matrices,
+    return tern_bind(ctx, owner, config, vectors, sizeof vectors / sizeof vectors[0], matrices,
                      sizeof matrices / sizeof matrices[0], &out->binding);
 }
 
-void tern_attention_free(struct tern_attention *attention)
+void tern_attention_free(struct tern_attention_bound *attention)
 {
     tern_binding_free(&attention->binding);
 }
@@ -43,15 +43,15 @@ void tern_attention_work_take(struct tern_arena *arena, const tern_config *confi
     work->narrow = NULL;
 }
 
-size_t tern_attention_narrow(const struct tern_attention *attention, size_t n_rows)
+size_t tern_attention_narrow(const struct tern_attention_bound *attention, size_t n_rows)
 {
     const size_t qkv = tern_gemm_scratch(attention->qkv_w, n_rows), out = tern_gemm_scratch(attention->out_w, n_rows);
 
     return qkv > out ? qkv : out;
 }
 
-void tern_attention_run(const struct tern_par *par, const struct tern_attention *attention, float *c, const float *x,
-                        float *normed, const struct tern_kv_batch *batch, int32_t cache_layer,
+void tern_attention_run(const struct tern_par *par, const struct tern_attention_bound *attention, float *c,
+                        const float *x, float *normed, const struct tern_kv_batch *batch, int32_t cache_layer,
                         const struct tern_attention_work *work, const struct tern_epilogue *e)
 {
     const size_t hidden = (size_t)attention->qkv_w->in, qkv = (size_t)attention->qkv_w->out;

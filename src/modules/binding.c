@@ -5,9 +5,7 @@
 
 #include <assert.h>
 
-static const char owner[] = "layer";
-
-static tern_status check_vector(tern_ctx *ctx, const struct tern_bind_vector *v)
+static tern_status check_vector(tern_ctx *ctx, const char *owner, const struct tern_bind_vector *v)
 {
     const tern_tensor *t = v->from;
 
@@ -31,22 +29,22 @@ static size_t room(const struct tern_bind_vector *v)
     return tern_given(v->from) ? ((size_t)v->n + line - 1) / line * line : 0;
 }
 
-tern_status tern_bind(tern_ctx *ctx, const tern_config *config, const struct tern_bind_vector *vectors,
-                      size_t n_vectors, const struct tern_bind_matrix *matrices, size_t n_matrices,
-                      struct tern_binding *binding)
+tern_status tern_bind(tern_ctx *ctx, const char *owner, const tern_config *config,
+                      const struct tern_bind_vector *vectors, size_t n_vectors, const struct tern_bind_matrix *matrices,
+                      size_t n_matrices, struct tern_binding *binding)
 {
     size_t floats = 0;
 
     assert(n_matrices <= TERN_BIND_MATRICES);
     for (size_t i = 0; i < n_vectors; i++) {
-        TERN_TRY(check_vector(ctx, &vectors[i]));
+        TERN_TRY(check_vector(ctx, owner, &vectors[i]));
         floats += room(&vectors[i]);
     }
     for (size_t i = 0; i < n_matrices; i++)
         TERN_TRY(tern_check_matrix(ctx, owner, matrices[i].name, matrices[i].from, config, matrices[i].in,
                                    matrices[i].out, NULL));
 
-    TERN_TRY(TERN_ALLOC(ctx, floats, "vectors of a layer", &binding->vectors));
+    TERN_TRY(TERN_ALLOC(ctx, floats, "vectors of a module", &binding->vectors));
     float *to = binding->vectors;
     for (size_t i = 0; i < n_vectors; i++) {
         const struct tern_bind_vector *v = &vectors[i];
@@ -67,4 +65,13 @@ void tern_binding_free(struct tern_binding *binding)
     for (size_t i = 0; i < TERN_BIND_MATRICES; i++)
         tern_weight_destroy(&binding->packed[i]);
     *binding = (struct tern_binding){ 0 };
+}
+
+tern_status tern_check_comm(tern_ctx *ctx, const char *owner, const tern_config *config, const tern_comm *comm)
+{
+    TERN_REQUIRE(ctx, comm->size == config->mp_size && comm->rank >= 0 && comm->rank < comm->size, TERN_ERR_CONFIG,
+                 "%s: comm is rank %d of %d, expected mp_size = %" PRId32 " ranks", owner, comm->rank, comm->size,
+                 config->mp_size);
+    TERN_REQUIRE(ctx, comm->size == 1 || comm->all_reduce, TERN_ERR_ARG, "%s: comm has no all_reduce", owner);
+    return TERN_OK;
 }

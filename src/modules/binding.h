@@ -4,6 +4,8 @@
 
 #include "ops/kernel_calls.h"
 
+#include <tern/comm.h>
+
 /* A vector [n] that is copied as fp32; *to stays NULL where it is absent. */
 struct tern_bind_vector {
     const char *name;
@@ -30,11 +32,14 @@ struct tern_binding {
 };
 
 /* Checks all of them, then takes them.  Which matrix fits config->dtype, and its layout: tern_check_matrix().  Texts begin with
- * "layer: " and the weight's name.  TERN_ERR_ARG (absent, no data), TERN_ERR_SHAPE, TERN_ERR_DTYPE, TERN_ERR_MEMORY,
+ * the owner, the module that is made, and the weight's name.  TERN_ERR_ARG (absent, no data), TERN_ERR_SHAPE, TERN_ERR_DTYPE, TERN_ERR_MEMORY,
  * TERN_ERR_THREAD.  In any case tern_binding_free() frees what was taken. */
-tern_status tern_bind(tern_ctx *ctx, const tern_config *config, const struct tern_bind_vector *vectors,
-                      size_t n_vectors, const struct tern_bind_matrix *matrices, size_t n_matrices,
-                      struct tern_binding *binding);
+tern_status tern_bind(tern_ctx *ctx, const char *owner, const tern_config *config,
+                      const struct tern_bind_vector *vectors, size_t n_vectors, const struct tern_bind_matrix *matrices,
+                      size_t n_matrices, struct tern_binding *binding);
 void tern_binding_free(struct tern_binding *binding);
+
+/* Whether a group of ranks is the one that config->mp_size tells of, and can do what modules ask of it. */
+tern_status tern_check_comm(tern_ctx *ctx, const char *owner, const tern_config *config, const tern_comm *comm);
 
 #endif

@@ -15,6 +15,7 @@
 
 #include "modules/attention.h"
 #include "modules/mlp.h"
+#include "modules/weights.h"
 #include "ops/kv_pool.h"
 #include "ops/op_table.h"
 #include "ops/stage.h"
@@ -26,10 +27,11 @@ struct tern_layer {
     const tern_comm *comm;
     const struct tern_kernels *kernels; /* NULL: the region's */
 
-    struct tern_attention attention; /* with N1, but in a post-LN block */
-    struct tern_mlp mlp;             /* with N2, but where N1 is shared */
-    struct tern_norm_args closing;   /* N1 of a post-LN block; gamma NULL in the others */
-    struct tern_binding binding;     /* of that */
+    struct tern_attention_bound attention; /* with N1, but in a post-LN block */
+    struct tern_mlp_bound mlp;             /* with N2, but where N1 is shared */
+    struct tern_norm_args closing;         /* N1 of a post-LN block; gamma NULL in the others */
+    struct tern_binding binding;           /* of that */
+    struct tern_own_weights own;           /* matrices that were put together, or packed from int8 */
 };
 
 /* ---- binding ---- */
@@ -53,11 +55,7 @@ static tern_status check_config(tern_ctx *ctx, const tern_config *config, const 
                  "%s: pre_layer_norm and mlp_after_attn are both false, expected one of them (there is no parallel "
                  "post-LN block)",
                  op);
-    TERN_REQUIRE(ctx, comm->size == config->mp_size && comm->rank >= 0 && comm->rank < comm->size, TERN_ERR_CONFIG,
-                 "%s: comm is rank %d of %d, expected mp_size = %" PRId32 " ranks", op, comm->rank, comm->size,
-                 config->mp_size);
-    TERN_REQUIRE(ctx, comm->size == 1 || comm->all_reduce, TERN_ERR_ARG, "%s: comm has no all_reduce", op);
-    return TERN_OK;
+    return tern_check_comm(ctx, op, config, comm);
 }
 
 /* What config and weights say of each other; each weight alone is checked where it is bound. */
@@ -67,7 +65,9 @@ static tern_status check_norms(tern_ctx *ctx, const tern_config *config, const t
 
     TERN_REQUIRE(ctx, !rms || (!tern_given(&w->norm_b) && !tern_given(&w->attn_nb)), TERN_ERR_ARG,
                  "%s: %s is given with RMSNorm, expected none", op, tern_given(&w->norm_b) ? "norm_b" : "attn_nb");
-    TERN_REQUIRE(ctx, config->mlp_after_attn || tern_given(&w->attn_nw) || !tern_given(&w->attn_nb), TERN_ERR_ARG,
+    TERN_REQUIRE(ctx, !config->mlp_after_attn || tern_given(&w->attn_nw), TERN_ERR_ARG,
+                 "%s: attn_nw is not there, expected [%" PRId64 "]", op, config->hidden_size);
+    TERN_REQUIRE(ctx, tern_given(&w->attn_nw) || !tern_given(&w->attn_nb), TERN_ERR_ARG,
                  "%s: attn_nb is given without attn_nw, expected both or none", op);
     return TERN_OK;
 }
@@ -81,7 +81,7 @@ static tern_status bind_closing(tern_ctx *ctx, struct tern_layer *l, const tern_
 
     l->closing.type = l->config.norm_type;
     l->closing.eps = l->config.layer_norm_eps;
-    return tern_bind(ctx, &l->config, vectors, sizeof vectors / sizeof vectors[0], NULL, 0, &l->binding);
+    return tern_bind(ctx, op, &l->config, vectors, sizeof vectors / sizeof vectors[0], NULL, 0, &l->binding);
 }
 
 tern_status tern_layer_create(tern_ctx *ctx, const tern_config *config, const tern_comm *comm,
@@ -99,17 +99,20 @@ tern_status tern_layer_create(tern_ctx *ctx, const tern_config *config, const te
     if (!comm)
         comm = tern_comm_self();
     TERN_TRY(check_config(ctx, config, comm));
-    TERN_TRY(check_norms(ctx, config, weights));
 
     TERN_TRY(TERN_ALLOC(ctx, 1, "a layer", &l));
+    TERN_TRY_OR_FAIL(tern_own_weights(ctx, op, config, NULL, TERN_PART_ATTENTION | TERN_PART_MLP, weights, &l->own));
+    weights = &l->own.all;
+    TERN_TRY_OR_FAIL(check_norms(ctx, config, weights));
     l->config = *config;
     l->comm = comm;
     l->sizes = tern_config_sizes(config);
     l->kernels = config->kernel == TERN_KERNEL_REFERENCE ? tern_kernels_reference() : NULL;
-    TERN_TRY_OR_FAIL(tern_attention_bind(ctx, config, weights, &l->attention));
-    TERN_TRY_OR_FAIL(tern_mlp_bind(ctx, config, weights, &l->mlp));
+    TERN_TRY_OR_FAIL(tern_attention_bind(ctx, op, config, weights, &l->attention));
+    TERN_TRY_OR_FAIL(tern_mlp_bind(ctx, op, config, weights, &l->mlp));
     if (!config->pre_layer_norm)
         TERN_TRY_OR_FAIL(bind_closing(ctx, l, weights));
+    tern_own_weights_bound(&l->own);
     *out = l;
     return TERN_OK;
 
@@ -127,6 +130,7 @@ void tern_layer_destroy(tern_layer **layer)
     tern_attention_free(&l->attention);
     tern_mlp_free(&l->mlp);
     tern_binding_free(&l->binding);
+    tern_own_weights_free(&l->own);
     tern_free(l);
     *layer = NULL;
 }
@@ -183,8 +187,8 @@ static tern_status run_sequential(const struct tern_par *par, const struct tern_
                                   const struct tern_kv_batch *batch, int32_t cache_layer,
                                   const struct tern_layer_work *work)
 {
-    const struct tern_attention *attention = &l->attention;
-    const struct tern_mlp *mlp = &l->mlp;
+    const struct tern_attention_bound *attention = &l->attention;
+    const struct tern_mlp_bound *mlp = &l->mlp;
     const size_t n = (size_t)l->sizes.hidden, rows = batch->n_rows;
     const bool pre = l->config.pre_layer_norm;
     float *normed = work->normed;
@@ -222,8 +226,8 @@ static tern_status run_parallel(const struct tern_par *par, const struct tern_la
                                 const struct tern_kv_batch *batch, int32_t cache_layer,
                                 const struct tern_layer_work *work)
 {
-    const struct tern_attention *attention = &l->attention;
-    const struct tern_mlp *mlp = &l->mlp;
+    const struct tern_attention_bound *attention = &l->attention;
+    const struct tern_mlp_bound *mlp = &l->mlp;
     const size_t n = (size_t)l->sizes.hidden, rows = batch->n_rows;
     const bool alone = l->comm->size == 1;
     const struct tern_epilogue attn_end = { .bias = alone ? attention->out_b : NULL };

@@ -10,7 +10,7 @@
 
 #include <tern/module.h>
 
-struct tern_mlp {
+struct tern_mlp_bound {
     struct tern_norm_args norm;                 /* attn_nw, attn_nb; gamma NULL where the attention's norm is shared */
     struct tern_feed_forward_args feed_forward; /* [H, pI], [I, H] */
     const float *down_b;                        /* [H] or NULL, for the caller's epilogue */
@@ -25,15 +25,16 @@ struct tern_mlp_input {
     float *sum;            /* [T, H] gets x + bias + residual, or NULL; may be x or residual */
 };
 
-/* Binds attn_nw and attn_nb (which a parallel block may leave out), inter_w, inter_b, output_w and output_b of a checked
+/* Binds attn_nw and attn_nb (or no norm), inter_w, inter_b, output_w and output_b of a checked
  * config: see tern_bind() for the errors.  *out is all zero before; tern_mlp_free() frees it in any case. */
-tern_status tern_mlp_bind(tern_ctx *ctx, const tern_config *config, const tern_layer_weights *weights,
-                          struct tern_mlp *out);
-void tern_mlp_free(struct tern_mlp *mlp);
+tern_status tern_mlp_bind(tern_ctx *ctx, const char *owner, const tern_config *config,
+                          const tern_layer_weights *weights, struct tern_mlp_bound *out);
+void tern_mlp_free(struct tern_mlp_bound *mlp);
 
 /* c [T, H] = feed-forward(input) through `e`.  normed [T, H] gets the normed rows, which stay as they are; without a norm it
  * is not touched.  inner: scratch [T, pI].  narrow: see tern_feed_forward_run().  Called by every thread; barrier at the end. */
-void tern_mlp_run(const struct tern_par *par, const struct tern_mlp *mlp, float *c, const struct tern_mlp_input *input,
-                  float *normed, size_t n_rows, float *inner, const struct tern_epilogue *e, void *narrow);
+void tern_mlp_run(const struct tern_par *par, const struct tern_mlp_bound *mlp, float *c,
+                  const struct tern_mlp_input *input, float *normed, size_t n_rows, float *inner,
+                  const struct tern_epilogue *e, void *narrow);
 
 #endif

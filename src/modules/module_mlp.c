@@ -1,0 +1,211 @@
+/* module_mlp.c: a feed-forward as a module of its own: norm, products, residual, and the sum over the ranks. */
+#include "base/arena.h"
+#include "modules/mlp.h"
+#include "modules/weights.h"
+#include "ops/op_table.h"
+#include "ops/residual_add.h"
+#include "ops/stage.h"
+#include "ops/widen.h"
+
+static const char op[] = "mlp";
+
+struct tern_mlp {
+    tern_config config;
+    const tern_comm *comm;
+    int64_t hidden, up;
+    bool residual_alone; /* the norm takes residual alone */
+    struct tern_mlp_bound bound;
+    struct tern_own_weights own;
+};
+
+/* ---- binding ---- */
+
+static tern_status check_config(tern_ctx *ctx, const tern_config *config, const tern_comm *comm)
+{
+    TERN_TRY(tern_op_check(ctx, &tern_row_mlp_gemm, config));
+    TERN_TRY(tern_op_check(ctx, &tern_row_residual_add, config));
+    TERN_TRY(tern_check_config(ctx, op, config, TERN_READS_SIZES));
+    return tern_check_comm(ctx, op, config, comm);
+}
+
+static tern_status check_norm(tern_ctx *ctx, const tern_config *config, const tern_layer_weights *w)
+{
+    TERN_REQUIRE(ctx, config->norm_type != TERN_RMS_NORM || !tern_given(&w->attn_nb), TERN_ERR_ARG,
+                 "%s: attn_nb is given with RMSNorm, expected none", op);
+    TERN_REQUIRE(ctx, tern_given(&w->attn_nw) || !tern_given(&w->attn_nb), TERN_ERR_ARG,
+                 "%s: attn_nb is given without attn_nw, expected both or none", op);
+    return TERN_OK;
+}
+
+tern_status tern_mlp_create(tern_ctx *ctx, const tern_config *config, const tern_comm *comm,
+                            const tern_module_quant *quant, const tern_layer_weights *weights, tern_mlp **out)
+{
+    struct tern_mlp *m = NULL;
+    tern_status status;
+
+    TERN_REQUIRE(ctx, out, TERN_ERR_ARG, "%s: out is NULL", op);
+    *out = NULL;
+    TERN_REQUIRE(ctx, ctx && config && weights, TERN_ERR_ARG, "%s: %s is NULL", op,
+                 !ctx      ? "ctx"
+                 : !config ? "config"
+                           : "weights");
+    if (!comm)
+        comm = tern_comm_self();
+    TERN_TRY(check_config(ctx, config, comm));
+
+    TERN_TRY(TERN_ALLOC(ctx, 1, "a feed-forward", &m));
+    m->config = *config;
+    m->comm = comm;
+    TERN_TRY_OR_FAIL(tern_own_weights(ctx, op, config, quant, TERN_PART_MLP, weights, &m->own));
+    TERN_TRY_OR_FAIL(check_norm(ctx, config, &m->own.all));
+    TERN_TRY_OR_FAIL(tern_mlp_bind(ctx, op, config, &m->own.all, &m->bound));
+    tern_own_weights_bound(&m->own);
+    m->hidden = m->bound.feed_forward.up->in;
+    m->up = m->bound.feed_forward.up->out;
+    m->residual_alone = !config->mlp_after_attn && config->norm_type != TERN_RMS_NORM;
+    *out = m;
+    return TERN_OK;
+
+fail:
+    tern_mlp_destroy(&m);
+    return status;
+}
+
+void tern_mlp_destroy(tern_mlp **mlp)
+{
+    struct tern_mlp *m = mlp ? *mlp : NULL;
+
+    if (!m)
+        return;
+    tern_mlp_free(&m->bound);
+    tern_own_weights_free(&m->own);
+    tern_free(m);
+    *mlp = NULL;
+}
+
+/* ---- running ---- */
+
+struct forward {
+    const tern_mlp *mlp;
+    const struct tern_kernels *kernels;
+    struct tern_stage stage;
+    struct tern_residual_add_inputs in;
+    const float *residual_norm;
+    float *z, *inner, *x, *out; /* out is x where ranks are to be added up */
+    void *narrow;
+    size_t rows;
+    tern_tensor *output; /* of the second region alone */
+};
+
+static void forward_region(void *arg, const struct tern_par *par)
+{
+    const struct forward *f = arg;
+    const struct tern_mlp *m = f->mlp;
+    const struct tern_par with = tern_par_with(par, f->kernels);
+    const struct tern_epilogue plain = { .act = TERN_ACT_NONE };
+    const bool norm = m->bound.norm.gamma, alone = m->residual_alone;
+    struct tern_residual_add_inputs in = f->in;
+    const struct tern_mlp_input input = { .x = !norm   ? f->residual_norm
+                                               : alone ? in.residual
+                                                       : in.attention,
+                                          .bias = norm && !alone ? in.attention_bias : NULL,
+                                          .residual = norm && !alone ? in.residual : NULL };
+
+    tern_stage_load(&with, &f->stage);
+    in.residual_add = norm ? f->z : NULL;
+    tern_mlp_run(&with, &m->bound, f->x, &input, f->z, f->rows, f->inner, &plain, f->narrow);
+    tern_residual_add_run(&with, &m->config, f->out, f->x, &in, f->rows, (size_t)m->hidden);
+    if (f->out != f->x)
+        tern_stage_store(&with, &f->stage);
+}
+
+/* The reduced sums to the output. */
+static void store_region(void *arg, const struct tern_par *par)
+{
+    const struct forward *f = arg;
+    size_t begin, end;
+
+    tern_share(par, f->rows * (size_t)f->mlp->hidden, 64, &begin, &end);
+    if (begin < end)
+        tern_wide_store(f->kernels, f->output->data, f->output->dtype, begin, f->x + begin, end - begin);
+}
+
+static void work_take(struct tern_arena *arena, struct forward *f)
+{
+    const tern_mlp *m = f->mlp;
+    const size_t hidden = (size_t)m->hidden * sizeof(float);
+
+    f->z = m->bound.norm.gamma ? tern_arena_take(arena, f->rows, hidden) : NULL;
+    f->x = tern_arena_take(arena, f->rows, hidden);
+    f->inner = tern_arena_take(arena, f->rows, (size_t)m->up * sizeof(float));
+    f->narrow = tern_config_narrow(&m->config)
+                    ? tern_arena_take(arena, tern_feed_forward_scratch(&m->bound.feed_forward, f->rows), 1)
+                    : NULL;
+}
+
+static tern_status check_tensors(tern_ctx *ctx, const tern_mlp *m, const tern_tensor *input,
+                                 const tern_tensor *residual, const tern_tensor *residual_norm, const tern_tensor *bias,
+                                 const tern_tensor *output, size_t *n_rows)
+{
+    const tern_dtype dtype = tern_config_activation(&m->config);
+    const bool norm = m->bound.norm.gamma;
+
+    TERN_TRY(tern_check_float_rows(ctx, op, "residual", residual, dtype, -1, m->hidden, n_rows, NULL));
+    const int64_t rows = (int64_t)*n_rows;
+    if (tern_given(input) || (norm && !m->residual_alone))
+        TERN_TRY(tern_check_float_rows(ctx, op, "input", input, dtype, rows, m->hidden, NULL, NULL));
+    if (tern_given(residual_norm) || !norm)
+        TERN_TRY(tern_check_float_rows(ctx, op, "residual_norm", residual_norm, dtype, rows, m->hidden, NULL, NULL));
+    TERN_TRY(tern_check_float_vector(ctx, op, "bias", bias, dtype, m->hidden, true));
+    TERN_TRY(tern_check_float_rows(ctx, op, "output", output, dtype, rows, m->hidden, NULL, NULL));
+    const struct tern_operand operands[] = {
+        { "input", input, false, true },
+        { "residual", residual, false, true },
+        { "residual_norm", residual_norm, false, true },
+        { "bias", bias, false, false },
+        { "output", output, true, false },
+    };
+    return tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]);
+}
+
+tern_status tern_mlp_forward(tern_ctx *ctx, const tern_mlp *mlp, const tern_tensor *input, const tern_tensor *residual,
+                             const tern_tensor *residual_norm, const tern_tensor *bias, tern_tensor *output)
+{
+    struct tern_arena arena = tern_arena_counter();
+    struct forward f = { .mlp = mlp, .output = output };
+    tern_status status;
+
+    TERN_REQUIRE(ctx, ctx && mlp, TERN_ERR_ARG, "%s: %s is NULL", op, ctx ? "mlp" : "ctx");
+    TERN_TRY(check_tensors(ctx, mlp, input, residual, residual_norm, bias, output, &f.rows));
+    if (f.rows == 0)
+        return TERN_OK;
+
+    f.kernels = tern_kernels_for(ctx, &mlp->config);
+    f.in.final_bias = mlp->bound.down_b;
+    tern_stage_in(&f.stage, residual, &f.in.residual);
+    tern_stage_in(&f.stage, input, &f.in.attention);
+    tern_stage_in(&f.stage, bias, &f.in.attention_bias);
+    if (!mlp->bound.norm.gamma)
+        tern_stage_in(&f.stage, residual_norm, &f.residual_norm);
+    if (mlp->comm->size == 1)
+        tern_stage_out(&f.stage, output, &f.out);
+    TERN_TRY_OR_FAIL(tern_stage_open(ctx, &f.stage));
+    work_take(&arena, &f);
+    TERN_TRY_OR_FAIL(tern_arena_create(ctx, arena.used, "scratch of a feed-forward", &arena));
+    work_take(&arena, &f);
+    if (mlp->comm->size > 1)
+        f.out = f.x;
+    TERN_TRY_OR_FAIL(tern_region(ctx, forward_region, &f));
+    if (mlp->comm->size > 1) {
+        status = mlp->comm->all_reduce(mlp->comm->user, f.x, f.rows * (size_t)mlp->hidden);
+        if (status)
+            status = tern_fail(ctx, status, "%s: all_reduce failed: %s", op, tern_status_name(status));
+        else
+            status = tern_region(ctx, store_region, &f);
+    }
+
+fail:
+    tern_arena_destroy(&arena);
+    tern_stage_close(&f.stage);
+    return status;
+}
