@@ -140,6 +140,9 @@ int npy_create_tensor(struct npy *npy, const char *name, const tern_tensor *shap
     case TERN_INT8:
         descr = "i1";
         break;
+    case TERN_UINT8:
+        descr = "u1";
+        break;
     case TERN_INT32:
         descr = "i4";
         break;

@@ -17,7 +17,7 @@ struct npy {
  * After a failure, and after npy_commit(), npy_abort() is called once: it removes what is half-written. */
 int npy_create(struct npy *npy, const char *name, int64_t n_rows, int64_t n_columns); /* a matrix of float32 */
 int npy_create_tensor(struct npy *npy, const char *name,
-                      const tern_tensor *shape); /* fp32, fp16, int8, int32, int64, bool */
+                      const tern_tensor *shape); /* fp32, fp16, int8, uint8, int32, int64, bool */
 int npy_write(struct npy *npy, const float *data, size_t n);
 int npy_write_bytes(struct npy *npy, const void *data, size_t size);
 int npy_commit(struct npy *npy);

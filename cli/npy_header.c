@@ -65,8 +65,9 @@ static bool read_descr(struct reader *r, struct npy_header *out)
     static const struct {
         const char *name;
         tern_dtype dtype;
-    } known[] = { { "<f4", TERN_FP32 },  { "<f2", TERN_FP16 },  { "|i1", TERN_INT8 },
-                  { "<i4", TERN_INT32 }, { "<i8", TERN_INT64 }, { "|b1", TERN_BOOL } };
+    } known[] = { { "<f4", TERN_FP32 },   { "<f2", TERN_FP16 },  { "|b1", TERN_BOOL },   { "|i1", TERN_INT8 },
+                  { "|u1", TERN_UINT8 },  { "<i2", TERN_INT16 }, { "<u2", TERN_UINT16 }, { "<i4", TERN_INT32 },
+                  { "<u4", TERN_UINT32 }, { "<i8", TERN_INT64 }, { "<u8", TERN_UINT64 } };
     const char *text;
     int length;
 
@@ -77,7 +78,9 @@ static bool read_descr(struct reader *r, struct npy_header *out)
             out->dtype = known[i].dtype;
             return true;
         }
-    return fail(r, "its numbers are '%.*s', expected <f4, <f2, |i1, <i4, <i8 or |b1", length < 40 ? length : 40, text);
+    return fail(r,
+                "its numbers are '%.*s', expected <f4, <f2, |b1, or integers: |i1, |u1, <i2, <u2, <i4, <u4, <i8, <u8",
+                length < 40 ? length : 40, text);
 }
 
 static bool read_order(struct reader *r)

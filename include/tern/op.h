@@ -18,6 +18,7 @@
 
 #include <tern/config.h>
 #include <tern/kv_cache.h>
+#include <tern/moe.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -175,8 +176,10 @@ typedef struct tern_op_params {
     int64_t groups;          /**< quantize: groups of the tensor; 0: the scheme's default */
     int64_t group_size;      /**< quantize, dequantize, groupwise: elements of a run; 64 */
     int32_t group_dim;       /**< quantize, dequantize, groupwise: axis of the runs; 1 */
-    bool mlp_extra_grouping; /**< quantize, checkpoint: twice the groups for a feed-forward's shapes */
+    bool mlp_extra_grouping; /**< quantize, checkpoint, and module mlp: twice the groups for a feed-forward's shapes */
     int64_t n_shards;        /**< dequantize: shards that were merged along the input axis; 1 */
+    int64_t q_groups;        /**< module mlp: groups of a weight's scales; 1 */
+    int32_t merge_count;     /**< module mlp: shards that were merged, a power of two; 1 */
 } tern_op_params;
 /** Every default. */
 TERN_API tern_op_params tern_op_params_default(void);
@@ -263,10 +266,19 @@ TERN_API bool tern_op_key_at(int index, int key, tern_op_key *out);
 TERN_API bool tern_op_cell(const tern_ctx *ctx, int index, tern_dtype dtype, int norm, tern_device device, char *text,
                            size_t size);
 
-/** All of a call that is no tensor, as texts can set it: the config, and the operators' own parameters. */
+/** The modules, where tern_op_key_at(), tern_op_settings_set() and tern_op_settings_parse() take the index of an operator. */
+typedef enum tern_op_module {
+    TERN_MODULE_MLP = 1 << 20,
+    TERN_MODULE_ATTENTION,
+    TERN_MODULE_LAYER,
+    TERN_MODULE_MOE
+} tern_op_module;
+
+/** All of a call that is no tensor, as texts can set it: the config, the operators' own parameters, a mixture's config. */
 typedef struct tern_op_settings {
     tern_config config;
     tern_op_params params;
+    tern_moe_config moe; /**< set with TERN_MODULE_MOE */
 } tern_op_settings;
 /** Every default. */
 TERN_API tern_op_settings tern_op_settings_default(void);

@@ -8,18 +8,6 @@
 
 static const char op[] = "moe";
 
-tern_moe_config tern_moe_config_default(void)
-{
-    return (tern_moe_config){ .moe_experts = 1,
-                              .global_experts = 1,
-                              .k = 1,
-                              .capacity_factor = 1,
-                              .eval_capacity_factor = 1,
-                              .min_capacity = 1,
-                              .drop_tokens = true,
-                              .normalize = -1 };
-}
-
 tern_moe_weights tern_moe_weights_none(void)
 {
     const tern_tensor none = tern_tensor_none();

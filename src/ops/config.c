@@ -1,5 +1,5 @@
-/* config.c: the defaults of a config. */
-#include <tern/config.h>
+/* config.c: the defaults of configs. */
+#include <tern/moe.h>
 
 tern_config tern_config_default(void)
 {
@@ -34,5 +34,19 @@ tern_config tern_config_default(void)
         .gelu = TERN_GELU_UNSET,
         .activation_dtype = TERN_FP16,
         .activation_quant = TERN_QUANT_NONE,
+    };
+}
+
+tern_moe_config tern_moe_config_default(void)
+{
+    return (tern_moe_config){
+        .moe_experts = 1,
+        .global_experts = 1,
+        .k = 1,
+        .capacity_factor = 1,
+        .eval_capacity_factor = 1,
+        .min_capacity = 1,
+        .drop_tokens = true,
+        .normalize = -1,
     };
 }

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { WHOLE64, WHOLE32, NUMBER, TRUTH, TRUTH_OR_UNSET, CHOICE, WORD };
+enum kind { WHOLE64, WHOLE32, NUMBER, NUMBER64, TRUTH, TRUTH_OR_UNSET, CHOICE, WORD };
 
 struct choice {
     const char *name; /* NULL ends the list */
@@ -75,9 +75,20 @@ static const struct choice words[] = { { "", 0 },     { "relu", 0 },      { "lea
                                        { "gelu", 0 }, { "gelu_tanh", 0 }, { "gelu_sigmoid", 0 },
                                        { "silu", 0 }, { "sigmoid", 0 },   { NULL, 0 } };
 
+static const struct choice noises[] = {
+    { "None", TERN_MOE_NO_NOISE }, { "Jitter", TERN_MOE_JITTER }, { "RSample", TERN_MOE_RSAMPLE }, { NULL, 0 }
+};
+static const struct choice mixtures[] = { { "standard", TERN_MOE_STANDARD },
+                                          { "residual", TERN_MOE_RESIDUAL },
+                                          { NULL, 0 } };
+static const struct choice drops[] = { { "order", TERN_MOE_DROP_ORDER },
+                                       { "probs", TERN_MOE_DROP_PROBS },
+                                       { NULL, 0 } };
+
 /* clang-format off */
 #define AT(field)                     .offset = offsetof(tern_op_settings, field)
 #define OWN(n, f, k)                  .name = n, .own = true, .kind = k, AT(params.f)
+#define MOE(f, k)                     .name = #f, .own = true, .kind = k, AT(moe.f)
 #define FIELD(f, k, r, text)          .name = #f, .kind = k, AT(config.f), .reads = r, .about = text
 #define WHOLE(f, k, min, max, r, text) { FIELD(f, k, r, text), .low = min, .high = max }
 #define FLAG(f, r, text)              { FIELD(f, TRUTH, r, text) }
@@ -90,7 +101,22 @@ static const struct choice words[] = { { "", 0 },     { "relu", 0 },      { "lea
 #define BLOCK     TERN_READS_BLOCK
 
 static const struct tern_field fields[] = {
+    /* A mixture's. */
+    { MOE(moe_experts, WHOLE32), .low = 1, .high = INT32_MAX, .about = "experts of this rank; 1 stands for all of global_experts" },
+    { MOE(global_experts, WHOLE32), .low = 1, .high = INT32_MAX, .about = "X; 1 stands for moe_experts" },
+    { MOE(capacity_factor, NUMBER64), .about = "training's: without effect" },
+    { MOE(eval_capacity_factor, NUMBER64), .about = "f: an expert takes max(min_capacity, ceil(T / X f k)) tokens" },
+    { MOE(min_capacity, WHOLE32), .high = INT32_MAX, .about = "tokens that an expert takes at least" },
+    { MOE(noisy_gate_policy, CHOICE), .choices = noises, .about = "noise on the gate: there is none but None" },
+    { MOE(drop_tokens, TRUTH), .about = "whether experts have a capacity" },
+    { MOE(use_rts, TRUTH), .about = "random choice of the tokens to drop: true is not there" },
+    { MOE(mlp_type, CHOICE), .choices = mixtures, .about = "residual: a dense feed-forward beside the experts" },
+    { MOE(normalize, TRUTH_OR_UNSET), .about = "scores divided by their sum; unset: where k > 1" },
+    { MOE(drop_policy, CHOICE), .choices = drops, .about = "which tokens a full expert takes" },
+
     /* The operators' own, which come before a config's field of the same name. */
+    { OWN("q_groups", q_groups, WHOLE64), .low = 1, .high = INT32_MAX, .about = "groups of a weight's scales" },
+    { OWN("merge_count", merge_count, WHOLE32), .low = 1, .high = INT32_MAX, .about = "shards that were merged, a power of two" },
     { OWN("layer_scale", softmax.layer_scale, NUMBER), .low = -INT64_MAX, .about = "scores are multiplied by it" },
     { OWN("triangular", softmax.triangular, TRUTH), .about = "row i of the last S sees columns j <= i + T - S (also: causal, triangular_masking)" },
     { OWN("local_attention", softmax.local_attention, TRUTH), .about = "a row sees the last window_size columns only" },
@@ -174,12 +200,16 @@ static const struct tern_field fields[] = {
 
 tern_op_settings tern_op_settings_default(void)
 {
-    return (tern_op_settings){ .config = tern_config_default(), .params = tern_op_params_default() };
+    return (tern_op_settings){ .config = tern_config_default(),
+                               .params = tern_op_params_default(),
+                               .moe = tern_moe_config_default() };
 }
 
 tern_op_params tern_op_params_default(void)
 {
     return (tern_op_params){ .softmax = tern_softmax_options_default(),
+                             .q_groups = 1,
+                             .merge_count = 1,
                              .add_bias = -1,
                              .scale = NAN,
                              .activation = "",
@@ -192,6 +222,34 @@ tern_op_params tern_op_params_default(void)
                              .group_size = 64,
                              .group_dim = 1,
                              .n_shards = 1 };
+}
+
+/* What the modules read: the fields of their operators, as if each were one. */
+static const struct tern_op_row modules[] = {
+    { .name = "mlp",
+      .dtypes = 1u << TERN_INT8,
+      .reads = NORM | TERN_READS_ACTIVATION | BLOCK | TERN_READS_SIZES | TERN_READS_MATRIX,
+      .params = "q_groups merge_count mlp_extra_grouping" },
+    { .name = "attention",
+      .dtypes = 1u << TERN_INT8,
+      .reads = NORM | HEADS | ATTENTION | BLOCK | TERN_READS_MATRIX | TERN_READS_MASK,
+      .params = "scale softcap v_head_dim" },
+    { .name = "layer",
+      .dtypes = 1u << TERN_INT8,
+      .reads = NORM | TERN_READS_ACTIVATION | HEADS | ATTENTION | BLOCK | TERN_READS_SIZES | TERN_READS_MATRIX },
+    { .name = "moe",
+      .dtypes = 1u << TERN_INT8,
+      .reads = TERN_READS_ACTIVATION | TERN_READS_SIZES | TERN_READS_MATRIX,
+      .params = "moe_experts global_experts k capacity_factor eval_capacity_factor min_capacity noisy_gate_policy "
+                "drop_tokens use_rts mlp_type normalize drop_policy" },
+};
+
+const struct tern_op_row *tern_op_row_or_module(int index)
+{
+    const int n = (int)(sizeof modules / sizeof modules[0]);
+
+    return index >= TERN_MODULE_MLP && index < TERN_MODULE_MLP + n ? &modules[index - TERN_MODULE_MLP]
+                                                                   : tern_op_row(index);
 }
 
 /* Where `name` stands in a row's list of parameters, and what the list calls it: "causal=triangular" is parameter triangular under
@@ -216,7 +274,7 @@ static const char *listed(const struct tern_op_row *row, const char *name, size_
 const struct tern_field *tern_field_find(int index, const char *key)
 {
     size_t length;
-    const char *own = listed(tern_op_row(index), key, &length);
+    const char *own = listed(tern_op_row_or_module(index), key, &length);
 
     for (size_t i = 0; i < N_FIELDS; i++)
         if (own ? fields[i].own && strlen(fields[i].name) == length && memcmp(fields[i].name, own, length) == 0
@@ -257,6 +315,7 @@ static void describe_values(const struct tern_field *f, char *out, size_t size)
         snprintf(out, size, "a whole number from %" PRId64 " to %" PRId64, f->low, f->high);
         return;
     case NUMBER:
+    case NUMBER64:
         if (f->low == -INT64_MAX)
             snprintf(out, size, "a finite number");
         else
@@ -300,6 +359,13 @@ tern_status tern_field_store(tern_ctx *ctx, const char *where, const struct tern
         else
             memcpy(at, &(int32_t){ (int32_t)value->whole }, sizeof(int32_t));
         return TERN_OK;
+    case NUMBER64: {
+        const double x = value->kind == TERN_VALUE_INT ? (double)value->whole : value->number;
+        if ((value->kind != TERN_VALUE_INT && value->kind != TERN_VALUE_NUMBER) || !isfinite(x) || x < (double)f->low)
+            return refuse(ctx, where, f, value);
+        memcpy(at, &x, sizeof x);
+        return TERN_OK;
+    }
     case NUMBER: {
         const double x = value->kind == TERN_VALUE_INT ? (double)value->whole : value->number;
         const float stored = (float)x;
@@ -415,7 +481,7 @@ tern_status tern_op_settings_set(tern_ctx *ctx, int index, tern_op_settings *set
                  !settings ? "settings"
                  : !key    ? "key"
                            : "value");
-    TERN_REQUIRE(ctx, tern_op_row(index), TERN_ERR_ARG, "op_settings_set: index is %d, expected 0..%d", index,
+    TERN_REQUIRE(ctx, tern_op_row_or_module(index), TERN_ERR_ARG, "op_settings_set: index is %d, expected 0..%d", index,
                  tern_op_count() - 1);
     return set(ctx, index, settings, key, value);
 }
@@ -429,6 +495,7 @@ static void describe_standard(const struct tern_field *f, char *out, size_t size
     int64_t whole = 0;
     int32_t whole32 = 0;
     const char *word = NULL;
+    double number64 = 0;
     float number = 0;
     bool truth = false;
 
@@ -441,6 +508,10 @@ static void describe_standard(const struct tern_field *f, char *out, size_t size
     case WHOLE32:
         memcpy(&whole32, at, sizeof whole32);
         snprintf(out, size, "%" PRId32, whole32);
+        return;
+    case NUMBER64:
+        memcpy(&number64, at, sizeof number64);
+        snprintf(out, size, "%g", number64);
         return;
     case NUMBER:
         memcpy(&number, at, sizeof number);
@@ -468,7 +539,7 @@ static void describe_standard(const struct tern_field *f, char *out, size_t size
 
 bool tern_op_key_at(int index, int key, tern_op_key *out)
 {
-    const struct tern_op_row *row = tern_op_row(index);
+    const struct tern_op_row *row = tern_op_row_or_module(index);
 
     if (!row || !out || key < 0)
         return false;

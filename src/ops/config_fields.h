@@ -16,6 +16,9 @@ struct tern_value {
 
 struct tern_field;
 
+/* The row of an operator, or what a module (enum tern_op_module) reads, in the form of one.  NULL: neither. */
+const struct tern_op_row *tern_op_row_or_module(int index);
+
 /* The parameter of operator `index` of that name, else the config's field; index -1: the config's alone.  NULL: none. */
 const struct tern_field *tern_field_find(int index, const char *key);
 /* What the name stands for: two names of one field give the same. */

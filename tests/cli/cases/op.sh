@@ -23,9 +23,8 @@ PY
 }
 t op --help
 t op qkv_gemm --help
-t op softmax -h
-for op in softmax_context vector_matmul mlp_gemm gelu_gemm residual_add linear; do
-    "$TERN" op $op --help | sed -n '/^tensors/,/^keys/p'
+for op in softmax softmax_context layer moe; do
+    "$TERN" op $op --help | sed -n '/^'$op':/,$p'
 done
 "$TERN" info --ops | grep -E '^(operator|qkv_gemm|linear) ' | grep -E 'device| fp32  ' | sed "s/_f32_[a-z0-9]*/_f32_ISA/g"
 "$TERN" info --ops --json | python3 -c 'import json, sys; print(sorted(json.load(sys.stdin)["operators"][0]))'
