@@ -104,16 +104,6 @@ static const tern_op_tensor layer_tensors[] = {
     OUT("output", "[.., S, H]"),
 };
 
-/* A config whose attention was checked: the operator's own checks are the module's too. */
-static int config_check(struct op_job *job)
-{
-    tern_op *op;
-    const tern_status status = tern_op_create(job->ctx, "softmax_context", &job->settings.config, &op);
-
-    tern_op_destroy(&op);
-    return status ? op_fail(job, status) : 0;
-}
-
 static int layer_weights(struct op_job *job, struct matrices *m, tern_layer_weights *w)
 {
     int code;
@@ -143,10 +133,8 @@ static int run_layer(struct op_job *job)
     tern_layer_weights weights;
     tern_layer *layer = NULL;
     tern_tensor input, *output = NULL;
-    int code = config_check(job);
+    int code = input_of(job, &input);
 
-    if (!code)
-        code = input_of(job, &input);
     if (!code)
         code = layer_weights(job, &m, &weights);
     if (!code) {
