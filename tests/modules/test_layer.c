@@ -4,6 +4,8 @@
 #include "ops/checks.h"
 #include "ops/fn_testing.h"
 
+#include <tern/quantize.h>
+
 #include <pthread.h>
 #include <stdio.h>
 
@@ -473,19 +475,28 @@ static void round_floats(float *x, size_t n, tern_dtype dtype)
     }
 }
 
-/* What the codes of a packed matrix [in, out] stand for. */
-static float *decoded(tern_ctx *ctx, float *w, size_t in, size_t out)
+/* What the codes of a packed matrix stand for, [in, out]. */
+static float *decoded(tern_ctx *ctx, const tern_weight *packed)
 {
-    const tern_tensor view = t2(w, in, out);
+    const size_t in = (size_t)packed->in, out = (size_t)packed->out;
     float *numbers = test_bytes(in * out * 4), *channel = test_bytes(in * 4);
-    tern_weight *packed;
 
-    assert_ok(ctx, tern_weight_pack_as(ctx, &view, false, TERN_INT8, NULL, &packed));
     for (size_t j = 0; j < out; j++) {
         tern_weight_channel(ctx->kernels, packed, j, channel);
         for (size_t k = 0; k < in; k++)
             numbers[k * out + j] = channel[k];
     }
+    return numbers;
+}
+
+/* A matrix [in, out] as int8 and back. */
+static float *through_int8(tern_ctx *ctx, float *w, size_t in, size_t out)
+{
+    const tern_tensor view = t2(w, in, out);
+    tern_weight *packed;
+
+    assert_ok(ctx, tern_weight_pack_as(ctx, &view, false, TERN_INT8, NULL, &packed));
+    float *numbers = decoded(ctx, packed);
     tern_weight_destroy(&packed);
     return numbers;
 }
@@ -505,10 +516,10 @@ static struct stored store(tern_ctx *ctx, const struct block *from, tern_dtype d
     s.x = narrowed(&x, activation);
     if (dtype == TERN_INT8) {
         s.weights = weights_of(b);
-        b->qkvw = decoded(ctx, b->qkvw, h, b->qkv);
-        b->ow = decoded(ctx, b->ow, h, h);
-        b->iw = decoded(ctx, b->iw, h, b->up);
-        b->fw = decoded(ctx, b->fw, b->inner, h);
+        b->qkvw = through_int8(ctx, b->qkvw, h, b->qkv);
+        b->ow = through_int8(ctx, b->ow, h, h);
+        b->iw = through_int8(ctx, b->iw, h, b->up);
+        b->fw = through_int8(ctx, b->fw, b->inner, h);
         return s;
     }
     const struct {
@@ -610,6 +621,50 @@ static void test_dtypes(void **state)
         print_message("%s, activations %s%s: largest error %.1e, bound %.0e\n", tern_dtype_name(kinds[k].dtype),
                       tern_dtype_name(kinds[k].activation), kinds[k].quant ? ", rows in s8" : "", worst,
                       kinds[k].bound);
+    }
+    tern_ctx_destroy(&ctx);
+}
+
+/* Codes of 4 bits with a scale and a minimum for every 4 inputs: the bits of the layer with the numbers that they stand for. */
+static void test_quantised_weights(void **state)
+{
+    (void)state;
+    tern_ctx *ctx = test_ctx(2);
+    tern_quant_options options = tern_quant_options_default(TERN_QUANT_GROUPWISE);
+
+    options.bits = 4;
+    options.group_size = 4;
+    options.group_dim = 0;
+    for (int i = 0; i < 16; i++) {
+        struct block b = variant(i);
+        struct stored s = { .b = b, .weights = weights_of(&b), .x = t2(b.x, b.rows, b.h) };
+        tern_tensor *const m[] = { &s.weights.attn_qkvw, &s.weights.attn_ow, &s.weights.inter_w, &s.weights.output_w };
+        float **const numbers[] = { &b.qkvw, &b.ow, &b.iw, &b.fw };
+        tern_weight *packed[4];
+        const size_t n = b.rows * b.h;
+        float *got = test_poison(n), *want = test_poison(n);
+
+        for (int j = 0; j < 4; j++) {
+            tern_qtensor *q;
+            assert_ok(ctx, tern_weight_quantize(ctx, m[j], &options, &q));
+            assert_ok(ctx, tern_weight_pack_quantized(ctx, q, false, &packed[j]));
+            tern_qtensor_destroy(&q);
+            *m[j] = tern_weight_view(packed[j]);
+            *numbers[j] = decoded(ctx, packed[j]);
+        }
+        run_layer(&b, ctx, want);
+        s.b.config.dtype = TERN_INT8;
+        s.b.config.activation_dtype = TERN_FP32;
+        run_stored(&s, ctx, got);
+        test_equal(got, want, n, "layer with codes of 4 bits");
+
+        tern_layer *layer;
+        s.b.config.activation_quant = TERN_QUANT_ROW;
+        assert_fails(ctx, tern_layer_create(ctx, &s.b.config, NULL, &s.weights, &layer), TERN_ERR_UNSUPPORTED,
+                     "layer: attn_qkvw is a quantised weight that has no product with rows of int8");
+        for (int j = 0; j < 4; j++)
+            tern_weight_destroy(&packed[j]);
+        test_teardown(NULL);
     }
     tern_ctx_destroy(&ctx);
 }
@@ -837,6 +892,7 @@ int main(void)
         OP_TEST(test_same_bits_everywhere),
         OP_TEST(test_two_ranks),
         OP_TEST(test_dtypes),
+        OP_TEST(test_quantised_weights),
         OP_TEST(test_same_bits_in_dtypes),
         OP_TEST(test_bad_layers),
         OP_TEST(test_half_precision_weights),
