@@ -122,6 +122,22 @@ TERN_API tern_status tern_moe_res_matmul(tern_ctx *ctx, const tern_tensor *resid
 TERN_API tern_status tern_rotary(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *position_ids,
                                  int32_t rotary_dim, float theta, bool rotate_every_two, tern_tensor *output);
 
+/** Puts the keys and values of new tokens to their positions among those of the past.
+ *
+ * @param input         [B, S, 2, G, E]: of each token its keys, then its values.
+ * @param position_ids  int32 or int64 [B, S], or [S] for all sequences; each 0..T-1, once in a sequence, in any order.  NULL: the
+ *                      positions behind the past, P..P+S-1.
+ * @param rotary_dim    leading channels of a key that turn by its position, as in tern_rotary(); 0 or below: none.
+ * @param theta, rotate_every_two  as in tern_rotary(); not read without rotary_dim.
+ * @param past_key, past_value  [B, G, P, E], or both NULL: P = 0.
+ * @param key, value    [B, G, T, E], T >= P: the past's, with the new ones in their places; positions that are neither
+ *                      are 0.  Where T is P, key may be past_key and value past_value, both at once: only new places are written.
+ *
+ * Accuracy: copies of bits; channels that turn are rounded once.   Source: DeepSpeed v2 linear_blocked_kv_rotary. */
+TERN_API tern_status tern_kv_copy(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *position_ids,
+                                  int32_t rotary_dim, float theta, bool rotate_every_two, const tern_tensor *past_key,
+                                  const tern_tensor *past_value, tern_tensor *key, tern_tensor *value);
+
 /** Heads apart, zero padded: output[b, n, s, c] = input[b, s, n E + c] for s < S and c < E, else 0.
  *
  * @param query, key, value  [B, S, h E] each with its own S; key and value may be NULL, with their outputs.

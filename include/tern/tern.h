@@ -8,5 +8,6 @@
 #include <tern/moe.h>
 #include <tern/quantize.h>
 #include <tern/version.h>
+#include <tern/workspace.h>
 
 #endif

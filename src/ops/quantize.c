@@ -420,6 +420,18 @@ static tern_status check_shards(tern_ctx *ctx, const char *op, const tern_tensor
     return TERN_OK;
 }
 
+int64_t tern_quant_groups(const tern_quant_options *o, const tern_tensor *w, int64_t n)
+{
+    const int64_t groups = o->groups ? o->groups : w->dim[0];
+
+    if (o->mlp_extra_grouping && w->rank == 2 && groups <= INT64_MAX / 2) {
+        const double rows = (double)w->dim[0], cols = (double)w->dim[1], parts = (double)o->mp_size * (double)n;
+        if (parts * rows / cols == 4 || parts * cols / rows == 4)
+            return 2 * groups;
+    }
+    return groups;
+}
+
 /* The groups of each shard, and the layout of the whole.  `elements`: of one shard. */
 static tern_status plan(tern_ctx *ctx, const char *op, struct quantize *z, size_t elements, tern_quant_layout *layout)
 {
@@ -447,12 +459,7 @@ static tern_status plan(tern_ctx *ctx, const char *op, struct quantize *z, size_
         for (int i = o->group_dim + 1; i < w->rank; i++)
             z->inner *= (size_t)w->dim[i];
     } else {
-        int64_t groups = o->groups ? o->groups : w->dim[0];
-        if (o->mlp_extra_grouping && w->rank == 2 && groups <= (int64_t)elements) {
-            const double rows = (double)w->dim[0], cols = (double)w->dim[1], parts = (double)o->mp_size * (double)n;
-            if (parts * rows / cols == 4 || parts * cols / rows == 4)
-                groups *= 2;
-        }
+        const int64_t groups = tern_quant_groups(o, w, n);
         TERN_REQUIRE(ctx, elements % (size_t)groups == 0, TERN_ERR_SHAPE,
                      "%s: w is %s, %zu elements, expected a multiple of %" PRId64 " groups", op, tern_dims_text(w).text,
                      elements, groups);

@@ -15,6 +15,9 @@ struct tern_qtensor {
     size_t code_bytes;
 };
 
+/* Groups of each of n shards like w, by the checkpoint or the injection scheme. */
+int64_t tern_quant_groups(const tern_quant_options *o, const tern_tensor *w, int64_t n);
+
 /* Bits, grouping, axis, shape and group sizes agree; *n gets the number of elements. */
 tern_status tern_quant_check_layout(tern_ctx *ctx, const char *op, const tern_quant_layout *layout, size_t *n);
 
