@@ -183,7 +183,7 @@ static tern_status join(tern_ctx *ctx, const char *owner, const tern_config *con
 
 static tern_status check_quant(tern_ctx *ctx, const char *owner, const tern_config *config, const tern_module_quant *q)
 {
-    TERN_CHECK_RESERVED(ctx, owner, q);
+    TERN_TRY(TERN_CHECK_RESERVED(ctx, owner, q));
     TERN_REQUIRE(ctx, q->q_groups >= 1, TERN_ERR_CONFIG, "%s: q_groups is %" PRId32 ", expected 1 or more", owner,
                  q->q_groups);
     TERN_REQUIRE(ctx, q->merge_count >= 1 && (q->merge_count & (q->merge_count - 1)) == 0, TERN_ERR_CONFIG,
