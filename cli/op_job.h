@@ -29,7 +29,7 @@ struct op_subject {
     const tern_op_tensor *around; /* of the cache around it */
     size_t n_around;
     int index;    /* whose keys it has, in the functions of op.h */
-    bool printed; /* its result is text: there are no outputs */
+    bool printed; /* its results are numbers, which are printed where they go to no file */
     int (*run)(struct op_job *job);
 };
 
@@ -73,9 +73,14 @@ int op_fail(const struct op_job *job, tern_status status);
 
 /* ---- op_run.c ---- */
 
+/* A mask [B, n] as [B, 1, 1, n]; others stay. */
+void op_mask_fit(struct op_job *job, int64_t batch);
+
 /* An operator whose call is its tensors and parameters. */
 int op_run_plain(struct op_job *job);
 int op_run_softmax_context(struct op_job *job);
+/* One whose outputs are whole numbers: those that go to no file are printed. */
+int op_run_printed(struct op_job *job);
 
 /* What the cache around attention takes and gives: past_key, past_value, key, value. */
 #define OP_CACHE_TENSORS 4

@@ -3,56 +3,96 @@
 
 #include "cli.h"
 
-#include <inttypes.h>
-#include <stdlib.h>
+#include <stddef.h>
 #include <string.h>
 
 /* clang-format off */
-#define IN(n, s)               { .name = n, .shape = s }
-#define VECTOR(n, s)           { .name = n, .shape = s, .type = TERN_OP_VECTOR, .optional = true }
-#define MATRIX(n, s)           { .name = n, .shape = s, .type = TERN_OP_MATRIX }
-#define MATRIX_OPTIONAL(n, s)  { .name = n, .shape = s, .type = TERN_OP_MATRIX, .optional = true }
-#define SCALE(n)               { .name = n "_scale", .shape = "[G]", .type = TERN_OP_SCALE, .optional = true }
-#define SCALES(n)              { .name = n "_scale", .shape = "[X, G]", .type = TERN_OP_SCALE, .optional = true }
-#define OUT(n, s)              { .name = n, .shape = s, .output = true }
+#define IN(n, s)              { .name = n, .shape = s }
+#define IN_OPTIONAL(n, s)     { .name = n, .shape = s, .optional = true }
+#define VECTOR(n, s)          { .name = n, .shape = s, .type = TERN_OP_VECTOR, .optional = true }
+#define MATRIX(n, s)          { .name = n, .shape = s, .type = TERN_OP_MATRIX }
+#define MATRIX_OPTIONAL(n, s) { .name = n, .shape = s, .type = TERN_OP_MATRIX, .optional = true }
+#define SCALE(n)              { .name = n, .shape = "[G]", .type = TERN_OP_SCALE, .optional = true }
+#define SCALES(n)             { .name = n, .shape = "[X, G]", .type = TERN_OP_SCALE, .optional = true }
+#define OUT(n, s)             { .name = n, .shape = s, .output = true }
+#define OUT_OPTIONAL(n, s)    { .name = n, .shape = s, .output = true, .optional = true }
+
+/* The weights of a layer's parts; those of _PARTS with set_empty_params. */
+#define ATTENTION_WEIGHTS                                              \
+    VECTOR("norm_w", "[H]"), VECTOR("norm_b", "[H]"),                  \
+    MATRIX_OPTIONAL("attn_qkvw", "[H, (h+2G)E]"), SCALE("attn_qkvw_scale"), VECTOR("attn_qkvb", "[(h+2G)E]"), \
+    MATRIX("attn_ow", "[hE, H]"), SCALE("attn_ow_scale")
+#define ATTENTION_PARTS                                                \
+    MATRIX_OPTIONAL("attn_qw", "[H, hE]"), SCALE("attn_qw_scale"), VECTOR("attn_qb", "[hE]"), \
+    MATRIX_OPTIONAL("attn_kw", "[H, GE]"), SCALE("attn_kw_scale"), VECTOR("attn_kb", "[GE]"), \
+    MATRIX_OPTIONAL("attn_vw", "[H, GE]"), SCALE("attn_vw_scale"), VECTOR("attn_vb", "[GE]")
+#define MLP_WEIGHTS                                                    \
+    VECTOR("attn_nw", "[H]"), VECTOR("attn_nb", "[H]"),                \
+    MATRIX_OPTIONAL("inter_w", "[H, pI]"), SCALE("inter_w_scale"), VECTOR("inter_b", "[pI]"), \
+    MATRIX("output_w", "[I, H]"), SCALE("output_w_scale"), VECTOR("output_b", "[H]")
+#define MLP_PARTS                                                      \
+    MATRIX_OPTIONAL("inter_up_w", "[H, I]"), SCALE("inter_up_w_scale"), VECTOR("inter_up_b", "[I]"), \
+    MATRIX_OPTIONAL("inter_gate_w", "[H, I]"), SCALE("inter_gate_w_scale"), VECTOR("inter_gate_b", "[I]")
+#define Q_SCALES { .name = "q_scales", .shape = "[4, L]", .type = TERN_OP_SCALE, .optional = true }
 /* clang-format on */
 
-/* ---- matrices that the modules take packed: int8 with its scales ---- */
-
-#define MAX_MATRICES 16
-
-struct matrices {
-    tern_weight *packed[MAX_MATRICES];
-    int n;
+static const struct {
+    const char *name;
+    size_t offset;
+} layer_fields[] = {
+#define FIELD(f)                            \
+    {                                       \
+#f, offsetof(tern_layer_weights, f) \
+    }
+    FIELD(norm_w),          FIELD(norm_b),       FIELD(attn_qkvw),
+    FIELD(attn_qkvw_scale), FIELD(attn_qkvb),    FIELD(attn_ow),
+    FIELD(attn_ow_scale),   FIELD(attn_ob),      FIELD(attn_nw),
+    FIELD(attn_nb),         FIELD(inter_w),      FIELD(inter_w_scale),
+    FIELD(inter_b),         FIELD(output_w),     FIELD(output_w_scale),
+    FIELD(output_b),        FIELD(attn_qw),      FIELD(attn_qw_scale),
+    FIELD(attn_qb),         FIELD(attn_kw),      FIELD(attn_kw_scale),
+    FIELD(attn_kb),         FIELD(attn_vw),      FIELD(attn_vw_scale),
+    FIELD(attn_vb),         FIELD(inter_up_w),   FIELD(inter_up_w_scale),
+    FIELD(inter_up_b),      FIELD(inter_gate_w), FIELD(inter_gate_w_scale),
+    FIELD(inter_gate_b),
+#undef FIELD
 };
 
-static void matrices_free(struct matrices *m)
+static tern_layer_weights weights_of(struct op_job *job)
 {
-    while (m->n)
-        tern_weight_destroy(&m->packed[--m->n]);
+    tern_layer_weights w = tern_layer_weights_none();
+
+    for (size_t i = 0; i < sizeof(layer_fields) / sizeof(layer_fields[0]); i++) {
+        const tern_tensor t = op_tensor(job, layer_fields[i].name);
+        memcpy((char *)&w + layer_fields[i].offset, &t, sizeof(t));
+    }
+    return w;
 }
 
-/* The matrix `name` as it is, or packed with NAME_scale where it is int8.  Nothing where it was not given. */
-static int matrix(struct op_job *job, const char *name, struct matrices *m, tern_tensor *out)
+/* q_scales points into the job. */
+static tern_module_quant quant_of(struct op_job *job)
 {
-    char scale_name[64];
+    const struct op_slot *scales = op_slot_find(job, "q_scales", false);
+    tern_module_quant q = tern_module_quant_default();
 
-    *out = op_tensor(job, name);
-    snprintf(scale_name, sizeof(scale_name), "%s_scale", name);
-    const tern_tensor scale = op_tensor(job, scale_name);
-    const bool codes = out->rank >= 0 && out->dtype == TERN_INT8;
-    if (codes != (scale.rank >= 0))
-        return cli_error(CLI_FAIL, "%s: %s is %s, expected %s", job->subject.name, scale_name,
-                         codes ? "missing" : "given",
-                         codes ? "the scales of the int8 matrix" : "none without an int8 matrix");
-    if (!codes)
-        return 0;
-    const tern_status status =
-        tern_weight_pack_as(job->ctx, out, job->settings.config.transposed_mode, TERN_INT8, &scale, &m->packed[m->n]);
-    if (status)
-        return op_fail(job, status);
-    *out = tern_weight_view(m->packed[m->n++]);
-    return 0;
+    q.q_scales = scales ? &scales->tensor : NULL;
+    q.q_groups = (int32_t)job->settings.params.q_groups;
+    q.merge_count = job->settings.params.merge_count;
+    q.mlp_extra_grouping = job->settings.params.mlp_extra_grouping;
+    return q;
+}
+
+/* A given tensor, NULL for none. */
+static const tern_tensor *given(struct op_job *job, const char *name)
+{
+    const struct op_slot *slot = op_slot_find(job, name, false);
+
+    return slot ? &slot->tensor : NULL;
+}
+
+static int answer(struct op_job *job, tern_status status)
+{
+    return status ? op_fail(job, status) : 0;
 }
 
 /* The input, checked for the sizes that are needed before the module checks the rest. */
@@ -81,66 +121,100 @@ static int output_like(struct op_job *job, const tern_tensor *input, tern_tensor
     return op_allocate(*out);
 }
 
-/* ---- layer ---- */
+/* ---- mlp ---- */
 
-static const tern_op_tensor layer_tensors[] = {
-    IN("input", "[.., S, H]"),
-    VECTOR("norm_w", "[H]"),
-    VECTOR("norm_b", "[H]"),
-    MATRIX("attn_qkvw", "[H, (h+2G)E]"),
-    SCALE("attn_qkvw"),
-    VECTOR("attn_qkvb", "[(h+2G)E]"),
-    MATRIX("attn_ow", "[hE, H]"),
-    SCALE("attn_ow"),
-    VECTOR("attn_ob", "[H]"),
-    VECTOR("attn_nw", "[H]"),
-    VECTOR("attn_nb", "[H]"),
-    MATRIX("inter_w", "[H, pI]"),
-    SCALE("inter_w"),
-    VECTOR("inter_b", "[pI]"),
-    MATRIX("output_w", "[I, H]"),
-    SCALE("output_w"),
-    VECTOR("output_b", "[H]"),
-    OUT("output", "[.., S, H]"),
+static const tern_op_tensor mlp_tensors[] = {
+    IN_OPTIONAL("input", "[.., H]"),
+    IN("residual", "[.., H]"),
+    IN_OPTIONAL("residual_norm", "[.., H]"),
+    VECTOR("bias", "[H]"),
+    MLP_WEIGHTS,
+    MLP_PARTS,
+    Q_SCALES,
+    OUT("output", "[.., H]"),
 };
 
-static int layer_weights(struct op_job *job, struct matrices *m, tern_layer_weights *w)
+static int run_mlp(struct op_job *job)
 {
-    int code;
+    const tern_layer_weights weights = weights_of(job);
+    const tern_module_quant quant = quant_of(job);
+    const tern_tensor *residual = given(job, "residual");
+    tern_tensor *output = NULL;
+    tern_mlp *mlp = NULL;
+    int code = answer(job, tern_mlp_create(job->ctx, &job->settings.config, NULL, &quant, &weights, &mlp));
 
-    *w = (tern_layer_weights){ .norm_w = op_tensor(job, "norm_w"),
-                               .norm_b = op_tensor(job, "norm_b"),
-                               .attn_qkvb = op_tensor(job, "attn_qkvb"),
-                               .attn_ob = op_tensor(job, "attn_ob"),
-                               .attn_nw = op_tensor(job, "attn_nw"),
-                               .attn_nb = op_tensor(job, "attn_nb"),
-                               .inter_b = op_tensor(job, "inter_b"),
-                               .output_b = op_tensor(job, "output_b") };
-    code = matrix(job, "attn_qkvw", m, &w->attn_qkvw);
+    if (!code && !residual)
+        code = cli_error(CLI_FAIL, "mlp: tensor residual is missing, expected the block's input");
     if (!code)
-        code = matrix(job, "attn_ow", m, &w->attn_ow);
+        code = output_like(job, residual, &output);
     if (!code)
-        code = matrix(job, "inter_w", m, &w->inter_w);
-    if (!code)
-        code = matrix(job, "output_w", m, &w->output_w);
+        code = answer(job, tern_mlp_forward(job->ctx, mlp, given(job, "input"), residual, given(job, "residual_norm"),
+                                            given(job, "bias"), output));
+    tern_mlp_destroy(&mlp);
     return code;
 }
 
-static int run_layer(struct op_job *job)
+/* ---- attention ---- */
+
+static const tern_op_tensor attention_tensors[] = {
+    IN("input", "[.., S, H]"),
+    { .name = "mask", .shape = "to [B, h, S, n]", .type = TERN_OP_MASK, .optional = true, .also = "attn_mask" },
+    VECTOR("alibi", "[h]"),
+    ATTENTION_WEIGHTS,
+    ATTENTION_PARTS,
+    Q_SCALES,
+    OUT("output", "[.., S, H]"),
+    OUT_OPTIONAL("norm", "[.., S, H]"),
+};
+
+static int run_attention(struct op_job *job)
 {
-    struct matrices m = { .n = 0 };
+    const tern_layer_weights weights = weights_of(job);
+    const tern_module_quant quant = quant_of(job);
+    tern_attention *attention = NULL;
     struct op_cache cache = { 0 };
-    tern_layer_weights weights;
-    tern_layer *layer = NULL;
+    struct op_slot *norm = op_slot_find(job, "norm", true);
     tern_tensor input, *output = NULL;
-    int code = input_of(job, &input);
+    int code = answer(job, tern_attention_create(job->ctx, &job->settings.config, NULL, &quant, &weights, &attention));
 
     if (!code)
-        code = layer_weights(job, &m, &weights);
+        code = input_of(job, &input);
+    if (!code)
+        code = op_cache_open(job, &input, &cache);
+    if (!code)
+        code = output_like(job, &input, &output);
+    if (!code)
+        code = op_output(job, "norm", input.dtype, input.rank, input.dim);
     if (!code) {
-        const tern_status status = tern_layer_create(job->ctx, &job->settings.config, NULL, &weights, &layer);
-        code = status ? op_fail(job, status) : 0;
+        op_mask_fit(job, cache.batch);
+        code = answer(job, tern_attention_forward(job->ctx, attention, &input, given(job, "mask"), given(job, "alibi"),
+                                                  cache.cache, 0, cache.spans, cache.n_spans, output,
+                                                  norm ? &norm->tensor : NULL));
     }
+    if (!code)
+        code = op_cache_show(job, &cache);
+    op_cache_close(&cache);
+    tern_attention_destroy(&attention);
+    return code;
+}
+
+/* ---- layer ---- */
+
+static const tern_op_tensor layer_tensors[] = {
+    IN("input", "[.., S, H]"), ATTENTION_WEIGHTS, VECTOR("attn_ob", "[H]"),    MLP_WEIGHTS,
+    ATTENTION_PARTS,           MLP_PARTS,         OUT("output", "[.., S, H]"),
+};
+
+static int run_layer(struct op_job *job)
+{
+    const tern_layer_weights weights = weights_of(job);
+    struct op_cache cache = { 0 };
+    tern_layer *layer = NULL;
+    tern_tensor input, *output = NULL;
+    int code = answer(job, tern_layer_create(job->ctx, &job->settings.config, NULL, &weights, &layer));
+
+    if (!code)
+        code = input_of(job, &input);
     if (!code)
         code = op_cache_open(job, &input, &cache);
     if (!code)
@@ -149,12 +223,12 @@ static int run_layer(struct op_job *job)
         memcpy(output->data, input.data, op_elements(&input) * tern_dtype_size(input.dtype));
         const int64_t rows[] = { cache.batch * cache.rows, input.dim[input.rank - 1] };
         tern_tensor x = tern_tensor_view(output->data, input.dtype, 2, rows);
-        const tern_status status = tern_layer_forward(job->ctx, layer, &x, cache.cache, 0, cache.spans, cache.n_spans);
-        code = status ? op_fail(job, status) : op_cache_show(job, &cache);
+        code = answer(job, tern_layer_forward(job->ctx, layer, &x, cache.cache, 0, cache.spans, cache.n_spans));
     }
+    if (!code)
+        code = op_cache_show(job, &cache);
     op_cache_close(&cache);
     tern_layer_destroy(&layer);
-    matrices_free(&m);
     return code;
 }
 
@@ -164,16 +238,16 @@ static const tern_op_tensor moe_tensors[] = {
     IN("input", "[.., H]"),
     { .name = "gate_w", .shape = "[H, X]", .type = TERN_OP_VECTOR },
     MATRIX("inter_w", "[X, H, pI]"),
-    SCALES("inter_w"),
+    SCALES("inter_w_scale"),
     VECTOR("inter_b", "[X, pI]"),
     MATRIX("output_w", "[X, I, H]"),
-    SCALES("output_w"),
+    SCALES("output_w_scale"),
     VECTOR("output_b", "[X, H]"),
     MATRIX_OPTIONAL("res_inter_w", "[H, pI]"),
-    SCALE("res_inter_w"),
+    SCALE("res_inter_w_scale"),
     VECTOR("res_inter_b", "[pI]"),
     MATRIX_OPTIONAL("res_output_w", "[I, H]"),
-    SCALE("res_output_w"),
+    SCALE("res_output_w_scale"),
     VECTOR("res_output_b", "[H]"),
     VECTOR("res_coef_w", "[H, 2]"),
     VECTOR("res_coef_b", "[2]"),
@@ -219,12 +293,23 @@ static int run_moe(struct op_job *job)
 /* ---- the list ---- */
 
 #define TENSORS(list) .tensors = list, .n_tensors = sizeof(list) / sizeof((list)[0])
+#define CACHE         .around = op_cache_tensors, .n_around = OP_CACHE_TENSORS
 const struct op_subject op_modules[] = {
+    { .name = "mlp",
+      .formula = "module: norm, feed-forward and residual, what follows the attention in a block",
+      TENSORS(mlp_tensors),
+      .index = TERN_MODULE_MLP,
+      .run = run_mlp },
+    { .name = "attention",
+      .formula = "module: softmax_context(norm(input) attn_qkvw + attn_qkvb) attn_ow",
+      TENSORS(attention_tensors),
+      CACHE,
+      .index = TERN_MODULE_ATTENTION,
+      .run = run_attention },
     { .name = "layer",
       .formula = "module: one transformer layer, norms, attention and feed-forward with their residuals",
       TENSORS(layer_tensors),
-      .around = op_cache_tensors,
-      .n_around = OP_CACHE_TENSORS,
+      CACHE,
       .index = TERN_MODULE_LAYER,
       .run = run_layer },
     { .name = "moe",

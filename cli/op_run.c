@@ -26,6 +26,10 @@ static int outputs_allocate(struct op_job *job, const tern_op *op)
     int code = 0;
 
     for (size_t t = 0; t < s->n_tensors; t++)
+        if (!s->tensors[t].output && !s->tensors[t].optional && !op_slot_find(job, s->tensors[t].name, false))
+            return cli_error(CLI_FAIL, "%s: tensor %s is missing, expected --in %s=FILE.npy", s->name,
+                             s->tensors[t].name, s->tensors[t].name);
+    for (size_t t = 0; t < s->n_tensors; t++)
         if (s->tensors[t].output && !s->tensors[t].optional && !op_slot_find(job, s->tensors[t].name, true))
             job->slots[job->n_slots++] =
                 (struct op_slot){ .is = &s->tensors[t], .output = true, .tensor = tern_tensor_none() };
@@ -49,6 +53,16 @@ static int run(struct op_job *job, const tern_op *op, const tern_op_call *call)
 }
 
 /* ---- masks ---- */
+
+void op_mask_fit(struct op_job *job, int64_t batch)
+{
+    struct op_slot *mask = op_slot_find(job, "mask", false);
+
+    if (mask && mask->tensor.rank == 2 && mask->tensor.dim[0] == batch) {
+        const tern_tensor *t = &mask->tensor;
+        mask->tensor = tern_tensor_view(t->data, t->dtype, 4, (int64_t[]){ batch, 1, 1, t->dim[1] });
+    }
+}
 
 /* A mask of any dtype as additive fp32: true and 1 are visible (or hidden, with invert_mask = false), what is hidden is -inf. */
 static int mask_widen(struct op_job *job, tern_tensor *mask)
@@ -360,5 +374,23 @@ int op_run_softmax_context(struct op_job *job)
         code = op_cache_show(job, &cache);
     op_cache_close(&cache);
     tern_op_destroy(&op);
+    return code;
+}
+
+int op_run_printed(struct op_job *job)
+{
+    const struct op_subject *s = &job->subject;
+    int code;
+
+    for (size_t t = 0; t < s->n_tensors; t++)
+        if (s->tensors[t].output && !op_slot_find(job, s->tensors[t].name, true))
+            job->slots[job->n_slots++] =
+                (struct op_slot){ .is = &s->tensors[t], .output = true, .tensor = tern_tensor_none() };
+    code = op_run_plain(job);
+    for (size_t t = 0; !code && t < s->n_tensors; t++) {
+        const struct op_slot *slot = op_slot_find(job, s->tensors[t].name, true);
+        if (slot && !slot->file)
+            printf("%-12s %" PRId64 "\n", s->tensors[t].name, *(const int64_t *)slot->tensor.data);
+    }
     return code;
 }

@@ -18,6 +18,10 @@ static bool operator_at(int index, const char *name, struct op_subject *out)
                                 .n_tensors = op.n_tensors,
                                 .index = index,
                                 .run = op_run_plain };
+    if (strcmp(op.name, "workspace") == 0) {
+        out->printed = true;
+        out->run = op_run_printed;
+    }
     if (strcmp(op.name, "softmax_context") == 0) {
         out->around = op_cache_tensors;
         out->n_around = OP_CACHE_TENSORS;

@@ -41,6 +41,7 @@ struct tern_field {
 /* Bits above enum tern_op_reads, for what follows from the rest of a row. */
 #define ALWAYS (1u << 30)
 #define INT8   (1u << 29)
+#define PARTS  (1u << 28) /* modules that put weights together */
 
 static const struct choice dtypes[] = {
     { "fp32", TERN_FP32 }, { "fp16", TERN_FP16 }, { "bf16", TERN_BF16 }, { "int8", TERN_INT8 }, { NULL, 0 }
@@ -180,7 +181,7 @@ static const struct tern_field fields[] = {
     FLAG(use_mup, ATTENTION, "1 / E instead of 1 / sqrt(E)"),
     FLAG(scale_attn_by_inverse_layer_idx, ATTENTION, "scores are divided by layer_id + 1"),
     FLAG(return_single_tuple, 0, "informative"),
-    FLAG(set_empty_params, 0, "without effect on operators"),
+    FLAG(set_empty_params, PARTS, "q, k, v and up, gate may be given apart"),
     FLAG(transposed_mode, TERN_READS_MATRIX, "2-D weights are [out, in]"),
     FLAG(use_triton, 0, "without effect"),
     FLAG(triton_autotune, 0, "without effect"),
@@ -228,15 +229,16 @@ tern_op_params tern_op_params_default(void)
 static const struct tern_op_row modules[] = {
     { .name = "mlp",
       .dtypes = 1u << TERN_INT8,
-      .reads = NORM | TERN_READS_ACTIVATION | BLOCK | TERN_READS_SIZES | TERN_READS_MATRIX,
+      .reads = NORM | TERN_READS_ACTIVATION | BLOCK | TERN_READS_SIZES | TERN_READS_MATRIX | PARTS,
       .params = "q_groups merge_count mlp_extra_grouping" },
     { .name = "attention",
       .dtypes = 1u << TERN_INT8,
-      .reads = NORM | HEADS | ATTENTION | BLOCK | TERN_READS_MATRIX | TERN_READS_MASK,
-      .params = "scale softcap v_head_dim" },
+      .reads = NORM | HEADS | ATTENTION | BLOCK | TERN_READS_MATRIX | TERN_READS_MASK | PARTS,
+      .params = "q_groups merge_count" },
     { .name = "layer",
       .dtypes = 1u << TERN_INT8,
-      .reads = NORM | TERN_READS_ACTIVATION | HEADS | ATTENTION | BLOCK | TERN_READS_SIZES | TERN_READS_MATRIX },
+      .reads =
+          NORM | TERN_READS_ACTIVATION | HEADS | ATTENTION | BLOCK | TERN_READS_SIZES | TERN_READS_MATRIX | PARTS },
     { .name = "moe",
       .dtypes = 1u << TERN_INT8,
       .reads = TERN_READS_ACTIVATION | TERN_READS_SIZES | TERN_READS_MATRIX,

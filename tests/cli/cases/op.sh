@@ -23,7 +23,7 @@ PY
 }
 t op --help
 t op qkv_gemm --help
-for op in softmax softmax_context layer moe; do
+for op in softmax softmax_context mlp attention layer moe; do
     "$TERN" op $op --help | sed -n '/^'$op':/,$p'
 done
 "$TERN" info --ops | grep -E '^(operator|qkv_gemm|linear) ' | grep -E 'device| fp32  ' | sed "s/_f32_[a-z0-9]*/_f32_ISA/g"
