@@ -202,12 +202,13 @@ TERN_API tern_status tern_einsum_sec_sm_ecm(tern_ctx *ctx, const tern_tensor *q,
  *
  *   s[j] = scale * q . k[j] + mask[j] for the visible j;   output = sum of softmax(s)[j] v[j], [B, S, H]
  *
- * @param scale   finite; 1 / sqrt(E) as a rule.
+ * @param scale   finite, or NaN for 1 / sqrt(E).
  * @param causal  row i sees j <= i; holds together with a mask.
- * @param mask    additive, broadcasting to [B, h, S, S]: rank 1 to 4, axes from the right, each 1 or full; or NULL.
+ * @param mask    broadcasting to [B, h, S, S]: rank 1 to 4, axes from the right, each 1 or full; or NULL.  Of numbers: added, where
+ *                -infinity hides a key; bool or integers: what is not 0 is visible.
  *
- * A row that sees nothing, or only -infinity, gives zeros.  Hidden keys are left out: what they hold does not matter.
- * Probabilities stay in fp32 until the product.
+ * A row that sees nothing gives zeros.  Hidden keys are left out: what they hold does not matter.
+ * Probabilities are fp32; with bf16 tensors they are rounded to bf16 before the product with v.
  * Accuracy: 1e-6 of max |v| times 1 + the largest sum |scale * q * k| + |mask| of the row, for S <= 4096.
  * Cost: k and v packed once in fp32, and 14 rows of S scores for each thread.   Source: DeepSpeed _triton_packed_flash. */
 TERN_API tern_status tern_packed_attention(tern_ctx *ctx, const tern_tensor *qkv, int32_t heads, float scale,

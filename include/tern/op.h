@@ -49,24 +49,49 @@ TERN_API tern_status tern_qkv_gemm(tern_ctx *ctx, const tern_config *config, con
                                    const tern_tensor *weight, const tern_tensor *bias, const tern_tensor *gamma,
                                    const tern_tensor *beta, tern_tensor *output, tern_tensor *norm);
 
+/** What attention reads besides its tensors and its config. */
+typedef struct tern_attention_options {
+    float scale;        /**< multiplier of q.k; NaN: the config's */
+    float softcap;      /**< scaled scores become softcap tanh(s / softcap), before masks and slopes; 0: as they are */
+    int32_t v_head_dim; /**< E', width of a value head, 1..512; 0: E */
+    /** int32 or int64, one for each row, >= 0: what rotary turns q and k by (left-padded batches).  The places in the cache are
+     *  those of the spans all the same.  NULL: those places. */
+    const tern_tensor *position_ids;
+} tern_attention_options;
+/** Scale of the config, no softcap, E' = E, no position_ids. */
+TERN_API tern_attention_options tern_attention_options_default(void);
+
 /** Attention over a cache: rotary, append, scores, mask, softmax, context.
  *
- * @param qkv     [.., (h + 2G) E]: q heads, k heads, v heads.  With rotary_dim > 0, q and k are turned in place.
- * @param mask    additive [T, n] or [1, n] fp32 over absolute positions 0..n-1 of the row's sequence, n >= the longest; or NULL.
- * @param alibi   [h] slopes fp32, added as slope * position; or NULL.
- * @param cache   made for this model; `layer` of it is written and read.  The spans were reserved; they are committed by the
- *                caller after the last layer.  Spans that were not reserved are TERN_ERR_STATE.
- * @param spans   the rows' sequences, in order, covering all T rows, each sequence once.
- * @param output  [.., h E].  May be NULL: only the cache is written.
+ *   s[j] = scale q.k[j], then softcap, + slope j + mask[j]  for the visible j;   output = sum of softmax(s)[j] v[j]
  *
- * Scale 1/sqrt(E), 1/E with use_mup, / (layer_id + 1) with scale_attn_by_inverse_layer_idx, 1 without scale_attention.
+ * A, the dtype of activations, is that of qkv and output: config->dtype, activation_dtype where that is int8.
+ * @param options NULL is the defaults.
+ * @param qkv     [.., (h + G) E + G E']: q heads, k heads, v heads; with bigscience_bloom, where G = h, q, k and v of each head side
+ *                by side.  With rotary_dim > 0, q and k are turned in place.
+ * @param mask    over absolute positions 0..n-1 of a row's sequence, n >= the longest: [n], [T, n] or [1, n]; or, B being the number
+ *                of spans and S the rows of each, whatever broadcasts to [B, h, S, n], axes from the right, each whole or 1.
+ *                A or fp32: added to the scores, -infinity hiding a key.  bool or integers: what is not 0 is visible, and hidden
+ *                where config->invert_mask is false.  NULL: no mask.
+ * @param alibi   [h] slopes in A or fp32, added as slope * position; or NULL.
+ * @param cache   made for this model, of width max(E, E'); `layer` of it is written and read.  The spans were reserved; they are
+ *                committed by the caller after the last layer.  Spans that were not reserved are TERN_ERR_STATE.
+ * @param spans   the rows' sequences, in order, covering all T rows, each sequence once.
+ * @param output  [.., h E'].  May be NULL: only the cache is written.
+ *
+ * Scale 1/sqrt(E), 1/E with use_mup, / (layer_id + 1) with scale_attn_by_inverse_layer_idx, 1 without scale_attention; always
+ * 1/sqrt(E) with bigscience_bloom.
  * Causal with triangular_masking, else every row sees all positions of its sequence, this batch included; the last
- * window_size keys with local_attention.  A row that sees nothing gives zeros.  heads and num_kv are those of all ranks; qkv
- * holds this rank's h / mp_size and G / mp_size.
+ * window_size keys with local_attention.  Hidden keys are left out altogether: what they hold does not matter.  A row that sees
+ * nothing gives zeros.  heads and num_kv are those of all ranks; qkv holds this rank's h / mp_size and G / mp_size.
+ *
+ * Arithmetic is fp32.  k (turned) and v are rounded to A where they are stored.  With dtype bf16 q, turned, and the exponentials
+ * that v is multiplied by are rounded to bf16 as well; the exponentials' sum is of the unrounded ones.
  * Accuracy: rotary angles are f64, rounded once as cosine and sine; docs/numerics.md has the rest.
- * Source: DeepSpeed SoftmaxContextOp; Su et al. 2021, arXiv:2104.09864 (rotary); Milakov & Gimelshein 2018,
+ * Source: DeepSpeed SoftmaxContextOp, BloomSelfAttention; Su et al. 2021, arXiv:2104.09864 (rotary); Milakov & Gimelshein 2018,
  * arXiv:1805.02867 (running maximum). */
-TERN_API tern_status tern_softmax_context(tern_ctx *ctx, const tern_config *config, tern_tensor *qkv,
+TERN_API tern_status tern_softmax_context(tern_ctx *ctx, const tern_config *config,
+                                          const tern_attention_options *options, tern_tensor *qkv,
                                           const tern_tensor *mask, const tern_tensor *alibi, tern_kv_cache *cache,
                                           int32_t layer, const tern_kv_span *spans, size_t n_spans,
                                           tern_tensor *output);
@@ -83,9 +108,16 @@ typedef struct tern_softmax_options {
 TERN_API tern_softmax_options tern_softmax_options_default(void);
 
 /** output = softmax(layer_scale * scores + alibi + mask) over the last axis.
- *  scores [B, h, S, T]; mask fp32 additive [B or 1, h or 1, S or 1, T] (broadcast by size 1), or NULL; alibi [h'] slopes with
- *  h' >= head_offset + h, or NULL; output like scores, may be scores.  A row without a visible column gives zeros.
- *  Source: DeepSpeed SoftmaxOp, without its +1e-6 in the denominator. */
+ *
+ * @param options NULL is the defaults.
+ * @param scores  [B, h, S, T] in A: config->dtype, activation_dtype where that is int8.
+ * @param mask    rank 1 to 4, axes from the right against scores, each whole or 1.  A or fp32: added, -infinity hiding a column.
+ *                bool or integers: what is not 0 is visible, and hidden where config->invert_mask is false.  NULL: no mask.
+ * @param alibi   [h'] slopes in A or fp32, h' >= head_offset + h; or NULL.
+ * @param output  like scores, may be scores.
+ *
+ * Hidden columns are left out altogether, and are 0; a row without a visible column gives zeros.  Arithmetic is fp32, rounded once.
+ * Source: DeepSpeed SoftmaxOp, without its +1e-6 in the denominator. */
 TERN_API tern_status tern_softmax(tern_ctx *ctx, const tern_config *config, const tern_softmax_options *options,
                                   const tern_tensor *scores, const tern_tensor *mask, const tern_tensor *alibi,
                                   tern_tensor *output);

@@ -189,7 +189,8 @@ typedef void tern_rms_norm_residual_f32_fn(float *y, float *sum, const float *x,
 /* y = softmax(s) over the columns first <= j < last; 0 <= first, last <= n; the others get 0.
  *   s = x[j] * scale;  s = fma(slope, j, s) if slope != 0;  s += mask[j] if mask is given      (each step rounded to f32)
  *   y[j] = exp(s[j] - max s) / sum exp(s - max s)
- * mask: [n] or NULL, read where visible only; so is x.  No visible column, or all at -inf: the row is 0.
+ * mask: [n] or NULL, read where visible only; so is x.  A column with mask -inf is hidden whatever its x is: it takes no part in
+ * max and sum, and gets 0.  No visible column, or all at -inf: the row is 0.
  * A NaN among the visible gives NaN in all visible columns.   y == x allowed.
  * Accuracy: the bound is against the f64 definition applied to the f32 scores s and the f32 differences s - max, for
  * n <= 4096; where one lane holds nearly all of the sum the error grows as n / 32 roundings of it. */
@@ -223,11 +224,11 @@ typedef void tern_residual_add_f32_fn(float *out, const float *x, const float *r
 typedef void tern_rotary_f32_fn(float *x, const float *cos, const float *sin, size_t rot, bool neighbours);
 
 /* Writes n new positions of one KV head into its storage blocks' layout.
- * K block: two panels [2][E][32]: element (position p, channel c) at [(p / 32)][c][p % 32].
- * V block: ceil(E/32) panels [64][32]: element (p, c) at [c / 32][p][c % 32]; channels beyond E are 0 (written when p is).
- * k, v: [n] rows, `stride` apart, E values each.  p: first position inside the block, p + n <= 64. */
+ * K block: two panels [2][k_width][32], k_width >= E: element (position p, channel c) at [(p / 32)][c][p % 32].
+ * V block: ceil(E'/32) panels [64][32]: element (p, c) at [c / 32][p][c % 32]; channels beyond E' are 0 (written when p is).
+ * k, v: [n] rows, `stride` apart, of E = head_dim and E' = v_dim values.  p: first position inside the block, p + n <= 64. */
 typedef void tern_kv_store_f32_fn(float *k_block, float *v_block, const float *k, const float *v, size_t stride,
-                                  size_t head_dim, size_t p, size_t n);
+                                  size_t head_dim, size_t v_dim, size_t k_width, size_t p, size_t n);
 
 /* Attention of up to 8 query rows that share one KV head, over that head's blocks of 64 positions.
  *
@@ -235,18 +236,22 @@ typedef void tern_kv_store_f32_fn(float *k_block, float *v_block, const float *k
  *   s[r][j] = softcap * tanh(s / softcap) directly after the scale, if softcap > 0
  *   out[r]  = sum_j exp(s[r][j] - max) V[j] / sum_j exp(s[r][j] - max)
  *
+ * A position with mask -inf is hidden: it takes no part in any sum, so that what K and V hold there does not matter.
+ * round_bf16: the exponentials that V is multiplied by, of differences to the running maximum, are rounded to bf16 (nearest even);
+ * the sum below the line is of the unrounded ones.
  * The running maximum, sum and output are rescaled at multiples of TERN_ATTN_BLOCK positions only, and only positions
  * that a row sees take part in its sums: so the bits of a row do not depend on the rows beside it, on how the sequence was
  * cut into chunks, or on what stale storage holds.  A row that sees nothing, or only -inf, gives zeros.
  * Accuracy: the bound is relative to max |V| times 1 + the largest sum |scale * q * K| + |slope * j| + |mask| of the row: what
- * an error in a score moves the output by.
- * out == q allowed row by row (a row's q is read before any out is written). */
+ * an error in a score moves the output by; with round_bf16, 2^-8 of max |V| more, where a weight lies beside a tie of its rounding.
+ * out == q allowed row by row where E' <= E (a row's q is read before any out is written). */
 struct tern_attention_f32 {
     const float *q; /* [n_rows][E], rows q_stride apart */
-    float *out;     /* [n_rows][E], rows out_stride apart */
+    float *out;     /* [n_rows][E'], rows out_stride apart */
     size_t q_stride, out_stride;
     size_t n_rows;                /* 1..TERN_ATTN_ROWS */
-    size_t head_dim;              /* E, 1..512 */
+    size_t head_dim, v_dim;       /* E and E', 1..512 */
+    size_t k_width;               /* of the K blocks, at least E */
     const float *const *k_blocks; /* k_blocks[b]: K block of positions [64b, 64b + 64), layout of kv_store_f32 */
     const float *const *v_blocks;
     const int64_t *first, *last; /* [n_rows]: row r sees [first[r], last[r]); 0 <= first[r] */
@@ -254,11 +259,12 @@ struct tern_attention_f32 {
     const float *const
         *mask; /* [n_rows] pointers to additive rows indexed by position (entries may be NULL), or NULL */
     float scale;
-    float softcap;  /* 0: none */
-    float *scratch; /* tern_attention_scratch(E) floats, 64-byte aligned */
+    float softcap; /* 0: none */
+    bool round_bf16;
+    float *scratch; /* tern_attention_scratch(E') floats, 64-byte aligned */
 };
 typedef void tern_attention_f32_fn(const struct tern_attention_f32 *a);
-size_t tern_attention_scratch(size_t head_dim); /* floats */
+size_t tern_attention_scratch(size_t v_dim); /* floats */
 
 /* The table: one slot per kernel, the list of kernels being kernel_list.h. */
 struct tern_kernels {

@@ -4,6 +4,8 @@
  * the division.  max keeps its second operand when the first is a NaN, so a NaN reaches the row through the sum alone. */
 #include "kernels/vec_math.h"
 
+#include <float.h>
+
 struct softmax_terms {
     const float *x, *mask;
     v16 scale, slope, steps; /* steps: 0, 1, ... 15 */
@@ -16,9 +18,21 @@ V16_FN v16 softmax_score(const struct softmax_terms *t, size_t j, size_t lanes)
 
     if (t->sloped)
         s = v16_fma(t->slope, v16_add(v16_set1((float)j), t->steps), s);
-    if (t->mask)
-        s = v16_add(s, v16_load_n(t->mask + j, lanes));
+    if (t->mask) {
+        const v16 add = v16_load_n(t->mask + j, lanes);
+        s = v16_select(v16_less(add, v16_set1(-FLT_MAX)), v16_set1(-INFINITY), v16_add(s, add));
+    }
     return s;
+}
+
+/* What is stored for exponentials e: 0 where the mask hides, also where the row's sum is a NaN. */
+V16_FN v16 softmax_share(const struct softmax_terms *t, size_t j, size_t lanes, v16 e, v16 inverse)
+{
+    const v16 share = v16_mul(e, inverse);
+
+    if (!t->mask)
+        return share;
+    return v16_select(v16_less(v16_load_n(t->mask + j, lanes), v16_set1(-FLT_MAX)), v16_set1(0), share);
 }
 
 static void TERN_K(softmax_f32)(float *y, const float *x, const float *mask, size_t n, size_t first, size_t last,
@@ -62,9 +76,9 @@ static void TERN_K(softmax_f32)(float *y, const float *x, const float *mask, siz
     const v16 inverse = v16_set1(total == 0 ? 0 : 1 / total);
 
     for (j = first; j + 16 <= last; j += 16)
-        v16_store(y + j, v16_mul(v16_load(y + j), inverse));
+        v16_store(y + j, softmax_share(&terms, j, 16, v16_load(y + j), inverse));
     if (j < last)
-        v16_store_n(y + j, v16_mul(v16_load_n(y + j, last - j), inverse), last - j);
+        v16_store_n(y + j, softmax_share(&terms, j, last - j, v16_load_n(y + j, last - j), inverse), last - j);
     for (j = 0; j < first; j++)
         y[j] = 0;
     for (j = last; j < n; j++)

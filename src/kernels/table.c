@@ -44,9 +44,9 @@ void tern_kernels_init(struct tern_kernels *k, enum tern_isa isa)
 #undef TERN_KERNEL
 }
 
-size_t tern_attention_scratch(size_t head_dim)
+size_t tern_attention_scratch(size_t v_dim)
 {
-    const size_t width = (head_dim + TERN_PANEL - 1) / TERN_PANEL * TERN_PANEL;
+    const size_t width = (v_dim + TERN_PANEL - 1) / TERN_PANEL * TERN_PANEL;
 
     return TERN_ATTN_ROWS * (TERN_ATTN_BLOCK + width + 32); /* strip, out, sum: attention.tmpl.c */
 }

@@ -204,7 +204,7 @@ tern_status tern_attention_forward(tern_ctx *ctx, const tern_attention *attentio
     else
         TERN_TRY_OR_FAIL(tern_linear(ctx, config, &x, &qkv_w, &qkv_b, &made[0]));
     TERN_TRY_OR_FAIL(
-        tern_softmax_context(ctx, config, &made[0], mask, alibi, cache, cache_layer, spans, n_spans, &made[1]));
+        tern_softmax_context(ctx, config, NULL, &made[0], mask, alibi, cache, cache_layer, spans, n_spans, &made[1]));
     if (a->reduces && rows)
         TERN_TRY_OR_FAIL(reduced_product(ctx, a, &made[1], rows, &out));
     else

@@ -351,8 +351,9 @@ static tern_status check_attention(tern_ctx *ctx, const char *op, const tern_con
     TERN_REQUIRE(ctx, !c->scale_attn_by_inverse_layer_idx || c->layer_id >= 0, TERN_ERR_CONFIG,
                  "%s: layer_id is %" PRId32 " with scale_attn_by_inverse_layer_idx, expected 0 or more", op,
                  c->layer_id);
-    TERN_REQUIRE(ctx, !c->bigscience_bloom, TERN_ERR_UNSUPPORTED,
-                 "%s: bigscience_bloom is true, there is: false (concatenated q, k, v)", op);
+    TERN_REQUIRE(ctx, !c->bigscience_bloom || c->num_kv < 0 || c->num_kv == c->heads, TERN_ERR_CONFIG,
+                 "%s: num_kv is %" PRId32 " with bigscience_bloom, expected heads %" PRId32 ", or -1 for as many", op,
+                 c->num_kv, c->heads);
     return TERN_OK;
 }
 

@@ -4,20 +4,23 @@
  * to 14 query rows: scores = q K as tiles of gemm_f32, softmax_f32 row by row in place, output = scores V.  The whole strip
  * of scores is kept, in fp32.  A row's bits are its own: each score and output is one chain, the softmax is of the row alone,
  * and the chain over V takes exactly the keys that the row sees: those that all rows of the tile see together, the ragged
- * rest row by row. */
+ * rest, and what a mask hides from some of them, row by row. */
+#include "base/fpmode.h"
+#include "ops/mask.h"
 #include "ops/widen.h"
 
 #include <tern/function.h>
 
 #include <math.h>
+#include <string.h>
 
 struct attention {
-    tern_dtype dtype, mask_dtype;
-    const void *q, *k, *v, *mask;
+    tern_dtype dtype;
+    const void *q, *k, *v;
+    struct tern_mask mask;
     void *out;
     size_t batch, heads, kv_heads, s, t, d, dv;
     size_t q_stride[3], k_stride[3], v_stride[3], out_stride[3]; /* batch, head, row; channels are dense */
-    size_t mask_stride[4];                                       /* batch, head, row, column; 0 broadcasts */
     float scale;
     bool causal;
 
@@ -64,20 +67,56 @@ static size_t visible(const struct attention *a, size_t i)
     return i + 1 + a->t > a->s ? i + 1 + a->t - a->s : 0;
 }
 
-/* Additive row of (b, head, i) in fp32, or NULL. */
-static const float *mask_row(const struct attention *a, const struct tern_kernels *kernels, size_t b, size_t head,
-                             size_t i, float *buffer)
-{
-    const size_t at = b * a->mask_stride[0] + head * a->mask_stride[1] + i * a->mask_stride[2];
+/* Probabilities of a column that a mask hides; no other is below 0. */
+#define HIDDEN (-1.0f)
 
-    if (!a->mask)
-        return NULL;
-    if (a->mask_stride[3] && a->mask_dtype == TERN_FP32)
-        return (const float *)a->mask + at;
-    tern_wide_load(kernels, buffer, a->mask, a->mask_dtype, at, a->mask_stride[3] ? a->t : 1);
-    for (size_t j = 1; j < a->t && !a->mask_stride[3]; j++)
-        buffer[j] = buffer[0];
-    return buffer;
+/* The scores of row i of (b, head) become probabilities, in place. */
+static void soften(const struct attention *a, const struct tern_kernels *kernels, size_t b, size_t head, size_t i,
+                   float *scores)
+{
+    const size_t n = visible(a, i);
+    const float *mask = tern_mask_row(&a->mask, b, head, i);
+    uint16_t half[64];
+
+    kernels->softmax_f32(scores, scores, mask, a->t, 0, n, a->scale, 0);
+    for (size_t j = 0; a->dtype == TERN_BF16 && j < n; j += 64) {
+        const size_t m = n - j < 64 ? n - j : 64;
+        kernels->bf16_from_f32(half, scores + j, m);
+        kernels->f32_from_bf16(scores + j, half, m);
+    }
+    for (size_t j = 0; mask && j < n; j++)
+        if (mask[j] == -INFINITY)
+            scores[j] = HIDDEN;
+}
+
+/* How many of m rows of probabilities see column j. */
+static size_t seeing(const float *strip, size_t ld, size_t m, size_t j)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < m; i++)
+        n += strip[i * ld + j] != HIDDEN;
+    return n;
+}
+
+/* tile[m][32] += probabilities [m][ld] times rows [begin, end) of a panel of V, without what is hidden: runs of columns that all
+ * rows see, that none sees, and others, those row by row. */
+static void add_values(const struct tern_kernels *kernels, float *tile, const float *strip, size_t ld, size_t m,
+                       const float *panel, size_t begin, size_t end, bool masked)
+{
+    while (begin < end) {
+        const size_t n = masked ? seeing(strip, ld, m, begin) : m;
+        size_t stop = masked ? begin + 1 : end;
+
+        while (stop < end && seeing(strip, ld, m, stop) == n)
+            stop++;
+        if (n == m)
+            kernels->gemm_f32(tile, TERN_PANEL, strip + begin, ld, panel + begin * TERN_PANEL, stop - begin, m, true,
+                              NULL, 0);
+        for (size_t i = 0; n > 0 && n < m && i < m; i++)
+            add_values(kernels, tile + i * TERN_PANEL, strip + i * ld, ld, 1, panel, begin, stop, true);
+        begin = stop;
+    }
 }
 
 /* Rows [row, row + m) of (b, head). */
@@ -87,7 +126,7 @@ static void attend(const struct attention *a, const struct tern_kernels *kernels
     const size_t kv = b * a->kv_heads + head / (a->heads / a->kv_heads);
     const float *k_panels = a->k_panels + kv * panels(a->t) * a->d * TERN_PANEL;
     const float *v_panels = a->v_panels + kv * panels(a->dv) * a->t * TERN_PANEL;
-    float *strip = scratch, *mask_buffer = strip + TERN_TILE_ROWS * a->t_width, *wide_q = mask_buffer + a->t_width;
+    float *strip = scratch, *wide_q = strip + TERN_TILE_ROWS * a->t_width;
     const size_t q_at = b * a->q_stride[0] + head * a->q_stride[1] + row * a->q_stride[2];
     const size_t common = visible(a, row), most = visible(a, row + m - 1);
     const float *q = wide_q;
@@ -104,20 +143,16 @@ static void attend(const struct attention *a, const struct tern_kernels *kernels
     for (size_t p = 0; p * TERN_PANEL < most; p++)
         kernels->gemm_f32(strip + p * TERN_PANEL, a->t_width, q, ldq, k_panels + p * a->d * TERN_PANEL, a->d, m, false,
                           NULL, 0);
-    for (size_t i = 0; i < m; i++) {
-        float *scores = strip + i * a->t_width;
-        kernels->softmax_f32(scores, scores, mask_row(a, kernels, b, head, row + i, mask_buffer), a->t, 0,
-                             visible(a, row + i), a->scale, 0);
-    }
+    for (size_t i = 0; i < m; i++)
+        soften(a, kernels, b, head, row + i, strip + i * a->t_width);
     for (size_t p = 0; p * TERN_PANEL < a->dv; p++) {
         const float *panel = v_panels + p * a->t * TERN_PANEL;
         const size_t col = p * TERN_PANEL, n = a->dv - col < TERN_PANEL ? a->dv - col : TERN_PANEL;
-        kernels->gemm_f32(tile, TERN_PANEL, strip, a->t_width, panel, common, m, false, NULL, 0);
+        memset(tile, 0, m * TERN_PANEL * sizeof *tile);
+        add_values(kernels, tile, strip, a->t_width, m, panel, 0, common, a->mask.rows != NULL);
         for (size_t i = 0; i < m; i++) {
-            const size_t more = visible(a, row + i) - common;
-            if (more)
-                kernels->gemm_f32(tile + i * TERN_PANEL, TERN_PANEL, strip + i * a->t_width + common, a->t_width,
-                                  panel + common * TERN_PANEL, more, 1, true, NULL, 0);
+            add_values(kernels, tile + i * TERN_PANEL, strip + i * a->t_width, a->t_width, 1, panel, common,
+                       visible(a, row + i), a->mask.rows != NULL);
             tern_wide_store(kernels, a->out, a->dtype,
                             b * a->out_stride[0] + head * a->out_stride[1] + (row + i) * a->out_stride[2] + col,
                             tile + i * TERN_PANEL, n);
@@ -132,6 +167,7 @@ static void attention_region(void *arg, const struct tern_par *par)
     const size_t n_tiles = (a->s + TERN_TILE_ROWS - 1) / TERN_TILE_ROWS, count = (size_t)par->count;
     float *scratch = a->scratch + a->per_thread * (size_t)par->thread;
 
+    tern_mask_load(par, &a->mask);
     pack_keys(a, par);
     for (size_t item = (size_t)par->thread; item < a->batch * a->heads * n_tiles; item += count) {
         const size_t row = item % n_tiles * TERN_TILE_ROWS, which = item / n_tiles;
@@ -153,7 +189,7 @@ static tern_status run(tern_ctx *ctx, struct attention *a)
         TERN_ALLOC(ctx, tern_mul_or_max(tern_mul_or_max(groups, a->t_width), a->d), "packed keys", &a->k_panels));
     TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, tern_mul_or_max(tern_mul_or_max(groups, panels(a->dv) * TERN_PANEL), a->t),
                                 "packed values", &a->v_panels));
-    floats = tern_mul_or_max(a->t_width, TERN_TILE_ROWS + 1);
+    floats = tern_mul_or_max(a->t_width, TERN_TILE_ROWS);
     a->per_thread = tern_mul_or_max(a->d, TERN_TILE_ROWS);
     if (!tern_size_add(a->per_thread, 15, &a->per_thread) || !tern_size_add(a->per_thread, floats, &a->per_thread))
         a->per_thread = SIZE_MAX;
@@ -161,8 +197,10 @@ static tern_status run(tern_ctx *ctx, struct attention *a)
         a->per_thread = a->per_thread / 16 * 16;
     TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, tern_mul_or_max(a->per_thread, (size_t)tern_ctx_threads(ctx)),
                                 "scratch of attention", &a->scratch));
+    TERN_TRY_OR_FAIL(tern_mask_open(ctx, &a->mask));
     status = tern_region(ctx, attention_region, a);
 fail:
+    tern_mask_close(&a->mask);
     tern_free(a->scratch);
     tern_free(a->v_panels);
     tern_free(a->k_panels);
@@ -171,31 +209,30 @@ fail:
 
 static tern_status check_scale(tern_ctx *ctx, const char *op, float scale)
 {
-    TERN_REQUIRE(ctx, isfinite(scale), TERN_ERR_ARG, "%s: scale is %g, expected a finite number", op, (double)scale);
+    TERN_REQUIRE(ctx, isfinite(scale) || isnan(scale), TERN_ERR_ARG,
+                 "%s: scale is %g, expected a finite number, or NaN for 1 / sqrt(E)", op, (double)scale);
     return TERN_OK;
+}
+
+static float scale_or_standard(float scale, size_t head_dim)
+{
+    const tern_fpmode caller = tern_fpmode_enter();
+    const float standard = (float)(1.0 / sqrt((double)head_dim));
+
+    tern_fpmode_leave(caller);
+    return isnan(scale) ? standard : scale;
 }
 
 /* The mask's axes from the right against [batch, heads, s, t]. */
 static tern_status bind_mask(tern_ctx *ctx, const char *op, const tern_tensor *mask, struct attention *a)
 {
     const int64_t full[] = { (int64_t)a->batch, (int64_t)a->heads, (int64_t)a->s, (int64_t)a->t };
-    bool fits;
 
-    if (!tern_given(mask))
-        return TERN_OK;
-    TERN_TRY(tern_check_float(ctx, op, "mask", mask, a->dtype, true));
-    fits = mask->rank >= 1 && mask->rank <= 4;
-    for (int i = 0; i < mask->rank && fits; i++) {
-        const int axis = 4 - mask->rank + i;
-        fits = mask->dim[i] == 1 || mask->dim[i] == full[axis];
-        a->mask_stride[axis] = mask->dim[i] == 1 ? 0 : (size_t)mask->stride[i];
-    }
-    TERN_REQUIRE(ctx, fits, TERN_ERR_SHAPE,
+    TERN_TRY(tern_mask_check(ctx, op, mask, a->dtype));
+    TERN_REQUIRE(ctx, tern_mask_fit(mask, true, full, false, &a->mask), TERN_ERR_SHAPE,
                  "%s: mask is %s, expected axes of 1 or the whole of [%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64
                  "] from the right",
                  op, tern_dims_text(mask).text, full[0], full[1], full[2], full[3]);
-    a->mask = mask->data;
-    a->mask_dtype = mask->dtype;
     return TERN_OK;
 }
 
@@ -211,7 +248,7 @@ tern_status tern_packed_attention(tern_ctx *ctx, const tern_tensor *qkv, int32_t
 {
     static const char op[] = "packed_attention";
     static const int64_t any[] = { -1, -1, -1 };
-    struct attention a = { .scale = scale, .causal = causal };
+    struct attention a = { .causal = causal };
 
     TERN_TRY(tern_check_float(ctx, op, "qkv", qkv, TERN_ANY_FLOAT, false));
     TERN_TRY(tern_check_dims(ctx, op, "qkv", qkv, 3, any));
@@ -225,6 +262,7 @@ tern_status tern_packed_attention(tern_ctx *ctx, const tern_tensor *qkv, int32_t
     a.s = a.t = (size_t)qkv->dim[1];
     const size_t ld = (size_t)qkv->dim[2], hidden = ld / 3;
     a.d = a.dv = hidden / a.heads;
+    a.scale = scale_or_standard(scale, a.d);
     TERN_TRY(bind_mask(ctx, op, mask, &a));
     TERN_TRY(tern_check_float(ctx, op, "output", output, a.dtype, false));
     TERN_TRY(tern_check_dims(ctx, op, "output", output, 3, (int64_t[]){ qkv->dim[0], qkv->dim[1], (int64_t)hidden }));
@@ -249,7 +287,7 @@ tern_status tern_unpacked_attention(tern_ctx *ctx, const tern_tensor *q, const t
 {
     static const char op[] = "unpacked_attention";
     static const int64_t any[] = { -1, -1, -1, -1 };
-    struct attention a = { .scale = scale, .causal = causal };
+    struct attention a = { .causal = causal };
 
     TERN_TRY(tern_check_float(ctx, op, "q", q, TERN_ANY_FLOAT, false));
     TERN_TRY(tern_check_dims(ctx, op, "q", q, 4, any));
@@ -269,6 +307,7 @@ tern_status tern_unpacked_attention(tern_ctx *ctx, const tern_tensor *q, const t
     a.t = (size_t)k->dim[2];
     a.d = (size_t)q->dim[3];
     a.dv = (size_t)v->dim[3];
+    a.scale = scale_or_standard(scale, a.d);
     TERN_TRY(bind_mask(ctx, op, mask, &a));
     TERN_TRY(tern_check_float(ctx, op, "output", output, a.dtype, false));
     TERN_TRY(tern_check_dims(ctx, op, "output", output, 4, (int64_t[]){ q->dim[0], q->dim[1], q->dim[2], v->dim[3] }));

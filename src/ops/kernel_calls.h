@@ -100,25 +100,31 @@ struct tern_kv_batch {
 
 /* What softmax_context reads from a config, worked out once. */
 struct tern_softmax_context_args {
-    int32_t heads, kv_heads, head_dim;
+    int32_t heads, kv_heads;
+    int32_t head_dim, v_dim; /* E of q and k, E' of v and the output */
+    bool interleaved;        /* q, k, v of each head side by side, kv_heads being heads; else all q, all k, all v */
     bool causal;
     int64_t window; /* 0: none */
     float scale, softcap;
-    const float *alibi; /* [heads] or NULL */
-    const float *mask;  /* additive [n_rows or 1][mask_stride] or NULL */
-    size_t mask_rows, mask_stride;
-    int32_t rotary_dim; /* 0: none */
+    const float *alibi;    /* [heads] or NULL */
+    const float *mask;     /* rows to add, by position, -inf hiding altogether; or NULL */
+    size_t mask_stride[4]; /* from row to row along spans, heads, the rows of a span, all rows; 0 repeats */
+    int32_t rotary_dim;    /* 0: none */
     bool rotate_neighbours;
     float rope_theta;
+    const tern_tensor
+        *position_ids; /* int32 or int64 [T]: what rotary turns each row by; NULL: the places in the cache */
+    tern_dtype store;  /* k and v are rounded to it where they are stored */
+    bool round_bf16;   /* q and the weights of v are rounded to bf16 before their products */
 };
-/* Fills from a checked config. */
+/* Fills from a checked config: without mask, alibi and position_ids, v_dim = head_dim. */
 struct tern_softmax_context_args tern_softmax_context_args_from(const tern_config *config);
 
 /* Rotary on q and k of qkv [T, ld], store k and v, attend, context to out [T, ld_out] (NULL: store only).  Barrier at the end.
- * scratch: tern_softmax_context_scratch() floats for the whole team. */
+ * q, k and v in qkv are rounded where args say so.   scratch: tern_softmax_context_scratch() floats for the whole team. */
 void tern_softmax_context_run(const struct tern_par *par, const struct tern_softmax_context_args *args, float *qkv,
                               size_t ld, const struct tern_kv_batch *batch, int32_t layer, float *out, size_t ld_out,
                               float *scratch);
-size_t tern_softmax_context_scratch(int32_t head_dim, int n_threads);
+size_t tern_softmax_context_scratch(int32_t v_dim, int n_threads);
 
 #endif

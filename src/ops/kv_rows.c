@@ -75,7 +75,8 @@ tern_status tern_kv_write(tern_ctx *ctx, tern_kv_cache *cache, int32_t layer, co
             float *block = kv_block(cache, table[p / TERN_KV_BLOCK], layer, g);
             tern_wide_load(ctx->kernels, k, key->data, key->dtype, row * k_dim, k_dim);
             tern_wide_load(ctx->kernels, v, value->data, value->dtype, row * v_dim, v_dim);
-            ctx->kernels->kv_store_f32(block, block + cache->k_floats, k, v, 0, head_dim, p % TERN_KV_BLOCK, 1);
+            ctx->kernels->kv_store_f32(block, block + cache->k_floats, k, v, 0, head_dim, head_dim, head_dim,
+                                       p % TERN_KV_BLOCK, 1);
         }
     tern_fpmode_leave(caller);
     return TERN_OK;

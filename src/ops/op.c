@@ -511,7 +511,8 @@ tern_status tern_op_infer(tern_ctx *ctx, const tern_op *op, const tern_op_params
         size_add(&s, "E", 1, sizes.head_dim);
     }
     for (int i = 0; row->io[i].name; i++)
-        if (!row->io[i].output && tern_given(slots[i]))
+        /* A mask broadcasts in ways that its text does not tell in full, and decides no size. */
+        if (!row->io[i].output && row->io[i].type != TERN_OP_MASK && tern_given(slots[i]))
             TERN_TRY(learn(ctx, row, &row->io[i], slots[i], c->transposed_mode, &s));
     for (int i = 0; row->io[i].name; i++) {
         if (!row->io[i].output || !slots[i])

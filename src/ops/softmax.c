@@ -1,5 +1,8 @@
 /* softmax.c: softmax of attention scores with scale, additive mask, ALiBi, causal limit and window. */
+#include "ops/mask.h"
 #include "ops/op_table.h"
+#include "ops/stage.h"
+#include "ops/widen.h"
 
 tern_softmax_options tern_softmax_options_default(void)
 {
@@ -9,19 +12,23 @@ tern_softmax_options tern_softmax_options_default(void)
 struct softmax {
     const struct tern_kernels *kernels;
     const tern_softmax_options *options;
-    const float *x, *mask, *alibi;
+    struct tern_stage stage;
+    struct tern_mask mask;
+    const float *x, *alibi;
     float *y;
     size_t batch, heads, s, t;
-    size_t mask_stride[3]; /* along batch, head, row; 0 broadcasts */
 };
 
 static void softmax_region(void *arg, const struct tern_par *par)
 {
     const struct softmax *m = arg;
+    const struct tern_par with = tern_par_with(par, m->kernels);
     const tern_softmax_options *o = m->options;
     const int64_t t = (int64_t)m->t;
     size_t row, end;
 
+    tern_stage_load(&with, &m->stage);
+    tern_mask_load(&with, &m->mask);
     tern_share(par, m->batch * m->heads * m->s, 1, &row, &end);
     for (; row < end; row++) {
         const size_t i = row % m->s, head = row / m->s % m->heads, b = row / m->s / m->heads;
@@ -34,12 +41,12 @@ static void softmax_region(void *arg, const struct tern_par *par)
             first = 0;
         if (first > last)
             first = last;
-        const float *mask =
-            m->mask ? m->mask + b * m->mask_stride[0] + head * m->mask_stride[1] + i * m->mask_stride[2] : NULL;
         const float slope = m->alibi ? m->alibi[(size_t)o->head_offset + head] : 0;
-        m->kernels->softmax_f32(m->y + row * m->t, m->x + row * m->t, mask, m->t, (size_t)first, (size_t)last,
-                                o->layer_scale, slope);
+        m->kernels->softmax_f32(m->y + row * m->t, m->x + row * m->t, tern_mask_row(&m->mask, b, head, i), m->t,
+                                (size_t)first, (size_t)last, o->layer_scale, slope);
     }
+    tern_barrier(&with);
+    tern_stage_store(&with, &m->stage);
 }
 
 tern_status tern_softmax(tern_ctx *ctx, const tern_config *config, const tern_softmax_options *options,
@@ -49,6 +56,7 @@ tern_status tern_softmax(tern_ctx *ctx, const tern_config *config, const tern_so
     static const char op[] = "softmax";
     const tern_softmax_options standard = tern_softmax_options_default();
     struct softmax m = { 0 };
+    tern_status status;
     size_t rows;
 
     TERN_TRY(tern_op_check(ctx, &tern_row_softmax, config));
@@ -58,36 +66,26 @@ tern_status tern_softmax(tern_ctx *ctx, const tern_config *config, const tern_so
     TERN_REQUIRE(ctx, m.options->head_offset >= 0, TERN_ERR_ARG, "%s: head_offset is %" PRId32 ", expected 0 or more",
                  op, m.options->head_offset);
 
-    TERN_TRY(tern_check_rows(ctx, op, "scores", scores, -1, -1, &rows));
+    const tern_dtype dtype = tern_config_activation(config);
+    TERN_TRY(tern_check_float_rows(ctx, op, "scores", scores, dtype, -1, -1, &rows, NULL));
     TERN_REQUIRE(ctx, scores->rank == 4, TERN_ERR_SHAPE, "%s: scores is %s, expected [batch, heads, rows, columns]", op,
                  tern_dims_text(scores).text);
     m.batch = (size_t)scores->dim[0];
     m.heads = (size_t)scores->dim[1];
     m.s = (size_t)scores->dim[2];
     m.t = (size_t)scores->dim[3];
-    if (tern_given(mask)) {
-        TERN_TRY(tern_check_tensor(ctx, op, "mask", mask, TERN_FP32));
-        bool fits = mask->rank == 4 && mask->dim[3] == scores->dim[3];
-        for (int i = 0; i < 3 && fits; i++)
-            fits = mask->dim[i] == 1 || mask->dim[i] == scores->dim[i];
-        TERN_REQUIRE(ctx, fits, TERN_ERR_SHAPE,
-                     "%s: mask is %s, expected scores' shape %s with 1 anywhere but in the last axis", op,
-                     tern_dims_text(mask).text, tern_dims_text(scores).text);
-        for (int i = 0; i < 3; i++)
-            m.mask_stride[i] = mask->dim[i] == 1 ? 0 : (size_t)mask->stride[i];
-    }
+    TERN_TRY(tern_mask_check(ctx, op, mask, dtype));
+    TERN_REQUIRE(ctx, tern_mask_fit(mask, config->invert_mask, scores->dim, false, &m.mask), TERN_ERR_SHAPE,
+                 "%s: mask is %s, expected axes of 1 or the whole of scores' %s, from the right", op,
+                 tern_dims_text(mask).text, tern_dims_text(scores).text);
     if (tern_given(alibi)) {
-        TERN_TRY(tern_check_tensor(ctx, op, "alibi", alibi, TERN_FP32));
+        TERN_TRY(tern_check_float(ctx, op, "alibi", alibi, dtype, true));
         TERN_REQUIRE(ctx, alibi->rank == 1 && alibi->dim[0] >= m.options->head_offset + scores->dim[1], TERN_ERR_SHAPE,
                      "%s: alibi is %s, expected [n] with n >= %" PRId64 ", head_offset plus heads", op,
                      tern_dims_text(alibi).text, m.options->head_offset + scores->dim[1]);
     }
-    TERN_TRY(tern_check_tensor(ctx, op, "output", output, TERN_FP32));
-    bool same = output->rank == 4;
-    for (int i = 0; i < 4 && same; i++)
-        same = output->dim[i] == scores->dim[i];
-    TERN_REQUIRE(ctx, same, TERN_ERR_SHAPE, "%s: output is %s, expected scores' shape %s", op,
-                 tern_dims_text(output).text, tern_dims_text(scores).text);
+    TERN_TRY(tern_check_float(ctx, op, "output", output, dtype, false));
+    TERN_TRY(tern_check_dims(ctx, op, "output", output, 4, scores->dim));
     const struct tern_operand operands[] = { { "scores", scores, false, true },
                                              { "mask", mask, false, false },
                                              { "alibi", alibi, false, false },
@@ -96,12 +94,18 @@ tern_status tern_softmax(tern_ctx *ctx, const tern_config *config, const tern_so
     if (rows == 0 || m.t == 0)
         return TERN_OK;
 
+    tern_stage_in(&m.stage, scores, &m.x);
+    tern_stage_in(&m.stage, alibi, &m.alibi);
+    tern_stage_out(&m.stage, output, &m.y);
+    TERN_TRY_OR_FAIL(tern_stage_open(ctx, &m.stage));
+    TERN_TRY_OR_FAIL(tern_mask_open(ctx, &m.mask));
     m.kernels = tern_kernels_for(ctx, config);
-    m.x = scores->data;
-    m.mask = tern_floats(mask);
-    m.alibi = tern_floats(alibi);
-    m.y = output->data;
-    return tern_region(ctx, softmax_region, &m);
+    status = tern_region(ctx, softmax_region, &m);
+
+fail:
+    tern_mask_close(&m.mask);
+    tern_stage_close(&m.stage);
+    return status;
 }
 
 /* ---- by name ---- */
@@ -115,12 +119,12 @@ static tern_status run_softmax(tern_ctx *ctx, const tern_config *config, tern_te
 const struct tern_op_row tern_row_softmax = {
     .name = "softmax",
     .formula = "output = softmax(layer_scale scores + alibi + mask) over the last axis",
-    .dtypes = 1u << TERN_FP32,
+    .dtypes = TERN_ALL_DTYPES,
     .devices = TERN_ON_CPU,
     .kernels = "softmax_f32",
     .params = "layer_scale triangular causal=triangular triangular_masking=triangular local_attention window_size "
               "head_offset",
     .run = run_softmax,
-    .io = { TERN_IN("scores", "[B, h, S, T]"), TERN_MASK("mask", "[B|1, h|1, S|1, T]"),
+    .io = { TERN_IN("scores", "[B, h, S, T]"), TERN_MASK("mask", "[B|1, h|1, S|1, T|1]"),
             TERN_VECTOR_OPTIONAL("alibi", "[n]"), TERN_OUT("output", "[B, h, S, T]") },
 };

@@ -5,10 +5,14 @@
  * results: each row's sums run over absolute positions alone. */
 #include "base/fpmode.h"
 #include "ops/kv_pool.h"
+#include "ops/mask.h"
 #include "ops/op_table.h"
 #include "ops/rotary.h"
+#include "ops/stage.h"
+#include "ops/widen.h"
 
 #include <math.h>
+#include <stdio.h>
 
 /* ---- inside a region ---- */
 
@@ -18,7 +22,9 @@ struct tern_softmax_context_args tern_softmax_context_args_from(const tern_confi
     const struct tern_config_sizes sizes = tern_config_sizes(config);
     double scale = 1;
 
-    if (config->scale_attention) {
+    if (config->bigscience_bloom) {
+        scale = 1.0 / sqrt((double)sizes.head_dim);
+    } else if (config->scale_attention) {
         scale = config->use_mup ? 1.0 / (double)sizes.head_dim : 1.0 / sqrt((double)sizes.head_dim);
         if (config->scale_attn_by_inverse_layer_idx)
             scale /= config->layer_id + 1.0;
@@ -27,22 +33,75 @@ struct tern_softmax_context_args tern_softmax_context_args_from(const tern_confi
         .heads = sizes.heads,
         .kv_heads = sizes.kv_heads,
         .head_dim = (int32_t)sizes.head_dim,
+        .v_dim = (int32_t)sizes.head_dim,
+        .interleaved = config->bigscience_bloom,
         .causal = config->triangular_masking,
         .window = config->local_attention ? config->window_size : 0,
         .scale = (float)scale,
         .rotary_dim = config->rotary_dim > 0 ? config->rotary_dim : 0,
         .rotate_neighbours = !config->rotate_half,
         .rope_theta = config->rope_theta,
+        .store = tern_config_activation(config),
+        .round_bf16 = config->dtype == TERN_BF16,
     };
     tern_fpmode_leave(caller);
     return args;
 }
 
-/* q and k heads of all rows, a share of (row, head) for each thread. */
-static void rotate(const struct tern_par *par, const struct tern_softmax_context_args *args, float *qkv, size_t ld,
-                   const struct tern_kv_batch *batch)
+/* Where heads stand in a row of qkv. */
+static size_t q_step(const struct tern_softmax_context_args *a)
 {
-    const size_t head_dim = (size_t)args->head_dim, n_heads = (size_t)args->heads + (size_t)args->kv_heads;
+    return (size_t)(a->interleaved ? 2 * a->head_dim + a->v_dim : a->head_dim);
+}
+
+static size_t k_column(const struct tern_softmax_context_args *a, size_t g)
+{
+    const size_t e = (size_t)a->head_dim;
+
+    return a->interleaved ? g * q_step(a) + e : ((size_t)a->heads + g) * e;
+}
+
+static size_t v_column(const struct tern_softmax_context_args *a, size_t g)
+{
+    const size_t e = (size_t)a->head_dim;
+
+    return a->interleaved ? g * q_step(a) + 2 * e : (size_t)(a->heads + a->kv_heads) * e + g * (size_t)a->v_dim;
+}
+
+static void round_head(const struct tern_kernels *kernels, float *x, size_t n, tern_dtype dtype)
+{
+    uint16_t half[512];
+
+    if (dtype == TERN_FP32)
+        return;
+    tern_wide_store(kernels, half, dtype, 0, x, n);
+    tern_wide_load(kernels, x, half, dtype, 0, n);
+}
+
+/* Head i of one row, turned and rounded: first those of q, then k, then v. */
+static void prepare_head(const struct tern_kernels *kernels, const struct tern_softmax_context_args *args, float *row,
+                         size_t i, const float *cosine, const float *sine)
+{
+    const size_t heads = (size_t)args->heads, kv_heads = (size_t)args->kv_heads, e = (size_t)args->head_dim;
+    const bool is_q = i < heads, is_v = i >= heads + kv_heads;
+    float *x = row + (is_q   ? i * q_step(args)
+                      : is_v ? v_column(args, i - heads - kv_heads)
+                             : k_column(args, i - heads));
+
+    if (!is_v && args->rotary_dim > 0)
+        kernels->rotary_f32(x, cosine, sine, (size_t)args->rotary_dim, args->rotate_neighbours);
+    round_head(kernels, x, is_v ? (size_t)args->v_dim : e,
+               !is_q              ? args->store
+               : args->round_bf16 ? TERN_BF16
+                                  : TERN_FP32);
+}
+
+/* The heads of all rows that are to be turned or rounded, a share of (row, head) for each thread. */
+static void prepare(const struct tern_par *par, const struct tern_softmax_context_args *args, float *qkv, size_t ld,
+                    const struct tern_kv_batch *batch)
+{
+    const size_t turned = (size_t)args->heads + (size_t)args->kv_heads;
+    const size_t n_heads = args->store == TERN_FP32 ? turned : turned + (size_t)args->kv_heads;
     double frequency[TERN_ROTARY_MAX];
     float cosine[TERN_ROTARY_MAX], sine[TERN_ROTARY_MAX];
     size_t i, end, span = 0;
@@ -55,11 +114,11 @@ static void rotate(const struct tern_par *par, const struct tern_softmax_context
         const size_t row = i / n_heads;
         while (row >= (size_t)batch->spans[span].row + (size_t)batch->spans[span].n_rows)
             span++;
+        const int64_t place = batch->spans[span].position + ((int64_t)row - batch->spans[span].row);
         tern_rotary_angles(cosine, sine, frequency, args->rotary_dim / 2,
-                           batch->spans[span].position + ((int64_t)row - batch->spans[span].row));
+                           args->position_ids ? tern_int_at(args->position_ids, row) : place);
         for (; i < end && i / n_heads == row; i++)
-            par->kernels->rotary_f32(qkv + row * ld + i % n_heads * head_dim, cosine, sine, (size_t)args->rotary_dim,
-                                     args->rotate_neighbours);
+            prepare_head(par->kernels, args, qkv + row * ld, i % n_heads, cosine, sine);
     }
 }
 
@@ -69,8 +128,8 @@ static void store(const struct tern_par *par, const struct tern_softmax_context_
                   const struct tern_kv_batch *batch, int32_t layer, bool addresses)
 {
     const struct tern_kv_cache *cache = batch->cache;
-    const size_t head_dim = (size_t)args->head_dim, k_col = (size_t)args->heads * head_dim;
-    const size_t v_col = k_col + (size_t)args->kv_heads * head_dim;
+    const size_t head_dim = (size_t)args->head_dim, v_dim = (size_t)args->v_dim;
+    const size_t k_width = (size_t)cache->shape.head_dim;
     const size_t count = (size_t)par->count, mine = (size_t)par->thread;
     size_t item = 0;
 
@@ -86,8 +145,8 @@ static void store(const struct tern_par *par, const struct tern_softmax_context_
             for (int32_t g = 0; g < args->kv_heads; g++)
                 if (item++ % count == mine) {
                     float *k = kv_block(cache, table[block], layer, g);
-                    par->kernels->kv_store_f32(k, k + cache->k_floats, row + k_col + (size_t)g * head_dim,
-                                               row + v_col + (size_t)g * head_dim, ld, head_dim,
+                    par->kernels->kv_store_f32(k, k + cache->k_floats, row + k_column(args, (size_t)g),
+                                               row + v_column(args, (size_t)g), ld, head_dim, v_dim, k_width,
                                                (size_t)(p % TERN_KV_BLOCK), (size_t)(stop - p));
                 }
             p = stop;
@@ -112,12 +171,23 @@ struct tile {
     int32_t kv_head;
 };
 
+/* The mask of a head and a token of a span, NULL without one. */
+static const float *mask_row(const struct tern_softmax_context_args *args, const struct tern_kv_batch *batch,
+                             const tern_kv_span *span, int32_t token, int32_t head)
+{
+    const size_t *stride = args->mask_stride;
+
+    return args->mask ? args->mask + (size_t)(span - batch->spans) * stride[0] + (size_t)head * stride[1] +
+                            (size_t)token * stride[2] + ((size_t)span->row + (size_t)token) * stride[3]
+                      : NULL;
+}
+
 static void attend(const struct tern_par *par, const struct tern_softmax_context_args *args, const float *qkv,
                    size_t ld, const struct tern_kv_batch *batch, float *out, size_t ld_out, const struct tile *tile,
                    float *scratch)
 {
     const tern_kv_span *span = tile->span;
-    const size_t head_dim = (size_t)args->head_dim, row0 = (size_t)span->row + (size_t)tile->token;
+    const size_t v_dim = (size_t)args->v_dim, row0 = (size_t)span->row + (size_t)tile->token;
     const size_t at = kv_addresses(batch->cache, span->sequence, tile->kv_head);
     int64_t first[TERN_ATTN_ROWS], last[TERN_ATTN_ROWS];
     const float *mask[TERN_ATTN_ROWS];
@@ -130,16 +200,17 @@ static void attend(const struct tern_par *par, const struct tern_softmax_context
         last[r] = args->causal ? position + 1 : span->position + span->n_rows;
         first[r] = args->window > 0 && position + 1 > args->window ? position + 1 - args->window : 0;
         slope[r] = args->alibi ? args->alibi[head] : 0;
-        mask[r] =
-            args->mask ? args->mask + (args->mask_rows == 1 ? 0 : row0 + (size_t)token) * args->mask_stride : NULL;
+        mask[r] = mask_row(args, batch, span, tile->token + token, head);
     }
     const struct tern_attention_f32 a = {
-        .q = qkv + row0 * ld + (size_t)tile->head * head_dim,
-        .out = out + row0 * ld_out + (size_t)tile->head * head_dim,
-        .q_stride = tile->n_tokens > 1 ? ld : head_dim,
-        .out_stride = tile->n_tokens > 1 ? ld_out : head_dim,
+        .q = qkv + row0 * ld + (size_t)tile->head * q_step(args),
+        .out = out + row0 * ld_out + (size_t)tile->head * v_dim,
+        .q_stride = tile->n_tokens > 1 ? ld : q_step(args),
+        .out_stride = tile->n_tokens > 1 ? ld_out : v_dim,
         .n_rows = (size_t)n,
-        .head_dim = head_dim,
+        .head_dim = (size_t)args->head_dim,
+        .v_dim = v_dim,
+        .k_width = (size_t)batch->cache->shape.head_dim,
         .k_blocks = batch->cache->k_blocks + at,
         .v_blocks = batch->cache->v_blocks + at,
         .first = first,
@@ -148,6 +219,7 @@ static void attend(const struct tern_par *par, const struct tern_softmax_context
         .mask = args->mask ? mask : NULL,
         .scale = args->scale,
         .softcap = args->softcap,
+        .round_bf16 = args->round_bf16,
         .scratch = scratch,
     };
     par->kernels->attention_f32(&a);
@@ -193,37 +265,43 @@ static void attend_all(const struct tern_par *par, const struct tern_softmax_con
 }
 
 /* One thread's part, a multiple of a cache line. */
-static size_t scratch_floats(int32_t head_dim)
+static size_t scratch_floats(int32_t v_dim)
 {
-    return (tern_attention_scratch((size_t)head_dim) + 15) / 16 * 16;
+    return (tern_attention_scratch((size_t)v_dim) + 15) / 16 * 16;
 }
 
-size_t tern_softmax_context_scratch(int32_t head_dim, int n_threads)
+size_t tern_softmax_context_scratch(int32_t v_dim, int n_threads)
 {
-    return scratch_floats(head_dim) * (size_t)n_threads;
+    return scratch_floats(v_dim) * (size_t)n_threads;
 }
 
 void tern_softmax_context_run(const struct tern_par *par, const struct tern_softmax_context_args *args, float *qkv,
                               size_t ld, const struct tern_kv_batch *batch, int32_t layer, float *out, size_t ld_out,
                               float *scratch)
 {
-    if (args->rotary_dim > 0) {
-        rotate(par, args, qkv, ld, batch);
+    if (args->rotary_dim > 0 || args->store != TERN_FP32 || args->round_bf16) {
+        prepare(par, args, qkv, ld, batch);
         tern_barrier(par);
     }
     store(par, args, qkv, ld, batch, layer, out != NULL);
     tern_barrier(par);
     if (out) {
-        attend_all(par, args, qkv, ld, batch, out, ld_out,
-                   scratch + scratch_floats(args->head_dim) * (size_t)par->thread);
+        attend_all(par, args, qkv, ld, batch, out, ld_out, scratch + scratch_floats(args->v_dim) * (size_t)par->thread);
         tern_barrier(par);
     }
 }
 
 /* ---- the operator ---- */
 
+tern_attention_options tern_attention_options_default(void)
+{
+    return (tern_attention_options){ .scale = NAN };
+}
+
 struct context {
     const struct tern_kernels *kernels;
+    struct tern_stage stage;
+    struct tern_mask mask;
     struct tern_softmax_context_args args;
     struct tern_kv_batch batch;
     float *qkv, *out, *scratch;
@@ -236,69 +314,138 @@ static void context_region(void *arg, const struct tern_par *par)
     const struct context *c = arg;
     const struct tern_par with = tern_par_with(par, c->kernels);
 
+    tern_stage_load(&with, &c->stage);
+    tern_mask_load(&with, &c->mask);
     tern_softmax_context_run(&with, &c->args, c->qkv, c->ld, &c->batch, c->layer, c->out, c->ld_out, c->scratch);
+    tern_stage_store(&with, &c->stage);
 }
 
-tern_status tern_softmax_context(tern_ctx *ctx, const tern_config *config, tern_tensor *qkv, const tern_tensor *mask,
-                                 const tern_tensor *alibi, tern_kv_cache *cache, int32_t layer,
-                                 const tern_kv_span *spans, size_t n_spans, tern_tensor *output)
+static tern_status check_options(tern_ctx *ctx, const char *op, const tern_attention_options *o)
+{
+    TERN_REQUIRE(ctx, isnan(o->scale) || isfinite(o->scale), TERN_ERR_ARG,
+                 "%s: scale is %g, expected a finite number, or NaN for the config's", op, (double)o->scale);
+    TERN_REQUIRE(ctx, isfinite(o->softcap) && o->softcap >= 0, TERN_ERR_ARG,
+                 "%s: softcap is %g, expected a finite number, 0 or more", op, (double)o->softcap);
+    TERN_REQUIRE(ctx, o->v_head_dim >= 0 && o->v_head_dim <= 512, TERN_ERR_ARG,
+                 "%s: v_head_dim is %" PRId32 ", expected 0..512", op, o->v_head_dim);
+    return TERN_OK;
+}
+
+static tern_status check_positions(tern_ctx *ctx, const char *op, const tern_tensor *positions, size_t rows)
+{
+    if (!tern_given(positions))
+        return TERN_OK;
+    TERN_TRY(tern_check_ints(ctx, op, "position_ids", positions, -1, NULL));
+    TERN_REQUIRE(ctx, tern_elements(positions) == rows, TERN_ERR_SHAPE,
+                 "%s: position_ids is %s, expected one for each of %zu rows", op, tern_dims_text(positions).text, rows);
+    for (size_t i = 0; i < rows; i++)
+        TERN_REQUIRE(ctx, tern_int_at(positions, i) >= 0, TERN_ERR_ARG,
+                     "%s: position_ids[%zu] is %" PRId64 ", expected 0 or more", op, i, tern_int_at(positions, i));
+    return TERN_OK;
+}
+
+/* A mask of [1|T, n], or one that broadcasts to [spans, h, rows of a span, n]. */
+static tern_status bind_mask(tern_ctx *ctx, const char *op, const tern_tensor *mask, const tern_config *config,
+                             struct context *c)
+{
+    const struct tern_kv_batch *batch = &c->batch;
+    char each[48] = "1 as the spans differ";
+    int64_t longest = 0, same = -1;
+
+    TERN_TRY(tern_mask_check(ctx, op, mask, tern_config_activation(config)));
+    for (size_t i = 0; i < batch->n_spans; i++) {
+        const tern_kv_span *span = &batch->spans[i];
+        longest = span->position + span->n_rows > longest ? span->position + span->n_rows : longest;
+        same = i == 0 || same == span->n_rows ? span->n_rows : -1;
+    }
+    const int64_t by_row[] = { 1, 1, (int64_t)batch->n_rows, longest };
+    const int64_t by_span[] = { (int64_t)batch->n_spans, c->args.heads, same, longest };
+    if (tern_given(mask) && mask->rank == 2 && tern_mask_fit(mask, config->invert_mask, by_row, true, &c->mask)) {
+        c->args.mask_stride[3] = c->mask.stride[2];
+        return TERN_OK;
+    }
+    const bool fits = tern_mask_fit(mask, config->invert_mask, by_span, true, &c->mask);
+    for (int i = 0; i < 3; i++)
+        c->args.mask_stride[i] = c->mask.stride[i];
+    if (same >= 0)
+        snprintf(each, sizeof each, "%" PRId64, same);
+    TERN_REQUIRE(
+        ctx, fits, TERN_ERR_SHAPE,
+        "%s: mask is %s, expected [n], [T|1, n] or [B|1, h|1, S|1, n] with T = %zu rows, B = %zu spans, h = %" PRId32
+        ", S = %s, n 1 or at least %" PRId64,
+        op, tern_dims_text(mask).text, batch->n_rows, batch->n_spans, c->args.heads, each, longest);
+    return TERN_OK;
+}
+
+tern_status tern_softmax_context(tern_ctx *ctx, const tern_config *config, const tern_attention_options *options,
+                                 tern_tensor *qkv, const tern_tensor *mask, const tern_tensor *alibi,
+                                 tern_kv_cache *cache, int32_t layer, const tern_kv_span *spans, size_t n_spans,
+                                 tern_tensor *output)
 {
     static const char op[] = "softmax_context";
-    size_t rows, scratch_bytes = 0;
+    const tern_attention_options standard = tern_attention_options_default();
     struct context c = { 0 };
+    size_t rows, scratch_bytes = 0;
     void *scratch = NULL;
-    int64_t longest = 0;
+    tern_status status;
 
     TERN_TRY(tern_op_check(ctx, &tern_row_softmax_context, config));
-    const struct tern_config_sizes sizes = tern_config_sizes(config);
-    TERN_TRY(tern_check_rows(ctx, op, "qkv", qkv, -1, sizes.qkv, &rows));
+    if (!options)
+        options = &standard;
+    TERN_TRY(check_options(ctx, op, options));
+    const tern_dtype dtype = tern_config_activation(config);
+    c.args = tern_softmax_context_args_from(config);
+    if (!isnan(options->scale))
+        c.args.scale = options->scale;
+    c.args.softcap = options->softcap;
+    if (options->v_head_dim > 0)
+        c.args.v_dim = options->v_head_dim;
+    const int64_t head_dim = c.args.head_dim, v_dim = c.args.v_dim;
+    const int64_t widest = head_dim > v_dim ? head_dim : v_dim, context = c.args.heads * v_dim;
+    const int64_t width = ((int64_t)c.args.heads + c.args.kv_heads) * head_dim + c.args.kv_heads * v_dim;
+    TERN_TRY(tern_check_float_rows(ctx, op, "qkv", qkv, dtype, -1, width, &rows, NULL));
     TERN_REQUIRE(ctx, cache, TERN_ERR_ARG, "%s: cache is NULL", op);
-    TERN_REQUIRE(ctx, cache->shape.n_kv_heads == sizes.kv_heads && cache->shape.head_dim == sizes.head_dim,
-                 TERN_ERR_SHAPE, "%s: the cache has %" PRId32 " heads of %" PRId32 ", expected %" PRId32 " of %" PRId64,
-                 op, cache->shape.n_kv_heads, cache->shape.head_dim, sizes.kv_heads, sizes.head_dim);
+    TERN_REQUIRE(ctx, cache->shape.n_kv_heads == c.args.kv_heads && cache->shape.head_dim == widest, TERN_ERR_SHAPE,
+                 "%s: the cache has %" PRId32 " heads of %" PRId32 ", expected %" PRId32 " of %" PRId64, op,
+                 cache->shape.n_kv_heads, cache->shape.head_dim, c.args.kv_heads, widest);
     TERN_REQUIRE(ctx, layer >= 0 && layer < cache->shape.n_layers, TERN_ERR_ARG,
                  "%s: layer is %" PRId32 ", expected 0..%" PRId32, op, layer, cache->shape.n_layers - 1);
     TERN_TRY(tern_kv_check_spans(ctx, op, cache, spans, n_spans, rows));
-    for (size_t i = 0; i < n_spans; i++)
-        if (spans[i].position + spans[i].n_rows > longest)
-            longest = spans[i].position + spans[i].n_rows;
-    if (tern_given(mask)) {
-        TERN_TRY(tern_check_tensor(ctx, op, "mask", mask, TERN_FP32));
-        TERN_REQUIRE(ctx,
-                     mask->rank == 2 && (mask->dim[0] == 1 || mask->dim[0] == (int64_t)rows) && mask->dim[1] >= longest,
-                     TERN_ERR_SHAPE, "%s: mask is %s, expected 1 or %zu rows of at least %" PRId64 " positions", op,
-                     tern_dims_text(mask).text, rows, longest);
-    }
-    TERN_TRY(tern_check_optional_vector(ctx, op, "alibi", alibi, sizes.heads));
+    c.batch = (struct tern_kv_batch){ .cache = cache, .spans = spans, .n_spans = n_spans, .n_rows = rows };
+    TERN_TRY(bind_mask(ctx, op, mask, config, &c));
+    TERN_TRY(tern_check_float_vector(ctx, op, "alibi", alibi, dtype, c.args.heads, true));
+    TERN_TRY(check_positions(ctx, op, options->position_ids, rows));
     if (tern_given(output))
-        TERN_TRY(tern_check_rows(ctx, op, "output", output, (int64_t)rows, sizes.context, NULL));
+        TERN_TRY(tern_check_float_rows(ctx, op, "output", output, dtype, (int64_t)rows, context, NULL, NULL));
     const struct tern_operand operands[] = { { "qkv", qkv, true, false },
                                              { "mask", mask, false, false },
                                              { "alibi", alibi, false, false },
+                                             { "position_ids", options->position_ids, false, false },
                                              { "output", output, true, false } };
     TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
     if (rows == 0)
         return TERN_OK;
 
-    scratch_bytes = tern_softmax_context_scratch((int32_t)sizes.head_dim, tern_ctx_threads(ctx)) * sizeof(float);
-    TERN_TRY(tern_pages_alloc(ctx, scratch_bytes, "scratch of attention", &scratch));
+    tern_stage_in_out(&c.stage, qkv, &c.qkv);
+    tern_stage_in(&c.stage, alibi, &c.args.alibi);
+    tern_stage_out(&c.stage, output, &c.out);
+    TERN_TRY_OR_FAIL(tern_stage_open(ctx, &c.stage));
+    TERN_TRY_OR_FAIL(tern_mask_open(ctx, &c.mask));
+    scratch_bytes = tern_softmax_context_scratch(c.args.v_dim, tern_ctx_threads(ctx)) * sizeof(float);
+    TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, scratch_bytes, "scratch of attention", &scratch));
     c.kernels = tern_kernels_for(ctx, config);
-    c.args = tern_softmax_context_args_from(config);
-    if (tern_given(mask)) {
-        c.args.mask = mask->data;
-        c.args.mask_rows = (size_t)mask->dim[0];
-        c.args.mask_stride = (size_t)mask->dim[1];
-    }
-    c.args.alibi = tern_floats(alibi);
-    c.batch = (struct tern_kv_batch){ .cache = cache, .spans = spans, .n_spans = n_spans, .n_rows = rows };
-    c.qkv = qkv->data;
-    c.out = tern_floats(output);
+    c.args.mask = c.mask.rows;
+    c.args.position_ids = tern_given(options->position_ids) ? options->position_ids : NULL;
     c.scratch = scratch;
-    c.ld = (size_t)sizes.qkv;
-    c.ld_out = (size_t)sizes.context;
+    c.ld = (size_t)width;
+    c.ld_out = (size_t)context;
     c.layer = layer;
-    const tern_status status = tern_region(ctx, context_region, &c);
+    status = tern_region(ctx, context_region, &c);
+
+fail:
     tern_pages_free(scratch, scratch_bytes);
+    tern_mask_close(&c.mask);
+    tern_stage_close(&c.stage);
     return status;
 }
 
@@ -307,18 +454,51 @@ tern_status tern_softmax_context(tern_ctx *ctx, const tern_config *config, tern_
 static tern_status run_softmax_context(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
                                        const tern_op_call *call)
 {
-    return tern_softmax_context(ctx, config, io[0], io[1], io[2], call->cache, call->layer, call->spans, call->n_spans,
-                                io[3]);
+    const tern_attention_options options = { .scale = call->params->scale,
+                                             .softcap = call->params->softcap,
+                                             .v_head_dim = call->params->v_head_dim,
+                                             .position_ids = io[3] };
+
+    return tern_softmax_context(ctx, config, &options, io[0], io[1], io[2], call->cache, call->layer, call->spans,
+                                call->n_spans, io[4]);
+}
+
+/* output: rows as qkv has them, of h E'. */
+static tern_status infer_softmax_context(tern_ctx *ctx, const tern_config *config, const tern_op_params *params,
+                                         tern_tensor *const *io, tern_tensor *found)
+{
+    const struct tern_config_sizes sizes = tern_config_sizes(config);
+    int64_t dim[TERN_MAX_RANK] = { 0 };
+    const tern_tensor *qkv = io[0];
+
+    if (!io[4])
+        return TERN_OK;
+    TERN_REQUIRE(ctx, qkv->rank >= 1, TERN_ERR_SHAPE, "softmax_context: qkv has rank %d, expected at least one axis",
+                 qkv->rank);
+    const int64_t v_dim = params->v_head_dim > 0 ? params->v_head_dim : sizes.head_dim;
+    const int64_t width = (sizes.heads + sizes.kv_heads) * sizes.head_dim + sizes.kv_heads * v_dim;
+    TERN_REQUIRE(ctx, qkv->dim[qkv->rank - 1] == width, TERN_ERR_SHAPE,
+                 "softmax_context: qkv is %s, expected rows of %" PRId64, tern_dims_text(qkv).text, width);
+    for (int i = 0; i + 1 < qkv->rank; i++)
+        dim[i] = qkv->dim[i];
+    dim[qkv->rank - 1] = sizes.heads * v_dim;
+    found[4] = tern_tensor_view(NULL, tern_config_activation(config), qkv->rank, dim);
+    TERN_REQUIRE(ctx, found[4].rank == qkv->rank, TERN_ERR_SHAPE,
+                 "softmax_context: output of rank %d is larger than a tensor can be", qkv->rank);
+    return TERN_OK;
 }
 
 const struct tern_op_row tern_row_softmax_context = {
     .name = "softmax_context",
     .formula = "rotary, keys and values into the cache, softmax(scale q k + alibi + mask) v",
-    .dtypes = 1u << TERN_FP32,
+    .dtypes = TERN_ALL_DTYPES,
     .devices = TERN_ON_CPU,
     .reads = TERN_READS_HEADS | TERN_READS_ATTENTION,
+    .params = "scale softcap v_head_dim",
     .kernels = "rotary_f32 kv_store_f32 attention_f32",
     .run = run_softmax_context,
-    .io = { TERN_IN("qkv", "[.., (h+2G)E]"), TERN_MASK("mask", "[T|1, n]"), TERN_VECTOR_OPTIONAL("alibi", "[h]"),
-            TERN_OUT_OPTIONAL("output", "[.., hE]") },
+    .infer = infer_softmax_context,
+    .io = { TERN_IN("qkv", "[.., (h+G)E+GE']"), TERN_MASK("mask", "[B|1, h|1, S|1, n]"),
+            TERN_VECTOR_OPTIONAL("alibi", "[h]"), TERN_INTS_OPTIONAL("position_ids", "[..]"),
+            TERN_OUT_OPTIONAL("output", "[.., hE']") },
 };

@@ -12,18 +12,20 @@ void check_kv_store_f32(struct tc *t)
 
     for (size_t d = 0; d < TC_COUNT(dims); d++)
         for (size_t i = 0; i < TC_COUNT(places); i++) {
-            const size_t e = dims[d], p = places[i].p, n = places[i].n, stride = e + 7 * (i & 1);
-            const size_t k_size = e * TERN_KV_BLOCK, v_size = (e + 31) / 32 * 32 * TERN_KV_BLOCK;
+            const size_t e = dims[d], v_dim = i % 3 ? e : dims[(d + 4) % TC_COUNT(dims)];
+            const size_t p = places[i].p, n = places[i].n, stride = (e > v_dim ? e : v_dim) + 7 * (i & 1);
+            const size_t k_width = e > v_dim ? e : v_dim, k_size = k_width * TERN_KV_BLOCK,
+                         v_size = (v_dim + 31) / 32 * 32 * TERN_KV_BLOCK;
 
-            if (!tc_case(t, "E=%zu,p=%zu,n=%zu", e, p, n))
+            if (!tc_case(t, "E=%zu,E'=%zu,p=%zu,n=%zu", e, v_dim, p, n))
                 continue;
             const float *k = tc_in_f32(t, n ? (n - 1) * stride + e : 0, TC_SPECIAL);
-            const float *v = tc_in_f32(t, n ? (n - 1) * stride + e : 0, TC_SPECIAL);
+            const float *v = tc_in_f32(t, n ? (n - 1) * stride + v_dim : 0, TC_SPECIAL);
             float *want_k = tc_out_panel(t, k_size), *got_k = tc_out_panel(t, k_size);
             float *want_v = tc_out_panel(t, v_size), *got_v = tc_out_panel(t, v_size);
 
-            t->ref.kv_store_f32(want_k, want_v, k, v, stride, e, p, n);
-            t->new.kv_store_f32(got_k, got_v, k, v, stride, e, p, n);
+            t->ref.kv_store_f32(want_k, want_v, k, v, stride, e, v_dim, k_width, p, n);
+            t->new.kv_store_f32(got_k, got_v, k, v, stride, e, v_dim, k_width, p, n);
             tc_same_f32(t, want_k, got_k, k_size);
             tc_same_f32(t, want_v, got_v, v_size);
         }
@@ -32,7 +34,7 @@ void check_kv_store_f32(struct tc *t)
             const float *k = tc_in_f32(t, 64 * 768, TC_NORMAL);
             float *to_k = tc_out_panel(t, 64 * 64), *to_v = tc_out_panel(t, 64 * 64);
 
-            TC_TIME(t) t->new.kv_store_f32(to_k, to_v, k, k + 64, 768, 64, n == 1 ? 5 : 0, n);
+            TC_TIME(t) t->new.kv_store_f32(to_k, to_v, k, k + 64, 768, 64, 64, 64, n == 1 ? 5 : 0, n);
         }
 }
 
@@ -40,50 +42,53 @@ void check_kv_store_f32(struct tc *t)
 
 /* One head's keys and values, as rows and as stored. */
 struct head {
-    size_t e, positions, blocks;
-    const float *k, *v; /* [positions][e] */
+    size_t e, v_dim, k_width, positions, blocks;
+    const float *k, *v; /* [positions][e], [positions][v_dim] */
     float *k_blocks[MAX_BLOCKS], *v_blocks[MAX_BLOCKS];
 };
 
-/* Stores positions [first, last); everything else is NaN. */
-static void store(struct tc *t, struct head *h, int64_t first, int64_t last)
+/* Stores the positions of [first, last) that `mask` (or NULL) does not hide; everything else is NaN. */
+static void store(struct tc *t, struct head *h, int64_t first, int64_t last, const float *mask)
 {
     for (size_t b = 0; b < h->blocks; b++) {
-        for (size_t i = 0; i < h->e * 64; i++)
+        for (size_t i = 0; i < h->k_width * 64; i++)
             h->k_blocks[b][i] = NAN;
-        for (size_t i = 0; i < (h->e + 31) / 32 * 32 * 64; i++)
+        for (size_t i = 0; i < (h->v_dim + 31) / 32 * 32 * 64; i++)
             h->v_blocks[b][i] = NAN;
     }
     for (int64_t p = first; p < last; p++)
-        t->ref.kv_store_f32(h->k_blocks[p / 64], h->v_blocks[p / 64], h->k + (size_t)p * h->e, h->v + (size_t)p * h->e,
-                            h->e, h->e, (size_t)(p % 64), 1);
+        if (!mask || mask[p] != -INFINITY)
+            t->ref.kv_store_f32(h->k_blocks[p / 64], h->v_blocks[p / 64], h->k + (size_t)p * h->e,
+                                h->v + (size_t)p * h->v_dim, h->e, h->e, h->v_dim, h->k_width, (size_t)(p % 64), 1);
 }
 
-static struct head make_head(struct tc *t, size_t e, size_t positions, enum tc_data data)
+static struct head make_head(struct tc *t, size_t e, size_t v_dim, size_t positions, enum tc_data data)
 {
-    struct head h = { .e = e, .positions = positions, .blocks = (positions + 63) / 64 };
+    struct head h = { .e = e, .v_dim = v_dim, .positions = positions, .blocks = (positions + 63) / 64 };
 
+    h.k_width = e > v_dim ? e : v_dim;
     h.k = tc_in_f32(t, positions * e, data);
-    h.v = tc_in_f32(t, positions * e, data);
+    h.v = tc_in_f32(t, positions * v_dim, data);
     for (size_t b = 0; b < h.blocks; b++) {
-        h.k_blocks[b] = tc_out_panel(t, e * 64);
-        h.v_blocks[b] = tc_out_panel(t, (e + 31) / 32 * 32 * 64);
+        h.k_blocks[b] = tc_out_panel(t, h.k_width * 64);
+        h.v_blocks[b] = tc_out_panel(t, (v_dim + 31) / 32 * 32 * 64);
     }
-    store(t, &h, 0, (int64_t)positions);
+    store(t, &h, 0, (int64_t)positions, NULL);
     return h;
 }
 
-/* The largest value times (1 + the largest score before cancellation): what an error in a score moves the output by. */
+/* The largest value times (1 + the largest score before cancellation): what an error in a score moves the output by.  Where
+ * weights are rounded to bf16, what the rounding of all of them to the other side would: the bound of the list is 2e-7 of a scale. */
 static float scale_of_row(const struct tern_attention_f32 *a, const struct head *h, size_t r)
 {
     double largest = 0, value = 0;
 
     for (int64_t j = a->first[r]; j < a->last[r]; j++) {
         double s = 0;
-        for (size_t c = 0; c < h->e; c++) {
+        for (size_t c = 0; c < h->e; c++)
             s += fabs((double)a->q[r * a->q_stride + c] * h->k[(size_t)j * h->e + c]);
-            value = fmax(value, fabs(h->v[(size_t)j * h->e + c]));
-        }
+        for (size_t c = 0; c < h->v_dim; c++)
+            value = fmax(value, fabs(h->v[(size_t)j * h->v_dim + c]));
         s *= a->scale;
         if (a->slope)
             s += fabs((double)a->slope[r] * (double)j);
@@ -91,7 +96,7 @@ static float scale_of_row(const struct tern_attention_f32 *a, const struct head 
             s += fabs(a->mask[r][j]);
         largest = fmax(largest, s);
     }
-    return (float)(value * (1 + largest));
+    return (float)(value * (1 + largest + (a->round_bf16 ? 0x1p-8 / 2e-7 : 0)));
 }
 
 /* Row r of `a` alone, into out. */
@@ -146,29 +151,32 @@ void check_attention_f32(struct tc *t)
     static const struct {
         size_t e, positions;
     } shapes[] = { { 1, 3 }, { 8, 40 }, { 64, 65 }, { 33, 150 }, { 64, 530 }, { 16, 1100 }, { 100, 100 }, { 512, 70 } };
-    enum { SLOPE = 1, MASK = 2, CAP = 4, IN_PLACE = 8, OUTLIERS = 16 };
-    static const int forms[] = { 0, SLOPE, MASK, CAP, SLOPE | MASK | CAP, IN_PLACE, OUTLIERS };
+    enum { SLOPE = 1, MASK = 2, CAP = 4, IN_PLACE = 8, OUTLIERS = 16, BF16 = 32, V_DIM = 64 };
+    static const int forms[] = { 0,        SLOPE, MASK,        CAP,          SLOPE | MASK | CAP,
+                                 IN_PLACE, BF16,  MASK | BF16, V_DIM | MASK, OUTLIERS };
 
     for (size_t s = 0; s < TC_COUNT(shapes); s++)
         for (int ranges = CAUSAL; ranges <= BLOCK_BORDER; ranges++)
             for (size_t f = 0; f < TC_COUNT(forms); f++) {
                 const size_t e = shapes[s].e, positions = shapes[s].positions, rows = f == 0 ? 8 : 1 + (s * 3 + f) % 8;
-                const size_t stride = e + 5, size = (rows - 1) * stride + e;
+                const size_t v_dim = forms[f] & V_DIM ? shapes[(s + 3) % TC_COUNT(shapes)].e : e;
+                const size_t stride = (e > v_dim ? e : v_dim) + 5, size = (rows - 1) * stride + stride - 5;
                 int64_t first[8], last[8];
                 float slope[8], scale[512];
                 const float *mask[8];
 
                 if (ranges == BLOCK_BORDER && positions < 520)
                     continue;
-                if (!tc_case(t, "E=%zu,S=%zu,rows=%zu,%s%s%s%s%s%s", e, positions, rows, range_names[ranges],
+                if (!tc_case(t, "E=%zu,S=%zu,rows=%zu,%s%s%s%s%s%s%s%s", e, positions, rows, range_names[ranges],
                              forms[f] & SLOPE ? ",slope" : "", forms[f] & MASK ? ",mask" : "",
                              forms[f] & CAP ? ",softcap" : "", forms[f] & IN_PLACE ? ",in place" : "",
-                             forms[f] & OUTLIERS ? ",outliers" : ""))
+                             forms[f] & OUTLIERS ? ",outliers" : "", forms[f] & BF16 ? ",bf16" : "",
+                             forms[f] & V_DIM ? ",V apart" : ""))
                     continue;
-                struct head h = make_head(t, e, positions, forms[f] & OUTLIERS ? TC_OUTLIERS : TC_NORMAL);
+                struct head h = make_head(t, e, v_dim, positions, forms[f] & OUTLIERS ? TC_OUTLIERS : TC_NORMAL);
                 const float *q = tc_in_f32(t, size, forms[f] & OUTLIERS ? TC_OUTLIERS : TC_NORMAL);
                 float *want = tc_out_f32(t, size), *base = tc_out_f32(t, size), *got = tc_out_f32(t, size);
-                float *alone = tc_out_f32(t, e), *scratch = tc_out_panel(t, tern_attention_scratch(e));
+                float *alone = tc_out_f32(t, v_dim), *scratch = tc_out_panel(t, tern_attention_scratch(v_dim));
 
                 make_ranges(t, (enum ranges)ranges, positions, rows, first, last);
                 for (size_t r = 0; r < rows; r++) {
@@ -185,6 +193,8 @@ void check_attention_f32(struct tc *t)
                                                 .out_stride = stride,
                                                 .n_rows = rows,
                                                 .head_dim = e,
+                                                .v_dim = v_dim,
+                                                .k_width = h.k_width,
                                                 .k_blocks = (const float *const *)h.k_blocks,
                                                 .v_blocks = (const float *const *)h.v_blocks,
                                                 .first = first,
@@ -193,6 +203,7 @@ void check_attention_f32(struct tc *t)
                                                 .mask = forms[f] & MASK ? mask : NULL,
                                                 .scale = 1 / sqrtf((float)e),
                                                 .softcap = forms[f] & CAP ? 3 : 0,
+                                                .round_bf16 = forms[f] & BF16,
                                                 .scratch = scratch };
 
                 t->ref.attention_f32(&a);
@@ -209,23 +220,23 @@ void check_attention_f32(struct tc *t)
                 tc_same_f32(t, base, got, size);
                 for (size_t r = 0; r < rows; r++) {
                     const float all = scale_of_row(&a, &h, r);
-                    for (size_t c = 0; c < e; c++)
+                    for (size_t c = 0; c < v_dim; c++)
                         scale[c] = all;
-                    tc_near_f32(t, want + r * stride, got + r * stride, scale, e);
+                    tc_near_f32(t, want + r * stride, got + r * stride, scale, v_dim);
                 }
 
                 /* alone; then, where it is quick, beside the same rows with NaN in all that this row does not see */
                 for (size_t r = 0; r < rows; r++) {
                     run_row(t->new.attention_f32, &a, r, alone);
-                    tc_same_f32(t, got + r * stride, alone, e);
+                    tc_same_f32(t, got + r * stride, alone, v_dim);
                 }
                 for (size_t r = 0; r < rows && (t->new.isa != TERN_ISA_PORTABLE || positions <= 100); r++) {
-                    store(t, &h, first[r], last[r]);
+                    store(t, &h, first[r], last[r], a.mask ? a.mask[r] : NULL);
                     a.out = base;
                     t->new.attention_f32(&a);
-                    tc_same_f32(t, got + r * stride, base + r * stride, e);
+                    tc_same_f32(t, got + r * stride, base + r * stride, v_dim);
                     run_row(t->new.attention_f32, &a, r, alone);
-                    tc_same_f32(t, got + r * stride, alone, e);
+                    tc_same_f32(t, got + r * stride, alone, v_dim);
                 }
             }
 
@@ -257,6 +268,8 @@ void check_attention_f32(struct tc *t)
                                               .out_stride = 64,
                                               .n_rows = rows,
                                               .head_dim = 64,
+                                              .v_dim = 64,
+                                              .k_width = 64,
                                               .k_blocks = k,
                                               .v_blocks = v,
                                               .first = first,

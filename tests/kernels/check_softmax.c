@@ -23,8 +23,8 @@ void check_softmax_f32(struct tc *t)
                 if (tc_below(t, 4) == 0)
                     mask[i] = -INFINITY;
             for (size_t i = 0; i < n; i++) /* what is not visible must not matter */
-                if (i < first || i >= last)
-                    place[i] = NAN;
+                if (i < first || i >= last || (mask && mask[i] == -INFINITY))
+                    place[i] = i % 2 ? NAN : INFINITY;
             t->ref.softmax_f32(want, x, mask, n, first, last, scale, slope);
             t->base.softmax_f32(base, x, mask, n, first, last, scale, slope);
             t->new.softmax_f32(got, x, mask, n, first, last, scale, slope);
@@ -55,6 +55,22 @@ void check_softmax_f32(struct tc *t)
             tc_near_f32(t, want, got, NULL, n);
             tc_same_f32(t, base, got, n);
         }
+    for (size_t n = 5; n <= 37; n += 16) { /* a NaN among the visible: hidden columns stay 0 */
+        if (!tc_case(t, "one nan and a mask,n=%zu", n))
+            continue;
+        float *x = tc_out_f32(t, n), *mask = tc_out_f32(t, n);
+        float *want = tc_out_f32(t, n), *base = tc_out_f32(t, n), *got = tc_out_f32(t, n);
+
+        for (size_t i = 0; i < n; i++) {
+            x[i] = i == 3 ? NAN : 1;
+            mask[i] = i % 4 == 1 ? -INFINITY : 0;
+        }
+        t->ref.softmax_f32(want, x, mask, n, 0, n, 1, 0);
+        t->base.softmax_f32(base, x, mask, n, 0, n, 1, 0);
+        t->new.softmax_f32(got, x, mask, n, 0, n, 1, 0);
+        tc_near_f32(t, want, got, NULL, n);
+        tc_same_f32(t, base, got, n);
+    }
     for (size_t n = 128; n <= 2048; n *= 4)
         if (tc_bench(t, 8.0 * (double)n, 0, "n=%zu", n)) {
             const float *x = tc_in_f32(t, n, TC_NORMAL);

@@ -182,7 +182,7 @@ static float *by_operators(tern_ctx *ctx, const struct block *b)
     else
         assert_ok(ctx,
                   tern_qkv_gemm(ctx, &b->config, &x, &w.attn_qkvw, &w.attn_qkvb, &w.norm_w, &w.norm_b, &qkv, &normed));
-    assert_ok(ctx, tern_softmax_context(ctx, &b->config, &qkv, NULL, NULL, cache, 0, &span, 1, &context));
+    assert_ok(ctx, tern_softmax_context(ctx, &b->config, NULL, &qkv, NULL, NULL, cache, 0, &span, 1, &context));
     assert_ok(ctx, tern_vector_matmul(ctx, &b->config, &context, &w.attn_ow, &attn));
     if (b->form == PARALLEL_SHARED)
         assert_ok(ctx, tern_gelu_gemm(ctx, &b->config, &normed, &w.inter_w, &w.inter_b, &w.output_w, &mlp));

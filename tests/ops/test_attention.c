@@ -89,8 +89,8 @@ static void run_scene(void *arg, tern_ctx *ctx, float *out)
         tern_tensor in = t2(qkv, rows, w), output = t3(context, 1, rows, n);
         const tern_tensor m = t2(mask, rows, stride), alibi = t1(s->alibi, s->heads);
         assert_ok(ctx, tern_kv_reserve(ctx, cache, spans, n_spans));
-        assert_ok(ctx, tern_softmax_context(ctx, &s->config, &in, s->mask[0] ? &m : NULL, s->alibi ? &alibi : NULL,
-                                            cache, 1, spans, n_spans, &output));
+        assert_ok(ctx, tern_softmax_context(ctx, &s->config, NULL, &in, s->mask[0] ? &m : NULL,
+                                            s->alibi ? &alibi : NULL, cache, 1, spans, n_spans, &output));
         assert_ok(ctx, tern_kv_commit(ctx, cache, spans, n_spans));
         for (size_t k = 0, i = 0; k < n_spans; k++, i++) {
             while (ids[i] != spans[k].sequence)
@@ -325,7 +325,7 @@ static void test_fork_truncate_reuse(void **state)
         tern_tensor in = t2(qkv, 100, w), o = t2(out, 100, n);
         tern_kv_span span = { .sequence = a, .n_rows = 100 };
         assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
-        assert_ok(ctx, tern_softmax_context(ctx, &s.config, &in, NULL, NULL, cache, 0, &span, 1, &o));
+        assert_ok(ctx, tern_softmax_context(ctx, &s.config, NULL, &in, NULL, NULL, cache, 0, &span, 1, &o));
         assert_ok(ctx, tern_kv_commit(ctx, cache, &span, 1));
 
         /* The fork goes elsewhere, is cut back, and then both read on. */
@@ -334,7 +334,7 @@ static void test_fork_truncate_reuse(void **state)
         in = t2(j, 60, w), o = t2(jo, 60, n);
         span = (tern_kv_span){ .sequence = b, .n_rows = 60, .position = 100 };
         assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
-        assert_ok(ctx, tern_softmax_context(ctx, &s.config, &in, NULL, NULL, cache, 0, &span, 1, &o));
+        assert_ok(ctx, tern_softmax_context(ctx, &s.config, NULL, &in, NULL, NULL, cache, 0, &span, 1, &o));
         assert_ok(ctx, tern_kv_commit(ctx, cache, &span, 1));
         assert_ok(ctx, tern_kv_sequence_truncate(ctx, cache, b, 90));
 
@@ -345,7 +345,7 @@ static void test_fork_truncate_reuse(void **state)
                                         { .sequence = a, .row = 30, .n_rows = 92, .position = 100 } };
         in = t2(both, 122, w), o = t2(bo, 122, n);
         assert_ok(ctx, tern_kv_reserve(ctx, cache, spans, 2));
-        assert_ok(ctx, tern_softmax_context(ctx, &s.config, &in, NULL, NULL, cache, 0, spans, 2, &o));
+        assert_ok(ctx, tern_softmax_context(ctx, &s.config, NULL, &in, NULL, NULL, cache, 0, spans, 2, &o));
         assert_ok(ctx, tern_kv_commit(ctx, cache, spans, 2));
         test_equal(out, want, 100 * n, "the first tokens");
         test_equal(bo, want + 90 * n, 30 * n, "a fork that was cut");
@@ -379,11 +379,11 @@ static void test_store_only(void **state)
     tern_tensor in = t2(qkv, 19, w), last = t2(qkv + 19 * w, 1, w), o = t2(out, 1, n);
     tern_kv_span span = { .sequence = a, .n_rows = 19 };
     assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
-    assert_ok(ctx, tern_softmax_context(ctx, &s.config, &in, NULL, NULL, cache, 0, &span, 1, NULL));
+    assert_ok(ctx, tern_softmax_context(ctx, &s.config, NULL, &in, NULL, NULL, cache, 0, &span, 1, NULL));
     assert_ok(ctx, tern_kv_commit(ctx, cache, &span, 1));
     span = (tern_kv_span){ .sequence = a, .n_rows = 1, .position = 19 };
     assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
-    assert_ok(ctx, tern_softmax_context(ctx, &s.config, &last, NULL, NULL, cache, 0, &span, 1, &o));
+    assert_ok(ctx, tern_softmax_context(ctx, &s.config, NULL, &last, NULL, NULL, cache, 0, &span, 1, &o));
     test_equal(out, want + 19 * n, n, "the last token");
     tern_kv_cache_destroy(&cache);
     tern_ctx_destroy(&ctx);
@@ -409,7 +409,7 @@ static void test_bad_calls(void **state)
     assert_ok(ctx, tern_kv_sequence_add(ctx, cache, &a));
     tern_kv_span span = { .sequence = a, .n_rows = 4 };
 #define CALL(cache, layer, spans, n_spans) \
-    tern_softmax_context(ctx, &s.config, &in, NULL, NULL, cache, layer, spans, n_spans, &o)
+    tern_softmax_context(ctx, &s.config, NULL, &in, NULL, NULL, cache, layer, spans, n_spans, &o)
     assert_fails(ctx, CALL(cache, 0, &span, 1), TERN_ERR_STATE, "room for 0 positions, the span ends at 4");
     assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
     assert_fails(ctx, CALL(NULL, 0, &span, 1), TERN_ERR_ARG, "cache is NULL");
@@ -434,12 +434,14 @@ static void test_bad_calls(void **state)
     assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
 
     const tern_tensor narrow = t2(m, 4, 3), few = t2(m, 3, 4), wide = t1(m, 3);
-    assert_fails(ctx, tern_softmax_context(ctx, &s.config, &in, &narrow, NULL, cache, 0, &span, 1, &o), TERN_ERR_SHAPE,
-                 "mask is [4, 3], expected 1 or 4 rows of at least 4 positions");
-    assert_fails(ctx, tern_softmax_context(ctx, &s.config, &in, &few, NULL, cache, 0, &span, 1, &o), TERN_ERR_SHAPE,
-                 "mask is [3, 4]");
-    assert_fails(ctx, tern_softmax_context(ctx, &s.config, &in, NULL, &wide, cache, 0, &span, 1, &o), TERN_ERR_SHAPE,
-                 "alibi is [3], expected [2]");
+    assert_fails(ctx, tern_softmax_context(ctx, &s.config, NULL, &in, &narrow, NULL, cache, 0, &span, 1, &o),
+                 TERN_ERR_SHAPE,
+                 "mask is [4, 3], expected [n], [T|1, n] or [B|1, h|1, S|1, n] with T = 4 rows, B = 1 spans, h = 2, "
+                 "S = 4, n 1 or at least 4");
+    assert_fails(ctx, tern_softmax_context(ctx, &s.config, NULL, &in, &few, NULL, cache, 0, &span, 1, &o),
+                 TERN_ERR_SHAPE, "mask is [3, 4]");
+    assert_fails(ctx, tern_softmax_context(ctx, &s.config, NULL, &in, NULL, &wide, cache, 0, &span, 1, &o),
+                 TERN_ERR_SHAPE, "alibi is [3], expected [2]");
     s.config.num_kv = 1;
     in = t2(s.qkv[0], 4, 32);
     assert_fails(ctx, CALL(cache, 0, &span, 1), TERN_ERR_SHAPE, "the cache has 2 heads of 8, expected 1 of 8");

@@ -196,7 +196,7 @@ static float *seen(tern_config config, size_t n, size_t chunk)
         const tern_kv_span span = { .sequence = sequence, .n_rows = (int32_t)rows, .position = (int64_t)at };
         tern_tensor in = t2(qkv, rows, 3), output = t2(out + at, rows, 1);
         assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
-        assert_ok(ctx, tern_softmax_context(ctx, &config, &in, NULL, NULL, cache, 0, &span, 1, &output));
+        assert_ok(ctx, tern_softmax_context(ctx, &config, NULL, &in, NULL, NULL, cache, 0, &span, 1, &output));
         assert_ok(ctx, tern_kv_commit(ctx, cache, &span, 1));
     }
     tern_kv_cache_destroy(&cache);
@@ -249,7 +249,7 @@ static void test_b34_grouped_heads_share_keys(void **state)
     assert_ok(ctx, tern_kv_sequence_add(ctx, cache, &span.sequence));
     assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
     tern_tensor in = t2(qkv, 1, 8), output = t2(out, 1, 4);
-    assert_ok(ctx, tern_softmax_context(ctx, &config, &in, NULL, NULL, cache, 0, &span, 1, &output));
+    assert_ok(ctx, tern_softmax_context(ctx, &config, NULL, &in, NULL, NULL, cache, 0, &span, 1, &output));
     assert_true(out[0] == 1 && out[1] == 1 && out[2] == 2 && out[3] == 2);
     tern_kv_cache_destroy(&cache);
 }
@@ -276,7 +276,7 @@ static void test_b49_a_larger_batch_than_the_first_is_no_matter(void **state)
         }
         tern_tensor in = t2(qkv, (size_t)n, 3), output = t2(out, (size_t)n, 1);
         assert_ok(ctx, tern_kv_reserve(ctx, cache, spans, (size_t)n));
-        assert_ok(ctx, tern_softmax_context(ctx, &config, &in, NULL, NULL, cache, 0, spans, (size_t)n, &output));
+        assert_ok(ctx, tern_softmax_context(ctx, &config, NULL, &in, NULL, NULL, cache, 0, spans, (size_t)n, &output));
         for (int32_t i = 0; i < n; i++)
             assert_true(out[i] == (float)i + 10);
     }
@@ -323,7 +323,7 @@ static void test_b53_inverse_layer_scale_comes_from_the_config(void **state)
         assert_ok(ctx, tern_kv_sequence_add(ctx, cache, &span.sequence));
         assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
         tern_tensor in = t2(qkv, 2, 3), output = t2(out, 2, 1);
-        assert_ok(ctx, tern_softmax_context(ctx, &config, &in, NULL, NULL, cache, 0, &span, 1, &output));
+        assert_ok(ctx, tern_softmax_context(ctx, &config, NULL, &in, NULL, NULL, cache, 0, &span, 1, &output));
         assert_true(fabs((double)out[1] - 1 / (1 + exp(-6.0 / (layer + 1)))) < 1e-6);
         tern_kv_cache_destroy(&cache);
     }
@@ -445,7 +445,7 @@ static void test_b12_scores_beyond_half_range_are_fine(void **state)
     assert_ok(ctx, tern_kv_sequence_add(ctx, cache, &span.sequence));
     assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
     tern_tensor in = t2(qkv, 2, 3), output = t2(out, 2, 1);
-    assert_ok(ctx, tern_softmax_context(ctx, &config, &in, NULL, NULL, cache, 0, &span, 1, &output));
+    assert_ok(ctx, tern_softmax_context(ctx, &config, NULL, &in, NULL, NULL, cache, 0, &span, 1, &output));
     assert_true(out[0] == 1 && out[1] == 1.5f);
     tern_kv_cache_destroy(&cache);
 }

@@ -129,7 +129,7 @@ static tern_status typed(tern_ctx *ctx, struct call *c)
     if (strcmp(c->op, "qkv_gemm") == 0)
         return tern_qkv_gemm(ctx, &c->config, T(input), T(weight), T(bias), T(gamma), T(beta), T(output), T(norm));
     if (strcmp(c->op, "softmax_context") == 0)
-        return tern_softmax_context(ctx, &c->config, T(qkv), T(mask), T(alibi), c->extra.cache, 0, &c->span, 1,
+        return tern_softmax_context(ctx, &c->config, NULL, T(qkv), T(mask), T(alibi), c->extra.cache, 0, &c->span, 1,
                                     T(output));
     if (strcmp(c->op, "mlp_gemm") == 0)
         return tern_mlp_gemm(ctx, &c->config, T(input), T(residual), T(weight), T(weight_out), T(input_bias), T(bias),
@@ -192,7 +192,7 @@ static tern_status make(enum defect defect, tern_tensor *t, tern_tensor packed)
         t->data = NULL;
         return TERN_ERR_ARG;
     case DTYPE:
-        t->dtype = TERN_INT8;
+        t->dtype = TERN_FP8_E4M3; /* bool and integers may be masks */
         return TERN_ERR_DTYPE;
     case ONE_WIDER: /* dense, with one more column */
         t->dim[t->rank - 1]++;
@@ -462,7 +462,8 @@ static void test_bad_configs(void **state)
 #undef GOOD
     bad = good;
     bad.bigscience_bloom = true;
-    assert_fails(ctx, tern_op_create(ctx, "softmax_context", &bad, &op), TERN_ERR_UNSUPPORTED, "bigscience_bloom");
+    assert_fails(ctx, tern_op_create(ctx, "softmax_context", &bad, &op), TERN_ERR_CONFIG,
+                 "num_kv is 2 with bigscience_bloom, expected heads 4");
     tern_ctx_destroy(&ctx);
 }
 

@@ -14,7 +14,7 @@ void tern_softmax_f32_ref(float *y, const float *x, const float *mask, size_t n,
         if (slope != 0)
             s = fmaf(slope, (float)j, s);
         if (mask)
-            s += mask[j];
+            s = mask[j] == -INFINITY ? -INFINITY : s + mask[j];
         top = s > top ? s : top;
         y[j] = s;
     }
@@ -23,5 +23,6 @@ void tern_softmax_f32_ref(float *y, const float *x, const float *mask, size_t n,
     for (size_t j = first; j < last; j++)
         sum += exp(y[j] - top);
     for (size_t j = 0; j < n; j++)
-        y[j] = j < first || j >= last || sum == 0 ? 0 : (float)(exp(y[j] - top) / sum);
+        y[j] =
+            j < first || j >= last || sum == 0 || (mask && mask[j] == -INFINITY) ? 0 : (float)(exp(y[j] - top) / sum);
 }
