@@ -3,7 +3,6 @@
 #include "op_job.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,8 +51,6 @@ static int run(struct op_job *job, const tern_op *op, const tern_op_call *call)
     return status ? op_fail(job, status) : 0;
 }
 
-/* ---- masks ---- */
-
 void op_mask_fit(struct op_job *job, int64_t batch)
 {
     struct op_slot *mask = op_slot_find(job, "mask", false);
@@ -64,109 +61,17 @@ void op_mask_fit(struct op_job *job, int64_t batch)
     }
 }
 
-/* A mask of any dtype as additive fp32: true and 1 are visible (or hidden, with invert_mask = false), what is hidden is -inf. */
-static int mask_widen(struct op_job *job, tern_tensor *mask)
+/* The sequences of a batch, by the operator's tensor that has them as its first axis; -1 where there is none. */
+static int64_t batch_of(struct op_job *job)
 {
-    const tern_tensor from = *mask;
-    const bool hides = !job->settings.config.invert_mask;
+    static const char *const names[] = { "scores", "qkv", "q" };
 
-    if (from.dtype == TERN_FP32)
-        return 0;
-    if (from.dtype == TERN_FP16)
-        return cli_error(CLI_FAIL, "%s: mask is float16, expected float32, or bool or integers of 0 and 1",
-                         job->subject.name);
-    tern_tensor to = tern_tensor_view(NULL, TERN_FP32, from.rank, from.dim);
-    const int code = op_allocate(&to);
-    if (code)
-        return code;
-    const size_t n = op_elements(&from), size = tern_dtype_size(from.dtype);
-    for (size_t i = 0; i < n; i++) {
-        bool set = false;
-        for (size_t b = 0; b < size; b++)
-            set |= ((const char *)from.data)[i * size + b] != 0;
-        ((float *)to.data)[i] = set != hides ? 0.0f : -INFINITY;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        const tern_tensor t = op_tensor(job, names[i]);
+        if (t.rank >= 3)
+            return t.dim[0];
     }
-    free(from.data);
-    *mask = to;
-    return 0;
-}
-
-/* The mask repeated to `rank` sizes, each its own or 1; aligned at the last axis. */
-static int mask_repeat(struct op_job *job, tern_tensor *mask, int rank, const int64_t *dim)
-{
-    const tern_tensor from = *mask;
-    tern_tensor to = tern_tensor_view(NULL, TERN_FP32, rank, dim);
-    int64_t stride[TERN_MAX_RANK] = { 0 };
-    bool fits = from.rank <= rank;
-
-    for (int i = 0; fits && i < from.rank; i++) {
-        const int at = rank - from.rank + i;
-        fits = from.dim[i] == 1 || from.dim[i] == dim[at];
-        stride[at] = from.dim[i] == 1 ? 0 : from.stride[i];
-    }
-    if (!fits)
-        return cli_error(CLI_FAIL, "%s: mask does not broadcast to the scores' shape", job->subject.name);
-    const int code = op_allocate(&to);
-    if (code)
-        return code;
-    const size_t n = op_elements(&to);
-    for (size_t i = 0; i < n; i++) {
-        size_t rest = i;
-        int64_t at = 0;
-        for (int axis = rank - 1; axis >= 0; axis--) {
-            at += (int64_t)(rest % (size_t)dim[axis]) * stride[axis];
-            rest /= (size_t)dim[axis];
-        }
-        ((float *)to.data)[i] = ((const float *)from.data)[at];
-    }
-    free(from.data);
-    *mask = to;
-    return 0;
-}
-
-static int mask_of_softmax(struct op_job *job)
-{
-    struct op_slot *mask = op_slot_find(job, "mask", false), *scores = op_slot_find(job, "scores", false);
-    int code;
-
-    if (!mask || !scores || scores->tensor.rank != 4)
-        return 0;
-    tern_tensor *m = &mask->tensor;
-    code = mask_widen(job, m);
-    if (!code && m->rank == 2 && m->dim[0] == scores->tensor.dim[0]) /* [B, T] */
-        *m = tern_tensor_view(m->data, TERN_FP32, 4, (int64_t[]){ m->dim[0], 1, 1, m->dim[1] });
-    if (!code && (m->rank < 4 || m->dim[3] != scores->tensor.dim[3]))
-        code = mask_repeat(job, m, 4, scores->tensor.dim);
-    return code;
-}
-
-/* To [B S, n]: [n], [B, n], [S, n], [B S, n], or up to [B, 1, S, n]. */
-static int mask_of_context(struct op_job *job, const struct op_cache *c)
-{
-    struct op_slot *mask = op_slot_find(job, "mask", false);
-    int code;
-
-    if (!mask)
-        return 0;
-    tern_tensor *t = &mask->tensor;
-    code = mask_widen(job, t);
-    if (code)
-        return code;
-    if (t->rank < 1 || t->rank > 4)
-        return cli_error(CLI_FAIL, "softmax_context: mask has rank %d, expected 1 to 4", t->rank);
-    const int64_t n = t->dim[t->rank - 1];
-    if (t->rank == 2 && t->dim[0] == c->batch)
-        *t = tern_tensor_view(t->data, TERN_FP32, 3, (int64_t[]){ c->batch, 1, n });
-    else if (t->rank == 2 && t->dim[0] == c->batch * c->rows)
-        *t = tern_tensor_view(t->data, TERN_FP32, 3, (int64_t[]){ c->batch, c->rows, n });
-    else if (t->rank >= 3 && t->dim[t->rank - 3] != 1)
-        return cli_error(CLI_UNSUPPORTED, "softmax_context: a mask for each head is not there, there is: one for all");
-    else if (t->rank == 4)
-        *t = tern_tensor_view(t->data, TERN_FP32, 3, (int64_t[]){ t->dim[0], t->dim[2], n });
-    code = mask_repeat(job, t, 3, (int64_t[]){ c->batch, c->rows, n });
-    if (!code)
-        *t = tern_tensor_view(t->data, TERN_FP32, 2, (int64_t[]){ c->batch * c->rows, n });
-    return code;
+    return -1;
 }
 
 /* ---- the cache ---- */
@@ -336,8 +241,7 @@ int op_run_plain(struct op_job *job)
     tern_op *op;
     int code = op_open(job, &op);
 
-    if (!code && strcmp(job->subject.name, "softmax") == 0)
-        code = mask_of_softmax(job);
+    op_mask_fit(job, batch_of(job));
     if (!code)
         code = outputs_allocate(job, op);
     if (!code)
@@ -351,19 +255,13 @@ int op_run_softmax_context(struct op_job *job)
     struct op_cache cache = { 0 };
     tern_op *op;
     const tern_tensor qkv = op_tensor(job, "qkv");
-    struct op_slot *mask = op_slot_find(job, "mask", false);
     int code = op_open(job, &op);
 
-    if (mask)
-        mask->around = true; /* it is fitted to the rows first */
+    op_mask_fit(job, batch_of(job));
     if (!code)
         code = outputs_allocate(job, op);
-    if (mask)
-        mask->around = false;
     if (!code)
         code = op_cache_open(job, &qkv, &cache);
-    if (!code)
-        code = mask_of_context(job, &cache);
     if (!code) {
         const tern_op_call call = {
             .params = &job->settings.params, .cache = cache.cache, .spans = cache.spans, .n_spans = cache.n_spans

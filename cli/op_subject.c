@@ -100,20 +100,23 @@ static bool reads(int index, const char *name)
 
 static void help_subject(FILE *f, const struct op_subject *s)
 {
-    bool matrix = false;
+    bool matrix = false, activation = false;
     tern_op_key key;
 
     fprintf(f, "%s: %s\n\ntensors:\n", s->name, s->formula);
     for (size_t i = 0; i < s->n_tensors; i++) {
         matrix |= s->tensors[i].type == TERN_OP_MATRIX;
+        activation |= s->tensors[i].type == TERN_OP_ACTIVATION;
         help_tensor(f, &s->tensors[i]);
     }
     for (size_t i = 0; i < s->n_around; i++)
         help_tensor(f, &s->around[i]);
-    fputs("\nA, what activations are stored in: float16 where dtype is fp16, float32 where it is fp32 or bf16 (then "
-          "rounded "
-          "to bf16\non input), and with int8 that of activation_dtype.\n",
-          f);
+    if (activation)
+        fputs(
+            "\nA, what activations are stored in: float16 where dtype is fp16, float32 where it is fp32 or bf16 (then "
+            "rounded "
+            "to bf16\non input), and with int8 that of activation_dtype.\n",
+            f);
     if (matrix)
         fputs("W, a matrix: float16 where dtype is fp16; float32 where it is bf16; either where it is fp32; int8 with "
               "its "
@@ -156,10 +159,10 @@ char *op_help(const struct op_subject *subject)
         help_subject(f, subject);
     else
         help_list(f);
-    fputs("\nAll other fields of a config are accepted, and without effect here.  Without effect on any operator: "
+    fputs("\nAll other fields of a config are accepted, and without effect here.  Without effect on anything: "
           "use_triton,\n"
-          "triton_autotune, stochastic_mode, local_rank, training_mp_size, enable_qkv_quantization; return_tuple,\n"
-          "return_single_tuple (of the reference's Python), num_hidden_layers, max_out_tokens, min_out_tokens (sizes).",
+          "triton_autotune, stochastic_mode, local_rank, training_mp_size, enable_qkv_quantization, return_tuple,\n"
+          "return_single_tuple.",
           f);
     if (fclose(f)) {
         free(text);

@@ -336,6 +336,91 @@ class EveryDtype(InFolder):
         self.assertTrue(math.isnan(got.values[6]))
 
 
+class Attention(InFolder):
+    KEYS = {"hidden_size": 16, "heads": 2}
+
+    def test_in_every_dtype(self):
+        past = [self.numbers(2, 1, 4, 8, scale=0.3) for _ in range(2)]
+
+        def formula(qkv, past_key, past_value):
+            before = [[[a.rows()[b * 4:b * 4 + 4]] for b in range(2)] for a in (past_key, past_value)]
+            context, keys, values = attention(qkv.rows(), 2, 3, 2, 1, 8, before)
+            return [context] + [[row for b in kv for g in b for row in g] for kv in (keys, values)]
+
+        self.in_every_dtype("softmax_context", {**self.KEYS, "num_kv": 1},
+                            {"qkv": self.numbers(2, 3, 32, scale=0.3), "past_key": past[0], "past_value": past[1]},
+                            ["output", "key", "value"], formula)
+
+    def test_masks_of_any_kind_and_shape(self):
+        qkv = self.numbers(2, 3, 48)
+        visible = [[1, 0, 1], [1, 1, 0]]                            # of each sequence
+        want, _, _ = attention(qkv.rows(), 2, 3, 2, 2, 8, mask=lambda b, h, s, j: 0 if visible[b][j] else -math.inf)
+        flat = [x for row in visible for x in row]
+        added = [0.0 if x else -math.inf for x in flat]
+        for keys, mask in (({}, Array((2, 3), flat, "|b1")), ({}, Array((2, 3), flat, "<i8")), ({}, Array((2, 1, 1, 3), flat, "|u1")),
+                           ({"invert_mask": "false"}, Array((2, 3), [1 - x for x in flat], "<i4")), ({}, Array((2, 3), added)),
+                           ({}, Array((2, 1, 3, 3), [x for row in visible for _ in range(3) for x in row], "|b1"))):
+            got, = self.run_op("softmax_context", {**self.KEYS, **keys, "dtype": "fp32"}, {"qkv": qkv, "attn_mask": mask}, ["output"])
+            self.near(got, want, 2e-6, mask.descr)
+        heads = self.numbers(1, 2, 1, 3)
+        want, _, _ = attention(qkv.rows(), 2, 3, 2, 2, 8, mask=lambda b, h, s, j: heads.values[3 * h + j])
+        got, = self.run_op("softmax_context", {**self.KEYS, "dtype": "fp32"}, {"qkv": qkv, "mask": heads}, ["output"])
+        self.near(got, want, 2e-6, "one for each head")
+        # What stands behind a hidden key does not matter.
+        hidden = Array((2, 3), [0, 1, 1] * 2, "|b1")
+        want, = self.run_op("softmax_context", {**self.KEYS, "dtype": "fp32"}, {"qkv": qkv, "mask": hidden}, ["output"])
+        for b in range(2):
+            for c in range(16, 48):
+                qkv.values[b * 144 + c] = math.nan
+        got, = self.run_op("softmax_context", {**self.KEYS, "dtype": "fp32"}, {"qkv": qkv, "mask": hidden}, ["output"])
+        self.assertEqual(got.values[16:48] + got.values[64:], want.values[16:48] + want.values[64:])
+        self.assertEqual(got.values[:16], [0] * 16)
+
+    def test_softmax_takes_the_same_masks(self):
+        scores = self.numbers(2, 2, 3, 4)
+        visible = Array((2, 4), [1, 0, 1, 1, 0, 1, 1, 0], "|b1")
+        want = [softmax([x if visible.values[i // 6 * 4 + j] else -math.inf for j, x in enumerate(row)])
+                for i, row in enumerate(scores.rows())]
+        for dtype in ("fp32", "fp16", "bf16", "int8"):
+            _, descr, tolerance = DTYPES[dtype]
+            got, = self.run_op("softmax", {"dtype": dtype}, {"scores": scores.cast(descr), "attn_mask": visible}, ["output"])
+            self.near(got, want, tolerance, dtype)
+
+    def test_scale_softcap_positions_and_wider_values(self):
+        qkv, rows = self.numbers(1, 3, 40), []
+        one, = self.run_op("softmax_context", {**self.KEYS, "dtype": "fp32", "scale": 0.5, "softcap": 2, "v_head_dim": 4},
+                           {"qkv": qkv}, ["output"])
+        q = qkv.rows()
+        for s in range(3):
+            for h in range(2):
+                p = softmax([2 * math.tanh(0.5 * math.fsum(x * y for x, y in zip(q[s][8 * h:8 * h + 8], q[j][16 + 8 * h:24 + 8 * h])) / 2)
+                             for j in range(s + 1)])
+                rows.append([math.fsum(p[j] * q[j][32 + 4 * h + c] for j in range(s + 1)) for c in range(4)])
+        self.assertEqual(one.shape, (1, 3, 8))
+        self.near(one, rows, 2e-6, "scale, softcap, v_head_dim")
+        # A sequence behind padding has its own positions: the same as without the padding.
+        x = self.numbers(1, 3, 48)
+        keys = {**self.KEYS, "dtype": "fp32", "rotary_dim": 8}
+        padded = Array((1, 5, 48), [9.0] * 96 + x.values)
+        got, = self.run_op("softmax_context", keys, {"qkv": padded, "attn_mask": Array((1, 5), [0, 0, 1, 1, 1], "|b1"),
+                                                     "position_ids": Array((1, 5), [0, 0, 0, 1, 2], "<i8")}, ["output"])
+        want, = self.run_op("softmax_context", keys, {"qkv": x}, ["output"])
+        self.assertEqual(got.values[:32], [0] * 32)
+        self.near(Array((3, 16), got.values[32:]), want.rows(), 1e-6, "left padding")
+
+    def test_a_past_that_does_not_fit(self):
+        qkv, past = self.numbers(1, 3, 48), self.numbers(1, 2, 4, 8)
+        for inputs, keys, text in (
+                ({"past_key": past, "past_value": self.numbers(1, 2, 5, 8)}, {}, "past_value is fp32 [1, 2, 5, 8]"),
+                ({"past_key": past.cast("<f2"), "past_value": past}, {}, "past_key is fp16 [1, 2, 4, 8], expected fp32"),
+                ({"past_key": past, "past_value": past}, {"num_kv": 1}, "")):
+            error = self.run_op("softmax_context", {**self.KEYS, "dtype": "fp32", **keys}, {"qkv": qkv, **inputs},
+                                ["output", "key"], code=1)
+            self.assertIn(text, error)
+        error = self.run_op("softmax_context", {**self.KEYS, "dtype": "fp32"}, {"qkv": qkv, "past_key": past}, ["output"], code=2)
+        self.assertIn("past_key and past_value, or neither", error)
+
+
 class Modules(InFolder):
     HEADS, WIDTH, HIDDEN, INNER = 2, 8, 16, 24
 
@@ -374,7 +459,9 @@ class Modules(InFolder):
 
         inputs = {"input": self.numbers(2, 3, 16),
                   **{k: w[k] for k in ("norm_w", "norm_b", "attn_qkvw", "attn_qkvb", "attn_ow")}}
-        self.in_every_dtype("attention", self.KEYS, inputs, ["output", "norm", "key", "value"], formula, self.MATRICES, only=["fp32"])
+        # q and k are stored before they meet: a score's error, 2^-8 of its terms, is one of the exponent.  Small scores, then.
+        inputs["attn_qkvw"] = self.numbers(16, 48, scale=0.1)
+        self.in_every_dtype("attention", self.KEYS, inputs, ["output", "norm", "key", "value"], formula, self.MATRICES)
 
     def test_mlp(self):
         w = self.weights()
@@ -421,7 +508,7 @@ class Modules(InFolder):
     def test_a_sequence_in_two_pieces(self):
         w = self.weights()
         x = self.numbers(1, 5, 16)
-        for dtype in ("fp32",):
+        for dtype in ("fp32", "fp16", "bf16"):
             descr = DTYPES[dtype][1]
             files = {k: a.cast(descr) for k, a in w.items()}
             keys = {**self.KEYS, **DTYPES[dtype][0], "rotary_dim": 4}

@@ -105,4 +105,14 @@ t op softmax_context $A --in qkv=last.npy --in past_key=pk.npy --out output=y.np
 t op softmax_context $A --in qkv=last.npy --in past_key=s.npy --in past_value=pv.npy --out output=y.npy
 npy h.npy '<f4' 1,2,3,3 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0
 t op softmax_context $A --in qkv=all.npy --in mask=h.npy --out output=y.npy
+t op linear --set dtype=fp16 $I --out output=y.npy
+npy q.npy '|i1' 3,2 1 0 0 1 1 1
+t op linear --set dtype=int8 --set activation_dtype=fp32 --in input=x.npy --in weight=q.npy --out output=y.npy
+t op linear $F --in input=x.npy --in weight=q.npy --in weight_scale=b.npy --out output=y.npy
+sed 's/<f4/<f8/' x.npy >double.npy
+t op linear $F --in input=double.npy --in weight=w.npy --out output=y.npy
+t op layer --set use_rts=1 --in input=x.npy --out output=y.npy
+t op moe $F --set hidden_size=3 --set global_experts=2 --set noisy_gate_policy=RSample --in input=x.npy --in gate_w=w.npy --in inter_w=w.npy --in output_w=w.npy --out output=y.npy
+t op fp16_matmul --set dtype=bf16 --in a=x.npy --in b=w.npy --out output=y.npy
+t op workspace --set hidden_size=64 --set heads=4
 cmp y.npy before.npy && ls -A
