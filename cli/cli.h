@@ -35,6 +35,12 @@ int cli_signal(void);
 /* The session whose step the handler stops; NULL before it is destroyed. */
 void cli_signal_session(tern_session *session);
 
+/* Fields of a config that nothing reads. */
+#define CLI_WITHOUT_EFFECT                                                                                   \
+    "use_triton, triton_autotune, stochastic_mode, local_rank, training_mp_size,\nenable_qkv_quantization, " \
+    "return_tuple, "                                                                                         \
+    "return_single_tuple"
+
 /* ---- stdout ---- */
 /* Writes and flushes.  false: it failed, and cli_stdout_end() will say why. */
 bool cli_print(const char *text, size_t size);

@@ -214,14 +214,14 @@ static void report_ops(struct report *r, tern_ctx *ctx)
     if (r->json)
         out_array_begin(&r->j, "operators");
     else
-        printf("%-16s %-5s %-10s %-6s %s\n", "operator", "dtype", "norm", "device", "kernels");
+        printf("%-20s %-5s %-10s %-6s %s\n", "operator", "dtype", "norm", "device", "kernels");
     for (int op = 0; op < tern_op_count(); op++)
         for (size_t d = 0; d < sizeof(dtypes) / sizeof(dtypes[0]); d++)
             for (size_t n = 0; n < sizeof(norms) / sizeof(norms[0]); n++) {
                 const bool there = tern_op_cell(ctx, op, dtypes[d], norms[n], TERN_CPU, cell, sizeof(cell));
 
                 if (!r->json) {
-                    printf("%-16s %-5s %-10s %-6s %s\n", tern_op_name(op), tern_dtype_name(dtypes[d]), norm_names[n],
+                    printf("%-20s %-5s %-10s %-6s %s\n", tern_op_name(op), tern_dtype_name(dtypes[d]), norm_names[n],
                            "cpu", cell);
                     continue;
                 }
@@ -236,6 +236,8 @@ static void report_ops(struct report *r, tern_ctx *ctx)
             }
     if (r->json)
         out_array_end(&r->j);
+    else
+        printf("\nAccepted, and without effect on every operator: %s.\n", CLI_WITHOUT_EFFECT);
 }
 
 static int describe(struct report *r, tern_ctx *ctx, const char *name, int dtype, bool bar)

@@ -1,4 +1,5 @@
 /* op_subject.c: what tern op can run, and its --help. */
+#include "cli.h"
 #include "op_job.h"
 #include "op_modules.h"
 
@@ -159,10 +160,8 @@ char *op_help(const struct op_subject *subject)
         help_subject(f, subject);
     else
         help_list(f);
-    fputs("\nAll other fields of a config are accepted, and without effect here.  Without effect on anything: "
-          "use_triton,\n"
-          "triton_autotune, stochastic_mode, local_rank, training_mp_size, enable_qkv_quantization, return_tuple,\n"
-          "return_single_tuple.",
+    fputs("\nAll other fields of a config are accepted, and without effect here.  Without effect "
+          "anywhere:\n" CLI_WITHOUT_EFFECT ".",
           f);
     if (fclose(f)) {
         free(text);

@@ -573,7 +573,10 @@ bool tern_op_cell(const tern_ctx *ctx, int index, tern_dtype dtype, int norm, te
     if ((unsigned)device >= 32 || !(row->devices >> device & 1))
         return not_there(text, size, row->name, device_name((int)device), row->devices, device_name);
     if (norm && !row->norms) {
-        snprintf(text, size, "n/a: %s has no norm", row->name);
+        snprintf(text, size,
+                 strstr(row->kernels, "_norm") ? "n/a: %s is a norm itself, norm_type does not matter"
+                                               : "n/a: %s has no norm",
+                 row->name);
         return false;
     }
     if (row->norms && (norm < 0 || norm >= 32 || !(row->norms >> norm & 1))) {
@@ -592,11 +595,13 @@ bool tern_op_cell(const tern_ctx *ctx, int index, tern_dtype dtype, int norm, te
                             : row->function && dtype != TERN_INT8 ? "gemm_f32" /* it widens what it multiplies */
                             : dtype == TERN_FP16                  ? "gemm_f32_f16"
                             : dtype == TERN_BF16                  ? "gemm_bf16"
-                            : dtype == TERN_INT8                  ? "gemm_f32_q8 (activation_quant row: gemm_q8)"
+                            : dtype == TERN_INT8                  ? "gemm_f32_q8"
                                                                   : "gemm_f32";
-        char name[96];
+        char name[96], rows[48] = "";
+        if (gemm && dtype == TERN_INT8)
+            snprintf(rows, sizeof rows, " (rows as int8: gemm_q8_%s)", ctx->isa);
         const int length =
-            snprintf(name, sizeof name, "%s%.*s_%s", begin, gemm ? 0 : (int)(n - star), c + star, ctx->isa);
+            snprintf(name, sizeof name, "%s%.*s_%s%s", begin, gemm ? 0 : (int)(n - star), c + star, ctx->isa, rows);
         weights |= gemm;
         list_add(&kernels, name, (size_t)length < sizeof name ? (size_t)length : sizeof name - 1);
         c += n + (c[n] == ' ');
