@@ -276,6 +276,11 @@ static size_t check_greedy_bf16(tern_ctx *ctx, const tern_model *model, const st
     return n_clear;
 }
 
+/* How far from the rule tern's logits may be, as a share of what the rule itself costs (both rms).  Where all roundings to bf16 fall the
+ * same way it is 1e-5; one that falls the other way, a sum in fp32 beside a tie, moves all that follows.  With the roundings of
+ * attention left out it is 1.0 and 1.2; without any in common it would be 1.4. */
+#define RULE_SHARE 0.7
+
 /* docs/numerics.md, "Logits in bf16". */
 static void check_bf16(const char *name, const char *model_path, const char *golden_path, size_t least_clear)
 {
@@ -312,6 +317,7 @@ static void check_bf16(const char *name, const char *model_path, const char *gol
         "greedy ids\n",
         name, worst, g.reference.largest, exact_rms, g.reference.rms, rule_rms / g.rule.rms, n_clear);
     assert_true(worst <= g.reference.largest && exact_rms <= g.reference.rms);
+    assert_true(rule_rms <= RULE_SHARE * g.rule.rms);
     assert_true(n_clear >= least_clear);
     tern_safetensors_close(&g.files);
     tern_json_destroy(g.json);
