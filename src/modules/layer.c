@@ -40,16 +40,13 @@ static const char op[] = "layer";
 
 static tern_status check_config(tern_ctx *ctx, const tern_config *config, const tern_comm *comm)
 {
-    /* Device, norm, kernel and fields: a layer exists where its operators do.  Of its dtype one answers for all. */
+    /* Dtype, device, norm and kernel: a layer exists where its operators do. */
     static const struct tern_op_row *const parts[] = { &tern_row_qkv_gemm,      &tern_row_softmax_context,
                                                        &tern_row_vector_matmul, &tern_row_mlp_gemm,
                                                        &tern_row_gelu_gemm,     &tern_row_residual_add };
-    tern_config part = *config;
 
-    TERN_TRY(tern_op_check(ctx, parts[0], config));
-    part.dtype = TERN_FP32;
-    for (size_t i = 1; i < sizeof parts / sizeof parts[0]; i++)
-        TERN_TRY(tern_op_check(ctx, parts[i], &part));
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        TERN_TRY(tern_op_check(ctx, parts[i], config));
     TERN_TRY(tern_check_config(ctx, op, config, TERN_READS_SIZES));
     TERN_REQUIRE(ctx, config->pre_layer_norm || config->mlp_after_attn, TERN_ERR_CONFIG,
                  "%s: pre_layer_norm and mlp_after_attn are both false, expected one of them (there is no parallel "
