@@ -91,12 +91,9 @@ static tern_tensor generate(const char *name, const tern_json_value *spec)
     const size_t n = fn_elements(&t);
 
     if (strcmp(kind, "codes") == 0) {
-        uint32_t word[4];
-        for (size_t i = 0; i < n; i++) {
-            if (i % 4 == 0)
-                golden_philox(golden_key(name), i / 4, word);
-            ((int8_t *)t.data)[i] = (int8_t)((int)(word[i % 4] >> 24) - 128);
-        }
+        struct golden_stream words = golden_stream(name);
+        for (size_t i = 0; i < n; i++)
+            ((int8_t *)t.data)[i] = (int8_t)((int)(golden_word(&words) >> 24) - 128);
         return t;
     }
     const float scale = (float)number_of(spec, "scale"), offset = (float)number_of(spec, "offset");
@@ -237,10 +234,9 @@ static double compare(const tern_json_value *c, const struct mixture *x, const t
 
     decode(string_of(want, "samples"), samples, n_samples * sizeof(float));
     snprintf(full, sizeof full, "%s/output/sample", name);
+    struct golden_stream words = golden_stream(full);
     for (size_t i = 0; i < n_samples; i++) {
-        uint32_t word[4];
-        golden_philox(golden_key(full), i / 4, word);
-        const size_t at = n <= SAMPLES ? i : word[i % 4] % n;
+        const size_t at = n <= SAMPLES ? i : golden_word(&words) % n;
         const double is = fn_at(got, at), tolerance = tolerance_of(x, got->dtype, rms, (double)samples[i]);
         const double error = fabs(is - (double)samples[i]);
         if (!(error <= tolerance))
