@@ -77,6 +77,20 @@ TERN_API tern_status tern_bias_relu(tern_ctx *ctx, const tern_tensor *input, con
 TERN_API tern_status tern_bias_residual(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *residual,
                                         const tern_tensor *bias, tern_tensor *output);
 
+/** The end of a block, by the flags of DeepSpeed's kernel: x = hidden, r = residual, a = attention_output, b_a, b_f the biases.
+ *
+ *   mlp_after_attn, pre_norm         x + (r + b_f + a + b_a) / mp_size
+ *   mlp_after_attn, not pre_norm     x + r + b_f                        neither mp_size nor a nor b_a
+ *   not mlp_after_attn               x + a + (r + b_f + b_a) / mp_size  b_a with add_attn_bias only
+ *
+ * All [.., H], biases [H]; attention_output and each bias may be NULL (0); output may be any of the [.., H] inputs.  mp_size >= 1.
+ * Accuracy: fp32, at most five roundings of sums and products.   Source: DeepSpeed residual_add_bias (Triton);
+ * tern_residual_add() is what a block calls. */
+TERN_API tern_status tern_residual_add_bias(tern_ctx *ctx, const tern_tensor *hidden, const tern_tensor *residual,
+                                            const tern_tensor *attention_output, const tern_tensor *attention_bias,
+                                            const tern_tensor *final_bias, int32_t mp_size, bool mlp_after_attn,
+                                            bool pre_norm, bool add_attn_bias, tern_tensor *output);
+
 /** Where a gated activation's two factors are among 2C channels. */
 typedef enum tern_gate_layout {
     TERN_GATE_HALVES = 0,     /**< [up | gate] */

@@ -171,7 +171,7 @@ static const struct tern_field fields[] = {
     FLAG(rotate_half, ATTENTION | TERN_READS_ROTARY, "pairs (p, p + rotary_dim / 2)"),
     { FIELD(rotate_every_two, TRUTH_OR_UNSET, ATTENTION | TERN_READS_ROTARY, "pairs (2p, 2p + 1); unset: the opposite of rotate_half") },
     FLAG(return_tuple, 0, "informative"),
-    FLAG(mlp_after_attn, BLOCK, "sequential block, or parallel"),
+    FLAG(mlp_after_attn, BLOCK | TERN_READS_AFTER, "sequential block, or parallel"),
     NAMES(mlp_act_func_type, activations, TERN_READS_ACTIVATION | TERN_READS_WORKSPACE, "activation of a feed-forward"),
     WHOLE(training_mp_size, WHOLE32, 1, INT32_MAX, 0, "without effect"),
     FLAG(bigscience_bloom, ATTENTION | TERN_READS_WORKSPACE, "BLOOM's attention form; its cache is the caller's"),

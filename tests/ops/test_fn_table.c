@@ -37,6 +37,7 @@ CALL(layer_norm, t[0], t[1], t[2], 1e-5f, t[3])
 CALL(layer_norm_residual, t[0], t[1], t[2], t[3], t[4], 1e-5f, t[5], t[6])
 CALL(rms_norm, t[0], t[1], 1e-5f, t[2])
 CALL(pre_rms_norm, t[0], t[1], t[2], 1e-5f, t[3], t[4])
+CALL(residual_add_bias, t[0], t[1], t[2], t[3], t[4], 2, true, true, true, t[5])
 CALL(gelu, t[0], TERN_GELU_UNSET, t[1])
 CALL(bias_add, t[0], t[1], t[2])
 CALL(bias_gelu, t[0], t[1], TERN_GELU_UNSET, t[2])
@@ -102,6 +103,16 @@ static const struct function functions[] = {
         { "gamma", V, IN, D(33), 0, 0 },
         { "output", F, OUT, D(7, 33), 0, 3 },
         { "sum", F, OUT, D(7, 33), 0, 3 } },
+      0,
+      0 },
+    { "residual_add_bias",
+      call_residual_add_bias,
+      { { "hidden", F, IN, D(2, 4, 33), 0, 0 },
+        { "residual", F, IN, D(2, 4, 33), 0, 0 },
+        { "attention_output", F, OPT, D(2, 4, 33), 0, 0 },
+        { "attention_bias", V, OPT, D(33), 0, 0 },
+        { "final_bias", V, OPT, D(33), 0, 0 },
+        { "output", F, OUT, D(2, 4, 33), 0, 7 } },
       0,
       0 },
     { "gelu", call_gelu, { { "input", F, IN, D(3, 5001), 0, 0 }, { "output", F, OUT, D(3, 5001), 0, 1 } }, 0, 0 },
