@@ -4,6 +4,7 @@
 
 Needs the build's tern_faulty (the command with tests/faults.c in front of malloc); sanitizer builds have none.
 """
+import math
 import os
 import subprocess
 import sys
@@ -23,8 +24,27 @@ CASES = [
     ("run --json", ["run", MODEL, "-p", "ROMEO:", "-n", "4", "--temp", "0", "--json", "-q", "--logit-bias", "3=1"]),
     ("perplexity", ["perplexity", MODEL, "-p", "To be, or not to be", "--json"]),
     ("info", ["info", MODEL]),
+    ("op", ["op", "softmax_context", "--set", "dtype=bf16", "--set", "hidden_size=2", "--set", "heads=1", "--in", "qkv={files}/qkv.npy",
+            "--in", "attn_mask={files}/mask.npy", "--in", "past_key={files}/past.npy", "--in", "past_value={files}/past.npy",
+            "--out", "output=y.npy", "--out", "key=k.npy", "--threads", "1"]),
+    ("op layer", ["op", "layer", "--config", "{files}/config.json", "--in", "input={files}/x.npy", "--in", "norm_w={files}/v.npy",
+                  "--in", "attn_nw={files}/v.npy", "--in", "attn_qkvw={files}/qkvw.npy", "--in", "attn_ow={files}/w.npy",
+                  "--in", "inter_w={files}/w.npy", "--in", "output_w={files}/w.npy", "--out", "output=y.npy", "--threads", "2"]),
+    ("op workspace", ["op", "workspace", "--set", "hidden_size=64", "--set", "heads=4"]),
     ("usage", ["run", "--no-such-option"]),
 ]
+
+
+def write_files(folder):
+    """What the cases of tern op read."""
+    for name, descr, shape in (("qkv", "<f4", (2, 3, 6)), ("mask", "|b1", (2, 5)), ("past", "<f4", (2, 1, 2, 2)), ("x", "<f4", (1, 3, 2)),
+                               ("v", "<f4", (2,)), ("qkvw", "<f4", (2, 6)), ("w", "<f4", (2, 2))):
+        head = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape!r}, }}\n"
+        size = 1 if descr == "|b1" else 4
+        with open(os.path.join(folder, name + ".npy"), "wb") as f:
+            f.write(b"\x93NUMPY\x01\0" + len(head).to_bytes(2, "little") + head.encode() + b"\x01" * (size * math.prod(shape)))
+    with open(os.path.join(folder, "config.json"), "w", encoding="ascii") as f:
+        f.write('{"dtype": "fp32", "hidden_size": 2, "heads": 1, "intermediate_size": 2}')
 
 
 def run(arguments, folder, fault=None):
@@ -45,8 +65,10 @@ def run(arguments, folder, fault=None):
 
 def check(name, arguments):
     with tempfile.TemporaryDirectory() as folder:
+        write_files(folder)
+        arguments = [a.replace("{files}", folder) for a in arguments]
         want, out, _, files, calls = run(arguments, folder)
-        failed = 0
+        failed = int(want != (2 if name == "usage" else 0))
         for n in range(calls):
             code, text, error, left, _ = run(arguments, folder, n)
             # What the command can do without (a buffer of the C library) may fail unnoticed; then nothing else changes.
