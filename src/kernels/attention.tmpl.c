@@ -139,10 +139,12 @@ V16_FN void attention_softmax(const struct tern_attention_f32 *a, struct attenti
         const v16 e = v16_exp(v16_sub(v16_load(strip + (j - s->block)), base));
         const size_t half = (size_t)(j / 16 % 2);
         lanes[half] = v16_add(lanes[half], e);
-        v16_store(strip + (j - s->block), a->round_bf16 ? attention_round(e) : e);
+        v16_store(strip + (j - s->block), e);
     }
     v16_store(sum, lanes[0]);
     v16_store(sum + 16, lanes[1]);
+    for (int64_t j = from; a->round_bf16 && j < end; j += 16)
+        v16_store(strip + (j - s->block), attention_round(v16_load(strip + (j - s->block))));
 }
 
 /* out += exponentials times values, rows [row, row + m), positions [begin, end). */
@@ -185,18 +187,11 @@ V16_FN size_t attention_seeing(const struct tern_attention_f32 *a, const struct 
     return n;
 }
 
-/* attention_values without what masks hide: runs of positions that all rows see, that none sees, and others, those row by row. */
-V16_FN void attention_visible(const struct tern_attention_f32 *a, const struct attention_state *s, size_t row, size_t m,
-                              int64_t begin, int64_t end)
+/* attention_values where masks hide some of it: runs of positions that all rows see, that none sees, and others, those row by
+ * row.  Called, not copied into the loop: that one is for rows without gaps. */
+static void attention_gaps(const struct tern_attention_f32 *a, const struct attention_state *s, size_t row, size_t m,
+                           int64_t begin, int64_t end)
 {
-    bool any = false;
-
-    for (size_t r = row; r < row + m; r++)
-        any |= s->hides[r];
-    if (!any) {
-        attention_values(a, s, row, m, begin, end);
-        return;
-    }
     while (begin < end) {
         const size_t seeing = attention_seeing(a, s, row, m, begin);
         int64_t stop = begin + 1;
@@ -206,15 +201,23 @@ V16_FN void attention_visible(const struct tern_attention_f32 *a, const struct a
         if (seeing == m)
             attention_values(a, s, row, m, begin, stop);
         for (size_t r = row; seeing > 0 && seeing < m && r < row + m; r++)
-            for (int64_t j = begin, k; j < stop; j = k) {
-                const bool hidden = attention_hidden(a, s, r, j);
-                for (k = j + 1; k < stop && attention_hidden(a, s, r, k) == hidden; k++)
-                    ;
-                if (!hidden)
-                    attention_values(a, s, r, 1, j, k);
-            }
+            attention_gaps(a, s, r, 1, begin, stop);
         begin = stop;
     }
+}
+
+/* attention_values without what masks hide. */
+V16_FN void attention_visible(const struct tern_attention_f32 *a, const struct attention_state *s, size_t row, size_t m,
+                              int64_t begin, int64_t end)
+{
+    bool any = false;
+
+    for (size_t r = row; a->mask && r < row + m; r++)
+        any |= s->hides[r];
+    if (any)
+        attention_gaps(a, s, row, m, begin, end);
+    else
+        attention_values(a, s, row, m, begin, end);
 }
 
 /* One softmax block for rows [row, row + m), all of which see a part of it. */

@@ -1,5 +1,5 @@
 /* test_softmax.c: softmax of scores, and residual_add. */
-#include "ops/op_testing.h"
+#include "ops/fn_testing.h"
 
 struct scores {
     size_t b, h, s, t;
@@ -124,6 +124,138 @@ static void test_same_bits_everywhere(void **state)
     test_same_bits(run_softmax, &c, 42042);
 }
 
+/* ---- every dtype, every mask ---- */
+
+static bool hides(size_t b, size_t h, size_t i, size_t j, const tern_tensor *mask)
+{
+    const size_t index[4] = { b, h, i, j };
+    size_t at = 0;
+
+    for (int a = 0; a < mask->rank; a++)
+        at = at * (size_t)mask->dim[a] + (mask->dim[a] == 1 ? 0 : index[4 - mask->rank + a]);
+    return at % 3 == 1;
+}
+
+/* Masks of every type and rank against f64; hidden columns hold NaN and infinity. */
+static void test_masks_in_every_dtype(void **state)
+{
+    (void)state;
+    static const int64_t shapes[][5] = { { 21, -1 },          { 1, -1 },           { 5, 21, -1 },
+                                         { 5, 1, -1 },        { 3, 1, 21, -1 },    { 3, 5, 21, -1 },
+                                         { 2, 1, 1, 21, -1 }, { 2, 3, 5, 21, -1 }, { 1, 3, 1, 1, -1 },
+                                         { 2, 1, 5, 21, -1 } };
+    static const tern_dtype types[] = {
+        TERN_BOOL, TERN_INT8, TERN_UINT16, TERN_INT32, TERN_UINT64, TERN_FP32, TERN_FP16
+    };
+    tern_ctx *ctx = test_ctx(2);
+
+    FN_EACH_DTYPE(d)
+    for (size_t s = 0; s < 10; s++)
+        for (size_t t = 0; t < 7; t++)
+            for (int quantised = 0; quantised < 2; quantised++) {
+                const bool added = t >= 5, turned = s % 2;
+                const tern_dtype type = types[t] == TERN_FP16 ? (tern_dtype)d : types[t];
+                const tern_tensor mask = fn_out(type, shapes[s]);
+                tern_tensor x = FN_IN(d, 1, 2, 3, 5, 21), y = FN_OUT(d, 2, 3, 5, 21);
+                double *want = test_doubles(630);
+                tern_config config = test_config();
+                config.dtype = quantised ? TERN_INT8 : (tern_dtype)d;
+                config.activation_dtype = (tern_dtype)d;
+                config.invert_mask = !turned;
+                memset(mask.data, 0, fn_elements(&mask) * tern_dtype_size(type));
+                for (size_t i = 0; i < fn_elements(&mask); i++)
+                    if (added)
+                        fn_put(mask.data, type, i, i % 3 == 1 ? -INFINITY : (double)(i % 5));
+                    else if ((i % 3 == 1) == turned) /* the last byte of the number */
+                        ((char *)mask.data)[(i + 1) * tern_dtype_size(type) - 1] = 1;
+                for (size_t r = 0; r < 30; r++) {
+                    const size_t b = r / 15, h = r / 5 % 3, i = r % 5;
+                    double sum = 0;
+                    for (int pass = 0; pass < 2; pass++)
+                        for (size_t j = 0; j < 21; j++) {
+                            double u = fn_at(&x, r * 21 + j);
+                            if (hides(b, h, i, j, &mask))
+                                u = -INFINITY;
+                            else if (added) {
+                                size_t at = 0;
+                                const size_t index[4] = { b, h, i, j };
+                                for (int a = 0; a < mask.rank; a++)
+                                    at = at * (size_t)mask.dim[a] + (mask.dim[a] == 1 ? 0 : index[4 - mask.rank + a]);
+                                u += (double)(at % 5);
+                            }
+                            if (pass == 0)
+                                sum += exp(u);
+                            else
+                                want[r * 21 + j] = sum > 0 ? exp(u) / sum : 0;
+                        }
+                    for (size_t j = 0; j < 21; j++)
+                        if (hides(b, h, i, j, &mask))
+                            fn_put(x.data, (tern_dtype)d, r * 21 + j, j % 2 ? NAN : INFINITY);
+                }
+                assert_ok(ctx, tern_softmax(ctx, &config, NULL, &x, &mask, NULL, &y));
+                fn_near(&y, want, 3e-6, "softmax");
+                const void *kept = fn_keep(&y);
+                assert_ok(ctx, tern_softmax(ctx, &config, NULL, &x, &mask, NULL, &x));
+                fn_same(&x, kept, "softmax in place");
+                test_teardown(NULL);
+            }
+    tern_ctx_destroy(&ctx);
+}
+
+/* Slopes of a rank's heads, in fp32 or the dtype of scores; rows beyond 8192 and 32768 columns. */
+static void test_b20_b33_b35_slopes_and_long_rows_in_every_dtype(void **state)
+{
+    (void)state;
+    static const int64_t lengths[] = { 0, 1, 8193, 32769 };
+    tern_ctx *ctx = test_ctx(2);
+
+    FN_EACH_DTYPE(d)
+    for (size_t l = 0; l < 4; l++)
+        for (int wide = 0; wide < 2; wide++) {
+            const size_t n = (size_t)lengths[l];
+            const tern_tensor x = FN_OUT(d, 1, 2, 1, lengths[l]), slopes = FN_OUT(wide ? TERN_FP32 : (tern_dtype)d, 5);
+            tern_tensor y = FN_OUT(d, 1, 2, 1, lengths[l]);
+            tern_softmax_options options = tern_softmax_options_default();
+            tern_config config = test_config();
+            config.dtype = (tern_dtype)d;
+            options.head_offset = 3;
+            for (size_t i = 0; i < 2 * n; i++)
+                fn_put(x.data, (tern_dtype)d, i, 0);
+            for (size_t i = 0; i < 5; i++)
+                fn_put(slopes.data, wide ? TERN_FP32 : (tern_dtype)d, i, i < 3 ? 100 : i == 3 ? 0.5 : 0.25);
+            assert_ok(ctx, tern_softmax(ctx, &config, &options, &x, NULL, &slopes, &y));
+            for (size_t i = 0; i < 2 * n; i++) { /* a geometric row */
+                const double slope = i < n ? 0.5 : 0.25, back = (double)(n - 1 - i % n);
+                const double want = exp(-slope * back) * (1 - exp(-slope)) / (1 - exp(-slope * (double)n));
+                assert_true(fabs(fn_at(&y, i) - want) <= 1e-6 + 1.01 * fn_half_ulp((tern_dtype)d, want));
+            }
+        }
+    tern_ctx_destroy(&ctx);
+}
+
+static void test_bad_masks(void **state)
+{
+    (void)state;
+    static const int64_t shapes[][6] = { { 20, -1 },          { 4, 21, -1 },       { 2, 5, 21, -1 },
+                                         { 2, 3, 5, 22, -1 }, { 3, 3, 5, 21, -1 }, { 1, 1, 1, 1, 21, -1 } };
+    tern_ctx *ctx = test_ctx(1);
+    tern_config config = test_config();
+    const tern_tensor x = FN_IN(TERN_BF16, 1, 2, 3, 5, 21);
+    const tern_tensor halves = FN_OUT(TERN_FP16, 21);
+    tern_tensor y = FN_OUT(TERN_BF16, 2, 3, 5, 21);
+
+    config.dtype = TERN_BF16;
+    for (size_t i = 0; i < 6; i++) {
+        const tern_tensor mask = fn_out(TERN_BOOL, shapes[i]);
+        assert_fails(ctx, tern_softmax(ctx, &config, NULL, &x, &mask, NULL, &y), TERN_ERR_SHAPE,
+                     "expected axes of 1 or the whole of scores' [2, 3, 5, 21], from the right");
+    }
+    assert_fails(ctx, tern_softmax(ctx, &config, NULL, &x, &halves, NULL, &y), TERN_ERR_DTYPE,
+                 "mask is fp16, expected bf16, fp32, bool or integers");
+    assert_true(fn_untouched(&y));
+    tern_ctx_destroy(&ctx);
+}
+
 /* ---- residual_add ---- */
 
 static void test_residual_add(void **state)
@@ -186,6 +318,9 @@ int main(void)
         OP_TEST(test_softmax),
         OP_TEST(test_softmax_reference),
         OP_TEST(test_same_bits_everywhere),
+        OP_TEST(test_masks_in_every_dtype),
+        OP_TEST(test_b20_b33_b35_slopes_and_long_rows_in_every_dtype),
+        OP_TEST(test_bad_masks),
         OP_TEST(test_residual_add),
     };
     return cmocka_run_group_tests_name("ops/softmax", tests, NULL, NULL);
