@@ -160,6 +160,7 @@ static const tern_op_tensor attention_tensors[] = {
     IN("input", "[.., S, H]"),
     { .name = "mask", .shape = "to [B, h, S, n]", .type = TERN_OP_MASK, .optional = true, .also = "attn_mask" },
     VECTOR("alibi", "[h]"),
+    { .name = "position_ids", .shape = "[T]", .type = TERN_OP_INTS, .optional = true },
     ATTENTION_WEIGHTS,
     ATTENTION_PARTS,
     Q_SCALES,
@@ -186,10 +187,12 @@ static int run_attention(struct op_job *job)
     if (!code)
         code = op_output(job, "norm", input.dtype, input.rank, input.dim);
     if (!code) {
+        tern_attention_options options = tern_attention_options_default();
+        options.position_ids = given(job, "position_ids");
         op_mask_fit(job, cache.batch);
-        code = answer(job, tern_attention_forward(job->ctx, attention, &input, given(job, "mask"), given(job, "alibi"),
-                                                  cache.cache, 0, cache.spans, cache.n_spans, output,
-                                                  norm ? &norm->tensor : NULL));
+        code = answer(job, tern_attention_forward(job->ctx, attention, &options, &input, given(job, "mask"),
+                                                  given(job, "alibi"), cache.cache, 0, cache.spans, cache.n_spans,
+                                                  output, norm ? &norm->tensor : NULL));
     }
     if (!code)
         code = op_cache_show(job, &cache);

@@ -27,7 +27,7 @@ typedef struct tern_layer_weights {
     tern_tensor output_w, output_b;   /**< [I, H], [H] */
 
     /* With set_empty_params the two above may come apart; they are put together when they are bound.  All raw and of one dtype;
-     * a bias that is missing beside the others is 0. */
+     * a bias that is missing beside the others is 0.  With bigscience_bloom the heads of q, k and v become neighbours. */
     tern_tensor attn_qw, attn_qb;           /**< [H, h E], [h E] */
     tern_tensor attn_kw, attn_kb;           /**< [H, G E], [G E] */
     tern_tensor attn_vw, attn_vb;           /**< [H, G E], [G E] */
@@ -116,17 +116,19 @@ TERN_API void tern_attention_destroy(tern_attention **attention);
 /** output = tern_softmax_context(qkv) attn_ow,  qkv = norm(input) attn_qkvw + attn_qkvb, without the norm in a post-LN block.
  *  attn_ob is not added: it is the bias of tern_mlp_forward().
  *
- * Each step is the operator of its name, and stores in the activations' dtype what the next one reads; see there for mask,
- * alibi, cache and spans, whose positions the caller reserved and commits.  In a sequential block comm->all_reduce is
+ * Each step is the operator of its name, and stores in the activations' dtype what the next one reads; see there for options,
+ * mask, alibi, cache and spans, whose positions the caller reserved and commits.  In a sequential block comm->all_reduce is
  * called once, with T H numbers in fp32, exactly when its size is above 1 and T is not 0: the product is stored behind it.
  *
+ * @param options NULL: the defaults.  v_head_dim is 0 or E here: the weights are bound to that width.
  * @param input   [.., H].
  * @param output  [.., H]; may be input.
  * @param norm    [.., H] gets norm(input), which parallel blocks read again, or NULL; none with post-LN.
  * @return TERN_OK, what the operators return, or what all_reduce answered.  On error output and norm are unchanged, and
  *         the cache is where it was: what may have been stored at the reserved positions does not count yet.
  * Source: DeepSpeed DeepSpeedSelfAttention (0.16.5). */
-TERN_API tern_status tern_attention_forward(tern_ctx *ctx, const tern_attention *attention, const tern_tensor *input,
+TERN_API tern_status tern_attention_forward(tern_ctx *ctx, const tern_attention *attention,
+                                            const tern_attention_options *options, const tern_tensor *input,
                                             const tern_tensor *mask, const tern_tensor *alibi, tern_kv_cache *cache,
                                             int32_t cache_layer, const tern_kv_span *spans, size_t n_spans,
                                             tern_tensor *output, tern_tensor *norm);

@@ -170,7 +170,8 @@ static tern_status check_tensors(tern_ctx *ctx, const tern_attention *a, const t
     return tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]);
 }
 
-tern_status tern_attention_forward(tern_ctx *ctx, const tern_attention *attention, const tern_tensor *input,
+tern_status tern_attention_forward(tern_ctx *ctx, const tern_attention *attention,
+                                   const tern_attention_options *options, const tern_tensor *input,
                                    const tern_tensor *mask, const tern_tensor *alibi, tern_kv_cache *cache,
                                    int32_t cache_layer, const tern_kv_span *spans, size_t n_spans, tern_tensor *output,
                                    tern_tensor *norm)
@@ -182,6 +183,9 @@ tern_status tern_attention_forward(tern_ctx *ctx, const tern_attention *attentio
 
     TERN_REQUIRE(ctx, ctx && a, TERN_ERR_ARG, "%s: %s is NULL", op, ctx ? "attention" : "ctx");
     TERN_TRY(check_tensors(ctx, a, input, output, norm, &rows));
+    TERN_REQUIRE(ctx, !options || options->v_head_dim <= 0 || options->v_head_dim == a->sizes.head_dim, TERN_ERR_CONFIG,
+                 "%s: v_head_dim is %" PRId32 ", expected 0 or %" PRId64 ", the width that the weights are bound to",
+                 op, options->v_head_dim, a->sizes.head_dim);
 
     const tern_config *config = &a->config;
     const tern_dtype dtype = tern_config_activation(config);
@@ -203,8 +207,8 @@ tern_status tern_attention_forward(tern_ctx *ctx, const tern_attention *attentio
         TERN_TRY_OR_FAIL(tern_qkv_gemm(ctx, config, &x, &qkv_w, &qkv_b, &gamma, &beta, &made[0], &made[2]));
     else
         TERN_TRY_OR_FAIL(tern_linear(ctx, config, &x, &qkv_w, &qkv_b, &made[0]));
-    TERN_TRY_OR_FAIL(
-        tern_softmax_context(ctx, config, NULL, &made[0], mask, alibi, cache, cache_layer, spans, n_spans, &made[1]));
+    TERN_TRY_OR_FAIL(tern_softmax_context(ctx, config, options, &made[0], mask, alibi, cache, cache_layer, spans,
+                                          n_spans, &made[1]));
     if (a->reduces && rows)
         TERN_TRY_OR_FAIL(reduced_product(ctx, a, &made[1], rows, &out));
     else

@@ -56,6 +56,7 @@ struct whole {
     int64_t in;
     struct piece piece[3];
     size_t n;
+    int64_t blocks; /* each piece is cut into so many, and the pieces take turns: 1, or the heads of BLOOM's order */
 };
 
 static tern_status check_piece(tern_ctx *ctx, const char *owner, const tern_config *config, const struct whole *m,
@@ -79,8 +80,7 @@ static tern_status check_piece(tern_ctx *ctx, const char *owner, const tern_conf
     return tern_check_float_vector(ctx, owner, p->bias_name, p->b, TERN_ANY_FLOAT, p->out, true);
 }
 
-/* A piece's scales as one for each of its channels. */
-static tern_status spread_scales(tern_ctx *ctx, const char *owner, const struct piece *p, float *to)
+static tern_status check_scales(tern_ctx *ctx, const char *owner, const struct piece *p)
 {
     const int64_t any = -1;
 
@@ -90,8 +90,6 @@ static tern_status spread_scales(tern_ctx *ctx, const char *owner, const struct 
     TERN_REQUIRE(ctx, groups >= 1 && p->out % groups == 0, TERN_ERR_SHAPE,
                  "%s: %s has %" PRId64 " scales, expected a divisor of the %" PRId64 " output channels of %s", owner,
                  p->scale_name, groups, p->out, p->name);
-    for (int64_t i = 0; i < p->out; i++)
-        to[i] = ((const float *)p->scale->data)[i / (p->out / groups)];
     return TERN_OK;
 }
 
@@ -115,15 +113,19 @@ static tern_status join_vectors(tern_ctx *ctx, const char *owner, const struct w
     scale = to + out;
     *m->b = biases ? tern_tensor_view(to, TERN_FP32, 1, &out) : tern_tensor_none();
     *m->scale = scales ? tern_tensor_view(scale, TERN_FP32, 1, &out) : tern_tensor_none();
-    for (size_t i = 0; i < m->n; i++) { /* a bias that is not there is 0 */
-        const struct piece *p = &m->piece[i];
-        if (tern_given(p->b))
-            tern_widen(ctx->kernels, to, p->b->data, p->b->dtype, (size_t)p->out);
-        if (scales)
-            TERN_TRY(spread_scales(ctx, owner, p, scale));
-        to += p->out;
-        scale += p->out;
-    }
+    for (size_t i = 0; i < m->n && scales; i++)
+        TERN_TRY(check_scales(ctx, owner, &m->piece[i]));
+    for (int64_t block = 0; block < m->blocks; block++)
+        for (size_t i = 0; i < m->n; i++) {
+            const struct piece *p = &m->piece[i];
+            const int64_t n = p->out / m->blocks, from = block * n;
+            if (tern_given(p->b)) /* one that is not there is 0 */
+                tern_widen(ctx->kernels, to, tern_at(p->b->data, p->b->dtype, (size_t)from), p->b->dtype, (size_t)n);
+            for (int64_t j = 0; scales && j < n; j++) /* one for each channel */
+                scale[j] = ((const float *)p->scale->data)[(from + j) / (p->out / p->scale->dim[0])];
+            to += n;
+            scale += n;
+        }
     return TERN_OK;
 }
 
@@ -138,11 +140,12 @@ static tern_status join_matrix(tern_ctx *ctx, const struct whole *m, bool transp
     TERN_TRY(tern_alloc(ctx, tern_mul_or_max(in, (size_t)out), size, "matrices put together", joined));
     to = *joined;
     for (size_t line = 0; line < lines; line++)
-        for (size_t i = 0; i < m->n; i++) {
-            const size_t bytes = (size_t)m->piece[i].out * per_channel;
-            memcpy(to, (const char *)m->piece[i].w->data + line * bytes, bytes);
-            to += bytes;
-        }
+        for (size_t block = 0; block < (size_t)m->blocks; block++)
+            for (size_t i = 0; i < m->n; i++) {
+                const size_t bytes = (size_t)(m->piece[i].out / m->blocks) * per_channel;
+                memcpy(to, (const char *)m->piece[i].w->data + (line * (size_t)m->blocks + block) * bytes, bytes);
+                to += bytes;
+            }
     *m->w = tern_tensor_view(*joined, dtype, 2, dim);
     return TERN_OK;
 }
@@ -309,7 +312,7 @@ tern_status tern_own_weights(tern_ctx *ctx, const char *owner, const tern_config
         const struct whole qkv = { WHOLE(attn_qkvw, attn_qkvb), .in = s.hidden,
                                    .piece = { PIECE(attn_qw, attn_qb, s.context), PIECE(attn_kw, attn_kb, kv),
                                               PIECE(attn_vw, attn_vb, kv) },
-                                   .n = 3 };
+                                   .n = 3, .blocks = config->bigscience_bloom ? s.heads : 1 };
         TERN_TRY(join(ctx, owner, config, &qkv, &out->joined[0]));
         TERN_TRY(PACK(ROW_QKV, attn_qkvw, 0));
         TERN_TRY(PACK(ROW_ATTN_OUT, attn_ow, 1));
@@ -318,7 +321,7 @@ tern_status tern_own_weights(tern_ctx *ctx, const char *owner, const tern_config
         const struct whole inter = { WHOLE(inter_w, inter_b), .in = s.hidden,
                                      .piece = { PIECE(inter_up_w, inter_up_b, s.inner),
                                                 PIECE(inter_gate_w, inter_gate_b, s.inner) },
-                                     .n = tern_is_gated(config->mlp_act_func_type) ? 2 : 1 };
+                                     .n = tern_is_gated(config->mlp_act_func_type) ? 2 : 1, .blocks = 1 };
         TERN_REQUIRE(ctx,
                      inter.n == 2 || (!tern_given(&a->inter_gate_w) && !tern_given(&a->inter_gate_b) &&
                                       !tern_given(&a->inter_gate_w_scale)),
