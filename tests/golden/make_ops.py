@@ -38,7 +38,8 @@ def text_of(value):
 def computed(op, case, c, t):
     """The outputs.  On a cache, several sequences one behind the other are what each of them is alone."""
     if not case.cache:
-        return FORMULAS[op](c, t)
+        outputs = FORMULAS[op](c, t)
+        return {name: outputs[name] for name in case.wanted or outputs}
     parts = t["qkv"].split(case.cache.get("sequences", t["qkv"].shape[1]), 1)
     return {"output": torch.cat([FORMULAS[op](c, dict(t, qkv=x))["output"] for x in parts], 1)}
 

@@ -26,6 +26,8 @@ class Case:
     limit: dict = dataclasses.field(default_factory=dict)  # upstream's (rtol, atol) where they are not its defaults, by dtype
     cache: dict = dataclasses.field(default_factory=dict)  # softmax_context: chunks of one sequence, or lengths of several
     outputs: dict = dataclasses.field(default_factory=dict)  # dtypes that are not the activations'
+    function: bool = False  # its dtype is that of its tensors, whatever the config's
+    wanted: tuple = ()     # outputs; all by default
     follows: bool = True   # the outputs' shapes follow from the inputs'
     only: tuple = ("fp32", "fp16", "bf16", "int8")  # its dtypes
 
@@ -58,7 +60,7 @@ class Mode:
         if output in case.exact:
             return 0.0
         cost = case.of("stores", output) * (ROUNDING[self.activation] if self.activation != "fp32" else 0)
-        if self.dtype == "bf16":
+        if self.dtype == "bf16" or case.function and self.activation == "bf16":
             cost += case.of("products", output) * ROUNDING["bf16"]
         cost *= 2.5
         if self.row and case.of("products", output):

@@ -48,7 +48,8 @@ def attention(b, s, h, width, g=None, past=0, given=None, alibi=False, positions
     n = past + s
     cache = dict(chunks=chunks) if chunks else dict(sequences=sequences) if sequences else {}
     return Case(c, t, depth=n + 2 * width, products=dict(output=3 if turned else 1), stores=dict(output=1 if turned else 0),
-                size=dict(output=0.5), exact=("value",), flop=2 * b * h * s * n * (width + wide), cache=cache)
+                size=dict(output=0.5), exact=("value",), flop=2 * b * h * s * n * (width + wide), cache=cache,
+                wanted=() if past or positions else ("output",))
 
 
 def softmax_context():
@@ -110,7 +111,7 @@ def plain(op, b, h, s, width, g=None, columns=None, wide=None, scale=0.3, given=
     if given:
         t["mask"] = given
     columns = columns or s
-    return Case(c, t, depth=columns + 2 * width, products=1, size=dict(output=0.5), flop=4 * b * h * s * columns * width)
+    return Case(c, t, depth=columns + 2 * width, products=1, function=True, size=dict(output=0.5), flop=4 * b * h * s * columns * width)
 
 
 def plain_attention(op):
@@ -173,8 +174,9 @@ def rotary():
 def kv_copy():
     """Upstream's lengths and head sizes, plain and turned; then places in any order, among those of the past."""
     lengths = ((1, 0), (17, 0), (33, 8), (63, 1), (128, 0), (177, 0), (169, 8), (117, 88))
-    for i, ((s, seen), width) in enumerate(itertools.product(lengths, (64, 80, 96, 128))):
-        c = dict(rotary_dim=64, rotate_half=i % 4 == 1) if i % 2 else {}
+    for i, ((s, seen), j) in enumerate(itertools.product(lengths, range(2))):
+        width = (64, 80, 96, 128)[(i // 2 + 2 * j) % 4]
+        c = dict(rotary_dim=64, rotate_half=i // 2 % 2 == 1) if j else {}
         t = dict(input=normal(1, s, 2, 4, width))
         if seen:
             t.update(past_key=normal(1, 4, seen, width), past_value=normal(1, 4, seen, width))
