@@ -2,7 +2,7 @@
 /* labels: quick threads */
 #include "faults.h"
 #include "ops/checks.h"
-#include "ops/fn_testing.h"
+#include "ops/dtype_testing.h"
 
 #include <tern/quantize.h>
 
@@ -705,6 +705,85 @@ static void test_same_bits_in_dtypes(void **state)
         }
 }
 
+/* Columns [from, to) of a raw matrix [in, n]. */
+static tern_tensor columns(const struct dt_matrix *m, size_t in, size_t from, size_t to)
+{
+    const size_t size = tern_dtype_size(m->raw.dtype), all = (size_t)m->raw.dim[1], n = to - from;
+    char *data = test_bytes(in * n * size);
+
+    for (size_t i = 0; i < in; i++)
+        memcpy(data + i * n * size, (const char *)m->raw.data + (i * all + from) * size, n * size);
+    return tern_tensor_view(data, m->raw.dtype, 2, (int64_t[]){ (int64_t)in, (int64_t)n });
+}
+
+/* Matrices raw, int8 with a scale for each channel, and in parts: the bits of the whole, packed ones. */
+static void test_raw_matrices_in_parts(void **state)
+{
+    (void)state;
+    tern_ctx *ctx = test_ctx(2);
+
+    for (size_t k = 0; k < DT_KINDS; k++) {
+        const struct dt_kind *kind = &dt_kinds[k];
+        const bool int8 = kind->dtype == TERN_INT8;
+        const tern_tensor none = tern_tensor_none();
+        struct block b = {
+            .form = PRE, .h = 24, .heads = 4, .kv_heads = 2, .inner = 40, .rows = 7, .act = TERN_GATED_SILU
+        };
+        fill(&b);
+        b.config.dtype = kind->dtype;
+        b.config.activation_dtype = kind->a;
+        b.config.activation_quant = kind->quant;
+        b.config.set_empty_params = true;
+        struct dt_matrix qkv = dt_matrix(ctx, kind, false, 24, 48, 0.3f, 48),
+                         o = dt_matrix(ctx, kind, false, 24, 24, 0.3f, 2),
+                         up = dt_matrix(ctx, kind, false, 24, 80, 0.3f, 80),
+                         down = dt_matrix(ctx, kind, false, 40, 24, 0.3f, 3);
+        const tern_tensor norm = FN_IN(kind->a, 1, 24), input = FN_IN(kind->a, 1, 7, 24);
+        const tern_layer_weights whole = { .norm_w = norm,
+                                           .attn_nw = norm,
+                                           .attn_qkvw = qkv.given,
+                                           .attn_ow = o.given,
+                                           .inter_w = up.given,
+                                           .output_w = down.given };
+        tern_layer_weights parts = { .norm_w = norm, .attn_nw = norm, .attn_ow = o.raw, .output_w = down.raw };
+        parts.attn_ow_scale = o.scale;
+        parts.output_w_scale = down.scale;
+        const struct {
+            const struct dt_matrix *m;
+            tern_tensor *w, *scale;
+            size_t from, to;
+        } part[] = { { &qkv, &parts.attn_qw, &parts.attn_qw_scale, 0, 24 },
+                     { &qkv, &parts.attn_kw, &parts.attn_kw_scale, 24, 36 },
+                     { &qkv, &parts.attn_vw, &parts.attn_vw_scale, 36, 48 },
+                     { &up, &parts.inter_up_w, &parts.inter_up_w_scale, 0, 40 },
+                     { &up, &parts.inter_gate_w, &parts.inter_gate_w_scale, 40, 80 } };
+        for (size_t i = 0; i < sizeof part / sizeof part[0]; i++) {
+            *part[i].w = columns(part[i].m, 24, part[i].from, part[i].to);
+            *part[i].scale = int8 ? t1((float *)part[i].m->scale.data + part[i].from, part[i].to - part[i].from) : none;
+        }
+        tern_tensor out[2];
+        for (int way = 0; way < 2; way++) {
+            tern_layer *layer;
+            tern_kv_cache *cache;
+            tern_kv_span span = { .n_rows = 7 };
+            out[way] = narrowed(&input, kind->a);
+            start(ctx, &b, &cache, &span.sequence);
+            assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
+            assert_ok(ctx, tern_layer_create(ctx, &b.config, NULL, way ? &parts : &whole, &layer));
+            assert_ok(ctx, tern_layer_forward(ctx, layer, &out[way], cache, 0, &span, 1));
+            tern_layer_destroy(&layer);
+            tern_kv_cache_destroy(&cache);
+        }
+        fn_same(&out[1], out[0].data, kind->name);
+        assert_true(memcmp(out[0].data, input.data, fn_elements(&input) * tern_dtype_size(kind->a)) != 0);
+        struct dt_matrix *const all[] = { &qkv, &o, &up, &down };
+        for (int i = 0; i < 4; i++)
+            tern_weight_destroy(&all[i]->packed);
+        test_teardown(NULL);
+    }
+    tern_ctx_destroy(&ctx);
+}
+
 /* ---- what can be wrong ---- */
 
 static void test_bad_layers(void **state)
@@ -894,6 +973,7 @@ int main(void)
         OP_TEST(test_dtypes),
         OP_TEST(test_quantised_weights),
         OP_TEST(test_same_bits_in_dtypes),
+        OP_TEST(test_raw_matrices_in_parts),
         OP_TEST(test_bad_layers),
         OP_TEST(test_half_precision_weights),
         OP_TEST(test_self),
