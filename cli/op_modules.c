@@ -259,13 +259,11 @@ static const tern_op_tensor moe_tensors[] = {
 
 static int run_moe(struct op_job *job)
 {
-    tern_moe_config config = job->settings.moe;
     tern_moe_weights w = tern_moe_weights_none();
     tern_moe *moe = NULL;
     tern_tensor input, *output = NULL;
     int code = input_of(job, &input);
 
-    config.k = job->settings.params.k;
     w.gate_w = op_tensor(job, "gate_w");
     w.inter_w = op_tensor(job, "inter_w");
     w.inter_scale = op_tensor(job, "inter_w_scale");
@@ -282,7 +280,7 @@ static int run_moe(struct op_job *job)
     w.res_coef_w = op_tensor(job, "res_coef_w");
     w.res_coef_b = op_tensor(job, "res_coef_b");
     if (!code) {
-        const tern_status status = tern_moe_create(job->ctx, &job->settings.config, &config, NULL, &w, &moe);
+        const tern_status status = tern_moe_create(job->ctx, &job->settings.config, &job->settings.moe, NULL, &w, &moe);
         code = status ? op_fail(job, status) : output_like(job, &input, &output);
     }
     if (!code) {

@@ -134,6 +134,7 @@ static const struct tern_field fields[] = {
     { OWN("gate_layout", gate_layout, CHOICE), .choices = gate_layouts, .about = "[up | gate], or gate, up, gate, up, .." },
     { OWN("gamma", gamma, NUMBER), .low = -INT64_MAX, .about = "a is multiplied by it" },
     { OWN("head_size", head_size, WHOLE64), .high = INT32_MAX, .about = "E" },
+    { MOE(k, WHOLE32), .low = 1, .high = INT32_MAX, .about = "experts of each token" },
     { OWN("k", k, WHOLE32), .low = 1, .high = INT32_MAX, .about = "experts of each token" },
     { OWN("normalise", normalise, TRUTH), .about = "scores are divided by their sum" },
     { OWN("offset", offset, WHOLE64), .high = INT32_MAX, .about = "rows of the position table before position 0" },
@@ -277,9 +278,11 @@ const struct tern_field *tern_field_find(int index, const char *key)
 {
     size_t length;
     const char *own = listed(tern_op_row_or_module(index), key, &length);
+    const bool mixture = index == TERN_MODULE_MOE; /* its k comes before the parameter of that name */
 
     for (size_t i = 0; i < N_FIELDS; i++)
-        if (own ? fields[i].own && strlen(fields[i].name) == length && memcmp(fields[i].name, own, length) == 0
+        if (own ? fields[i].own && (mixture || fields[i].offset < offsetof(tern_op_settings, moe)) &&
+                      strlen(fields[i].name) == length && memcmp(fields[i].name, own, length) == 0
                 : !fields[i].own && strcmp(fields[i].name, key) == 0)
             return &fields[i];
     return NULL;
