@@ -164,6 +164,11 @@ TERN_API void tern_layer_destroy(tern_layer **layer);
  *          TERN_ERR_THREAD: x is unchanged; or what all_reduce answered: x is undefined then. */
 TERN_API tern_status tern_layer_forward(tern_ctx *ctx, const tern_layer *layer, tern_tensor *x, tern_kv_cache *cache,
                                         int32_t cache_layer, const tern_kv_span *spans, size_t n_spans);
+/** The same with what tern_softmax_context() takes besides rows: options (v_head_dim 0 or E), mask, alibi; each may be NULL. */
+TERN_API tern_status tern_layer_forward_masked(tern_ctx *ctx, const tern_layer *layer,
+                                               const tern_attention_options *options, tern_tensor *x,
+                                               const tern_tensor *mask, const tern_tensor *alibi, tern_kv_cache *cache,
+                                               int32_t cache_layer, const tern_kv_span *spans, size_t n_spans);
 
 #ifdef __cplusplus
 }

@@ -17,6 +17,7 @@
 #include "modules/mlp.h"
 #include "modules/weights.h"
 #include "ops/kv_pool.h"
+#include "ops/mask.h"
 #include "ops/op_table.h"
 #include "ops/stage.h"
 #include "ops/widen.h"
@@ -258,8 +259,9 @@ tern_status tern_layer_run(const struct tern_par *par, const tern_layer *layer, 
 /* ---- alone ---- */
 
 struct forward {
-    const tern_layer *layer;
+    struct tern_layer layer; /* the caller's, with what the call adds to its attention */
     struct tern_stage stage;
+    struct tern_mask mask;
     float *x;
     struct tern_kv_batch batch;
     int32_t cache_layer;
@@ -272,7 +274,8 @@ static void forward_region(void *arg, const struct tern_par *par)
     struct forward *f = arg;
 
     tern_stage_load(par, &f->stage);
-    const tern_status status = tern_layer_run(par, f->layer, f->x, &f->batch, f->cache_layer, &f->work);
+    tern_mask_load(par, &f->mask);
+    const tern_status status = tern_layer_run(par, &f->layer, f->x, &f->batch, f->cache_layer, &f->work);
     tern_stage_store(par, &f->stage);
     if (par->thread == 0)
         f->status = status;
@@ -281,11 +284,22 @@ static void forward_region(void *arg, const struct tern_par *par)
 tern_status tern_layer_forward(tern_ctx *ctx, const tern_layer *layer, tern_tensor *x, tern_kv_cache *cache,
                                int32_t cache_layer, const tern_kv_span *spans, size_t n_spans)
 {
+    return tern_layer_forward_masked(ctx, layer, NULL, x, NULL, NULL, cache, cache_layer, spans, n_spans);
+}
+
+tern_status tern_layer_forward_masked(tern_ctx *ctx, const tern_layer *layer, const tern_attention_options *options,
+                                      tern_tensor *x, const tern_tensor *mask, const tern_tensor *alibi,
+                                      tern_kv_cache *cache, int32_t cache_layer, const tern_kv_span *spans,
+                                      size_t n_spans)
+{
+    const tern_attention_options standard = tern_attention_options_default();
     struct tern_arena arena = tern_arena_counter();
-    struct forward f = { .layer = layer };
+    struct forward f = { .cache_layer = cache_layer };
     tern_status status;
     size_t rows;
 
+    if (!options)
+        options = &standard;
     TERN_REQUIRE(ctx, ctx && layer && cache, TERN_ERR_ARG, "%s: %s is NULL", op,
                  !ctx     ? "ctx"
                  : !layer ? "layer"
@@ -299,13 +313,30 @@ tern_status tern_layer_forward(tern_ctx *ctx, const tern_layer *layer, tern_tens
     TERN_REQUIRE(ctx, cache_layer >= 0 && cache_layer < cache->shape.n_layers, TERN_ERR_ARG,
                  "%s: cache_layer is %" PRId32 ", expected 0..%" PRId32, op, cache_layer, cache->shape.n_layers - 1);
     TERN_TRY(tern_kv_check_spans(ctx, op, cache, spans, n_spans, rows));
+    f.layer = *layer;
+    f.batch = (struct tern_kv_batch){ .cache = cache, .spans = spans, .n_spans = n_spans, .n_rows = rows };
+    struct tern_softmax_context_args *args = &f.layer.attention.context;
+    TERN_REQUIRE(ctx, options->v_head_dim == 0 || options->v_head_dim == layer->sizes.head_dim, TERN_ERR_ARG,
+                 "%s: v_head_dim is %" PRId32 ", expected 0 or %" PRId64 ", which the weights are bound to", op,
+                 options->v_head_dim, layer->sizes.head_dim);
+    TERN_TRY(tern_context_options(ctx, op, options, args));
+    TERN_TRY(tern_context_mask(ctx, op, mask, &layer->config, &f.batch, args, &f.mask));
+    TERN_TRY(
+        tern_check_float_vector(ctx, op, "alibi", alibi, tern_config_activation(&layer->config), args->heads, true));
+    TERN_TRY(tern_context_positions(ctx, op, options->position_ids, rows, args));
+    const struct tern_operand operands[] = { { "x", x, true, false },
+                                             { "mask", mask, false, false },
+                                             { "alibi", alibi, false, false },
+                                             { "position_ids", options->position_ids, false, false } };
+    TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
     if (rows == 0)
         return TERN_OK;
 
-    f.batch = (struct tern_kv_batch){ .cache = cache, .spans = spans, .n_spans = n_spans, .n_rows = rows };
-    f.cache_layer = cache_layer;
     tern_stage_in_out(&f.stage, x, &f.x);
+    tern_stage_in(&f.stage, alibi, &args->alibi);
     TERN_TRY_OR_FAIL(tern_stage_open(ctx, &f.stage));
+    TERN_TRY_OR_FAIL(tern_mask_open(ctx, &f.mask));
+    args->mask = f.mask.rows;
     tern_layer_work_take(&arena, layer, rows, tern_ctx_threads(ctx), &f.work);
     TERN_TRY_OR_FAIL(tern_arena_create(ctx, arena.used, "scratch of a layer", &arena));
     tern_layer_work_take(&arena, layer, rows, tern_ctx_threads(ctx), &f.work);
@@ -315,6 +346,7 @@ tern_status tern_layer_forward(tern_ctx *ctx, const tern_layer *layer, tern_tens
 
 fail:
     tern_arena_destroy(&arena);
+    tern_mask_close(&f.mask);
     tern_stage_close(&f.stage);
     return status;
 }

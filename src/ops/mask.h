@@ -14,6 +14,8 @@
 
 #include "ops/kernel_calls.h"
 
+#include <tern/op.h>
+
 /* All zero: there is none. */
 struct tern_mask {
     const tern_tensor *tensor;
@@ -47,5 +49,17 @@ static inline const float *tern_mask_row(const struct tern_mask *m, size_t b, si
 {
     return m->rows ? m->rows + b * m->stride[0] + head * m->stride[1] + i * m->stride[2] : NULL;
 }
+
+/* ---- what a call gives to attention besides rows (softmax_context.c): checked, and set in args ---- */
+
+tern_status tern_context_options(tern_ctx *ctx, const char *op, const tern_attention_options *options,
+                                 struct tern_softmax_context_args *args);
+/* NULL and rank -1: none, the places in the cache. */
+tern_status tern_context_positions(tern_ctx *ctx, const char *op, const tern_tensor *positions, size_t rows,
+                                   struct tern_softmax_context_args *args);
+/* A mask of [1|T, n], or one that broadcasts to [spans, h, rows of a span, n].  args->mask is out->rows once it is open. */
+tern_status tern_context_mask(tern_ctx *ctx, const char *op, const tern_tensor *mask, const tern_config *config,
+                              const struct tern_kv_batch *batch, struct tern_softmax_context_args *args,
+                              struct tern_mask *out);
 
 #endif

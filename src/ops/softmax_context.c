@@ -320,7 +320,8 @@ static void context_region(void *arg, const struct tern_par *par)
     tern_stage_store(&with, &c->stage);
 }
 
-static tern_status check_options(tern_ctx *ctx, const char *op, const tern_attention_options *o)
+tern_status tern_context_options(tern_ctx *ctx, const char *op, const tern_attention_options *o,
+                                 struct tern_softmax_context_args *args)
 {
     TERN_REQUIRE(ctx, isnan(o->scale) || isfinite(o->scale), TERN_ERR_ARG,
                  "%s: scale is %g, expected a finite number, or NaN for the config's", op, (double)o->scale);
@@ -328,10 +329,16 @@ static tern_status check_options(tern_ctx *ctx, const char *op, const tern_atten
                  "%s: softcap is %g, expected a finite number, 0 or more", op, (double)o->softcap);
     TERN_REQUIRE(ctx, o->v_head_dim >= 0 && o->v_head_dim <= 512, TERN_ERR_ARG,
                  "%s: v_head_dim is %" PRId32 ", expected 0..512", op, o->v_head_dim);
+    if (!isnan(o->scale))
+        args->scale = o->scale;
+    args->softcap = o->softcap;
+    if (o->v_head_dim > 0)
+        args->v_dim = o->v_head_dim;
     return TERN_OK;
 }
 
-static tern_status check_positions(tern_ctx *ctx, const char *op, const tern_tensor *positions, size_t rows)
+tern_status tern_context_positions(tern_ctx *ctx, const char *op, const tern_tensor *positions, size_t rows,
+                                   struct tern_softmax_context_args *args)
 {
     if (!tern_given(positions))
         return TERN_OK;
@@ -341,14 +348,14 @@ static tern_status check_positions(tern_ctx *ctx, const char *op, const tern_ten
     for (size_t i = 0; i < rows; i++)
         TERN_REQUIRE(ctx, tern_int_at(positions, i) >= 0, TERN_ERR_ARG,
                      "%s: position_ids[%zu] is %" PRId64 ", expected 0 or more", op, i, tern_int_at(positions, i));
+    args->position_ids = positions;
     return TERN_OK;
 }
 
-/* A mask of [1|T, n], or one that broadcasts to [spans, h, rows of a span, n]. */
-static tern_status bind_mask(tern_ctx *ctx, const char *op, const tern_tensor *mask, const tern_config *config,
-                             struct context *c)
+tern_status tern_context_mask(tern_ctx *ctx, const char *op, const tern_tensor *mask, const tern_config *config,
+                              const struct tern_kv_batch *batch, struct tern_softmax_context_args *args,
+                              struct tern_mask *out)
 {
-    const struct tern_kv_batch *batch = &c->batch;
     char each[48] = "1 as the spans differ";
     int64_t longest = 0, same = -1;
 
@@ -359,21 +366,21 @@ static tern_status bind_mask(tern_ctx *ctx, const char *op, const tern_tensor *m
         same = i == 0 || same == span->n_rows ? span->n_rows : -1;
     }
     const int64_t by_row[] = { 1, 1, (int64_t)batch->n_rows, longest };
-    const int64_t by_span[] = { (int64_t)batch->n_spans, c->args.heads, same, longest };
-    if (tern_given(mask) && mask->rank == 2 && tern_mask_fit(mask, config->invert_mask, by_row, true, &c->mask)) {
-        c->args.mask_stride[3] = c->mask.stride[2];
+    const int64_t by_span[] = { (int64_t)batch->n_spans, args->heads, same, longest };
+    if (tern_given(mask) && mask->rank == 2 && tern_mask_fit(mask, config->invert_mask, by_row, true, out)) {
+        args->mask_stride[3] = out->stride[2];
         return TERN_OK;
     }
-    const bool fits = tern_mask_fit(mask, config->invert_mask, by_span, true, &c->mask);
+    const bool fits = tern_mask_fit(mask, config->invert_mask, by_span, true, out);
     for (int i = 0; i < 3; i++)
-        c->args.mask_stride[i] = c->mask.stride[i];
+        args->mask_stride[i] = out->stride[i];
     if (same >= 0)
         snprintf(each, sizeof each, "%" PRId64, same);
     TERN_REQUIRE(
         ctx, fits, TERN_ERR_SHAPE,
         "%s: mask is %s, expected [n], [T|1, n] or [B|1, h|1, S|1, n] with T = %zu rows, B = %zu spans, h = %" PRId32
         ", S = %s, n 1 or at least %" PRId64,
-        op, tern_dims_text(mask).text, batch->n_rows, batch->n_spans, c->args.heads, each, longest);
+        op, tern_dims_text(mask).text, batch->n_rows, batch->n_spans, args->heads, each, longest);
     return TERN_OK;
 }
 
@@ -392,14 +399,9 @@ tern_status tern_softmax_context(tern_ctx *ctx, const tern_config *config, const
     TERN_TRY(tern_op_check(ctx, &tern_row_softmax_context, config));
     if (!options)
         options = &standard;
-    TERN_TRY(check_options(ctx, op, options));
     const tern_dtype dtype = tern_config_activation(config);
     c.args = tern_softmax_context_args_from(config);
-    if (!isnan(options->scale))
-        c.args.scale = options->scale;
-    c.args.softcap = options->softcap;
-    if (options->v_head_dim > 0)
-        c.args.v_dim = options->v_head_dim;
+    TERN_TRY(tern_context_options(ctx, op, options, &c.args));
     const int64_t head_dim = c.args.head_dim, v_dim = c.args.v_dim;
     const int64_t widest = head_dim > v_dim ? head_dim : v_dim, context = c.args.heads * v_dim;
     const int64_t width = ((int64_t)c.args.heads + c.args.kv_heads) * head_dim + c.args.kv_heads * v_dim;
@@ -412,9 +414,9 @@ tern_status tern_softmax_context(tern_ctx *ctx, const tern_config *config, const
                  "%s: layer is %" PRId32 ", expected 0..%" PRId32, op, layer, cache->shape.n_layers - 1);
     TERN_TRY(tern_kv_check_spans(ctx, op, cache, spans, n_spans, rows));
     c.batch = (struct tern_kv_batch){ .cache = cache, .spans = spans, .n_spans = n_spans, .n_rows = rows };
-    TERN_TRY(bind_mask(ctx, op, mask, config, &c));
+    TERN_TRY(tern_context_mask(ctx, op, mask, config, &c.batch, &c.args, &c.mask));
     TERN_TRY(tern_check_float_vector(ctx, op, "alibi", alibi, dtype, c.args.heads, true));
-    TERN_TRY(check_positions(ctx, op, options->position_ids, rows));
+    TERN_TRY(tern_context_positions(ctx, op, options->position_ids, rows, &c.args));
     if (tern_given(output))
         TERN_TRY(tern_check_float_rows(ctx, op, "output", output, dtype, (int64_t)rows, context, NULL, NULL));
     const struct tern_operand operands[] = { { "qkv", qkv, true, false },
@@ -435,7 +437,6 @@ tern_status tern_softmax_context(tern_ctx *ctx, const tern_config *config, const
     TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, scratch_bytes, "scratch of attention", &scratch));
     c.kernels = tern_kernels_for(ctx, config);
     c.args.mask = c.mask.rows;
-    c.args.position_ids = tern_given(options->position_ids) ? options->position_ids : NULL;
     c.scratch = scratch;
     c.ld = (size_t)width;
     c.ld_out = (size_t)context;
