@@ -204,9 +204,27 @@ static int run_attention(struct op_job *job)
 /* ---- layer ---- */
 
 static const tern_op_tensor layer_tensors[] = {
-    IN("input", "[.., S, H]"), ATTENTION_WEIGHTS, VECTOR("attn_ob", "[H]"),    MLP_WEIGHTS,
-    ATTENTION_PARTS,           MLP_PARTS,         OUT("output", "[.., S, H]"),
+    IN("input", "[.., S, H]"),
+    { .name = "mask", .shape = "to [B, h, S, n]", .type = TERN_OP_MASK, .optional = true, .also = "attn_mask" },
+    VECTOR("alibi", "[h]"),
+    { .name = "position_ids", .shape = "[.., S]", .type = TERN_OP_INTS, .optional = true },
+    ATTENTION_WEIGHTS,
+    VECTOR("attn_ob", "[H]"),
+    MLP_WEIGHTS,
+    ATTENTION_PARTS,
+    MLP_PARTS,
+    OUT("output", "[.., S, H]"),
 };
+
+static tern_attention_options options_of(struct op_job *job)
+{
+    const tern_op_params *params = &job->settings.params;
+
+    return (tern_attention_options){ .scale = params->scale,
+                                     .softcap = params->softcap,
+                                     .v_head_dim = params->v_head_dim,
+                                     .position_ids = given(job, "position_ids") };
+}
 
 static int run_layer(struct op_job *job)
 {
@@ -226,7 +244,10 @@ static int run_layer(struct op_job *job)
         memcpy(output->data, input.data, op_elements(&input) * tern_dtype_size(input.dtype));
         const int64_t rows[] = { cache.batch * cache.rows, input.dim[input.rank - 1] };
         tern_tensor x = tern_tensor_view(output->data, input.dtype, 2, rows);
-        code = answer(job, tern_layer_forward(job->ctx, layer, &x, cache.cache, 0, cache.spans, cache.n_spans));
+        const tern_attention_options options = options_of(job);
+        op_mask_fit(job, cache.batch);
+        code = answer(job, tern_layer_forward_masked(job->ctx, layer, &options, &x, given(job, "mask"),
+                                                     given(job, "alibi"), cache.cache, 0, cache.spans, cache.n_spans));
     }
     if (!code)
         code = op_cache_show(job, &cache);

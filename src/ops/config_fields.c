@@ -235,11 +235,12 @@ static const struct tern_op_row modules[] = {
     { .name = "attention",
       .dtypes = 1u << TERN_INT8,
       .reads = NORM | HEADS | ATTENTION | BLOCK | TERN_READS_MATRIX | TERN_READS_MASK | PARTS,
-      .params = "q_groups merge_count" },
+      .params = "scale softcap v_head_dim q_groups merge_count" },
     { .name = "layer",
       .dtypes = 1u << TERN_INT8,
-      .reads =
-          NORM | TERN_READS_ACTIVATION | HEADS | ATTENTION | BLOCK | TERN_READS_SIZES | TERN_READS_MATRIX | PARTS },
+      .reads = NORM | TERN_READS_ACTIVATION | HEADS | ATTENTION | BLOCK | TERN_READS_SIZES | TERN_READS_MATRIX |
+               TERN_READS_MASK | PARTS,
+      .params = "scale softcap v_head_dim" },
     { .name = "moe",
       .dtypes = 1u << TERN_INT8,
       .reads = TERN_READS_ACTIVATION | TERN_READS_SIZES | TERN_READS_MATRIX,

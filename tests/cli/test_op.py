@@ -449,6 +449,31 @@ class Modules(InFolder):
         inputs = {"input": self.numbers(2, 5, 16), **self.weights()}
         self.in_every_dtype("layer", self.KEYS, inputs, ["output", "key", "value"], self.layer, self.MATRICES)
 
+    def test_a_layer_behind_padding(self):
+        # Two tokens that are none stand before: with their own positions, and hidden, they change nothing.
+        w, x = self.weights(), self.numbers(1, 3, 16)
+        padded = Array((1, 5, 16), [9.0] * 32 + x.values)
+        for dtype in ("fp32", "fp16", "bf16"):
+            extra, descr, _ = DTYPES[dtype]
+            files = {k: a.cast(descr) for k, a in w.items()}
+            keys = {**self.KEYS, **extra, "rotary_dim": 4, "scale": 0.3, "softcap": 5}
+            want, = self.run_op("layer", keys, {**files, "input": x.cast(descr)}, ["output"])
+            got, = self.run_op("layer", keys, {**files, "input": padded.cast(descr), "attn_mask": Array((1, 5), [0, 0, 1, 1, 1], "|b1"),
+                                               "position_ids": Array((1, 5), [0, 0, 0, 1, 2], "<i8")}, ["output"])
+            self.assertEqual(got.values[32:], want.values, dtype)
+            other, = self.run_op("layer", {**keys, "scale": 0.4}, {**files, "input": x.cast(descr)}, ["output"])
+            self.assertNotEqual(other.values, want.values, dtype)
+        alibi, = self.run_op("layer", {**self.KEYS, "dtype": "fp32"}, {**w, "input": x, "alibi": Array((2,), [0.0, 0.0])}, ["output"])
+        plain, = self.run_op("layer", {**self.KEYS, "dtype": "fp32"}, {**w, "input": x}, ["output"])
+        self.assertEqual(alibi.values, plain.values)
+        alibi, = self.run_op("layer", {**self.KEYS, "dtype": "fp32"}, {**w, "input": x, "alibi": Array((2,), [0.5, 0.25])}, ["output"])
+        self.assertNotEqual(alibi.values, plain.values)
+        for files, text in (({"attn_mask": Array((1, 4), [0.0] * 4).cast("<f2")}, "mask is fp16"),
+                            ({"attn_mask": Array((1, 2, 4, 3), [0.0] * 24)}, "mask is [1, 2, 4, 3]"),
+                            ({"position_ids": Array((1, 3), [0, -1, 2], "<i8")}, "position_ids[1] is -1"),
+                            ({"alibi": Array((3,), [0.0] * 3)}, "alibi")):
+            self.assertIn(text, self.run_op("layer", {**self.KEYS, "dtype": "fp32"}, {**w, "input": x, **files}, ["output"], code=1))
+
     def test_attention(self):
         w = self.weights()
 
