@@ -121,6 +121,17 @@ static int output_like(struct op_job *job, const tern_tensor *input, tern_tensor
     return op_allocate(*out);
 }
 
+/* What attention reads besides its tensors. */
+static tern_attention_options options_of(struct op_job *job)
+{
+    const tern_op_params *params = &job->settings.params;
+
+    return (tern_attention_options){ .scale = params->scale,
+                                     .softcap = params->softcap,
+                                     .v_head_dim = params->v_head_dim,
+                                     .position_ids = given(job, "position_ids") };
+}
+
 /* ---- mlp ---- */
 
 static const tern_op_tensor mlp_tensors[] = {
@@ -160,7 +171,7 @@ static const tern_op_tensor attention_tensors[] = {
     IN("input", "[.., S, H]"),
     { .name = "mask", .shape = "to [B, h, S, n]", .type = TERN_OP_MASK, .optional = true, .also = "attn_mask" },
     VECTOR("alibi", "[h]"),
-    { .name = "position_ids", .shape = "[T]", .type = TERN_OP_INTS, .optional = true },
+    { .name = "position_ids", .shape = "[.., S]", .type = TERN_OP_INTS, .optional = true },
     ATTENTION_WEIGHTS,
     ATTENTION_PARTS,
     Q_SCALES,
@@ -187,8 +198,7 @@ static int run_attention(struct op_job *job)
     if (!code)
         code = op_output(job, "norm", input.dtype, input.rank, input.dim);
     if (!code) {
-        tern_attention_options options = tern_attention_options_default();
-        options.position_ids = given(job, "position_ids");
+        const tern_attention_options options = options_of(job);
         op_mask_fit(job, cache.batch);
         code = answer(job, tern_attention_forward(job->ctx, attention, &options, &input, given(job, "mask"),
                                                   given(job, "alibi"), cache.cache, 0, cache.spans, cache.n_spans,
@@ -215,16 +225,6 @@ static const tern_op_tensor layer_tensors[] = {
     MLP_PARTS,
     OUT("output", "[.., S, H]"),
 };
-
-static tern_attention_options options_of(struct op_job *job)
-{
-    const tern_op_params *params = &job->settings.params;
-
-    return (tern_attention_options){ .scale = params->scale,
-                                     .softcap = params->softcap,
-                                     .v_head_dim = params->v_head_dim,
-                                     .position_ids = given(job, "position_ids") };
-}
 
 static int run_layer(struct op_job *job)
 {

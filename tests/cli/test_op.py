@@ -488,6 +488,19 @@ class Modules(InFolder):
         inputs["attn_qkvw"] = self.numbers(16, 48, scale=0.1)
         self.in_every_dtype("attention", self.KEYS, inputs, ["output", "norm", "key", "value"], formula, self.MATRICES)
 
+    def test_the_options_of_attention_count_in_every_module_that_has_it(self):
+        w, x = self.weights(), self.numbers(1, 3, 16)
+        parts = {k: w[k] for k in ("norm_w", "norm_b", "attn_qkvw", "attn_qkvb", "attn_ow")}
+        for name, files in (("attention", parts), ("layer", w)):
+            plain, = self.run_op(name, {**self.KEYS, "dtype": "fp32"}, {**files, "input": x}, ["output"])
+            same, = self.run_op(name, {**self.KEYS, "dtype": "fp32", "v_head_dim": 8}, {**files, "input": x}, ["output"])
+            self.assertEqual(same.values, plain.values, name)
+            for keys in ({"scale": 0.9}, {"softcap": 0.5}):
+                other, = self.run_op(name, {**self.KEYS, "dtype": "fp32", **keys}, {**files, "input": x}, ["output"])
+                self.assertNotEqual(other.values, plain.values, (name, keys))
+            self.assertIn("v_head_dim is 4", self.run_op(name, {**self.KEYS, "dtype": "fp32", "v_head_dim": 4}, {**files, "input": x},
+                                                         ["output"], code=1))
+
     def test_mlp(self):
         w = self.weights()
 
