@@ -133,8 +133,8 @@ tern_status tern_kv_copy(tern_ctx *ctx, const tern_tensor *input, const tern_ten
     const bool key_in_place = past && tern_elements(key) && past_key->data == key->data;
     const bool value_in_place = past && tern_elements(value) && past_value->data == value->data;
     TERN_REQUIRE(ctx, key_in_place == value_in_place, TERN_ERR_ARG,
-                 "%s: %s overlaps its past alone, expected both or neither in place", op,
-                 key_in_place ? "key" : "value");
+                 "%s: %s overlaps %s alone, expected key and value both or neither in place", op,
+                 key_in_place ? "key" : "value", key_in_place ? "past_key" : "past_value");
     /* Each in place of its own past only. */
     const struct tern_operand operands[] = { { "input", input, false, false },
                                              { "position_ids", position_ids, false, false },
