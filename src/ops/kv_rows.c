@@ -34,9 +34,9 @@ static tern_status check(tern_ctx *ctx, const char *op, const tern_kv_cache *cac
     }
     const int64_t room = (int64_t)cache->sequences[sequence].n_blocks * TERN_KV_BLOCK;
     TERN_REQUIRE(ctx, position >= 0 && position <= room && key->dim[1] <= room - position, TERN_ERR_STATE,
-                 "%s: positions %" PRId64 " to %" PRId64 " of sequence %" PRId32
+                 "%s: %" PRId64 " positions from %" PRId64 " of sequence %" PRId32
                  " are asked for, it has room for %" PRId64,
-                 op, position, position + (key->dim[1] > 0 ? key->dim[1] : 0), sequence, room);
+                 op, key->dim[1], position, sequence, room);
     *n = key->dim[1];
     return TERN_OK;
 }
