@@ -128,7 +128,7 @@ static void test_what_cannot_be_is_told_and_nothing_is_written(void **state)
     assert_ok(ctx, tern_kv_commit(ctx, cache, &span, 1));
     assert_fails(ctx, tern_kv_read(ctx, cache, 2, sequence, 0, &tk, &tv), TERN_ERR_ARG, "layer is 2, expected 0..1");
     assert_fails(ctx, tern_kv_read(ctx, cache, 0, 9, 0, &tk, &tv), TERN_ERR_ARG, "sequence 9");
-    assert_fails(ctx, tern_kv_read(ctx, cache, 0, sequence, -1, &tk, &tv), TERN_ERR_STATE, "positions -1");
+    assert_fails(ctx, tern_kv_read(ctx, cache, 0, sequence, -1, &tk, &tv), TERN_ERR_STATE, "4 positions from -1");
     assert_fails(ctx, tern_kv_read(ctx, cache, 0, sequence, INT64_MAX, &tk, &tv), TERN_ERR_STATE, "room for 64");
     assert_fails(ctx, tern_kv_read(ctx, cache, 0, sequence, 1, &tk, &tv), TERN_ERR_STATE, "holds 4 positions, 5");
     assert_fails(ctx, tern_kv_read(ctx, cache, 0, sequence, 0, &tk, &tk), TERN_ERR_ARG, "overlap");
