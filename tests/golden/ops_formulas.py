@@ -274,8 +274,11 @@ def softmax_context(c, t):
     g, wide = c.get("num_kv", h), c.get("v_head_dim", c["hidden_size"] // c["heads"])
     x = t["qkv"]
     batch, rows, _ = x.shape
-    q, k, v = x.split([h * width, g * width, g * wide], 2)
-    q, k, v = (y.reshape(batch, rows, -1, n) for y, n in ((q, width), (k, width), (v, wide)))
+    if c.get("bigscience_bloom"):  # q, k and v of each head side by side
+        q, k, v = x.reshape(batch, rows, h, -1).split([width, width, wide], 3)
+    else:
+        q, k, v = x.split([h * width, g * width, g * wide], 2)
+        q, k, v = (y.reshape(batch, rows, -1, n) for y, n in ((q, width), (k, width), (v, wide)))
     past = t["past_key"].shape[2] if "past_key" in t else 0
     if c.get("rotary_dim", -1) > 0:
         at = t["position_ids"] if "position_ids" in t else torch.arange(past, past + rows).expand(batch, rows)
@@ -288,6 +291,8 @@ def softmax_context(c, t):
     scale = 1.0
     if "scale" in c:
         scale = single(c["scale"])
+    elif c.get("bigscience_bloom"):
+        scale = width**-0.5
     elif c.get("scale_attention", True):
         scale = 1 / width if c.get("use_mup") else width**-0.5
         if c.get("scale_attn_by_inverse_layer_idx"):

@@ -98,6 +98,15 @@ def softmax_context():
     yield attention(2, 20, 2, 16, given=mask(2, 2, 20, 20, rare=1, usual=0, dtype="int64"), invert_mask=False)
     yield attention(2, 5, 2, 16, past=15, given=mask(2, 1, 5, 20))
     yield attention(1, 9000, 1, 2, chunks=[8999, 1])
+    # BLOOM's order, with its slopes; its scale is that of the width, whatever else is set.
+    bloom = dict(bigscience_bloom=True)
+    yield attention(2, 19, 4, 64, alibi=True, **bloom)
+    yield attention(2, 5, 4, 16, alibi=True, past=15, given=mask(2, 1, 5, 20), **bloom)
+    yield attention(1, 40, 3, 24, chunks=[33, 6, 1], use_mup=True, scale_attn_by_inverse_layer_idx=True, layer_id=3, **bloom)
+    yield attention(1, 30, 2, 10, sequences=[7, 23], rotary_dim=6, rotate_half=True, scale_attention=False, **bloom)
+    yield attention(2, 9, 4, 16, v_head_dim=24, **bloom)
+    yield attention(2, 3, 3, 7, v_head_dim=5, past=4, triangular_masking=False, **bloom)
+    yield attention(1, 1, 1, 1, **bloom)
 
 
 def plain(op, b, h, s, width, g=None, columns=None, wide=None, scale=0.3, given=None, causal=False, **c):
