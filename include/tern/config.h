@@ -17,7 +17,7 @@ typedef enum tern_activation { TERN_GELU = 1, TERN_RELU = 2, TERN_GATED_GELU = 3
 
 /** Which formula GELU is.
  *  tanh: 0.5 x (1 + tanh(0.7978845608028654 (x + 0.044715 x^3)));  erf: 0.5 x (1 + erf(x / sqrt 2));  sigmoid: x sigmoid(1.702 x).
- *  Unset means tanh in mlp_gemm and gelu_gemm, erf in gated GELU. */
+ *  Unset means tanh in bias_gelu, mlp_gemm, gelu_gemm and modules, erf in gelu, matmul, moe_gemm and gated GELU. */
 typedef enum tern_gelu_form {
     TERN_GELU_UNSET = 0,
     TERN_GELU_TANH = 1,
@@ -40,7 +40,7 @@ typedef struct tern_config {
     int64_t hidden_size;       /**< H; -1: unset */
     int64_t intermediate_size; /**< I; <= 0: 4 H */
     int32_t heads;             /**< h, query heads; -1: unset */
-    int32_t num_hidden_layers; /**< informative; -1: unset */
+    int32_t num_hidden_layers; /**< layers of a workspace's cache; -1: unset, 1 there */
     float layer_norm_eps;      /**< added to the variance; 1e-12 */
     int32_t local_rank;        /**< accepted, without effect; -1 */
     int32_t mp_size;           /**< ranks that share each matrix; 1 */
@@ -60,20 +60,20 @@ typedef struct tern_config {
     bool mlp_after_attn;                  /**< sequential block (true) or parallel */
     tern_activation mlp_act_func_type;    /**< GELU */
     int32_t training_mp_size;             /**< accepted, without effect; 1 */
-    bool bigscience_bloom;                /**< BLOOM's attention form */
-    int32_t max_out_tokens;               /**< informative in C, where a cache is given its size; 1024 */
-    int32_t min_out_tokens;               /**< informative in C; 1 */
+    bool bigscience_bloom;                /**< BLOOM's attention form; a workspace has no cache then */
+    int32_t max_out_tokens;               /**< positions of a sequence in a workspace; 1024 */
+    int32_t min_out_tokens;               /**< fewer in a workspace are an error; 1 */
     bool enable_qkv_quantization;         /**< accepted, without effect */
     bool use_mup;                         /**< 1/E instead of 1/sqrt(E) */
     bool scale_attn_by_inverse_layer_idx; /**< scores also divided by layer_id + 1 */
     bool return_single_tuple;             /**< informative in C */
-    bool set_empty_params;                /**< accepted, without effect: weights are given to each call */
+    bool set_empty_params;                /**< modules: q, k, v and up, gate may be given apart */
     bool transposed_mode;                 /**< raw 2-D weights are [out, in] instead of [in, out] */
     bool use_triton;                      /**< accepted, without effect */
     bool triton_autotune;                 /**< accepted, without effect */
     int32_t num_kv;                       /**< key/value heads, dividing h; < 0: as many as heads */
     float rope_theta;                     /**< base of the rotary wavelengths, > 1; 10000 */
-    bool invert_mask;                     /**< accepted, without effect: masks are additive; true */
+    bool invert_mask;                     /**< bool and integer masks: what is not 0 is visible; false: hidden; true */
     int32_t layer_id;                     /**< index of the layer; -1: unset */
 
     tern_device device;                     /**< CPU */

@@ -6,7 +6,9 @@
  * Weights are [in, out] (or [out, in] raw, with config->transposed_mode), either raw (packed on the fly: correct, slower)
  * or a tern_weight_view() of a packed weight, whose shape is logical [in, out] in either mode.
  *
- * Raw matrices are fp32, fp16 or bf16 (widened without loss), everything else is fp32, and all of it dense.
+ * Inputs, outputs and residuals are A, the dtype of activations: config->dtype, or activation_dtype where that is int8.  Vectors
+ * (bias, gamma, beta, slopes) are A or fp32.  Raw matrices are config->dtype, with fp32 also fp16 or bf16; int8 ones are packed, or
+ * given by name with their scales (docs/operators.md, "What holds for all").  All of it is dense.
  *
  * Every function returns TERN_OK, TERN_ERR_ARG (a NULL that must not be, tensors that overlap), TERN_ERR_SHAPE (also strides
  * that are not dense), TERN_ERR_DTYPE, TERN_ERR_CONFIG, TERN_ERR_UNSUPPORTED, TERN_ERR_MEMORY (packing on the fly, scratch) or

@@ -10,8 +10,8 @@ extern "C" {
 
 #define TERN_MAX_RANK 8
 
-/** Element types.  The numbers are part of the ABI.  Operators take fp32, and matrices in fp16 and bf16 too (op.h); the
- *  others can be read from files. */
+/** Element types.  The numbers are part of the ABI.  Operators compute on fp32, fp16, bf16 and int8 (op.h), and take masks, ids and
+ *  flags as bool and integers; all can be read from files. */
 typedef enum tern_dtype {
     TERN_FP32 = 0,
     TERN_FP16 = 1,
