@@ -69,45 +69,6 @@ tern_status tern_check_tensor(tern_ctx *ctx, const char *op, const char *name, c
     return check_data(ctx, op, name, t, elements);
 }
 
-tern_status tern_check_rows(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t, int64_t rows,
-                            int64_t cols, size_t *found_rows)
-{
-    int64_t n = 1;
-
-    TERN_TRY(tern_check_tensor(ctx, op, name, t, TERN_FP32));
-    TERN_REQUIRE(ctx, t->rank >= 1, TERN_ERR_SHAPE, "%s: %s has rank 0, expected at least one axis", op, name);
-    for (int i = 0; i + 1 < t->rank; i++)
-        if (t->dim[i] == 0)
-            n = 0;
-    for (int i = 0; n > 0 && i + 1 < t->rank; i++)
-        TERN_REQUIRE(ctx, !__builtin_mul_overflow(n, t->dim[i], &n), TERN_ERR_SHAPE,
-                     "%s: %s is %s, more rows than there can be", op, name, tern_dims_text(t).text);
-
-    const int64_t found = t->dim[t->rank - 1];
-    TERN_REQUIRE(ctx, cols < 0 || found == cols, TERN_ERR_SHAPE,
-                 "%s: %s is %s, rows of %" PRId64 " values, expected rows of %" PRId64, op, name,
-                 tern_dims_text(t).text, found, cols);
-    TERN_REQUIRE(ctx, rows < 0 || n == rows, TERN_ERR_SHAPE,
-                 "%s: %s is %s, %" PRId64 " rows, expected %" PRId64 " rows", op, name, tern_dims_text(t).text, n,
-                 rows);
-    if (found_rows)
-        *found_rows = (size_t)n;
-    return TERN_OK;
-}
-
-tern_status tern_check_vector(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t, int64_t n)
-{
-    TERN_TRY(tern_check_tensor(ctx, op, name, t, TERN_FP32));
-    TERN_REQUIRE(ctx, t->rank == 1 && t->dim[0] == n, TERN_ERR_SHAPE, "%s: %s is %s, expected [%" PRId64 "]", op, name,
-                 tern_dims_text(t).text, n);
-    return TERN_OK;
-}
-
-tern_status tern_check_optional_vector(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t, int64_t n)
-{
-    return tern_given(t) ? tern_check_vector(ctx, op, name, t, n) : TERN_OK;
-}
-
 /* dtypes: one bit for each that a raw matrix may have. */
 static tern_status check_weight(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t, bool transposed,
                                 unsigned dtypes, const char *expected, int64_t in, int64_t out, int64_t *found_out)
@@ -250,16 +211,6 @@ tern_status tern_check_overlaps(tern_ctx *ctx, const char *op, const struct tern
                              other->may_be_output ? "the same memory or none in common" : "no memory in common");
         }
     }
-    return TERN_OK;
-}
-
-tern_status tern_bind_weight(tern_ctx *ctx, const tern_tensor *t, bool transposed, const tern_weight **weight,
-                             tern_weight **owned)
-{
-    *owned = NULL;
-    if (!t->packed)
-        TERN_TRY(tern_weight_pack(ctx, t, transposed, owned));
-    *weight = t->packed ? t->packed : *owned;
     return TERN_OK;
 }
 

@@ -20,16 +20,6 @@ struct tern_dims_text tern_dims_text(const tern_tensor *t);
 /* A dense tensor of numbers of this dtype whose data are there. */
 tern_status tern_check_tensor(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t, tern_dtype dtype);
 
-/* [.., cols] fp32 of `rows` rows, all leading axes taken together; -1 in either takes any.  found_rows may be NULL. */
-tern_status tern_check_rows(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t, int64_t rows,
-                            int64_t cols, size_t *found_rows);
-
-/* [n] fp32. */
-tern_status tern_check_vector(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t, int64_t n);
-/* The same, where NULL and a view of rank -1 mean "none". */
-tern_status tern_check_optional_vector(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t,
-                                       int64_t n);
-
 /* A matrix [in, out], packed or raw (then [out, in] when transposed; fp32, fp16 or bf16); -1 takes any.  found_out may be NULL. */
 tern_status tern_check_weight(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t, bool transposed,
                               int64_t in, int64_t out, int64_t *found_out);
@@ -55,10 +45,6 @@ static inline float *tern_floats(const tern_tensor *t)
 {
     return tern_given(t) ? t->data : NULL;
 }
-
-/* The weight behind a checked matrix: the packed one, or one packed now, which *owned gets. */
-tern_status tern_bind_weight(tern_ctx *ctx, const tern_tensor *t, bool transposed, const tern_weight **weight,
-                             tern_weight **owned);
 
 /* A matrix for products in config->dtype (which weight fits: docs/operators.md); layout by
  * config->transposed_mode.  -1 takes any size. */
