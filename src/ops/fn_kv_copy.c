@@ -50,7 +50,8 @@ static void kv_copy_region(void *arg, const struct tern_par *par)
         for (size_t which = 0; which < 2; which++)
             for (size_t g = 0; g < c->heads; g++) {
                 char *to = c->to[which] + ((b * c->heads + g) * c->n_total + t) * bytes;
-                const char *from = c->input + (((b * c->tokens + (size_t)token) * 2 + which) * c->heads + g) * bytes;
+                const size_t row = token < 0 ? 0 : ((b * c->tokens + (size_t)token) * 2 + which) * c->heads + g;
+                const char *from = c->input + row * bytes; /* where there is a token */
                 if (token >= 0 && which == 0 && c->rotary_dim > 0)
                     copy_turned(c, par->kernels, to, from, cosine, sine);
                 else if (token >= 0)
