@@ -33,4 +33,12 @@ void tern_pages_free(void *p, size_t bytes);
 bool tern_size_mul(size_t a, size_t b, size_t *out);
 bool tern_size_add(size_t a, size_t b, size_t *out);
 
+/* a * b, SIZE_MAX where that is too large: an allocation of it fails. */
+static inline size_t tern_mul_or_max(size_t a, size_t b)
+{
+    size_t product;
+
+    return tern_size_mul(a, b, &product) ? product : SIZE_MAX;
+}
+
 #endif

@@ -50,6 +50,8 @@ tern_status tern_gelu_gemm(tern_ctx *ctx, const tern_config *config, const tern_
         { "weight_out", weight_out, false, false }, { "output", output, true, false },
     };
     TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
+    if (g.rows == 0 || out == 0)
+        return TERN_OK;
 
     tern_stage_in(&g.stage, input, &g.a);
     tern_stage_in(&g.stage, bias, &g.mlp.up_bias);

@@ -10,6 +10,7 @@
  * row tiles of a group.  With rows of u8 they have one for each part of K that shares scales.
  *
  * k is counted in steps here, the 32 words of a panel that one instruction takes: 1 element of f32 and f16, 2 of bf16, 4 of s8. */
+#include "base/memory.h"
 #include "ops/quantize_weight.h"
 
 #include <string.h>
@@ -276,8 +277,8 @@ static size_t narrow_stride(const struct tern_weight *w)
 size_t tern_gemm_scratch(const struct tern_weight *w, size_t m)
 {
     if (w->format == TERN_WEIGHT_BF16)
-        return m * narrow_stride(w) * 2;
-    return tern_weight_has_rows_q8(w) ? m * (narrow_stride(w) + sizeof(float)) : 0;
+        return tern_mul_or_max(m, narrow_stride(w) * 2);
+    return tern_weight_has_rows_q8(w) ? tern_mul_or_max(m, narrow_stride(w) + sizeof(float)) : 0;
 }
 
 /* Moves the parts of a row to where their steps begin.  What fills a part up stands for 0. */

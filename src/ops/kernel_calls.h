@@ -56,7 +56,7 @@ void tern_gemm_run(const struct tern_par *par, float *c, size_t ldc, const float
  * column), and (t_0 + t_1) + .. in order goes through the epilogue, every operation rounded to f32.
  * q8 and the widened path of bf16 give the same bits at every level; avx512bf16 has its own for bf16 (gemm_bf16).
  * scratch: tern_gemm_scratch(w, m) bytes for the whole team, 64-byte aligned, in use until the call ends; may be NULL where that
- * is 0. */
+ * is 0.  tern_gemm_scratch is SIZE_MAX where that many rows need more bytes than there can be: an allocation of it fails. */
 void tern_gemm_run_narrow(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda, size_t m,
                           const struct tern_weight *w, const struct tern_epilogue *e, void *scratch);
 size_t tern_gemm_scratch(const struct tern_weight *w, size_t m);

@@ -48,6 +48,8 @@ static tern_status linear(tern_ctx *ctx, const char *op, const tern_config *conf
                                              { "bias", bias, false, false },
                                              { "output", output, true, false } };
     TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
+    if (l.rows == 0 || out == 0)
+        return TERN_OK;
 
     tern_stage_in(&l.stage, input, &l.a);
     tern_stage_in(&l.stage, bias, &l.epilogue.bias);

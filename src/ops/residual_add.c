@@ -79,6 +79,8 @@ tern_status tern_residual_add(tern_ctx *ctx, const tern_config *config, const te
         { "output", output, true, false },
     };
     TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
+    if (rows == 0 || n == 0)
+        return TERN_OK;
 
     tern_stage_in(&r.stage, hidden, &r.x);
     tern_stage_in(&r.stage, residual, &r.in.residual);

@@ -44,14 +44,6 @@ static inline int64_t tern_int_at(const tern_tensor *t, size_t i)
 /* Elements of a checked dense tensor. */
 size_t tern_elements(const tern_tensor *t);
 
-/* a * b, SIZE_MAX where that is too large: an allocation of it fails. */
-static inline size_t tern_mul_or_max(size_t a, size_t b)
-{
-    size_t product;
-
-    return tern_size_mul(a, b, &product) ? product : SIZE_MAX;
-}
-
 /* ---- widening and narrowing ---- */
 
 static inline const void *tern_at(const void *data, tern_dtype dtype, size_t element)
