@@ -1,6 +1,8 @@
 /* checks.c: tensors and configs against what an operator expects. */
 #include "ops/checks.h"
 
+#include "base/fpmode.h"
+
 #include <math.h>
 #include <stdio.h>
 
@@ -358,4 +360,15 @@ struct tern_config_sizes tern_config_sizes(const tern_config *config)
     s.qkv = ((int64_t)s.heads + 2 * (int64_t)s.kv_heads) * s.head_dim;
     s.context = s.heads * s.head_dim;
     return s;
+}
+
+/* volatile holds the arithmetic between the two calls: a compiler moves a plain quotient past them. */
+float tern_standard_scale(int64_t head_dim)
+{
+    const tern_fpmode caller = tern_fpmode_enter();
+    volatile double width = (double)head_dim;
+    volatile float scale = (float)(1.0 / sqrt(width));
+
+    tern_fpmode_leave(caller);
+    return scale;
 }

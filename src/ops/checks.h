@@ -53,8 +53,8 @@ tern_status tern_check_matrix(tern_ctx *ctx, const char *op, const char *name, c
 /* The weight behind such a matrix: the packed one, or a raw one packed now in the format of config->dtype. */
 tern_status tern_bind_matrix(tern_ctx *ctx, const tern_tensor *t, const tern_config *config, const tern_weight **weight,
                              tern_weight **owned);
-/* The scales NAME_scale of raw int8 codes of `matrices` matrices with `out` output channels each: fp32, finite, [G], or [matrices, G]
- * where there are more than one axis of them; G divides out. */
+/* The scales NAME_scale of raw int8 codes of `matrices` matrices with `out` output channels each: fp32, finite, G for every matrix, one
+ * matrix after the other; G divides out.  One matrix takes them in any shape of rank 1 or more, several as [matrices, ..]. */
 tern_status tern_check_scales(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t, int64_t matrices,
                               int64_t out);
 /* A raw int8 matrix with its scales, packed. */
@@ -98,6 +98,9 @@ struct tern_config_sizes {
     int64_t context;  /* h E */
 };
 struct tern_config_sizes tern_config_sizes(const tern_config *config);
+
+/* 1 / sqrt(E), rounded once, whatever the caller's rounding mode: what scores are multiplied by where no scale is given. */
+float tern_standard_scale(int64_t head_dim);
 
 /* Whether rotary pairs are neighbours, of a checked config. */
 static inline bool tern_config_neighbours(const tern_config *config)

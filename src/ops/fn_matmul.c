@@ -496,6 +496,9 @@ tern_status tern_matmul_int8(tern_ctx *ctx, const tern_tensor *a, const tern_ten
                                              { "output", output, true, false } };
     TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
 
+    if (rows == 0 || n == 0)
+        return TERN_OK;
+
     if (!packed) {
         const tern_tensor codes = codes_at(b, transposed, 0);
         TERN_TRY(tern_weight_pack_as(ctx, &codes, transposed, TERN_INT8, b_scale, &owned));
@@ -542,6 +545,10 @@ tern_status tern_moe_gemm_int8(tern_ctx *ctx, const tern_tensor *input, const te
                                              { "output", output, true, false } };
     TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
 
+    if (n == 0)
+        return TERN_OK;
+
+    const int64_t groups = experts ? (int64_t)tern_elements(weight_scale) / experts : 0;
     q.groups = (size_t)experts;
     q.in = (size_t)input->dim[1];
     q.out = (size_t)n;
@@ -549,7 +556,6 @@ tern_status tern_moe_gemm_int8(tern_ctx *ctx, const tern_tensor *input, const te
     TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, q.groups, "packed weights", &owned));
     for (int64_t e = 0; e < experts; e++) {
         const tern_tensor codes = codes_at(weight, transposed, e);
-        const int64_t groups = weight_scale->dim[1];
         const tern_tensor scale = tern_tensor_view((float *)weight_scale->data + e * groups, TERN_FP32, 1, &groups);
         ends[e] = tern_int_at(row_ends, (size_t)e);
         TERN_TRY_OR_FAIL(tern_weight_pack_as(ctx, &codes, transposed, TERN_INT8, &scale, &owned[e]));
@@ -639,7 +645,7 @@ const struct tern_op_row tern_row_matmul_4d = {
 /* The multiplier of q.k: 1 / sqrt(head_size) where it is unset. */
 static float scale_of(const tern_op_params *params)
 {
-    return isnan(params->scale) && params->head_size > 0 ? 1 / sqrtf((float)params->head_size) : params->scale;
+    return isnan(params->scale) && params->head_size > 0 ? tern_standard_scale(params->head_size) : params->scale;
 }
 
 static tern_status run_score_4d_matmul(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,

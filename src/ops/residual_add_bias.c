@@ -4,13 +4,20 @@
 
 #include <tern/function.h>
 
+struct residual {
+    struct tern_residual_terms terms;
+    int32_t ranks; /* that share the residual */
+};
+
 /* in: hidden, residual, attention output or NULL. */
 static void residual_row(const void *arg, const struct tern_kernels *kernels, size_t row, size_t n,
                          const float *const *in, float *const *out)
 {
-    struct tern_residual_terms terms = *(const struct tern_residual_terms *)arg;
+    const struct residual *r = arg;
+    struct tern_residual_terms terms = r->terms;
 
     (void)row;
+    terms.inv_mp = 1 / (float)r->ranks; /* here, where the caller's rounding mode is put aside */
     terms.attention = in[2];
     kernels->residual_add_f32(out[0], in[0], in[1], &terms, n);
 }
@@ -22,7 +29,8 @@ tern_status tern_residual_add_bias(tern_ctx *ctx, const tern_tensor *hidden, con
 {
     static const char op[] = "residual_add_bias";
     const bool post = mlp_after_attn && !pre_norm;
-    struct tern_residual_terms terms = { .attention_inside = mlp_after_attn, .attention_bias_divided = true };
+    struct residual r = { .terms = { .attention_inside = mlp_after_attn, .attention_bias_divided = true },
+                          .ranks = post ? 1 : mp_size };
     float *owned[2] = { NULL };
     size_t rows, cols;
     tern_status status;
@@ -48,9 +56,8 @@ tern_status tern_residual_add_bias(tern_ctx *ctx, const tern_tensor *hidden, con
         return TERN_OK;
 
     if (!post && (mlp_after_attn || add_attn_bias))
-        TERN_TRY_OR_FAIL(tern_widen_tensor(ctx, attention_bias, &owned[0], &terms.attention_bias));
-    TERN_TRY_OR_FAIL(tern_widen_tensor(ctx, final_bias, &owned[1], &terms.final_bias));
-    terms.inv_mp = post ? 1 : 1 / (float)mp_size;
+        TERN_TRY_OR_FAIL(tern_widen_tensor(ctx, attention_bias, &owned[0], &r.terms.attention_bias));
+    TERN_TRY_OR_FAIL(tern_widen_tensor(ctx, final_bias, &owned[1], &r.terms.final_bias));
     const struct tern_row_call call = {
         .in = { { hidden->data, dtype, cols, 0 },
                 { residual->data, dtype, cols, 0 },
@@ -58,7 +65,7 @@ tern_status tern_residual_add_bias(tern_ctx *ctx, const tern_tensor *hidden, con
         .out = { { output->data, dtype, cols, 0 } },
         .n_rows = rows,
         .fn = residual_row,
-        .arg = &terms,
+        .arg = &r,
     };
     status = tern_rows_run(ctx, &call);
 fail:

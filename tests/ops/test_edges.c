@@ -1,0 +1,141 @@
+/* test_edges.c: sizes at their edges, and a caller with a rounding mode of its own. */
+#include "ops/fn_testing.h"
+
+#include <fenv.h>
+
+static tern_ctx *ctx;
+
+static int setup(void **state)
+{
+    (void)state;
+    ctx = test_ctx(2);
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    tern_ctx_destroy(&ctx);
+    return 0;
+}
+
+/* A shape with a 0 in it holds no numbers, however large its other sizes are: a file of a few bytes can say so. */
+static void test_rows_without_columns_are_not_walked(void **state)
+{
+    static const int64_t many[] = { (int64_t)1 << 40, (int64_t)1 << 58 };
+    const tern_tensor scale = FN_IN(TERN_FP32, 1, 1);
+    char nothing[64] __attribute__((aligned(64)));
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++)
+        for (int int8 = 0; int8 < 2; int8++) {
+            const tern_dtype dtype = int8 ? TERN_FP32 : TERN_BF16, raw = int8 ? TERN_INT8 : TERN_BF16;
+            tern_config config = test_config();
+            config.dtype = raw;
+            config.activation_dtype = TERN_FP32;
+            config.activation_quant = int8 ? TERN_QUANT_ROW : TERN_QUANT_NONE;
+            const tern_tensor x = tern_tensor_view(nothing, dtype, 2, (int64_t[]){ many[i], 0 });
+            const tern_tensor w = tern_tensor_view(nothing, raw, 2, (int64_t[]){ 0, 0 });
+            tern_tensor y = x, given = w;
+            tern_weight *packed = NULL;
+            if (int8) {
+                assert_ok(ctx, tern_weight_pack_as(ctx, &w, false, TERN_INT8, &scale, &packed));
+                given = tern_weight_view(packed);
+            }
+            assert_ok(ctx, tern_residual_add(ctx, &config, &x, &x, NULL, NULL, NULL, NULL, &y));
+            assert_ok(ctx, tern_linear(ctx, &config, &x, &given, NULL, &y));
+            assert_ok(ctx, tern_vector_matmul(ctx, &config, &x, &given, &y));
+            assert_ok(ctx, tern_gelu_gemm(ctx, &config, &x, &given, NULL, &given, &y));
+            if (int8) {
+                const tern_tensor each = tern_tensor_view(nothing, TERN_INT8, 3, (int64_t[]){ 1, 0, 0 });
+                const tern_tensor ends = tern_tensor_view((void *)(uintptr_t)&many[i], TERN_INT64, 1, &(int64_t){ 1 });
+                assert_ok(ctx, tern_matmul_int8(ctx, &x, &w, &scale, TERN_QUANT_ROW, NULL, "", &y));
+                assert_ok(ctx, tern_moe_gemm_int8(ctx, &x, &each, &scale, TERN_QUANT_ROW, NULL, &ends, "", &y));
+            }
+            tern_weight_destroy(&packed);
+        }
+}
+
+/* G scales for each expert are G scales, as a row or in a shape of their own. */
+static void test_scales_of_experts_in_any_shape(void **state)
+{
+    static const int64_t ends[] = { 2, 3 };
+    const tern_tensor x = FN_IN(TERN_FP32, 1, 3, 5), scale = FN_IN(TERN_FP32, 1, 2, 6);
+    tern_tensor codes = FN_OUT(TERN_INT8, 2, 5, 6), want = FN_OUT(TERN_FP32, 3, 6), got = FN_OUT(TERN_FP32, 3, 6);
+
+    (void)state;
+    for (size_t i = 0; i < 60; i++)
+        ((int8_t *)codes.data)[i] = (int8_t)(7 * i % 255 - 127);
+    for (int64_t experts = 1; experts <= 2; experts++) {
+        const tern_tensor w = tern_tensor_view(codes.data, TERN_INT8, 3, (int64_t[]){ experts, 5, 6 });
+        const tern_tensor row_ends = tern_tensor_view((void *)(uintptr_t)&ends[2 - experts], TERN_INT64, 1, &experts);
+        const tern_tensor rows = tern_tensor_view(scale.data, TERN_FP32, 2, (int64_t[]){ experts, 6 });
+        const tern_tensor shapes[] = {
+            tern_tensor_view(scale.data, TERN_FP32, 3, (int64_t[]){ experts, 2, 3 }),
+            tern_tensor_view(scale.data, TERN_FP32, 3, (int64_t[]){ experts, 6, 1 }),
+            tern_tensor_view(scale.data, TERN_FP32, 1, (int64_t[]){ 6 }),
+            tern_tensor_view(scale.data, TERN_FP32, 2, (int64_t[]){ 6, 1 }),
+        };
+        assert_ok(ctx, tern_moe_gemm_int8(ctx, &x, &w, &rows, TERN_QUANT_NONE, NULL, &row_ends, "", &want));
+        for (size_t i = 0; i < (experts == 1 ? 4 : 2); i++) {
+            assert_ok(ctx, tern_moe_gemm_int8(ctx, &x, &w, &shapes[i], TERN_QUANT_NONE, NULL, &row_ends, "", &got));
+            fn_same(&got, want.data, "scales in another shape");
+        }
+        if (experts == 2)
+            assert_fails(ctx, tern_moe_gemm_int8(ctx, &x, &w, &shapes[2], TERN_QUANT_NONE, NULL, &row_ends, "", &got),
+                         TERN_ERR_SHAPE, "a row of scales for each of 2 matrices");
+    }
+}
+
+static void divided(const tern_tensor *x, tern_tensor *y)
+{
+    assert_ok(ctx, tern_residual_add_bias(ctx, x, x, NULL, NULL, NULL, 3, true, true, false, y));
+}
+
+static void scored(const tern_tensor *qkv, tern_tensor *scores)
+{
+    tern_config config = test_config();
+    tern_op_params params = tern_op_params_default();
+    tern_tensor in = *qkv;
+    const tern_op_io io[] = { { "qkv", &in }, { "output", scores } };
+    tern_op *op;
+
+    params.head_size = 6;
+    assert_ok(ctx, tern_op_create(ctx, "score_4d_matmul", &config, &op));
+    assert_ok(ctx, tern_op_run(ctx, op, io, 2, &(tern_op_call){ .params = &params }));
+    tern_op_destroy(&op);
+}
+
+/* What is worked out once for a call is worked out in no mode of the caller's either. */
+static void test_no_rounding_mode_but_to_nearest(void **state)
+{
+    static const int modes[] = { FE_TONEAREST, FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO };
+    const tern_tensor x = FN_IN(TERN_FP32, 1, 4, 33), qkv = FN_IN(TERN_FP32, 1, 1, 5, 36);
+    tern_tensor sum[2], scores[2];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        const size_t to = i > 0;
+        sum[to] = FN_OUT(TERN_FP32, 4, 33);
+        scores[to] = FN_OUT(TERN_FP32, 1, 2, 5, 5);
+        fesetround(modes[i]);
+        divided(&x, &sum[to]);
+        scored(&qkv, &scores[to]);
+        fesetround(FE_TONEAREST);
+        fn_same(&sum[to], sum[0].data, "residual_add_bias");
+        fn_same(&scores[to], scores[0].data, "score_4d_matmul");
+    }
+    /* The scale is that of the typed call, 1 / sqrt(6) rounded once. */
+    assert_ok(ctx, tern_score_4d_matmul(ctx, &qkv, 6, (float)(1 / sqrt(6.0)), false, &scores[1]));
+    fn_same(&scores[1], scores[0].data, "score_4d_matmul with its scale");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        OP_TEST(test_rows_without_columns_are_not_walked),
+        OP_TEST(test_scales_of_experts_in_any_shape),
+        OP_TEST(test_no_rounding_mode_but_to_nearest),
+    };
+    return cmocka_run_group_tests_name("ops/edges", tests, setup, end);
+}
