@@ -5,8 +5,8 @@
 
 Every TERN_API function of include/tern has a doc comment that ends directly above it, or above the group of declarations
 without a blank line between them that it belongs to.  The first table of docs/operators.md has a row for each line of
-src/ops/op_list.h, in its order, with dtypes and norms as the operator's row in src/ops/*.c has them.  Links between pages lead
-to files, and files and functions of ours that stand `between backticks` exist.
+src/ops/op_list.h, in its order, with dtypes and norms as the operator's row in src/ops/*.c has them, and the tests that its last
+one names are there.  Links between pages lead to files, and files and functions of ours that stand `between backticks` exist.
 """
 import pathlib
 import re
@@ -68,6 +68,19 @@ def check_table(root, wrong):
             wrong.append(f"{page}: {name} is {row[3:]}, expected {[dtypes, norms, 'cpu']}")
 
 
+def check_defects(root, wrong):
+    page = root / "docs/operators.md"
+    for number, tests in re.findall(r"^\| (B\d+) \| .* \| ([^|]*) \|$", page.read_text(encoding="utf-8"), re.M):
+        for part in tests.split("; ") if tests not in ("none", "the same") else []:
+            files, _, names = part.partition(": ")
+            for file in files.split(", "):
+                path = root / "tests" / re.sub("/", "/test_", file)
+                source = path.with_suffix(".c")
+                text = source.read_text(encoding="utf-8") if source.exists() else ""
+                if not all(re.search(r"\btest_\w*" + name, text) for name in names.split(", ") if "/" not in name):
+                    wrong.append(f"{page}: {number}: there is no test {file}: {names}")
+
+
 def check_names(root, wrong):
     code = " ".join(path.read_text(encoding="utf-8") for folder in ("include", "src", "cli")
                     for path in sorted((root / folder).rglob("*.[ch]")))
@@ -90,6 +103,7 @@ def main():
     wrong = []
     functions = check_functions(root, wrong)
     check_table(root, wrong)
+    check_defects(root, wrong)
     check_names(root, wrong)
     for text in wrong:
         print(text)
