@@ -4,6 +4,7 @@
 
 #include <tern/function.h>
 #include <tern/generate.h>
+#include <tern/machine.h>
 #include <tern/module.h>
 #include <tern/moe.h>
 #include <tern/quantize.h>

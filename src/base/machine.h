@@ -39,6 +39,9 @@ bool tern_machine_online(const char *root, unsigned char *mask, size_t n_cpus);
 /* The smallest of cores that the mask allows, quota, and cores of the machine, within 1..1024, and its name. */
 int tern_machine_smallest(int allowed, int quota, int cores, const char **reason);
 
+/* Bytes that this process can still take (tern_memory_available()); UINT64_MAX if the system does not tell. */
+uint64_t tern_machine_memory(const char *root);
+
 /* Monotonic clock in seconds. */
 double tern_machine_seconds(void);
 

@@ -599,8 +599,12 @@ static void measure_peaks(struct tc_state *s, enum tern_isa limit)
     memset(cold, 1, TC_COLD_BYTES);
     s->peak_read = tc_peak_read(cold, TC_COLD_BYTES);
     munmap(cold, TC_COLD_BYTES);
-    for (int isa = 0; isa <= (int)limit; isa++)
-        s->peak_flops[isa] = tc_peak_flops(isa);
+    for (int isa = 0; isa <= (int)limit; isa++) {
+        struct tern_kernels kernels;
+
+        tern_kernels_init(&kernels, (enum tern_isa)isa);
+        s->peak_flops[isa] = tc_peak_flops(&kernels);
+    }
     if (s->json) {
         printf("{\"peak_read_bytes_per_s\": %.4g, \"peak_flops_per_s\": {", s->peak_read);
         for (int isa = 0; isa <= (int)limit; isa++)

@@ -98,8 +98,8 @@ bool tc_time_more(struct tc *t);
 size_t tc_turn(const struct tc *t);
 
 /* Peaks of one thread at a level; 0 if not known.  tc_peak.c */
-double tc_peak_flops(enum tern_isa isa);          /* f32 fused multiply-adds, flop/s */
-double tc_peak_read(const void *p, size_t bytes); /* bytes/s */
+double tc_peak_flops(const struct tern_kernels *kernels); /* f32 fused multiply-adds, flop/s */
+double tc_peak_read(const void *p, size_t bytes);         /* bytes/s */
 
 #define TERN_KERNEL(name, bound) void check_##name(struct tc *t);
 #include "kernels/kernel_list.h"
