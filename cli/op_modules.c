@@ -20,12 +20,12 @@
 /* The weights of a layer's parts; those of _PARTS with set_empty_params. */
 #define ATTENTION_WEIGHTS                                              \
     VECTOR("norm_w", "[H]"), VECTOR("norm_b", "[H]"),                  \
-    MATRIX_OPTIONAL("attn_qkvw", "[H, (h+2G)E]"), SCALE("attn_qkvw_scale"), VECTOR("attn_qkvb", "[(h+2G)E]"), \
-    MATRIX("attn_ow", "[hE, H]"), SCALE("attn_ow_scale")
+    MATRIX_OPTIONAL("attn_qkvw", "[H, (h+G)E+GE']"), SCALE("attn_qkvw_scale"), VECTOR("attn_qkvb", "[(h+G)E+GE']"), \
+    MATRIX("attn_ow", "[hE', H]"), SCALE("attn_ow_scale")
 #define ATTENTION_PARTS                                                \
     MATRIX_OPTIONAL("attn_qw", "[H, hE]"), SCALE("attn_qw_scale"), VECTOR("attn_qb", "[hE]"), \
     MATRIX_OPTIONAL("attn_kw", "[H, GE]"), SCALE("attn_kw_scale"), VECTOR("attn_kb", "[GE]"), \
-    MATRIX_OPTIONAL("attn_vw", "[H, GE]"), SCALE("attn_vw_scale"), VECTOR("attn_vb", "[GE]")
+    MATRIX_OPTIONAL("attn_vw", "[H, GE']"), SCALE("attn_vw_scale"), VECTOR("attn_vb", "[GE']")
 #define MLP_WEIGHTS                                                    \
     VECTOR("attn_nw", "[H]"), VECTOR("attn_nb", "[H]"),                \
     MATRIX_OPTIONAL("inter_w", "[H, pI]"), SCALE("inter_w_scale"), VECTOR("inter_b", "[pI]"), \
@@ -121,14 +121,14 @@ static int output_like(struct op_job *job, const tern_tensor *input, tern_tensor
     return op_allocate(*out);
 }
 
-/* What attention reads besides its tensors. */
-static tern_attention_options options_of(struct op_job *job)
+/* What attention reads besides its tensors.  The cache was made for this width of a value head, so the weights must have it. */
+static tern_attention_options options_of(struct op_job *job, const struct op_cache *cache)
 {
     const tern_op_params *params = &job->settings.params;
 
     return (tern_attention_options){ .scale = params->scale,
                                      .softcap = params->softcap,
-                                     .v_head_dim = params->v_head_dim,
+                                     .v_head_dim = (int32_t)cache->value_dim,
                                      .position_ids = given(job, "position_ids") };
 }
 
@@ -198,7 +198,7 @@ static int run_attention(struct op_job *job)
     if (!code)
         code = op_output(job, "norm", input.dtype, input.rank, input.dim);
     if (!code) {
-        const tern_attention_options options = options_of(job);
+        const tern_attention_options options = options_of(job, &cache);
         op_mask_fit(job, cache.batch);
         code = answer(job, tern_attention_forward(job->ctx, attention, &options, &input, given(job, "mask"),
                                                   given(job, "alibi"), cache.cache, 0, cache.spans, cache.n_spans,
@@ -223,16 +223,18 @@ static const tern_op_tensor layer_tensors[] = {
     MLP_WEIGHTS,
     ATTENTION_PARTS,
     MLP_PARTS,
+    Q_SCALES,
     OUT("output", "[.., S, H]"),
 };
 
 static int run_layer(struct op_job *job)
 {
     const tern_layer_weights weights = weights_of(job);
+    const tern_module_quant quant = quant_of(job);
     struct op_cache cache = { 0 };
     tern_layer *layer = NULL;
     tern_tensor input, *output = NULL;
-    int code = answer(job, tern_layer_create(job->ctx, &job->settings.config, NULL, &weights, &layer));
+    int code = answer(job, tern_layer_create(job->ctx, &job->settings.config, NULL, &quant, &weights, &layer));
 
     if (!code)
         code = input_of(job, &input);
@@ -244,7 +246,7 @@ static int run_layer(struct op_job *job)
         memcpy(output->data, input.data, op_elements(&input) * tern_dtype_size(input.dtype));
         const int64_t rows[] = { cache.batch * cache.rows, input.dim[input.rank - 1] };
         tern_tensor x = tern_tensor_view(output->data, input.dtype, 2, rows);
-        const tern_attention_options options = options_of(job);
+        const tern_attention_options options = options_of(job, &cache);
         op_mask_fit(job, cache.batch);
         code = answer(job, tern_layer_forward_masked(job->ctx, layer, &options, &x, given(job, "mask"),
                                                      given(job, "alibi"), cache.cache, 0, cache.spans, cache.n_spans));

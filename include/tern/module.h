@@ -20,17 +20,17 @@ extern "C" {
  *  read during the call alone.  With mp_size > 1 matrices, attn_qkvb and inter_b are this rank's part, all else is whole. */
 typedef struct tern_layer_weights {
     tern_tensor norm_w, norm_b;       /**< [H] before the attention */
-    tern_tensor attn_qkvw, attn_qkvb; /**< [H, (h + 2G) E], [(h + 2G) E] */
-    tern_tensor attn_ow, attn_ob;     /**< [h E, H], [H] */
-    tern_tensor attn_nw, attn_nb;     /**< [H] before the feed-forward */
-    tern_tensor inter_w, inter_b;     /**< [H, pI], [pI] */
-    tern_tensor output_w, output_b;   /**< [I, H], [H] */
+    tern_tensor attn_qkvw, attn_qkvb; /**< [H, W], [W], W = (h + G) E + G E' */
+    tern_tensor attn_ow, attn_ob;   /**< [h E', H], [H]: with attn_qkvw it says E', the width of a value head, 1..512 */
+    tern_tensor attn_nw, attn_nb;   /**< [H] before the feed-forward */
+    tern_tensor inter_w, inter_b;   /**< [H, pI], [pI] */
+    tern_tensor output_w, output_b; /**< [I, H], [H] */
 
     /* With set_empty_params the two above may come apart; they are put together when they are bound.  All raw and of one dtype;
      * a bias that is missing beside the others is 0.  With bigscience_bloom the heads of q, k and v become neighbours. */
     tern_tensor attn_qw, attn_qb;           /**< [H, h E], [h E] */
     tern_tensor attn_kw, attn_kb;           /**< [H, G E], [G E] */
-    tern_tensor attn_vw, attn_vb;           /**< [H, G E], [G E] */
+    tern_tensor attn_vw, attn_vb;           /**< [H, G E'], [G E'] */
     tern_tensor inter_up_w, inter_up_b;     /**< [H, I], [I]: the first half of a gated inter_w, or all of another */
     tern_tensor inter_gate_w, inter_gate_b; /**< [H, I], [I]: the second half */
 
@@ -44,7 +44,7 @@ TERN_API tern_layer_weights tern_layer_weights_none(void);
 /** How raw int8 matrices are scaled, in the form that DeepSpeed's modules take: another way than the *_scale above. */
 typedef struct tern_module_quant {
     /** fp32 [4, L]: the scales of attn_qkvw, attn_ow, inter_w and output_w, in rows that are filled up to the longest (also
-     *  [1, 4, L]); or [2, L] with the rows of one module alone.  NULL or tern_tensor_none(): none.  Read during the call. */
+     *  [1, 4, L]); or, but for a layer, [2, L] with the rows of one module alone.  NULL or tern_tensor_none(): none.  Read during the call. */
     const tern_tensor *q_scales;
     int32_t q_groups;        /**< G, groups of a shard; 1 */
     int32_t merge_count;     /**< n, shards that were quantised apart and put together, a power of two; 1 */
@@ -120,8 +120,9 @@ TERN_API void tern_attention_destroy(tern_attention **attention);
  * mask, alibi, cache and spans, whose positions the caller reserved and commits.  In a sequential block comm->all_reduce is
  * called once, with T H numbers in fp32, exactly when its size is above 1 and T is not 0: the product is stored behind it.
  *
- * @param options NULL: the defaults.  v_head_dim is 0 or E here: the weights are bound to that width.
+ * @param options NULL: the defaults.  v_head_dim is 0 or E' here: the weights are bound to that width.
  * @param input   [.., H].
+ * @param cache   of width max(E, E').
  * @param output  [.., H]; may be input.
  * @param norm    [.., H] gets norm(input), which parallel blocks read again, or NULL; none with post-LN.
  * @return TERN_OK, what the operators return, or what all_reduce answered.  On error output and norm are unchanged, and
@@ -145,11 +146,13 @@ typedef struct tern_layer tern_layer;
  *    sequential, post-LN   z = N2(A(x) + attn_ob + x);  out = N1(F(z) + output_b + z)
  *    parallel              out = F(N2 x or N1 x) + output_b + (A(N1 x) + attn_ob) + x
  *
- *  @param comm  NULL: tern_comm_self().  Its size is config->mp_size; borrowed, outlives the layer.
+ *  @param comm   NULL: tern_comm_self().  Its size is config->mp_size; borrowed, outlives the layer.
+ *  @param quant  as for tern_mlp_create().
  *  @return TERN_OK, TERN_ERR_ARG (NULL, a weight that is missing or must not be there), TERN_ERR_CONFIG, TERN_ERR_SHAPE (weight,
  *          found, expected), TERN_ERR_DTYPE, TERN_ERR_UNSUPPORTED, TERN_ERR_MEMORY, TERN_ERR_THREAD; *out is NULL then. */
 TERN_API tern_status tern_layer_create(tern_ctx *ctx, const tern_config *config, const tern_comm *comm,
-                                       const tern_layer_weights *weights, tern_layer **out);
+                                       const tern_module_quant *quant, const tern_layer_weights *weights,
+                                       tern_layer **out);
 /** Frees the layer and sets *layer to NULL.  NULL and a pointer to NULL are fine. */
 TERN_API void tern_layer_destroy(tern_layer **layer);
 
@@ -164,7 +167,7 @@ TERN_API void tern_layer_destroy(tern_layer **layer);
  *          TERN_ERR_THREAD: x is unchanged; or what all_reduce answered: x is undefined then. */
 TERN_API tern_status tern_layer_forward(tern_ctx *ctx, const tern_layer *layer, tern_tensor *x, tern_kv_cache *cache,
                                         int32_t cache_layer, const tern_kv_span *spans, size_t n_spans);
-/** The same with what tern_softmax_context() takes besides rows: options (v_head_dim 0 or E), mask, alibi; each may be NULL. */
+/** The same with what tern_softmax_context() takes besides rows: options (v_head_dim 0 or E'), mask, alibi; each may be NULL. */
 TERN_API tern_status tern_layer_forward_masked(tern_ctx *ctx, const tern_layer *layer,
                                                const tern_attention_options *options, tern_tensor *x,
                                                const tern_tensor *mask, const tern_tensor *alibi, tern_kv_cache *cache,

@@ -4,25 +4,27 @@
 #include "ops/checks.h"
 
 tern_status tern_attention_bind(tern_ctx *ctx, const char *owner, const tern_config *config,
-                                const tern_layer_weights *weights, struct tern_attention_bound *out)
+                                const tern_layer_weights *weights, int64_t v_dim, struct tern_attention_bound *out)
 {
     const struct tern_config_sizes s = tern_config_sizes(config);
+    const int64_t qkv = (s.heads + s.kv_heads) * s.head_dim + s.kv_heads * v_dim;
     const tern_tensor none = tern_tensor_none();
     const bool pre = config->pre_layer_norm;
     const struct tern_bind_vector vectors[] = {
         { "norm_w", pre ? &weights->norm_w : &none, s.hidden, pre, &out->norm.gamma },
         { "norm_b", pre ? &weights->norm_b : &none, s.hidden, false, &out->norm.beta },
-        { "attn_qkvb", &weights->attn_qkvb, s.qkv, false, &out->qkv_b },
+        { "attn_qkvb", &weights->attn_qkvb, qkv, false, &out->qkv_b },
         { "attn_ob", &weights->attn_ob, s.hidden, false, &out->out_b },
     };
     const struct tern_bind_matrix matrices[] = {
-        { "attn_qkvw", &weights->attn_qkvw, s.hidden, s.qkv, &out->qkv_w },
-        { "attn_ow", &weights->attn_ow, s.context, s.hidden, &out->out_w },
+        { "attn_qkvw", &weights->attn_qkvw, s.hidden, qkv, &out->qkv_w },
+        { "attn_ow", &weights->attn_ow, s.heads * v_dim, s.hidden, &out->out_w },
     };
 
     out->norm.type = config->norm_type;
     out->norm.eps = config->layer_norm_eps;
     out->context = tern_softmax_context_args_from(config);
+    out->context.v_dim = (int32_t)v_dim;
     return tern_bind(ctx, owner, config, vectors, sizeof vectors / sizeof vectors[0], matrices,
                      sizeof matrices / sizeof matrices[0], &out->binding);
 }
@@ -32,14 +34,24 @@ void tern_attention_free(struct tern_attention_bound *attention)
     tern_binding_free(&attention->binding);
 }
 
-void tern_attention_work_take(struct tern_arena *arena, const tern_config *config, size_t max_rows, int n_threads,
-                              struct tern_attention_work *work)
+tern_status tern_attention_check_width(tern_ctx *ctx, const char *owner, const struct tern_attention_bound *attention,
+                                       tern_attention_options *options)
 {
-    const struct tern_config_sizes s = tern_config_sizes(config);
+    const int32_t bound = attention->context.v_dim;
 
-    work->qkv = tern_arena_take(arena, max_rows, (size_t)s.qkv * sizeof(float));
-    work->context = tern_arena_take(arena, max_rows, (size_t)s.context * sizeof(float));
-    work->scratch = TERN_TAKE(arena, float, tern_softmax_context_scratch((int32_t)s.head_dim, n_threads));
+    TERN_REQUIRE(ctx, options->v_head_dim == 0 || options->v_head_dim == bound, TERN_ERR_CONFIG,
+                 "%s: v_head_dim is %" PRId32 ", expected 0 or %" PRId32 ", the width that the weights are bound to",
+                 owner, options->v_head_dim, bound);
+    options->v_head_dim = bound;
+    return TERN_OK;
+}
+
+void tern_attention_work_take(struct tern_arena *arena, const struct tern_attention_bound *attention, size_t max_rows,
+                              int n_threads, struct tern_attention_work *work)
+{
+    work->qkv = tern_arena_take(arena, max_rows, (size_t)attention->qkv_w->out * sizeof(float));
+    work->context = tern_arena_take(arena, max_rows, (size_t)attention->out_w->in * sizeof(float));
+    work->scratch = TERN_TAKE(arena, float, tern_softmax_context_scratch(attention->context.v_dim, n_threads));
     work->narrow = NULL;
 }
 

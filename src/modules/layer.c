@@ -83,7 +83,7 @@ static tern_status bind_closing(tern_ctx *ctx, struct tern_layer *l, const tern_
 }
 
 tern_status tern_layer_create(tern_ctx *ctx, const tern_config *config, const tern_comm *comm,
-                              const tern_layer_weights *weights, tern_layer **out)
+                              const tern_module_quant *quant, const tern_layer_weights *weights, tern_layer **out)
 {
     struct tern_layer *l = NULL;
     tern_status status;
@@ -99,14 +99,14 @@ tern_status tern_layer_create(tern_ctx *ctx, const tern_config *config, const te
     TERN_TRY(check_config(ctx, config, comm));
 
     TERN_TRY(TERN_ALLOC(ctx, 1, "a layer", &l));
-    TERN_TRY_OR_FAIL(tern_own_weights(ctx, op, config, NULL, TERN_PART_ATTENTION | TERN_PART_MLP, weights, &l->own));
+    TERN_TRY_OR_FAIL(tern_own_weights(ctx, op, config, quant, TERN_PART_ATTENTION | TERN_PART_MLP, weights, &l->own));
     weights = &l->own.all;
     TERN_TRY_OR_FAIL(check_norms(ctx, config, weights));
     l->config = *config;
     l->comm = comm;
     l->sizes = tern_config_sizes(config);
     l->kernels = config->kernel == TERN_KERNEL_REFERENCE ? tern_kernels_reference() : NULL;
-    TERN_TRY_OR_FAIL(tern_attention_bind(ctx, op, config, weights, &l->attention));
+    TERN_TRY_OR_FAIL(tern_attention_bind(ctx, op, config, weights, l->own.v_dim, &l->attention));
     TERN_TRY_OR_FAIL(tern_mlp_bind(ctx, op, config, weights, &l->mlp));
     if (!config->pre_layer_norm)
         TERN_TRY_OR_FAIL(bind_closing(ctx, l, weights));
@@ -142,7 +142,7 @@ void tern_layer_work_take(struct tern_arena *arena, const tern_layer *layer, siz
 
     work->max_rows = max_rows;
     work->normed = tern_arena_take(arena, max_rows, hidden);
-    tern_attention_work_take(arena, &layer->config, max_rows, n_threads, &work->attention);
+    tern_attention_work_take(arena, &layer->attention, max_rows, n_threads, &work->attention);
     work->attn = tern_arena_take(arena, max_rows, hidden);
     work->inner = tern_arena_take(arena, max_rows, (size_t)layer->sizes.up * sizeof(float));
     work->hidden = tern_arena_take(arena, max_rows, hidden);
@@ -292,42 +292,39 @@ tern_status tern_layer_forward_masked(tern_ctx *ctx, const tern_layer *layer, co
                                       tern_kv_cache *cache, int32_t cache_layer, const tern_kv_span *spans,
                                       size_t n_spans)
 {
-    const tern_attention_options standard = tern_attention_options_default();
+    tern_attention_options with = options ? *options : tern_attention_options_default();
     struct tern_arena arena = tern_arena_counter();
     struct forward f = { .cache_layer = cache_layer };
     tern_status status;
     size_t rows;
 
-    if (!options)
-        options = &standard;
     TERN_REQUIRE(ctx, ctx && layer && cache, TERN_ERR_ARG, "%s: %s is NULL", op,
                  !ctx     ? "ctx"
                  : !layer ? "layer"
                           : "cache");
     TERN_TRY(tern_check_float_rows(ctx, op, "x", x, tern_config_activation(&layer->config), -1, layer->sizes.hidden,
                                    &rows, NULL));
-    TERN_REQUIRE(ctx,
-                 cache->shape.n_kv_heads == layer->sizes.kv_heads && cache->shape.head_dim == layer->sizes.head_dim,
-                 TERN_ERR_SHAPE, "%s: the cache has %" PRId32 " heads of %" PRId32 ", expected %" PRId32 " of %" PRId64,
-                 op, cache->shape.n_kv_heads, cache->shape.head_dim, layer->sizes.kv_heads, layer->sizes.head_dim);
+    const int32_t e = layer->attention.context.head_dim, v_dim = layer->attention.context.v_dim;
+    const int32_t widest = e > v_dim ? e : v_dim;
+    TERN_REQUIRE(ctx, cache->shape.n_kv_heads == layer->sizes.kv_heads && cache->shape.head_dim == widest,
+                 TERN_ERR_SHAPE, "%s: the cache has %" PRId32 " heads of %" PRId32 ", expected %" PRId32 " of %" PRId32,
+                 op, cache->shape.n_kv_heads, cache->shape.head_dim, layer->sizes.kv_heads, widest);
     TERN_REQUIRE(ctx, cache_layer >= 0 && cache_layer < cache->shape.n_layers, TERN_ERR_ARG,
                  "%s: cache_layer is %" PRId32 ", expected 0..%" PRId32, op, cache_layer, cache->shape.n_layers - 1);
     TERN_TRY(tern_kv_check_spans(ctx, op, cache, spans, n_spans, rows));
     f.layer = *layer;
     f.batch = (struct tern_kv_batch){ .cache = cache, .spans = spans, .n_spans = n_spans, .n_rows = rows };
     struct tern_softmax_context_args *args = &f.layer.attention.context;
-    TERN_REQUIRE(ctx, options->v_head_dim == 0 || options->v_head_dim == layer->sizes.head_dim, TERN_ERR_ARG,
-                 "%s: v_head_dim is %" PRId32 ", expected 0 or %" PRId64 ", which the weights are bound to", op,
-                 options->v_head_dim, layer->sizes.head_dim);
-    TERN_TRY(tern_context_options(ctx, op, options, args));
+    TERN_TRY(tern_attention_check_width(ctx, op, &layer->attention, &with));
+    TERN_TRY(tern_context_options(ctx, op, &with, args));
     TERN_TRY(tern_context_mask(ctx, op, mask, &layer->config, &f.batch, args, &f.mask));
     TERN_TRY(
         tern_check_float_vector(ctx, op, "alibi", alibi, tern_config_activation(&layer->config), args->heads, true));
-    TERN_TRY(tern_context_positions(ctx, op, options->position_ids, rows, args));
+    TERN_TRY(tern_context_positions(ctx, op, with.position_ids, rows, args));
     const struct tern_operand operands[] = { { "x", x, true, false },
                                              { "mask", mask, false, false },
                                              { "alibi", alibi, false, false },
-                                             { "position_ids", options->position_ids, false, false } };
+                                             { "position_ids", with.position_ids, false, false } };
     TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
     if (rows == 0)
         return TERN_OK;

@@ -55,7 +55,7 @@ tern_status tern_attention_create(tern_ctx *ctx, const tern_config *config, cons
     a->own.all.attn_ob = tern_tensor_none(); /* added elsewhere */
     TERN_REQUIRE_OR_FAIL(ctx, config->norm_type != TERN_RMS_NORM || !tern_given(&a->own.all.norm_b), TERN_ERR_ARG,
                          "%s: norm_b is given with RMSNorm, expected none", op);
-    TERN_TRY_OR_FAIL(tern_attention_bind(ctx, op, config, &a->own.all, &a->bound));
+    TERN_TRY_OR_FAIL(tern_attention_bind(ctx, op, config, &a->own.all, a->own.v_dim, &a->bound));
     tern_own_weights_bound(&a->own);
     *out = a;
     return TERN_OK;
@@ -176,6 +176,7 @@ tern_status tern_attention_forward(tern_ctx *ctx, const tern_attention *attentio
                                    int32_t cache_layer, const tern_kv_span *spans, size_t n_spans, tern_tensor *output,
                                    tern_tensor *norm)
 {
+    tern_attention_options with = options ? *options : tern_attention_options_default();
     const tern_attention *a = attention;
     size_t rows, bytes[3] = { 0 };
     void *memory[3] = { NULL };
@@ -183,16 +184,14 @@ tern_status tern_attention_forward(tern_ctx *ctx, const tern_attention *attentio
 
     TERN_REQUIRE(ctx, ctx && a, TERN_ERR_ARG, "%s: %s is NULL", op, ctx ? "attention" : "ctx");
     TERN_TRY(check_tensors(ctx, a, input, output, norm, &rows));
-    TERN_REQUIRE(ctx, !options || options->v_head_dim <= 0 || options->v_head_dim == a->sizes.head_dim, TERN_ERR_CONFIG,
-                 "%s: v_head_dim is %" PRId32 ", expected 0 or %" PRId64 ", the width that the weights are bound to",
-                 op, options->v_head_dim, a->sizes.head_dim);
+    TERN_TRY(tern_attention_check_width(ctx, op, &a->bound, &with));
 
     const tern_config *config = &a->config;
     const tern_dtype dtype = tern_config_activation(config);
-    const int64_t n = (int64_t)rows, width[3] = { a->sizes.qkv, a->sizes.context, a->sizes.hidden };
+    const int64_t n = (int64_t)rows, width[3] = { a->bound.qkv_w->out, a->bound.out_w->in, a->sizes.hidden };
     const tern_tensor x = tern_tensor_view(input->data, dtype, 2, (int64_t[]){ n, a->sizes.hidden });
     const tern_tensor qkv_w = tern_weight_view(a->bound.qkv_w), out_w = tern_weight_view(a->bound.out_w);
-    const tern_tensor qkv_b = vector(a->bound.qkv_b, a->sizes.qkv), gamma = vector(a->bound.norm.gamma, width[2]),
+    const tern_tensor qkv_b = vector(a->bound.qkv_b, width[0]), gamma = vector(a->bound.norm.gamma, width[2]),
                       beta = vector(a->bound.norm.beta, width[2]);
     tern_tensor made[3], out = tern_tensor_view(output->data, dtype, 2, (int64_t[]){ n, a->sizes.hidden });
     for (int i = 0; i < 3; i++) { /* qkv, context, and the normed rows, which are the caller's once nothing can fail */
@@ -207,8 +206,8 @@ tern_status tern_attention_forward(tern_ctx *ctx, const tern_attention *attentio
         TERN_TRY_OR_FAIL(tern_qkv_gemm(ctx, config, &x, &qkv_w, &qkv_b, &gamma, &beta, &made[0], &made[2]));
     else
         TERN_TRY_OR_FAIL(tern_linear(ctx, config, &x, &qkv_w, &qkv_b, &made[0]));
-    TERN_TRY_OR_FAIL(tern_softmax_context(ctx, config, options, &made[0], mask, alibi, cache, cache_layer, spans,
-                                          n_spans, &made[1]));
+    TERN_TRY_OR_FAIL(
+        tern_softmax_context(ctx, config, &with, &made[0], mask, alibi, cache, cache_layer, spans, n_spans, &made[1]));
     if (a->reduces && rows)
         TERN_TRY_OR_FAIL(reduced_product(ctx, a, &made[1], rows, &out));
     else

@@ -182,6 +182,33 @@ static tern_status join(tern_ctx *ctx, const char *owner, const tern_config *con
     return TERN_OK;
 }
 
+/* ---- the width of value heads ---- */
+
+/* Output channels of a matrix, -1 where it is none. */
+static int64_t channels_of(const tern_config *config, const tern_tensor *w)
+{
+    if (!tern_given(w) || w->rank != 2)
+        return -1;
+    return w->packed ? w->dim[1] : w->dim[!config->transposed_mode];
+}
+
+/* E', which the inputs of attn_ow and the channels of v say together.  Where they do not fit each other it is E, and the checks
+ * of each matrix say what is wrong. */
+static int64_t value_width(const tern_config *config, const struct tern_config_sizes *s, const tern_layer_weights *w)
+{
+    const tern_tensor *out = &w->attn_ow, *v = &w->attn_vw;
+    const int64_t whole = channels_of(config, &w->attn_qkvw);
+    const int64_t values = tern_given(v) ? channels_of(config, v) : whole - (s->heads + s->kv_heads) * s->head_dim;
+    int64_t width = s->head_dim;
+
+    if (tern_given(out) && out->rank == 2) {
+        const int64_t in = out->packed ? out->dim[0] : out->dim[config->transposed_mode];
+        if (in % s->heads == 0 && in / s->heads >= 1 && in / s->heads <= 512 && values == s->kv_heads * (in / s->heads))
+            width = in / s->heads;
+    }
+    return width;
+}
+
 /* ---- int8 ---- */
 
 static tern_status check_quant(tern_ctx *ctx, const char *owner, const tern_config *config, const tern_module_quant *q)
@@ -308,10 +335,11 @@ tern_status tern_own_weights(tern_ctx *ctx, const char *owner, const tern_config
     *a = plain(weights);
     TERN_TRY(check_quant(ctx, owner, config, quant));
     if (parts & TERN_PART_ATTENTION) {
-        const int64_t kv = s.kv_heads * s.head_dim;
+        out->v_dim = value_width(config, &s, a);
         const struct whole qkv = { WHOLE(attn_qkvw, attn_qkvb), .in = s.hidden,
-                                   .piece = { PIECE(attn_qw, attn_qb, s.context), PIECE(attn_kw, attn_kb, kv),
-                                              PIECE(attn_vw, attn_vb, kv) },
+                                   .piece = { PIECE(attn_qw, attn_qb, s.heads * s.head_dim),
+                                              PIECE(attn_kw, attn_kb, s.kv_heads * s.head_dim),
+                                              PIECE(attn_vw, attn_vb, s.kv_heads * out->v_dim) },
                                    .n = 3, .blocks = config->bigscience_bloom ? s.heads : 1 };
         TERN_TRY(join(ctx, owner, config, &qkv, &out->joined[0]));
         TERN_TRY(PACK(ROW_QKV, attn_qkvw, 0));

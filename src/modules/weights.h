@@ -15,6 +15,7 @@ enum tern_part { TERN_PART_ATTENTION = 1, TERN_PART_MLP = 2 };
 struct tern_own_weights {
     tern_layer_weights
         all;         /* what is bound; absent tensors have rank -1, those that came apart and scales are absent */
+    int64_t v_dim;   /* E', width of a value head, with TERN_PART_ATTENTION */
     void *joined[4]; /* attn_qkvw, attn_qkvb, inter_w, inter_b that were put together; until they are bound */
     tern_weight *packed[4]; /* attn_qkvw, attn_ow, inter_w, output_w that were raw int8 */
 };

@@ -240,7 +240,7 @@ static const struct tern_op_row modules[] = {
       .dtypes = 1u << TERN_INT8,
       .reads = NORM | TERN_READS_ACTIVATION | HEADS | ATTENTION | BLOCK | TERN_READS_SIZES | TERN_READS_MATRIX |
                TERN_READS_MASK | PARTS,
-      .params = "scale softcap v_head_dim" },
+      .params = "scale softcap v_head_dim q_groups merge_count mlp_extra_grouping" },
     { .name = "moe",
       .dtypes = 1u << TERN_INT8,
       .reads = TERN_READS_ACTIVATION | TERN_READS_SIZES | TERN_READS_MATRIX,

@@ -501,6 +501,22 @@ class Modules(InFolder):
             self.assertIn("v_head_dim is 4", self.run_op(name, {**self.KEYS, "dtype": "fp32", "v_head_dim": 4}, {**files, "input": x},
                                                          ["output"], code=1))
 
+    def test_value_heads_of_another_width_are_those_filled_up_with_zeros(self):
+        w, x = self.weights(), self.numbers(1, 3, 16)
+        qkv, out = w["attn_qkvw"].rows(), w["attn_ow"].rows()
+        kept = [c for c in range(48) if c < 32 or c % 8 < 3]  # 3 channels of the values of each of two heads
+        parts = {"attn_qkvw": Array((16, 38), [row[c] for row in qkv for c in kept]), "attn_qkvb": Array((38,), [w["attn_qkvb"].values[c] for c in kept]),
+                 "attn_ow": Array((6, 16), [v for r, row in enumerate(out) if r % 8 < 3 for v in row])}
+        filled = {"attn_qkvw": Array((16, 48), [row[c] if c in kept else 0.0 for row in qkv for c in range(48)]),
+                  "attn_qkvb": Array((48,), [v if c in kept else 0.0 for c, v in enumerate(w["attn_qkvb"].values)])}
+        for name in ("attention", "layer"):
+            others = {k: a for k, a in w.items() if name == "layer" or k in ("norm_w", "norm_b", "attn_ow")}
+            keys = {**self.KEYS, "dtype": "fp32"}
+            want, = self.run_op(name, keys, {**others, **filled, "input": x}, ["output"])
+            got, = self.run_op(name, {**keys, "v_head_dim": 3}, {**others, **parts, "input": x}, ["output"])
+            self.assertEqual(got.values, want.values, name)
+            self.assertIn("v_head_dim is 8, expected 0 or 3", self.run_op(name, keys, {**others, **parts, "input": x}, ["output"], code=1))
+
     def test_mlp(self):
         w = self.weights()
 
@@ -526,6 +542,15 @@ class Modules(InFolder):
             two, = self.run_op("mlp", {**keys, **more}, {**inputs, "inter_w": inter, "output_w": output, "q_scales": scales},
                                ["output"])
             self.assertEqual(one.values, two.values)
+        matrices = ("attn_qkvw", "attn_ow", "inter_w", "output_w")
+        codes, beside = {k: w[k] for k in w if k not in matrices}, {}
+        for k in matrices:
+            codes[k], beside[k + "_scale"] = quantised(w[k], 4)
+        layer = {**codes, "input": self.numbers(1, 3, 16)}
+        one, = self.run_op("layer", keys, {**layer, **beside}, ["output"])
+        two, = self.run_op("layer", {**keys, "q_groups": 4}, {**layer, "q_scales": Array((4, 4), sum((a.values for a in beside.values()), []))},
+                           ["output"])
+        self.assertEqual(one.values, two.values)
         self.assertIn("merge_count is 3", self.run_op("mlp", {**keys, "merge_count": 3},
                                                       {**inputs, "inter_w": inter, "output_w": output, "q_scales": scales},
                                                       ["output"], code=1))

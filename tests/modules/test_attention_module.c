@@ -6,22 +6,24 @@
 
 #define H     24
 #define HEADS 4
+#define E     (H / HEADS)
 
 struct block {
     const struct dt_kind *kind;
     tern_config config;
-    size_t rows, kv_heads, qkv;
+    size_t rows, kv_heads, e2, qkv;
     struct dt_matrix w1, w2;
     tern_tensor nw, nb, b1, input;
 };
 
-static struct block block(tern_ctx *ctx, const struct dt_kind *kind, int variant)
+/* A block whose value heads have width e2. */
+static struct block block_of(tern_ctx *ctx, const struct dt_kind *kind, int variant, size_t e2)
 {
-    struct block b = { .kind = kind, .rows = 1 + (size_t)variant % 4 * 3, .kv_heads = variant & 1 ? 2 : 4 };
+    struct block b = { .kind = kind, .rows = 1 + (size_t)variant % 4 * 3, .kv_heads = variant & 1 ? 2 : 4, .e2 = e2 };
     const bool rms = variant & 2, post = !rms && variant & 4, biases = variant & 8;
     const tern_dtype v = variant & 4 ? TERN_FP32 : kind->a;
 
-    b.qkv = (HEADS + 2 * b.kv_heads) * H / HEADS;
+    b.qkv = (HEADS + b.kv_heads) * E + b.kv_heads * e2;
     b.config = dt_config(kind);
     b.config.hidden_size = H;
     b.config.heads = HEADS;
@@ -31,13 +33,18 @@ static struct block block(tern_ctx *ctx, const struct dt_kind *kind, int variant
     b.config.mlp_after_attn = variant % 3 != 0;
     b.config.transposed_mode = variant & 16;
     b.config.rotary_dim = variant % 5 == 1 ? 4 : 0;
-    b.w1 = dt_matrix(ctx, kind, variant & 16, H, b.qkv, 0.3f, 4);
-    b.w2 = dt_matrix(ctx, kind, variant & 16, H, H, 0.3f, 3);
+    b.w1 = dt_matrix(ctx, kind, variant & 16, H, b.qkv, 0.3f, b.qkv % 4 ? 2 : 4);
+    b.w2 = dt_matrix(ctx, kind, variant & 16, HEADS * e2, H, 0.3f, 3);
     b.nw = post ? tern_tensor_none() : FN_IN(v, 1, H);
     b.nb = post || rms || !biases ? tern_tensor_none() : FN_IN(v, 1, H);
     b.b1 = biases ? FN_IN(v, 1, (int64_t)b.qkv) : tern_tensor_none();
     b.input = FN_IN(kind->a, 1, 1, (int64_t)b.rows, H);
     return b;
+}
+
+static struct block block(tern_ctx *ctx, const struct dt_kind *kind, int variant)
+{
+    return block_of(ctx, kind, variant, E);
 }
 
 static void drop(struct block *b)
@@ -57,7 +64,7 @@ static tern_kv_span start(tern_ctx *ctx, const struct block *b, tern_kv_cache **
 {
     const tern_kv_shape shape = { .n_layers = 2,
                                   .n_kv_heads = (int32_t)b->kv_heads / b->config.mp_size,
-                                  .head_dim = H / HEADS,
+                                  .head_dim = (int32_t)(b->e2 > E ? b->e2 : E),
                                   .n_positions = 64,
                                   .n_sequences = 1,
                                   .n_context = 64 };
@@ -90,15 +97,17 @@ static void by_operators(tern_ctx *ctx, const struct block *b, const tern_attent
                          const tern_tensor *mask, const tern_tensor *alibi, tern_tensor *out, tern_tensor *norm)
 {
     tern_tensor qkv = FN_OUT(b->kind->a, 1, (int64_t)b->rows, (int64_t)b->qkv),
-                context = FN_OUT(b->kind->a, 1, (int64_t)b->rows, H);
+                context = FN_OUT(b->kind->a, 1, (int64_t)b->rows, (int64_t)(HEADS * b->e2));
+    tern_attention_options with = options ? *options : tern_attention_options_default();
     tern_kv_cache *cache;
     const tern_kv_span span = start(ctx, b, &cache);
 
+    with.v_head_dim = (int32_t)b->e2;
     if (b->config.pre_layer_norm)
         assert_ok(ctx, tern_qkv_gemm(ctx, &b->config, &b->input, &b->w1.given, &b->b1, &b->nw, &b->nb, &qkv, norm));
     else
         assert_ok(ctx, tern_linear(ctx, &b->config, &b->input, &b->w1.given, &b->b1, &qkv));
-    assert_ok(ctx, tern_softmax_context(ctx, &b->config, options, &qkv, mask, alibi, cache, 1, &span, 1, &context));
+    assert_ok(ctx, tern_softmax_context(ctx, &b->config, &with, &qkv, mask, alibi, cache, 1, &span, 1, &context));
     assert_ok(ctx, tern_vector_matmul(ctx, &b->config, &context, &b->w2.given, out));
     tern_kv_cache_destroy(&cache);
 }
@@ -108,9 +117,10 @@ static double *naive(const struct block *b)
 {
     const struct naive_attention a = { .heads = HEADS,
                                        .kv_heads = b->kv_heads,
-                                       .head_dim = H / HEADS,
+                                       .head_dim = E,
+                                       .v_dim = b->e2,
                                        .causal = true,
-                                       .scale = 1 / sqrt((double)H / HEADS),
+                                       .scale = 1 / sqrt((double)E),
                                        .rotary_dim = b->config.rotary_dim > 0 ? 4 : 0,
                                        .neighbours = true,
                                        .theta = 10000 };
@@ -124,8 +134,9 @@ static double *naive(const struct block *b)
         naive_matmul(dt_rows(b->kind, x, b->rows, H), b->w1.wide, dt_floats(&b->b1), b->rows, H, b->qkv);
     for (size_t i = 0; i < b->rows * b->qkv; i++)
         stored[i] = (float)qkv[i];
-    return naive_matmul(dt_rows(b->kind, naive_attention(&a, stored, b->rows), b->rows, H), b->w2.wide, NULL, b->rows,
-                        H, H);
+    const size_t context = HEADS * b->e2;
+    return naive_matmul(dt_rows(b->kind, naive_attention(&a, stored, b->rows), b->rows, context), b->w2.wide, NULL,
+                        b->rows, context, H);
 }
 
 /* Columns [from, to) of a raw matrix [H, n]. */
@@ -152,7 +163,7 @@ static tern_tensor slice(const tern_tensor *t, size_t from, size_t to)
 /* The weights raw, and q, k and v apart. */
 static void raw_and_apart(tern_ctx *ctx, const struct block *b, tern_layer_weights *raw, tern_layer_weights *apart)
 {
-    const size_t e = H / HEADS, cut[4] = { 0, H, H + b->kv_heads * e, H + 2 * b->kv_heads * e };
+    const size_t cut[4] = { 0, H, H + b->kv_heads * E, b->qkv };
     const bool t = b->config.transposed_mode, int8 = b->kind->dtype == TERN_INT8;
     tern_tensor scale = int8 ? FN_OUT(TERN_FP32, (int64_t)b->qkv) : tern_tensor_none();
 
@@ -184,6 +195,32 @@ static double bound_of(const struct dt_kind *kind)
     return kind->quant == TERN_QUANT_ROW ? stored + 1e-2 : stored;
 }
 
+/* A module is its operators and the definition; raw, in parts and in place. */
+static void check_forms(tern_ctx *ctx, struct block *b)
+{
+    const int64_t n = (int64_t)b->rows;
+    const tern_dtype a = b->kind->a;
+    tern_tensor got = FN_OUT(a, 1, n, H), want = FN_OUT(a, 1, n, H), norm = FN_OUT(a, 1, n, H),
+                normed = FN_OUT(a, 1, n, H);
+    const bool pre = b->config.pre_layer_norm;
+    tern_layer_weights w = weights_of(b), apart;
+
+    run(ctx, b, &w, NULL, NULL, NULL, NULL, NULL, &got, pre ? &norm : NULL);
+    by_operators(ctx, b, NULL, NULL, NULL, &want, pre ? &normed : NULL);
+    fn_same(&got, want.data, "the operators put together");
+    fn_same(&norm, normed.data, "norm");
+    fn_near(&got, naive(b), bound_of(b->kind), b->kind->name);
+
+    raw_and_apart(ctx, b, &w, &apart);
+    run(ctx, b, &w, NULL, NULL, NULL, NULL, NULL, &got, NULL);
+    fn_same(&got, want.data, "raw matrices");
+    b->config.set_empty_params = true;
+    run(ctx, b, &apart, NULL, NULL, NULL, NULL, NULL, &got, NULL);
+    fn_same(&got, want.data, "q, k and v apart");
+    run(ctx, b, &w, NULL, NULL, NULL, NULL, NULL, &b->input, NULL);
+    fn_same(&b->input, want.data, "in place");
+}
+
 static void test_forms(void **state)
 {
     (void)state;
@@ -192,27 +229,46 @@ static void test_forms(void **state)
     for (size_t k = 0; k < DT_KINDS; k++)
         for (int variant = 0; variant < 60; variant++) {
             struct block b = block(ctx, &dt_kinds[k], variant);
-            const int64_t n = (int64_t)b.rows;
-            const tern_dtype a = b.kind->a;
-            tern_tensor got = FN_OUT(a, 1, n, H), want = FN_OUT(a, 1, n, H), norm = FN_OUT(a, 1, n, H),
-                        normed = FN_OUT(a, 1, n, H);
-            const bool pre = b.config.pre_layer_norm;
-            tern_layer_weights w = weights_of(&b), apart;
+            check_forms(ctx, &b);
+            drop(&b);
+            test_teardown(NULL);
+        }
+    tern_ctx_destroy(&ctx);
+}
 
-            run(ctx, &b, &w, NULL, NULL, NULL, NULL, NULL, &got, pre ? &norm : NULL);
-            by_operators(ctx, &b, NULL, NULL, NULL, &want, pre ? &normed : NULL);
-            fn_same(&got, want.data, "the operators put together");
-            fn_same(&norm, normed.data, "norm");
-            fn_near(&got, naive(&b), bound_of(b.kind), b.kind->name);
+/* Values of another width than q and k: the weights say it, and options may say it too. */
+static void test_value_heads_of_any_width(void **state)
+{
+    static const size_t widths[] = { 1, 5, 8, 33 };
 
-            raw_and_apart(ctx, &b, &w, &apart);
-            run(ctx, &b, &w, NULL, NULL, NULL, NULL, NULL, &got, NULL);
-            fn_same(&got, want.data, "raw matrices");
-            b.config.set_empty_params = true;
-            run(ctx, &b, &apart, NULL, NULL, NULL, NULL, NULL, &got, NULL);
-            fn_same(&got, want.data, "q, k and v apart");
-            run(ctx, &b, &w, NULL, NULL, NULL, NULL, NULL, &b.input, NULL);
-            fn_same(&b.input, want.data, "in place");
+    (void)state;
+    tern_ctx *ctx = test_ctx(2);
+    for (size_t k = 0; k < DT_KINDS; k++)
+        for (int variant = 0; variant < 60; variant += 7) {
+            struct block b = block_of(ctx, &dt_kinds[k], variant, widths[variant % 4]);
+            tern_tensor got = FN_OUT(b.kind->a, 1, (int64_t)b.rows, H), want = FN_OUT(b.kind->a, 1, (int64_t)b.rows, H);
+            tern_attention_options options = tern_attention_options_default();
+            tern_layer_weights w = weights_of(&b);
+
+            check_forms(ctx, &b);
+            run(ctx, &b, &w, NULL, NULL, NULL, NULL, NULL, &want, NULL);
+            options.v_head_dim = (int32_t)b.e2;
+            run(ctx, &b, &w, NULL, NULL, &options, NULL, NULL, &got, NULL);
+            fn_same(&got, want.data, "v_head_dim as the weights have it");
+
+            tern_attention *attention;
+            tern_kv_cache *cache;
+            const tern_kv_span span = start(ctx, &b, &cache);
+            got = FN_OUT(b.kind->a, 1, (int64_t)b.rows, H);
+            options.v_head_dim = E;
+            assert_ok(ctx, tern_attention_create(ctx, &b.config, NULL, NULL, &w, &attention));
+            assert_fails(
+                ctx,
+                tern_attention_forward(ctx, attention, &options, &b.input, NULL, NULL, cache, 0, &span, 1, &got, NULL),
+                TERN_ERR_CONFIG, "attention: v_head_dim is 6, expected 0 or ");
+            assert_true(fn_untouched(&got));
+            tern_attention_destroy(&attention);
+            tern_kv_cache_destroy(&cache);
             drop(&b);
             test_teardown(NULL);
         }
@@ -265,7 +321,7 @@ static void test_bloom_from_parts(void **state)
 
     for (size_t k = 0; k < DT_KINDS; k++)
         for (int variant = 10; variant < 60; variant += 16) {
-            struct block b = block(ctx, &dt_kinds[k], variant);
+            struct block b = block_of(ctx, &dt_kinds[k], variant, variant & 32 ? 9 : E);
             tern_tensor got = FN_OUT(b.kind->a, 1, (int64_t)b.rows, H), want = FN_OUT(b.kind->a, 1, (int64_t)b.rows, H);
             tern_layer_weights raw, apart;
 
@@ -514,6 +570,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         OP_TEST(test_forms),
+        OP_TEST(test_value_heads_of_any_width),
         OP_TEST(test_masks_and_options),
         OP_TEST(test_bloom_from_parts),
         OP_TEST(test_decode_is_prefill),

@@ -114,7 +114,7 @@ static void run_layer(void *arg, tern_ctx *ctx, float *out)
             *m[i] = tern_weight_view(packed[i]);
         }
     }
-    assert_ok(ctx, tern_layer_create(ctx, &b->config, NULL, &weights, &layer));
+    assert_ok(ctx, tern_layer_create(ctx, &b->config, NULL, NULL, &weights, &layer));
     start(ctx, b, &cache, &sequence);
     memcpy(out, b->x, b->rows * b->h * 4);
     for (size_t at = 0; at < b->rows; at += b->chunk) {
@@ -337,7 +337,7 @@ static void *run_rank(void *user)
     tern_kv_cache *cache = NULL;
     tern_layer *layer = NULL;
 
-    r->status = tern_layer_create(r->ctx, &p->config, &r->comm, &r->weights, &layer);
+    r->status = tern_layer_create(r->ctx, &p->config, &r->comm, NULL, &r->weights, &layer);
     if (r->status == TERN_OK)
         r->status = tern_kv_cache_create(r->ctx, &shape, &cache);
     if (r->status == TERN_OK)
@@ -562,7 +562,7 @@ static void run_stored(void *arg, tern_ctx *ctx, float *out)
         assert_ok(ctx, tern_weight_pack_as(ctx, m[i], b->transposed, b->config.dtype, NULL, &packed[i]));
         *m[i] = tern_weight_view(packed[i]);
     }
-    assert_ok(ctx, tern_layer_create(ctx, &b->config, NULL, &weights, &layer));
+    assert_ok(ctx, tern_layer_create(ctx, &b->config, NULL, NULL, &weights, &layer));
     start(ctx, b, &cache, &sequence);
     for (size_t at = 0; at < b->rows; at += b->chunk) {
         const size_t n = b->rows - at < b->chunk ? b->rows - at : b->chunk;
@@ -660,7 +660,7 @@ static void test_quantised_weights(void **state)
 
         tern_layer *layer;
         s.b.config.activation_quant = TERN_QUANT_ROW;
-        assert_fails(ctx, tern_layer_create(ctx, &s.b.config, NULL, &s.weights, &layer), TERN_ERR_UNSUPPORTED,
+        assert_fails(ctx, tern_layer_create(ctx, &s.b.config, NULL, NULL, &s.weights, &layer), TERN_ERR_UNSUPPORTED,
                      "layer: attn_qkvw is a quantised weight that has no product with rows of int8");
         for (int j = 0; j < 4; j++)
             tern_weight_destroy(&packed[j]);
@@ -769,7 +769,7 @@ static void test_raw_matrices_in_parts(void **state)
             out[way] = narrowed(&input, kind->a);
             start(ctx, &b, &cache, &span.sequence);
             assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
-            assert_ok(ctx, tern_layer_create(ctx, &b.config, NULL, way ? &parts : &whole, &layer));
+            assert_ok(ctx, tern_layer_create(ctx, &b.config, NULL, NULL, way ? &parts : &whole, &layer));
             assert_ok(ctx, tern_layer_forward(ctx, layer, &out[way], cache, 0, &span, 1));
             tern_layer_destroy(&layer);
             tern_kv_cache_destroy(&cache);
@@ -798,11 +798,11 @@ static void test_bad_layers(void **state)
     tern_config config;
 
     fill(&b);
-#define BAD(change, status, part)                                                       \
-    config = b.config;                                                                  \
-    w = weights_of(&b);                                                                 \
-    change;                                                                             \
-    assert_fails(ctx, tern_layer_create(ctx, &config, NULL, &w, &layer), status, part); \
+#define BAD(change, status, part)                                                             \
+    config = b.config;                                                                        \
+    w = weights_of(&b);                                                                       \
+    change;                                                                                   \
+    assert_fails(ctx, tern_layer_create(ctx, &config, NULL, NULL, &w, &layer), status, part); \
     assert_null(layer)
     BAD(w.norm_w = tern_tensor_none(), TERN_ERR_ARG, "layer: norm_w is not there, expected [24]");
     BAD(w.attn_nw = tern_tensor_none(), TERN_ERR_ARG, "layer: attn_nw is not there, expected [24]");
@@ -829,9 +829,9 @@ static void test_bad_layers(void **state)
         "attn_nb is given without attn_nw");
 #undef BAD
     w = weights_of(&b);
-    assert_fails(ctx, tern_layer_create(ctx, NULL, NULL, &w, &layer), TERN_ERR_ARG, "config is NULL");
-    assert_fails(ctx, tern_layer_create(ctx, &b.config, NULL, NULL, &layer), TERN_ERR_ARG, "weights is NULL");
-    assert_fails(ctx, tern_layer_create(ctx, &b.config, NULL, &w, NULL), TERN_ERR_ARG, "out is NULL");
+    assert_fails(ctx, tern_layer_create(ctx, NULL, NULL, NULL, &w, &layer), TERN_ERR_ARG, "config is NULL");
+    assert_fails(ctx, tern_layer_create(ctx, &b.config, NULL, NULL, NULL, &layer), TERN_ERR_ARG, "weights is NULL");
+    assert_fails(ctx, tern_layer_create(ctx, &b.config, NULL, NULL, &w, NULL), TERN_ERR_ARG, "out is NULL");
 
     /* And what a good layer can be given. */
     tern_kv_cache *cache, *other;
@@ -841,7 +841,7 @@ static void test_bad_layers(void **state)
     };
     start(ctx, &b, &cache, &span.sequence);
     assert_ok(ctx, tern_kv_cache_create(ctx, &shape, &other));
-    assert_ok(ctx, tern_layer_create(ctx, &b.config, NULL, &w, &layer));
+    assert_ok(ctx, tern_layer_create(ctx, &b.config, NULL, NULL, &w, &layer));
     float *x = test_poison(72);
     tern_tensor t = t2(x, 3, 24), narrow = t2(x, 3, 23);
     assert_fails(ctx, tern_layer_forward(ctx, layer, &t, cache, 0, &span, 1), TERN_ERR_STATE,
@@ -901,7 +901,7 @@ static void test_half_precision_weights(void **state)
         tern_kv_span span = { .n_rows = 3 };
         start(ctx, &b, &cache, &span.sequence);
         assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
-        assert_ok(ctx, tern_layer_create(ctx, &b.config, NULL, i ? &narrow : &wide, &layer));
+        assert_ok(ctx, tern_layer_create(ctx, &b.config, NULL, NULL, i ? &narrow : &wide, &layer));
         x[i] = test_copy(b.x, 24);
         tern_tensor t = t2(x[i], 3, 8);
         assert_ok(ctx, tern_layer_forward(ctx, layer, &t, cache, 0, &span, 1));
@@ -944,7 +944,7 @@ static void test_allocation_failures(void **state)
     FAULT_EACH(n)
     {
         fault_arm(n);
-        const tern_status status = tern_layer_create(ctx, &b.config, NULL, &w, &layer);
+        const tern_status status = tern_layer_create(ctx, &b.config, NULL, NULL, &w, &layer);
         FAULT_DONE(n, ctx, status, layer);
         tern_layer_destroy(&layer);
     }

@@ -270,9 +270,10 @@ static inline double *naive_mlp(const double *x, const float *w1, const float *b
     return naive_matmul(h, w2, NULL, m, inner, n);
 }
 
-/* What attention does to one sequence of n tokens, whole, f64: qkv [n][(h + 2G) E] -> context [n][h E]. */
+/* What attention does to one sequence of n tokens, whole, f64: qkv [n][(h + G) E + G E2] -> context [n][h E2]. */
 struct naive_attention {
     size_t heads, kv_heads, head_dim;
+    size_t v_dim; /* 0: head_dim */
     bool causal;
     size_t window; /* 0: none */
     double scale;
@@ -299,18 +300,19 @@ static inline void naive_rotate(double *x, const struct naive_attention *a, size
 
 static inline double *naive_attention(const struct naive_attention *a, const float *qkv, size_t n)
 {
-    const size_t e = a->head_dim, width = (a->heads + 2 * a->kv_heads) * e;
-    double *x = test_widen(qkv, n * width), *out = test_doubles(n * a->heads * e), *s = test_doubles(n);
+    const size_t e = a->head_dim, e2 = a->v_dim ? a->v_dim : e, keys = a->heads + a->kv_heads;
+    const size_t width = keys * e + a->kv_heads * e2;
+    double *x = test_widen(qkv, n * width), *out = test_doubles(n * a->heads * e2), *s = test_doubles(n);
 
     for (size_t t = 0; t < n; t++)
-        for (size_t h = 0; h < a->heads + a->kv_heads; h++)
+        for (size_t h = 0; h < keys; h++)
             naive_rotate(x + t * width + h * e, a, t);
     for (size_t t = 0; t < n; t++)
         for (size_t h = 0; h < a->heads; h++) {
             const size_t g = h / (a->heads / a->kv_heads);
             const size_t last = a->causal ? t + 1 : n, first = a->window && t + 1 > a->window ? t + 1 - a->window : 0;
             const double *q = x + t * width + h * e;
-            double max = -INFINITY, sum = 0, *o = out + (t * a->heads + h) * e;
+            double max = -INFINITY, sum = 0, *o = out + (t * a->heads + h) * e2;
             for (size_t j = first; j < last; j++) {
                 const double *k = x + j * width + (a->heads + g) * e;
                 s[j] = 0;
@@ -321,18 +323,18 @@ static inline double *naive_attention(const struct naive_attention *a, const flo
                 if (s[j] > max)
                     max = s[j];
             }
-            for (size_t c = 0; c < e; c++)
+            for (size_t c = 0; c < e2; c++)
                 o[c] = 0;
             if (max == -INFINITY)
                 continue;
             for (size_t j = first; j < last; j++) {
-                const double *v = x + j * width + (a->heads + a->kv_heads + g) * e;
+                const double *v = x + j * width + keys * e + g * e2;
                 const double p = exp(s[j] - max);
                 sum += p;
-                for (size_t c = 0; c < e; c++)
+                for (size_t c = 0; c < e2; c++)
                     o[c] += p * v[c];
             }
-            for (size_t c = 0; c < e; c++)
+            for (size_t c = 0; c < e2; c++)
                 o[c] /= sum;
         }
     return out;

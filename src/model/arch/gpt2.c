@@ -222,7 +222,7 @@ static tern_status create_layer(tern_ctx *ctx, struct gpt2_layer *l, const tern_
         .output_b = vector(l->proj_b, H),
     };
 
-    TERN_TRY(tern_layer_create(ctx, &config, NULL, &w, &l->layer));
+    TERN_TRY(tern_layer_create(ctx, &config, NULL, NULL, &w, &l->layer));
     free_vectors(l);
     return TERN_OK;
 }
