@@ -374,6 +374,114 @@ static void test_decode_is_prefill(void **state)
     tern_ctx_destroy(&ctx);
 }
 
+/* ---- q_scales ---- */
+
+/* A block's int8 numbers become what a record's scales make of the same codes; the formulas are the header's. */
+static void rescale(struct block *b, const float *qkv, const float *out, size_t groups, size_t shards)
+{
+    const size_t in = HEADS * b->e2, part = in / shards, each = b->qkv / (groups * shards);
+    const bool t = b->config.transposed_mode;
+
+    for (size_t i = 0; i < H; i++)
+        for (size_t o = 0; o < b->qkv; o++)
+            b->w1.wide[i * b->qkv + o] =
+                (float)((int8_t *)b->w1.raw.data)[t ? o * H + i : i * b->qkv + o] * qkv[o / each];
+    for (size_t i = 0; i < in; i++)
+        for (size_t o = 0; o < H; o++)
+            b->w2.wide[i * H + o] = (float)((int8_t *)b->w2.raw.data)[t ? o * in + i : i * H + o] *
+                                    out[(i % part + o * part) / (part * H / groups) * shards + i / part];
+}
+
+static void test_q_scales_are_those_of_the_definition(void **state)
+{
+    (void)state;
+    tern_ctx *ctx = test_ctx(2);
+
+    for (size_t k = 3; k < DT_KINDS; k++)
+        for (int variant = 0; variant < 54; variant++) {
+            const size_t groups = 1 + (size_t)variant % 3, shards = (size_t)1 << variant / 3 % 3, n = groups * shards;
+            const int form = variant / 9 % 3; /* [2, L], [4, L], [1, 4, L] */
+            const int64_t length = (int64_t)n + variant % 4;
+            struct block b = block_of(ctx, &dt_kinds[k], variant, variant < 27 ? E : 18);
+            tern_tensor record = form == 0   ? FN_IN(TERN_FP32, 0, 2, length)
+                                 : form == 1 ? FN_IN(TERN_FP32, 0, 4, length)
+                                             : FN_IN(TERN_FP32, 0, 1, 4, length);
+            float *qkv = record.data, *out = qkv + length;
+            for (size_t i = 0; i < fn_elements(&record); i++)
+                qkv[i] = NAN; /* rows of other matrices and what fills a row up are not read */
+            for (size_t i = 0; i < n; i++) {
+                qkv[i] = 0.002f + 0.001f * (float)(i % 5);
+                out[i] = 0.003f + 0.001f * (float)(i * 3 % 7);
+            }
+            rescale(&b, qkv, out, groups, shards);
+
+            tern_layer_weights w = weights_of(&b);
+            tern_module_quant quant = tern_module_quant_default();
+            tern_tensor got = FN_OUT(b.kind->a, 1, (int64_t)b.rows, H), same = FN_OUT(b.kind->a, 1, (int64_t)b.rows, H);
+            w.attn_qkvw = b.w1.raw;
+            w.attn_ow = b.w2.raw;
+            quant.q_scales = &record;
+            quant.q_groups = (int32_t)groups;
+            quant.merge_count = (int32_t)shards;
+            run(ctx, &b, &w, &quant, NULL, NULL, NULL, NULL, &got, NULL);
+            fn_near(&got, naive(&b), bound_of(b.kind), b.kind->name);
+
+            /* Shards that were not merged: the scales that stand beside their matrix. */
+            quant.mlp_extra_grouping = true;
+            run(ctx, &b, &w, &quant, NULL, NULL, NULL, NULL, &same, NULL);
+            fn_same(&same, got.data, "mlp_extra_grouping is not the attention's");
+            w.attn_qkvw_scale = t1(qkv, n);
+            w.attn_ow_scale = t1(out, n);
+            run(ctx, &b, &w, NULL, NULL, NULL, NULL, NULL, &same, NULL);
+            if (shards == 1)
+                fn_same(&same, got.data, "scales beside the matrices");
+            else
+                assert_true(memcmp(same.data, got.data, fn_elements(&got) * tern_dtype_size(got.dtype)) != 0);
+            drop(&b);
+            test_teardown(NULL);
+        }
+    tern_ctx_destroy(&ctx);
+}
+
+static void test_bad_q_scales(void **state)
+{
+    (void)state;
+    tern_ctx *ctx = test_ctx(1);
+    struct block b = block(ctx, &dt_kinds[3], 9), plain = block(ctx, &dt_kinds[0], 9);
+    const tern_tensor four = FN_IN(TERN_FP32, 1, 4, 2), three = FN_IN(TERN_FP32, 1, 3, 2),
+                      half = FN_IN(TERN_FP16, 1, 4, 2), many = FN_IN(TERN_FP32, 1, 2, 64);
+    tern_layer_weights w;
+    tern_module_quant quant;
+    tern_attention *attention;
+
+#define BAD(from, change, status, part)                                                                      \
+    w = weights_of(&from);                                                                                   \
+    w.attn_qkvw = from.w1.raw;                                                                               \
+    w.attn_ow = from.w2.raw;                                                                                 \
+    quant = tern_module_quant_default();                                                                     \
+    quant.q_scales = &four;                                                                                  \
+    attention = (tern_attention *)ctx;                                                                       \
+    change;                                                                                                  \
+    assert_fails(ctx, tern_attention_create(ctx, &from.config, NULL, &quant, &w, &attention), status, part); \
+    assert_null(attention)
+    BAD(plain, (void)0, TERN_ERR_ARG, "attention: q_scales is given with dtype fp32, expected int8");
+    BAD(b, quant.q_scales = &three, TERN_ERR_SHAPE, "attention: q_scales is [3, 2], expected [4, L] or [2, L]");
+    BAD(b, quant.q_scales = &half, TERN_ERR_DTYPE, "attention: q_scales is fp16, expected fp32");
+    BAD(b, quant.q_groups = 3, TERN_ERR_SHAPE,
+        "attention: q_scales has rows of 2 scales, expected q_groups * merge_count = 3");
+    BAD(b, quant.q_groups = 0, TERN_ERR_CONFIG, "attention: q_groups is 0");
+    BAD(b, quant.merge_count = 6, TERN_ERR_CONFIG, "attention: merge_count is 6, expected a power of two");
+    BAD(b, quant.q_scales = NULL, TERN_ERR_ARG, "attention: attn_qkvw is raw int8 with no scales");
+    BAD(b, w.attn_qkvw_scale = b.w1.scale, TERN_ERR_ARG, "attention: attn_qkvw is raw int8 with both");
+    BAD(b, (quant.q_scales = &many, quant.merge_count = 16), TERN_ERR_SHAPE,
+        "attention: attn_ow has 24 inputs, expected a multiple of merge_count 16");
+    BAD(b, (quant.q_scales = &many, quant.q_groups = 5), TERN_ERR_SHAPE, "attn_qkvw");
+#undef BAD
+    drop(&b);
+    drop(&plain);
+    tern_ctx_destroy(&ctx);
+}
+
 /* ---- ranks ---- */
 
 struct counter {
@@ -574,6 +682,8 @@ int main(void)
         OP_TEST(test_masks_and_options),
         OP_TEST(test_bloom_from_parts),
         OP_TEST(test_decode_is_prefill),
+        OP_TEST(test_q_scales_are_those_of_the_definition),
+        OP_TEST(test_bad_q_scales),
         OP_TEST(test_one_reduction_in_a_sequential_block_with_ranks),
         OP_TEST(test_bad_modules),
         OP_TEST(test_allocation_failures),
