@@ -106,6 +106,17 @@ static inline tern_tensor fn_in(tern_dtype dtype, float scale, const int64_t *di
 }
 #define FN_IN(dtype, scale, ...) fn_in((tern_dtype)(dtype), (scale), (int64_t[]){ __VA_ARGS__, -1 })
 
+/* One value everywhere. */
+static inline tern_tensor fn_filled(tern_dtype dtype, double x, const int64_t *dim)
+{
+    tern_tensor t = fn_out(dtype, dim);
+
+    for (size_t i = 0; i < fn_elements(&t); i++)
+        fn_put(t.data, dtype, i, x);
+    return t;
+}
+#define FN_FILLED(dtype, x, ...) fn_filled((tern_dtype)(dtype), (x), (int64_t[]){ __VA_ARGS__, -1 })
+
 /* int32 numbers. */
 static inline tern_tensor fn_ints(const int32_t *values, const int64_t *dim)
 {
@@ -166,6 +177,15 @@ static inline void *fn_keep(const tern_tensor *t)
 
     memcpy(copy, t->data, bytes);
     return copy;
+}
+
+/* The bytes behind a tensor are 0, as fn_out made them. */
+static inline void fn_nothing_behind(const tern_tensor *t)
+{
+    const char *p = (const char *)t->data + fn_elements(t) * tern_dtype_size(t->dtype);
+
+    for (size_t i = 0; i < 64; i++)
+        assert_int_equal(p[i], 0);
 }
 
 static inline bool fn_untouched(const tern_tensor *t)

@@ -24,25 +24,6 @@ static int end(void **state)
 
 #define EACH_KIND(kind) for (const struct dt_kind *kind = dt_kinds; kind < dt_kinds + DT_KINDS; kind++)
 
-/* One value everywhere. */
-static tern_tensor all_of(tern_dtype d, double x, const int64_t *dim)
-{
-    tern_tensor t = fn_out(d, dim);
-
-    for (size_t i = 0; i < fn_elements(&t); i++)
-        fn_put(t.data, d, i, x);
-    return t;
-}
-#define ALL_OF(d, x, ...) all_of((tern_dtype)(d), (x), (int64_t[]){ __VA_ARGS__, -1 })
-
-static void nothing_behind(const tern_tensor *t)
-{
-    const char *p = (const char *)t->data + fn_elements(t) * tern_dtype_size(t->dtype);
-
-    for (size_t i = 0; i < 64; i++)
-        assert_int_equal(p[i], 0);
-}
-
 /* By name, with the raw matrix and the scales of int8. */
 static tern_status by_name(const tern_config *config, const char *name, const tern_op_params *params, tern_op_io *io,
                            size_t n)
@@ -81,8 +62,8 @@ static void test_b5_b6_b7_norms_of_any_width_and_number_of_rows(void **state)
             fn_near(&z, want, 3e-6, "norm");
             fn_near(&y, naive_matmul(dt_rows(kind, want, (size_t)m, (size_t)n), w.wide, NULL, (size_t)m, (size_t)n, 1),
                     kind->bound, "output");
-            nothing_behind(&z);
-            nothing_behind(&y);
+            fn_nothing_behind(&z);
+            fn_nothing_behind(&y);
             tern_weight_destroy(&w.packed);
             test_teardown(NULL);
         }
@@ -227,7 +208,7 @@ static void test_b37_gated_rms_rows_have_their_stride(void **state)
             assert_ok(ctx, by_name(&c, "mlp_gemm", NULL, io, 9));
             fn_near(&y, dt_mlp(kind, z, w1.wide, dt_floats(&b), w2.wide, m, h, 2 * inner, h, (tern_activation)act, 0),
                     kind->bound, "mlp_gemm");
-            nothing_behind(&y);
+            fn_nothing_behind(&y);
             tern_weight_destroy(&w1.packed);
             tern_weight_destroy(&w2.packed);
         }
@@ -290,7 +271,8 @@ static void test_b30_the_dtype_is_that_of_the_tensors(void **state)
         FN_EACH_DTYPE(d)
         {
             const tern_config c = dt_config(kind);
-            tern_tensor x = ALL_OF(d, 1.5, 3, 5), r = ALL_OF(d, 0.25, 3, 5), b = ALL_OF(d, -3, 5), y = FN_OUT(d, 3, 5);
+            tern_tensor x = FN_FILLED(d, 1.5, 3, 5), r = FN_FILLED(d, 0.25, 3, 5), b = FN_FILLED(d, -3, 5),
+                        y = FN_OUT(d, 3, 5);
             tern_op_io io[] = { { "input", &x }, { "bias", &b }, { "output", &y }, { "residual", &r } };
             const double sum = -1.5;
             const double want = i == 0 ? sum
@@ -318,14 +300,14 @@ static void test_b21_b30_padding_and_einsum_in_every_dtype(void **state)
     {
         const tern_config c = dt_config(kind);
         tern_op_params params = tern_op_params_default();
-        tern_tensor q = ALL_OF(kind->a, 1.5, 1, 77, 6), padded = FN_OUT(kind->a, 1, 2, 79, 4);
+        tern_tensor q = FN_FILLED(kind->a, 1.5, 1, 77, 6), padded = FN_OUT(kind->a, 1, 2, 79, 4);
         tern_op_io pad[] = { { "query", &q }, { "query_output", &padded } };
         params.num_heads = 2;
         assert_ok(ctx, by_name(&c, "pad_transform", &params, pad, 2));
         for (size_t i = 0; i < fn_elements(&padded); i++)
             assert_true(fn_at(&padded, i) == (i % 4 < 3 && i / 4 % 79 < 77 ? 1.5 : 0));
-        nothing_behind(&padded);
-        tern_tensor s = ALL_OF(kind->a, 2, 3, 5, 7), w = ALL_OF(kind->a, 0.5, 3, 9), y = FN_OUT(kind->a, 5, 7, 9);
+        fn_nothing_behind(&padded);
+        tern_tensor s = FN_FILLED(kind->a, 2, 3, 5, 7), w = FN_FILLED(kind->a, 0.5, 3, 9), y = FN_OUT(kind->a, 5, 7, 9);
         tern_op_io sum[] = { { "q", &s }, { "w", &w }, { "output", &y } };
         assert_ok(ctx, by_name(&c, "einsum_sec_sm_ecm", NULL, sum, 3));
         for (size_t i = 0; i < fn_elements(&y); i++)
@@ -370,7 +352,7 @@ static void test_b45_groups_of_one_value_come_back(void **state)
         for (int bits = 4; bits <= 8; bits += 4)
             for (size_t v = 0; v < 3; v++) {
                 const double x = values[v], step = s == TERN_QUANT_GROUPWISE ? 0 : fabs(x) * 2 / (1 << bits);
-                const tern_tensor w = ALL_OF(d, x, 2, 64);
+                const tern_tensor w = FN_FILLED(d, x, 2, 64);
                 tern_quant_options o = tern_quant_options_default((tern_quant_scheme)s);
                 tern_tensor back = FN_OUT(d, 2, 64);
                 tern_qtensor *q;
@@ -394,7 +376,7 @@ static void test_b46_no_weight_is_cast_to_int8(void **state)
         if (kind->dtype != TERN_INT8)
             continue;
         const tern_config c = dt_config(kind);
-        tern_tensor x = FN_IN(kind->a, 1, 3, 8), y = FN_OUT(kind->a, 3, 6), one = ALL_OF(TERN_FP32, 1, 1);
+        tern_tensor x = FN_IN(kind->a, 1, 3, 8), y = FN_OUT(kind->a, 3, 6), one = FN_FILLED(TERN_FP32, 1, 1);
         FN_EACH_DTYPE(d)
         {
             tern_tensor w = FN_IN(d, 1, 8, 6);
@@ -432,7 +414,7 @@ static void test_b47_b48_codes_are_restored_whole_in_every_dtype(void **state)
                 const double want = (double)((int8_t *)codes.data)[j] * fn_at(&scale, (size_t)(j / n));
                 assert_true(fabs(fn_at(&y, (size_t)j) - want) <= 1e-6 * fabs(want) + fn_half_ulp(kind->a, want));
             }
-            nothing_behind(&y);
+            fn_nothing_behind(&y);
             test_teardown(NULL);
         }
 }

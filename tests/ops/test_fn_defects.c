@@ -18,31 +18,11 @@ static int end(void **state)
     return 0;
 }
 
-/* A tensor with one value everywhere. */
-static tern_tensor filled(tern_dtype d, double x, const int64_t *dim)
-{
-    tern_tensor t = fn_out(d, dim);
-
-    for (size_t i = 0; i < fn_elements(&t); i++)
-        fn_put(t.data, d, i, x);
-    return t;
-}
-#define FILLED(d, x, ...) filled((tern_dtype)(d), (x), (int64_t[]){ __VA_ARGS__, -1 })
-
-/* The bytes behind a tensor, which fn_out made 0. */
-static void nothing_behind(const tern_tensor *t)
-{
-    const char *p = (const char *)t->data + fn_elements(t) * tern_dtype_size(t->dtype);
-
-    for (size_t i = 0; i < 64; i++)
-        assert_int_equal(p[i], 0);
-}
-
 static void test_b1_gelu_is_one_function_on_every_path(void **state)
 {
     (void)state;
-    const tern_tensor x = FN_IN(TERN_FP32, 2, 3, 33), zero = FILLED(TERN_FP32, 0, 33);
-    tern_tensor eye = FILLED(TERN_FP32, 0, 33, 33), a = FN_OUT(TERN_FP32, 3, 33), b = FN_OUT(TERN_FP32, 3, 33);
+    const tern_tensor x = FN_IN(TERN_FP32, 2, 3, 33), zero = FN_FILLED(TERN_FP32, 0, 33);
+    tern_tensor eye = FN_FILLED(TERN_FP32, 0, 33, 33), a = FN_OUT(TERN_FP32, 3, 33), b = FN_OUT(TERN_FP32, 3, 33);
 
     for (size_t i = 0; i < 33; i++)
         fn_put(eye.data, TERN_FP32, i * 34, 1);
@@ -62,21 +42,21 @@ static void test_b5_b6_b7_all_elements_of_any_row(void **state)
     FN_EACH_DTYPE(d)
     for (size_t s = 0; s < 4; s++) {
         const int64_t m = sizes[s][0], n = sizes[s][1];
-        const tern_tensor x = FILLED(d, 2, m, n), g = FILLED(d, 3, n), b = FILLED(d, 0.5, n);
+        const tern_tensor x = FN_FILLED(d, 2, m, n), g = FN_FILLED(d, 3, n), b = FN_FILLED(d, 0.5, n);
         tern_tensor y = FN_OUT(d, m, n), sum = FN_OUT(d, m, n);
         assert_ok(ctx, tern_layer_norm(ctx, &x, &g, &b, 1e-5f, &y));
         for (size_t i = 0; i < fn_elements(&y); i++)
             assert_true(fn_at(&y, i) == 0.5);
-        nothing_behind(&y);
+        fn_nothing_behind(&y);
         assert_ok(ctx, tern_pre_rms_norm(ctx, &x, &x, &g, 0, &y, &sum));
         for (size_t i = 0; i < fn_elements(&y); i++)
             assert_true(fabs(fn_at(&y, i) - 3) < 1e-5 && fn_at(&sum, i) == 4);
-        nothing_behind(&y);
-        nothing_behind(&sum);
+        fn_nothing_behind(&y);
+        fn_nothing_behind(&sum);
         assert_ok(ctx, tern_bias_residual(ctx, &x, &x, &b, &y));
         for (size_t i = 0; i < fn_elements(&y); i++)
             assert_true(fn_at(&y, i) == 4.5);
-        nothing_behind(&y);
+        fn_nothing_behind(&y);
     }
 }
 
@@ -86,7 +66,7 @@ static void test_b8_a_mask_of_each_sequence_broadcasts(void **state)
     FN_EACH_DTYPE(d)
     {
         const tern_tensor qkv = FN_IN(d, 1, 2, 5, 18);
-        tern_tensor mask = FILLED(d, 0, 2, 1, 1, 5), y = FN_OUT(d, 2, 5, 6);
+        tern_tensor mask = FN_FILLED(d, 0, 2, 1, 1, 5), y = FN_OUT(d, 2, 5, 6);
         fn_put(mask.data, (tern_dtype)d, 7, -INFINITY); /* key 2 of the second sequence */
         assert_ok(ctx, tern_packed_attention(ctx, &qkv, 3, 0.5f, false, &mask, &y));
         const void *kept = fn_keep(&y);
@@ -103,15 +83,15 @@ static void test_b9_the_largest_score_is_masked(void **state)
     /* q.k of 400 for key 0, which the mask hides: the other key has all of the weight. */
     FN_EACH_DTYPE(d)
     {
-        const tern_tensor q = FILLED(d, 20, 1, 1, 1, 1);
-        tern_tensor k = FILLED(d, 20, 1, 1, 2, 1), v = FILLED(d, 1, 1, 1, 2, 1), mask = FILLED(d, -10000, 2);
+        const tern_tensor q = FN_FILLED(d, 20, 1, 1, 1, 1);
+        tern_tensor k = FN_FILLED(d, 20, 1, 1, 2, 1), v = FN_FILLED(d, 1, 1, 1, 2, 1), mask = FN_FILLED(d, -10000, 2);
         tern_tensor y = FN_OUT(d, 1, 1, 1, 1);
         fn_put(k.data, (tern_dtype)d, 1, -20);
         fn_put(v.data, (tern_dtype)d, 1, 3);
         fn_put(mask.data, (tern_dtype)d, 1, 0);
         assert_ok(ctx, tern_unpacked_attention(ctx, &q, &k, &v, 1, false, &mask, &y));
         assert_true(fn_at(&y, 0) == 3);
-        mask = FILLED(d, -INFINITY, 2);
+        mask = FN_FILLED(d, -INFINITY, 2);
         assert_ok(ctx, tern_unpacked_attention(ctx, &q, &k, &v, 1, false, &mask, &y));
         assert_true(fn_at(&y, 0) == 0);
     }
@@ -121,7 +101,8 @@ static void test_b10_b36_bias_and_activation_count_and_are_known(void **state)
 {
     (void)state;
     static const char *const unknown[] = { "tanh", "GELU", "identity", "silu" };
-    const tern_tensor a = FILLED(TERN_FP16, -1, 1, 2), b = FILLED(TERN_FP16, 1, 2, 1), bias = FILLED(TERN_FP16, -1, 1);
+    const tern_tensor a = FN_FILLED(TERN_FP16, -1, 1, 2), b = FN_FILLED(TERN_FP16, 1, 2, 1),
+                      bias = FN_FILLED(TERN_FP16, -1, 1);
     tern_tensor y = FN_OUT(TERN_FP16, 1, 1);
 
     for (size_t i = 0; i < 4; i++) {
@@ -129,7 +110,7 @@ static void test_b10_b36_bias_and_activation_count_and_are_known(void **state)
         assert_true(fn_untouched(&y));
     }
     assert_fails(ctx, tern_matmul(ctx, &a, &b, &bias, NULL, &y), TERN_ERR_ARG, "activation is NULL");
-    const tern_tensor gates = FILLED(TERN_FP16, 1, 1, 2);
+    const tern_tensor gates = FN_FILLED(TERN_FP16, 1, 1, 2);
     assert_fails(ctx, tern_gated_activation(ctx, &gates, NULL, TERN_GATE_HALVES, "", &y), TERN_ERR_ARG, "\"silu\"");
     assert_true(fn_untouched(&y));
     assert_ok(ctx, tern_matmul(ctx, &a, &b, &bias, "leaky_relu", &y));
@@ -141,7 +122,7 @@ static void test_b11_b15_causal_holds_and_with_a_mask(void **state)
     (void)state;
     FN_EACH_DTYPE(d)
     {
-        tern_tensor qkv = FN_IN(d, 1, 1, 33, 24), mask = FILLED(d, 0, 33), y = FN_OUT(d, 1, 33, 8);
+        tern_tensor qkv = FN_IN(d, 1, 1, 33, 24), mask = FN_FILLED(d, 0, 33), y = FN_OUT(d, 1, 33, 8);
         fn_put(mask.data, (tern_dtype)d, 0, -INFINITY);
         assert_ok(ctx, tern_packed_attention(ctx, &qkv, 2, 0.3f, true, &mask, &y));
         for (size_t c = 0; c < 8; c++)
@@ -161,7 +142,7 @@ static void test_b12_scores_are_scaled_before_they_are_rounded(void **state)
 {
     (void)state;
     /* 64 products of 40 * 40 are 102400, beyond fp16; an eighth of it is 12800. */
-    const tern_tensor qkv = FILLED(TERN_FP16, 40, 1, 2, 192);
+    const tern_tensor qkv = FN_FILLED(TERN_FP16, 40, 1, 2, 192);
     tern_tensor y = FN_OUT(TERN_FP16, 1, 1, 2, 2);
 
     assert_ok(ctx, tern_score_4d_matmul(ctx, &qkv, 64, 0.125f, false, &y));
@@ -173,8 +154,8 @@ static void test_b13_the_mask_counts_whole(void **state)
 {
     (void)state;
     /* Equal scores, a mask of ln 3: weights 3/4 and 1/4. */
-    const tern_tensor q = FILLED(TERN_FP32, 0, 1, 1, 1, 1), k = FILLED(TERN_FP32, 0, 1, 1, 2, 1);
-    tern_tensor v = FILLED(TERN_FP32, 4, 1, 1, 2, 1), mask = FILLED(TERN_FP32, log(3), 2),
+    const tern_tensor q = FN_FILLED(TERN_FP32, 0, 1, 1, 1, 1), k = FN_FILLED(TERN_FP32, 0, 1, 1, 2, 1);
+    tern_tensor v = FN_FILLED(TERN_FP32, 4, 1, 1, 2, 1), mask = FN_FILLED(TERN_FP32, log(3), 2),
                 y = FN_OUT(TERN_FP32, 1, 1, 1, 1);
 
     fn_put(v.data, TERN_FP32, 1, 0);
@@ -189,7 +170,7 @@ static void test_b14_b16_any_number_of_keys(void **state)
     /* NaN directly behind keys and mask: nothing of it is read.  All values alike: their average is the value. */
     FN_EACH_DTYPE(d)
     for (int64_t t = 1; t < 140; t += t < 40 ? 1 : 9) {
-        tern_tensor q = FN_IN(d, 1, 1, 1, t, 5), k = FN_IN(d, 1, 1, 1, t + 1, 5), v = FILLED(d, 1.5, 1, 1, t + 1, 5);
+        tern_tensor q = FN_IN(d, 1, 1, 1, t, 5), k = FN_IN(d, 1, 1, 1, t + 1, 5), v = FN_FILLED(d, 1.5, 1, 1, t + 1, 5);
         tern_tensor mask = FN_IN(d, 1, t + 1), y = FN_OUT(d, 1, 1, t, 5);
         fn_put(mask.data, (tern_dtype)d, (size_t)t, NAN);
         for (size_t c = 0; c < 5; c++) {
@@ -200,7 +181,7 @@ static void test_b14_b16_any_number_of_keys(void **state)
         assert_ok(ctx, tern_unpacked_attention(ctx, &q, &k, &v, 0.5f, false, &mask, &y));
         for (size_t i = 0; i < fn_elements(&y); i++)
             assert_true(fabs(fn_at(&y, i) - 1.5) < 1e-5 + fn_half_ulp((tern_dtype)d, 1.5));
-        nothing_behind(&y);
+        fn_nothing_behind(&y);
         test_teardown(NULL);
     }
 }
@@ -239,7 +220,7 @@ static void test_b21_b30_every_padded_row_in_every_dtype(void **state)
                 const double want = s < from && c < 40 ? fn_at(in[p], (b * from + s) * 120 + n * 40 + c) : 0;
                 assert_true(fn_at(&out[p], i) == want);
             }
-            nothing_behind(&out[p]);
+            fn_nothing_behind(&out[p]);
         }
         assert_ok(ctx, tern_pad_transform(ctx, &q, NULL, NULL, 3, &out[0], NULL, NULL));
         assert_fails(ctx, tern_pad_transform(ctx, &q, &k, NULL, 3, &out[0], NULL, NULL), TERN_ERR_ARG, "key_output");
@@ -257,8 +238,8 @@ static void test_b31_bias_residual_adds(void **state)
     (void)state;
     FN_EACH_DTYPE(d)
     {
-        tern_tensor x = FILLED(d, 1, 3, 5), y = FN_OUT(d, 3, 5);
-        const tern_tensor r = FILLED(d, 2, 3, 5), b = FILLED(d, 4, 5);
+        tern_tensor x = FN_FILLED(d, 1, 3, 5), y = FN_OUT(d, 3, 5);
+        const tern_tensor r = FN_FILLED(d, 2, 3, 5), b = FN_FILLED(d, 4, 5);
         assert_ok(ctx, tern_bias_residual(ctx, &x, &r, &b, &y));
         assert_ok(ctx, tern_bias_residual(ctx, &x, &r, NULL, &x));
         for (size_t i = 0; i < 15; i++)
@@ -273,7 +254,7 @@ static void test_b54_b55_b56_a_pair_turns_once_from_its_old_values(void **state)
     FN_EACH_DTYPE(d)
     for (int two = 0; two < 2; two++)
         for (int32_t rot = 2; rot <= 80; rot += 26) {
-            tern_tensor x = FILLED(d, 0, 1, 3, 80), y = FN_OUT(d, 1, 3, 80);
+            tern_tensor x = FN_FILLED(d, 0, 1, 3, 80), y = FN_OUT(d, 1, 3, 80);
             const int32_t one = 1;
             const tern_tensor at = fn_ints(&one, (int64_t[]){ 1, -1 });
             const size_t second = two ? 1 : (size_t)rot / 2;
@@ -284,14 +265,14 @@ static void test_b54_b55_b56_a_pair_turns_once_from_its_old_values(void **state)
                 const double want = i == 80 ? cos(1) - 2 * sin(1) : i == 80 + second ? 2 * cos(1) + sin(1) : 0;
                 assert_true(fabs(fn_at(&y, i) - want) <= 3e-7 + fn_half_ulp((tern_dtype)d, want));
             }
-            nothing_behind(&y);
+            fn_nothing_behind(&y);
         }
 }
 
 static void test_b62_gating_is_the_same_each_time_and_takes_negative_logits(void **state)
 {
     (void)state;
-    tern_tensor logits = FILLED(TERN_FP16, -3, 512, 64), scores = FN_OUT(TERN_FP32, 512, 3);
+    tern_tensor logits = FN_FILLED(TERN_FP16, -3, 512, 64), scores = FN_OUT(TERN_FP32, 512, 3);
     tern_tensor experts = FN_OUT(TERN_INT32, 512, 3), slots = FN_OUT(TERN_INT32, 512, 3),
                 counts = FN_OUT(TERN_INT32, 64);
 
@@ -323,8 +304,8 @@ static void test_b72_coefficients_in_the_order_of_training(void **state)
     (void)state;
     FN_EACH_DTYPE(d)
     {
-        const tern_tensor dense = FILLED(d, 1, 2, 3), experts = FILLED(d, 10, 2, 3);
-        tern_tensor pair = FILLED(d, 2, 2, 2), shared = FILLED(d, 4, 6), y = FN_OUT(d, 2, 3);
+        const tern_tensor dense = FN_FILLED(d, 1, 2, 3), experts = FN_FILLED(d, 10, 2, 3);
+        tern_tensor pair = FN_FILLED(d, 2, 2, 2), shared = FN_FILLED(d, 4, 6), y = FN_OUT(d, 2, 3);
         fn_put(pair.data, (tern_dtype)d, 1, 3); /* token 0: 2 of the experts, 3 of the dense MLP; token 1: 2 and 2 */
         assert_ok(ctx, tern_moe_res_matmul(ctx, &dense, &pair, &experts, &y));
         for (size_t i = 0; i < 6; i++)
@@ -423,19 +404,19 @@ static void test_matmul_strides(void **state)
 static void test_one_rounding(void **state)
 {
     (void)state;
-    const tern_tensor x = FILLED(TERN_FP16, 60000, 1, 2), b = FILLED(TERN_FP16, 60000, 2),
-                      r = FILLED(TERN_FP16, -60000, 1, 2);
+    const tern_tensor x = FN_FILLED(TERN_FP16, 60000, 1, 2), b = FN_FILLED(TERN_FP16, 60000, 2),
+                      r = FN_FILLED(TERN_FP16, -60000, 1, 2);
     tern_tensor y = FN_OUT(TERN_FP16, 1, 2);
 
     assert_ok(ctx, tern_bias_add(ctx, &x, &b, &y));
     assert_true(isinf(fn_at(&y, 0)));
-    const tern_tensor minus = FILLED(TERN_FP16, -1, 2);
+    const tern_tensor minus = FN_FILLED(TERN_FP16, -1, 2);
     tern_tensor sum = FN_OUT(TERN_FP16, 1, 2);
     assert_ok(ctx, tern_layer_norm_residual(ctx, &x, &b, &r, &minus, NULL, 1, &y, &sum));
     assert_true(fn_at(&sum, 0) == 60000 && fn_at(&sum, 1) == 60000 && fn_at(&y, 0) == 0);
-    const tern_tensor w = FILLED(TERN_FP16, 2, 2, 1), low = FILLED(TERN_FP16, -60000, 1);
+    const tern_tensor w = FN_FILLED(TERN_FP16, 2, 2, 1), low = FN_FILLED(TERN_FP16, -60000, 1);
     tern_tensor c = FN_OUT(TERN_FP16, 1, 1);
-    const tern_tensor half = FILLED(TERN_FP16, 20000, 1, 2);
+    const tern_tensor half = FN_FILLED(TERN_FP16, 20000, 1, 2);
     assert_ok(ctx, tern_matmul(ctx, &half, &w, &low, "", &c)); /* 80000 - 60000 */
     assert_true(fn_at(&c, 0) == 20000);
 }
