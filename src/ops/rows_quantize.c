@@ -59,9 +59,11 @@ static tern_status infer_quantize(tern_ctx *ctx, const tern_config *config, cons
     if (params->bits == 4)
         codes.dim[w->rank - 1] /= 2;
     if (params->scheme == TERN_QUANT_GROUPWISE) {
-        TERN_REQUIRE(ctx, options.group_size >= 1 && options.group_dim >= 0 && options.group_dim < w->rank,
-                     TERN_ERR_SHAPE, "quantize: group_dim is %d, expected 0..%d for input %s", options.group_dim,
-                     w->rank - 1, tern_dims_text(w).text);
+        TERN_REQUIRE(ctx, options.group_size >= 1, TERN_ERR_ARG,
+                     "quantize: group_size is %" PRId64 ", expected 1 or more", options.group_size);
+        TERN_REQUIRE(ctx, options.group_dim >= 0 && options.group_dim < w->rank, TERN_ERR_SHAPE,
+                     "quantize: group_dim is %d, expected 0..%d for input %s", options.group_dim, w->rank - 1,
+                     tern_dims_text(w).text);
         scale.dim[options.group_dim] /= options.group_size;
     } else {
         scale.rank = 1;
