@@ -184,7 +184,8 @@ TERN_API tern_status tern_matmul(tern_ctx *ctx, const tern_tensor *a, const tern
  * @param a        [M, K] or [B, S, K], dense, fp32, fp16 or bf16.
  * @param b        [K, N] int8, dense or the transpose of a dense [N, K]; or a tern_weight_view() of quantised weights.
  * @param b_scale  [G] fp32, finite, G divides N; NULL with a view.
- * @param activation_quant  none: rows stay as they are, in fp32.  row: each row becomes s8 with one scale, max |a| / 127.
+ * @param activation_quant  none: rows stay as they are, in fp32.  row: each row becomes s8 with one scale, max |a| / 127; K at most
+ *                 131072, beyond it TERN_ERR_UNSUPPORTED.
  * @param bias, activation, output  as above, in a's dtype.
  *
  * Accuracy: none: one chain of fused multiply-adds over K of a and the codes, then the scale, once, bias and activation.
@@ -275,7 +276,7 @@ TERN_API tern_status tern_moe_gemm(tern_ctx *ctx, const tern_tensor *input, cons
 /** The same with int8 weights.
  *
  * @param weight        [X, K, N] int8, dense or with its last two axes exchanged.
- * @param weight_scale  [X, G] fp32, finite, G divides N.     @param activation_quant  as for tern_matmul_int8(). */
+ * @param weight_scale  [X, G] or [X, ..] with G numbers for each expert, fp32, finite, G divides N.     @param activation_quant  as for tern_matmul_int8(). */
 TERN_API tern_status tern_moe_gemm_int8(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *weight,
                                         const tern_tensor *weight_scale, tern_activation_quant activation_quant,
                                         const tern_tensor *bias, const tern_tensor *row_ends, const char *activation,

@@ -418,10 +418,14 @@ fail:
     return status;
 }
 
-static tern_status check_quant(tern_ctx *ctx, const char *op, tern_activation_quant quant)
+/* `in`: elements of a row. */
+static tern_status check_quant(tern_ctx *ctx, const char *op, tern_activation_quant quant, size_t in)
 {
     TERN_REQUIRE(ctx, (int)quant == TERN_QUANT_NONE || (int)quant == TERN_QUANT_ROW, TERN_ERR_ARG,
                  "%s: activation_quant is %d, expected none 0 or row 1", op, (int)quant);
+    TERN_REQUIRE(ctx, quant != TERN_QUANT_ROW || in <= TERN_ROWS_Q8_LONGEST, TERN_ERR_UNSUPPORTED,
+                 "%s: rows have %zu values, which activation_quant row cannot add up, expected %d at most", op, in,
+                 TERN_ROWS_Q8_LONGEST);
     return TERN_OK;
 }
 
@@ -484,7 +488,7 @@ tern_status tern_matmul_int8(tern_ctx *ctx, const tern_tensor *a, const tern_ten
     const int64_t n = b->dim[1], ends = (int64_t)rows;
     int64_t dim[3] = { a->dim[0], a->dim[1], n };
     dim[a->rank - 1] = n;
-    TERN_TRY(check_quant(ctx, op, quant));
+    TERN_TRY(check_quant(ctx, op, quant, packed ? 0 : q.in)); /* a packed one has its own answer above */
     TERN_TRY(tern_check_float_vector(ctx, op, "bias", bias, a->dtype, n, true));
     TERN_TRY(tern_activation_parse(ctx, op, activation, matmul_activations, &q.act));
     TERN_TRY(tern_check_float(ctx, op, "output", output, a->dtype, false));
@@ -532,7 +536,7 @@ tern_status tern_moe_gemm_int8(tern_ctx *ctx, const tern_tensor *input, const te
                  tern_dims_text(weight).text, input->dim[1], tern_dims_text(input).text);
     const int64_t experts = weight->dim[0], n = weight->dim[2];
     TERN_TRY(tern_check_scales(ctx, op, "weight", weight_scale, experts, n));
-    TERN_TRY(check_quant(ctx, op, quant));
+    TERN_TRY(check_quant(ctx, op, quant, (size_t)input->dim[1]));
     TERN_TRY(check_groups(ctx, op, input, bias, row_ends, experts, n));
     TERN_TRY(tern_activation_parse(ctx, op, activation, moe_activations, &q.act));
     TERN_TRY(tern_check_float(ctx, op, "output", output, input->dtype, false));

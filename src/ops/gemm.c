@@ -249,14 +249,11 @@ void tern_gemm_run(const struct tern_par *par, float *c, size_t ldc, const float
 
 /* ---- rows rounded to the type of the weights ---- */
 
-/* The longest sum of codes that fits 32 bits (gemm_q8). */
-#define ROWS_Q8_LONGEST 131072
-
 bool tern_weight_has_rows_q8(const struct tern_weight *w)
 {
     if (w->format == TERN_WEIGHT_GROUPS)
-        return w->groups->start && w->groups->part <= ROWS_Q8_LONGEST;
-    return w->format == TERN_WEIGHT_Q8 && w->in <= ROWS_Q8_LONGEST;
+        return w->groups->start && w->groups->part <= TERN_ROWS_Q8_LONGEST;
+    return w->format == TERN_WEIGHT_Q8 && w->in <= TERN_ROWS_Q8_LONGEST;
 }
 
 /* Elements of a narrow row with what fills its parts up. */

@@ -63,6 +63,8 @@ size_t tern_gemm_scratch(const struct tern_weight *w, size_t m);
 
 /* Fewest elements of K that share a scale where rows are u8: parts begin with a step of four. */
 #define TERN_ROWS_Q8_PART 4
+/* Most of them: the longest sum of codes that fits 32 bits (gemm_q8). */
+#define TERN_ROWS_Q8_LONGEST 131072
 
 /* Whether products with rows of u8 exist for a weight: symmetric codes of 8 bits with scales that are constant for each
  * output channel over equal parts of K, of 4 to 131072 elements (or all of K).  An operator whose config asks for such rows

@@ -87,6 +87,32 @@ static void test_scales_of_experts_in_any_shape(void **state)
     }
 }
 
+/* Integer sums end at 131072 elements: a longer row is an error, and no product of another kind. */
+static void test_rows_too_long_to_add_up(void **state)
+{
+    static const int64_t end = 1;
+    const tern_tensor scale = FN_IN(TERN_FP32, 1, 1),
+                      row_ends = tern_tensor_view((void *)(uintptr_t)&end, TERN_INT64, 1, &end);
+
+    (void)state;
+    for (int64_t k = 131072; k <= 131073; k++) {
+        const tern_tensor x = FN_FILLED(TERN_FP32, 1, 1, k);
+        tern_tensor w = FN_OUT(TERN_INT8, k, 1), y = FN_OUT(TERN_FP32, 1, 1), z = FN_OUT(TERN_FP32, 1, 1);
+        tern_tensor each = tern_tensor_view(w.data, TERN_INT8, 3, (int64_t[]){ 1, k, 1 });
+        memset(w.data, 1, (size_t)k);
+        const tern_status status[] = {
+            tern_matmul_int8(ctx, &x, &w, &scale, TERN_QUANT_ROW, NULL, "", &y),
+            tern_moe_gemm_int8(ctx, &x, &each, &scale, TERN_QUANT_ROW, NULL, &row_ends, "", &z),
+        };
+        for (int i = 0; i < 2; i++)
+            assert_int_equal(status[i], k == 131072 ? TERN_OK : TERN_ERR_UNSUPPORTED);
+        if (k > 131072) {
+            assert_non_null(strstr(tern_error(ctx), "rows have 131073 values"));
+            assert_true(fn_untouched(&y) && fn_untouched(&z));
+        }
+    }
+}
+
 static void divided(const tern_tensor *x, tern_tensor *y)
 {
     assert_ok(ctx, tern_residual_add_bias(ctx, x, x, NULL, NULL, NULL, 3, true, true, false, y));
@@ -135,6 +161,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         OP_TEST(test_rows_without_columns_are_not_walked),
         OP_TEST(test_scales_of_experts_in_any_shape),
+        OP_TEST(test_rows_too_long_to_add_up),
         OP_TEST(test_no_rounding_mode_but_to_nearest),
     };
     return cmocka_run_group_tests_name("ops/edges", tests, setup, end);
