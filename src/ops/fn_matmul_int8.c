@@ -5,7 +5,7 @@
 
 #include <tern/function.h>
 
-/* Rows in groups, each through a packed weight of its own: output rows [end[i - 1], end[i]) by weight i. */
+/* Rows in groups, each through a packed weight of its own: output rows [ends[i - 1], ends[i]) by weight i.  groups >= 1. */
 struct quantised {
     struct tern_stage stage;
     const float *a, *bias;
@@ -46,13 +46,13 @@ static tern_status run_quantised(tern_ctx *ctx, struct quantised *q, const tern_
         row = (size_t)q->ends[i];
     }
     /* Rows behind the last group are no one's: they are neither read nor written. */
-    if (q->groups && written.rank == 2)
+    if (written.rank == 2)
         written.dim[0] = q->ends[q->groups - 1];
     tern_stage_in(&q->stage, input, &q->a);
     tern_stage_in(&q->stage, bias, &q->bias);
     tern_stage_out(&q->stage, &written, &q->c);
     TERN_TRY_OR_FAIL(tern_stage_open(ctx, &q->stage));
-    if (quant == TERN_QUANT_ROW && q->groups && most) {
+    if (quant == TERN_QUANT_ROW && most) {
         narrow_bytes = tern_gemm_scratch(q->weight[0], most);
         TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, narrow_bytes, "rows of a product", &q->narrow));
     }
@@ -194,10 +194,10 @@ tern_status tern_moe_gemm_int8(tern_ctx *ctx, const tern_tensor *input, const te
                                              { "output", output, true, false } };
     TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
 
-    if (n == 0)
+    if (experts == 0 || n == 0)
         return TERN_OK;
 
-    const int64_t groups = experts ? (int64_t)tern_elements(weight_scale) / experts : 0;
+    const int64_t groups = (int64_t)tern_elements(weight_scale) / experts;
     q.groups = (size_t)experts;
     q.in = (size_t)input->dim[1];
     q.out = (size_t)n;

@@ -87,6 +87,23 @@ static void test_scales_of_experts_in_any_shape(void **state)
     }
 }
 
+/* Without an expert no row is anyone's. */
+static void test_no_experts_write_nothing(void **state)
+{
+    (void)state;
+    FN_EACH_DTYPE(d)
+    {
+        const tern_tensor x = FN_IN(d, 1, 3, 5), w = FN_OUT(d, 0, 5, 6), codes = FN_OUT(TERN_INT8, 0, 5, 6);
+        const tern_tensor scale = FN_OUT(TERN_FP32, 0, 6), ends = FN_OUT(TERN_INT64, 0);
+        tern_tensor y = FN_OUT(d, 3, 6);
+        assert_ok(ctx, tern_moe_gemm(ctx, &x, &w, NULL, &ends, "", &y));
+        for (int quant = TERN_QUANT_NONE; quant <= TERN_QUANT_ROW; quant++)
+            assert_ok(ctx,
+                      tern_moe_gemm_int8(ctx, &x, &codes, &scale, (tern_activation_quant)quant, NULL, &ends, "", &y));
+        assert_true(fn_untouched(&y));
+    }
+}
+
 /* Integer sums end at 131072 elements: a longer row is an error, and no product of another kind. */
 static void test_rows_too_long_to_add_up(void **state)
 {
@@ -161,6 +178,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         OP_TEST(test_rows_without_columns_are_not_walked),
         OP_TEST(test_scales_of_experts_in_any_shape),
+        OP_TEST(test_no_experts_write_nothing),
         OP_TEST(test_rows_too_long_to_add_up),
         OP_TEST(test_no_rounding_mode_but_to_nearest),
     };
