@@ -23,13 +23,17 @@ static int settings_read(struct op_job *job, const char *config, const struct op
     }
     for (size_t i = 0; i < sets->count; i++) {
         const char *value = strchr(sets->data[i], '=');
-        char key[64];
 
-        if (!value || value == sets->data[i] || (size_t)(value - sets->data[i]) >= sizeof(key))
+        if (!value || value == sets->data[i])
             return cli_error(CLI_USAGE, "--set wants KEY=VALUE, got '%s'", sets->data[i]);
-        snprintf(key, sizeof(key), "%.*s", (int)(value - sets->data[i]), sets->data[i]);
-        if (tern_op_settings_set(job->ctx, index, &job->settings, key, value + 1))
-            return cli_error(CLI_USAGE, "--set %s: %s", sets->data[i], tern_error(job->ctx));
+        char *key = strndup(sets->data[i], (size_t)(value - sets->data[i]));
+        if (!key)
+            return cli_error(CLI_FAIL, "out of memory for --set");
+        const tern_status status = tern_op_settings_set(job->ctx, index, &job->settings, key, value + 1);
+        free(key);
+        if (status)
+            return cli_error(status == TERN_ERR_MEMORY ? CLI_FAIL : CLI_USAGE, "--set %s: %s", sets->data[i],
+                             tern_error(job->ctx));
     }
     return 0;
 }

@@ -81,12 +81,17 @@ static char *temporary_beside(const char *target)
     return out;
 }
 
+static bool is_stdout(const char *name)
+{
+    return strcmp(name, "-") == 0 || strcmp(name, "/dev/stdout") == 0;
+}
+
 static int open_target(struct npy *npy)
 {
     struct stat st;
     mode_t mode;
 
-    if (strcmp(npy->name, "-") == 0 || strcmp(npy->name, "/dev/stdout") == 0) {
+    if (is_stdout(npy->name)) {
         npy->direct = true;
         npy->fd = dup(STDOUT_FILENO);
         return npy->fd < 0 ? fail(npy, "open") : 0;
@@ -119,6 +124,58 @@ static int open_target(struct npy *npy)
         return code;
     }
     return fchmod(npy->fd, mode) ? fail(npy, "write") : 0;
+}
+
+/* A regular file is replaced: its place is a name in a folder.  Anything else is written itself. */
+struct place {
+    dev_t device;
+    ino_t inode;
+    char *target; /* NULL: no regular file */
+};
+
+static bool place_of(const char *name, struct place *out)
+{
+    struct stat st;
+    int failed;
+
+    *out = (struct place){ 0 };
+    if (is_stdout(name)) {
+        failed = fstat(STDOUT_FILENO, &st);
+    } else if (stat(name, &st) == 0 && !S_ISREG(st.st_mode)) {
+        failed = 0;
+    } else {
+        out->target = resolve(name);
+        char *folder = out->target ? strdup(out->target) : NULL;
+        char *slash = folder ? strrchr(folder, '/') : NULL;
+        if (slash)
+            slash[1] = 0;
+        failed = !folder || stat(slash ? folder : ".", &st);
+        free(folder);
+    }
+    out->device = failed ? 0 : st.st_dev;
+    out->inode = failed ? 0 : st.st_ino;
+    return !failed;
+}
+
+/* The last part of a path. */
+static const char *base_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
+}
+
+bool npy_same_target(const char *a, const char *b)
+{
+    struct place p = { 0 }, q = { 0 };
+    bool same = strcmp(a, b) == 0;
+
+    if (!same && place_of(a, &p) && place_of(b, &q))
+        same = p.device == q.device && p.inode == q.inode && !p.target == !q.target &&
+               (!p.target || strcmp(base_of(p.target), base_of(q.target)) == 0);
+    free(p.target);
+    free(q.target);
+    return same;
 }
 
 int npy_create_tensor(struct npy *npy, const char *name, const tern_tensor *shape)
@@ -209,17 +266,24 @@ int npy_read(const char *name, tern_tensor *out)
     return 0;
 }
 
-int npy_commit(struct npy *npy)
+int npy_finish(struct npy *npy)
 {
     const int fd = npy->fd;
 
+    if (fd < 0)
+        return 0;
     if (!npy->direct && fsync(fd))
         return fail(npy, "write");
     npy->fd = -1;
-    if (close(fd))
-        return fail(npy, "write");
-    if (npy->direct)
-        return 0;
+    return close(fd) ? fail(npy, "write") : 0;
+}
+
+int npy_commit(struct npy *npy)
+{
+    const int code = npy_finish(npy);
+
+    if (code || npy->direct)
+        return code;
     if (rename(npy->temporary, npy->target))
         return fail(npy, "rename a temporary file to");
     free(npy->temporary);

@@ -20,8 +20,13 @@ int npy_create_tensor(struct npy *npy, const char *name,
                       const tern_tensor *shape); /* fp32, fp16, int8, uint8, int32, int64, bool */
 int npy_write(struct npy *npy, const float *data, size_t n);
 int npy_write_bytes(struct npy *npy, const void *data, size_t size);
+/* What was written is on the disk, still under the temporary name; npy_commit() does this too where it was not done. */
+int npy_finish(struct npy *npy);
 int npy_commit(struct npy *npy);
 void npy_abort(struct npy *npy);
+
+/* Whether two names are one place to write to: spelled alike or not, through links, stdout by any of its names. */
+bool npy_same_target(const char *a, const char *b);
 
 /* What the beginning of a file says. */
 struct npy_header {

@@ -71,6 +71,9 @@ static bool read_descr(struct reader *r, struct npy_header *out)
     const char *text;
     int length;
 
+    skip_space(r);
+    if (r->at < r->end && *r->at == '[')
+        return fail(r, "its elements are records, expected one number each");
     if (!read_string(r, &text, &length))
         return false;
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)

@@ -24,6 +24,7 @@ struct op_job;
 /* What a NAME stands for: an operator or kernel function of the table, or a module. */
 struct op_subject {
     const char *name, *formula;
+    const char *notes;             /* NULL, or what --help says besides */
     const tern_op_tensor *tensors; /* of the operator */
     size_t n_tensors;
     const tern_op_tensor *around; /* of the cache around it */
@@ -60,8 +61,11 @@ struct op_slot *op_slot_find(struct op_job *job, const char *name, bool output);
 tern_tensor op_tensor(struct op_job *job, const char *name);
 /* An output of these sizes, zeroed; nothing where it was not asked for. */
 int op_output(struct op_job *job, const char *name, tern_dtype dtype, int rank, const int64_t *dim);
-/* Memory for a dense tensor whose dtype and sizes are set, zeroed. */
-int op_allocate(tern_tensor *t);
+/* Memory for a dense tensor whose dtype and sizes are set, zeroed; `name` is for the error. */
+int op_allocate(tern_tensor *t, const char *name);
+/* Dtype and sizes, for errors. */
+#define OP_SHAPE_TEXT 256
+void op_shape_text(const tern_tensor *t, char text[OP_SHAPE_TEXT]);
 /* Writes all outputs that were asked for: all files, or none. */
 int op_slots_write(struct op_job *job);
 

@@ -118,7 +118,7 @@ static int output_like(struct op_job *job, const tern_tensor *input, tern_tensor
         }
     slot->tensor = tern_tensor_view(NULL, input->dtype, input->rank, input->dim);
     *out = &slot->tensor;
-    return op_allocate(*out);
+    return op_allocate(*out, "output");
 }
 
 /* What attention reads besides its tensors.  The cache was made for this width of a value head, so the weights must have it. */
@@ -338,6 +338,7 @@ const struct op_subject op_modules[] = {
       .run = run_layer },
     { .name = "moe",
       .formula = "module: a gate sends each token to k of X feed-forwards and adds up what they answer",
+      .notes = "gate_w and res_coef_w lie as the matrices do: [out, in] with transposed_mode.\n",
       TENSORS(moe_tensors),
       .index = TERN_MODULE_MOE,
       .run = run_moe },

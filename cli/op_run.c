@@ -36,9 +36,16 @@ static int outputs_allocate(struct op_job *job, const tern_op *op)
     const tern_status status = tern_op_infer(job->ctx, op, &job->settings.params, io, n);
     if (status)
         return op_fail(job, status);
-    for (int i = 0; !code && i < job->n_slots; i++)
-        if (job->slots[i].output && !job->slots[i].around)
-            code = op_allocate(&job->slots[i].tensor);
+    for (int i = 0; !code && i < job->n_slots; i++) {
+        struct op_slot *slot = &job->slots[i];
+        if (!slot->output || slot->around)
+            continue;
+        if (slot->tensor.rank < 0)
+            code = cli_error(CLI_FAIL, "%s: there is no %s with these inputs and keys, expected no --out %s", s->name,
+                             slot->is->name, slot->is->name);
+        else
+            code = op_allocate(&slot->tensor, slot->is->name);
+    }
     return code;
 }
 
@@ -86,15 +93,12 @@ const tern_op_tensor op_cache_tensors[OP_CACHE_TENSORS] = {
 static int fail_past(const struct op_cache *c, const struct op_job *job, const char *name, int64_t dim,
                      const tern_tensor *t)
 {
-    char found[256] = "";
-    size_t n = 0;
+    char found[OP_SHAPE_TEXT];
 
-    for (int i = 0; i < t->rank; i++)
-        n += (size_t)snprintf(found + n, sizeof(found) - n, "%s%" PRId64, i ? ", " : "", t->dim[i]);
+    op_shape_text(t, found);
     return cli_error(CLI_FAIL,
-                     "%s: %s is %s [%s], expected %s [%" PRId64 ", %" PRId64 ", P, %" PRId64 "] with one P for both",
-                     job->subject.name, name, tern_dtype_name(t->dtype), found, tern_dtype_name(op_activation(job)),
-                     c->batch, c->groups, dim);
+                     "%s: %s is %s, expected %s [%" PRId64 ", %" PRId64 ", P, %" PRId64 "] with one P for both",
+                     job->subject.name, name, found, tern_dtype_name(op_activation(job)), c->batch, c->groups, dim);
 }
 
 static int past_check(struct op_job *job, struct op_cache *c)
@@ -209,7 +213,7 @@ int op_cache_show(struct op_job *job, struct op_cache *c)
     if (!code)
         code = op_output(job, "value", dtype, 4, value_dim);
     if (!code && (!key || !value))
-        code = op_allocate(&other);
+        code = op_allocate(&other, key ? "value" : "key");
     for (int64_t b = 0; !code && length && b < c->batch; b++) {
         tern_tensor k = sequence_of(key ? &key->tensor : &other, b),
                     v = sequence_of(value ? &value->tensor : &other, b);

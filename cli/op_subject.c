@@ -125,13 +125,16 @@ static void help_subject(FILE *f, const struct op_subject *s)
               "[out, in] "
               "with transposed_mode.\n",
               f);
+    if (s->notes)
+        fputs(s->notes, f);
     fputs("\nkeys:\n", f);
     for (int k = 0; tern_op_key_at(s->index, k, &key); k++)
         fprintf(f, "  %-32s %s (%s; default %s)\n", key.name, key.about, key.values, key.standard);
     if (reads(s->index, "gelu") || reads(s->index, "rotate_every_two") || reads(s->index, "activation"))
         fputs("\ndefaults that decide results:\n", f);
     if (reads(s->index, "gelu") || reads(s->index, "activation"))
-        fputs("  gelu unset              tanh in bias_gelu, mlp_gemm, gelu_gemm and modules; erf in gelu, matmul and "
+        fputs("  gelu unset              tanh in bias_gelu, mlp_gemm, gelu_gemm and modules; erf in gelu, matmul, "
+              "moe_gemm and "
               "gated GELU\n",
               f);
     if (reads(s->index, "rotate_every_two"))

@@ -29,15 +29,28 @@ size_t op_elements(const tern_tensor *t)
     return n;
 }
 
-int op_allocate(tern_tensor *t)
+void op_shape_text(const tern_tensor *t, char text[OP_SHAPE_TEXT])
 {
+    size_t n = (size_t)snprintf(text, OP_SHAPE_TEXT, "%s [", tern_dtype_name(t->dtype));
+
+    for (int i = 0; i < t->rank; i++)
+        n += (size_t)snprintf(text + n, OP_SHAPE_TEXT - n, "%s%" PRId64, i ? ", " : "", t->dim[i]);
+    snprintf(text + n, OP_SHAPE_TEXT - n, "]");
+}
+
+int op_allocate(tern_tensor *t, const char *name)
+{
+    char shape[OP_SHAPE_TEXT];
     size_t n = tern_dtype_size(t->dtype);
-    bool fits = t->rank >= 0;
+    bool fits = true;
 
     for (int i = 0; i < t->rank; i++)
         fits = fits && !__builtin_mul_overflow(n, (size_t)t->dim[i], &n);
     t->data = fits && n <= PTRDIFF_MAX ? calloc(1, n ? n : 1) : NULL;
-    return t->data ? 0 : cli_error(CLI_FAIL, "out of memory for a tensor");
+    if (t->data)
+        return 0;
+    op_shape_text(t, shape);
+    return cli_error(CLI_FAIL, "out of memory for %s, %s", name, shape);
 }
 
 /* ---- names ---- */
@@ -106,7 +119,7 @@ int op_output(struct op_job *job, const char *name, tern_dtype dtype, int rank, 
     if (!slot)
         return 0;
     slot->tensor = tern_tensor_view(NULL, dtype, rank, dim);
-    return op_allocate(&slot->tensor);
+    return op_allocate(&slot->tensor, name);
 }
 
 /* ---- files are fp32 where tensors are bf16 ---- */
@@ -135,10 +148,10 @@ static void narrow(tern_tensor *t)
     *t = tern_tensor_view(t->data, TERN_BF16, t->rank, t->dim);
 }
 
-static int widen(tern_tensor *t)
+static int widen(tern_tensor *t, const char *name)
 {
     tern_tensor wide = tern_tensor_view(NULL, TERN_FP32, t->rank, t->dim);
-    const int code = op_allocate(&wide);
+    const int code = op_allocate(&wide, name);
     const size_t n = op_elements(t);
 
     if (code)
@@ -191,7 +204,7 @@ static int slot_read(struct op_job *job, const char *text, bool output)
     if (op_slot_find(job, is->name, output))
         return cli_error(CLI_USAGE, "%s %s is given twice", output ? "--out" : "--in", is->name);
     for (int i = 0; output && i < job->n_slots; i++)
-        if (job->slots[i].output && strcmp(job->slots[i].file, equals + 1) == 0)
+        if (job->slots[i].output && npy_same_target(job->slots[i].file, equals + 1))
             return cli_error(CLI_USAGE, "--out %s and --out %s are one file, '%s'", job->slots[i].is->name, is->name,
                              equals + 1);
     struct op_slot *slot = &job->slots[job->n_slots++];
@@ -232,13 +245,15 @@ int op_slots_write(struct op_job *job)
         if (!slot->output || !slot->file)
             continue;
         if (slot->tensor.dtype == TERN_BF16)
-            code = widen(&slot->tensor);
+            code = widen(&slot->tensor, slot->is->name);
         if (!code)
             code = npy_create_tensor(&files[n++], slot->file, &slot->tensor);
         if (!code)
             code = npy_write_bytes(&files[n - 1], slot->tensor.data,
                                    op_elements(&slot->tensor) * tern_dtype_size(slot->tensor.dtype));
     }
+    for (int i = 0; !code && i < n; i++)
+        code = npy_finish(&files[i]);
     for (int i = 0; !code && i < n; i++)
         code = npy_commit(&files[i]);
     for (int i = 0; i < n; i++)

@@ -235,6 +235,67 @@ class InFolder(unittest.TestCase):
                     self.assertEqual(out.values, [bf16(x) for x in out.values], (name, dtype))
 
 
+class CommandLine(InFolder):
+    """What is refused before anything is written."""
+
+    def tern(self, *arguments, code, text):
+        before = sorted(os.listdir(self.tmp))
+        r = subprocess.run([TERN, "op", *arguments], cwd=self.tmp, capture_output=True, timeout=60)
+        self.assertEqual((r.returncode, r.stdout), (code, b""), (arguments, r.stderr))
+        self.assertIn(text, r.stderr.decode())
+        self.assertEqual(r.stderr.count(b"\n"), 1, r.stderr)
+        self.assertEqual(sorted(os.listdir(self.tmp)), before)
+
+    def qkv_gemm(self):
+        for name, shape in (("x", (2, 4)), ("w", (4, 6)), ("g", (4,))):
+            save(os.path.join(self.tmp, name + ".npy"), self.numbers(*shape))
+        return ["qkv_gemm", "--set", "dtype=fp32", "--in", "input=x.npy", "--in", "weight=w.npy", "--in", "gamma=g.npy"]
+
+    def test_two_results_in_one_place(self):
+        command = self.qkv_gemm()
+        os.mkdir(os.path.join(self.tmp, "d"))
+        os.symlink("d", os.path.join(self.tmp, "e"))
+        os.symlink("o.npy", os.path.join(self.tmp, "link.npy"))
+        os.symlink("kept.npy", os.path.join(self.tmp, "kept_link.npy"))
+        save(os.path.join(self.tmp, "kept.npy"), Array((1,), [7.0]))
+        for one, two in (("o.npy", "o.npy"), ("o.npy", "./o.npy"), ("o.npy", "d/../o.npy"), ("o.npy", "link.npy"), ("d/o.npy", "e/o.npy"),
+                         ("o.npy", os.path.join(self.tmp, "o.npy")), ("kept.npy", "kept_link.npy"), ("-", "/dev/stdout"),
+                         ("-", "/dev/fd/1")):
+            self.tern(*command, "--out", f"output={one}", "--out", f"norm={two}", code=2, text=f"are one file, '{two}'")
+        self.assertEqual(load(os.path.join(self.tmp, "kept.npy")).values, [7.0])
+        # Files of one name in two folders are two, and so are two names of one file: each is replaced.
+        os.link(os.path.join(self.tmp, "kept.npy"), os.path.join(self.tmp, "hard.npy"))
+        for one, two in (("o.npy", "d/o.npy"), ("kept.npy", "hard.npy")):
+            r = subprocess.run([TERN, "op", *command, "--out", f"output={one}", "--out", f"norm={two}"], cwd=self.tmp, timeout=60)
+            self.assertEqual(r.returncode, 0)
+            self.assertEqual([load(os.path.join(self.tmp, f)).shape for f in (one, two)], [(2, 6), (2, 4)])
+
+    def test_a_result_that_cannot_be_written_leaves_the_others_as_they_were(self):
+        command = self.qkv_gemm()
+        save(os.path.join(self.tmp, "kept.npy"), Array((1,), [7.0]))
+        for bad in ("no/n.npy", "/tmp", "/dev/full", "x.npy/n.npy"):
+            self.tern(*command, "--out", "output=kept.npy", "--out", f"norm={bad}", code=1, text=f"cannot write '{bad}'")
+            self.assertEqual(load(os.path.join(self.tmp, "kept.npy")).values, [7.0])
+
+    def test_a_result_that_there_is_none_of(self):
+        save(os.path.join(self.tmp, "q.npy"), self.numbers(2, 3, 8))
+        self.tern("pad_transform", "--set", "dtype=fp32", "--set", "num_heads=2", "--in", "query=q.npy", "--out", "query_output=o.npy",
+                  "--out", "key_output=k.npy", code=1, text="pad_transform: there is no key_output with these inputs")
+
+    def test_long_keys_are_unknown_ones(self):
+        command = [*self.qkv_gemm(), "--out", "output=o.npy"]
+        self.tern(*command, "--set", "k" * 100 + "=1", code=2, text="there is no key")
+        self.tern(*command, "--set", "=1", code=2, text="--set wants KEY=VALUE, got '=1'")
+        self.tern(*command, "--set", "dtype", code=2, text="--set wants KEY=VALUE, got 'dtype'")
+
+    def test_records_are_no_numbers(self):
+        command = [*self.qkv_gemm(), "--out", "output=o.npy"]
+        head = "{'descr': [('a', '<f4'), ('b', '<f4')], 'fortran_order': False, 'shape': (2, 4), }\n"
+        with open(os.path.join(self.tmp, "x.npy"), "wb") as f:
+            f.write(b"\x93NUMPY\x01\0" + struct.pack("<H", len(head)) + head.encode() + b"\0" * 64)
+        self.tern(*command, code=1, text="its elements are records, expected one number each")
+
+
 class EveryDtype(InFolder):
     def test_products(self):
         x, w, b = self.numbers(2, 3, 16), self.numbers(16, 10), self.numbers(10)
@@ -608,6 +669,23 @@ class Modules(InFolder):
         self.in_every_dtype("moe", {"hidden_size": 16, "intermediate_size": 24, "global_experts": 4, "k": 2, "drop_tokens": "false"},
                             {"input": x, "gate_w": gate, "inter_w": w1, "inter_b": b1, "output_w": w2, "output_b": b2}, ["output"],
                             formula, only=["fp32", "fp16", "bf16"])
+
+    def test_the_gates_of_a_mixture_lie_as_its_matrices_do(self):
+        files = {"input": self.numbers(5, 16), "gate_w": self.numbers(16, 3), "inter_w": self.numbers(3, 16, 8),
+                 "output_w": self.numbers(3, 8, 16), "res_inter_w": self.numbers(16, 8), "res_output_w": self.numbers(8, 16),
+                 "res_coef_w": self.numbers(16, 2)}
+        keys = {"dtype": "fp32", "hidden_size": 16, "intermediate_size": 8, "global_experts": 3, "mlp_type": "residual", "k": 2}
+        one, = self.run_op("moe", keys, files, ["output"])
+        turned = {"input": files["input"]}
+        for name, a in files.items():
+            if name != "input":
+                each = a.shape[-2] * a.shape[-1]
+                parts = [Array(a.shape[-2:], a.values[i:i + each]).transposed() for i in range(0, len(a.values), each)]
+                turned[name] = Array(a.shape[:-2] + a.shape[:-3:-1], [x for part in parts for x in part.values])
+        two, = self.run_op("moe", {**keys, "transposed_mode": "true"}, turned, ["output"])
+        self.assertEqual(one.values, two.values)
+        help_text = subprocess.run([TERN, "op", "moe", "--help"], capture_output=True, timeout=60).stdout
+        self.assertIn(b"gate_w and res_coef_w lie as the matrices do", help_text)
 
 
 if __name__ == "__main__":
