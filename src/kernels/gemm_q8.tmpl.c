@@ -1,7 +1,7 @@
 /* gemm_q8.tmpl.c: u8 rows times s8 panels, in integers.  Built once per level; contract in kernels.h.
  *
- * The loop is that of gemm_tile.h: named sums, one base per three rows.  Integer sums are exact in any order, so levels without
- * an instruction for u8 times s8 take half a panel at a time, widen both sides to 16 bits (vpmaddubsw would be shorter, and
+ * The loop is that of gemm_tile.h: named sums, one base per three rows.  (vpdpbusd has the words of the rows and the panel as they
+ * are: isa_avx512vnni.c.)  Integer sums are exact in any order, so levels without an instruction for u8 times s8 take half a panel at a time, widen both sides to 16 bits (vpmaddubsw would be shorter, and
  * saturates) and keep two sums per column; the rows are widened once for a part of the panel that stays in the first-level cache. */
 #include "kernels/gemm_tile.h"
 
@@ -10,7 +10,7 @@ typedef uint16_t q8_type;
 #define Q8_STEPS GEMM_PART
 #else
 typedef uint8_t q8_type;
-#define Q8_STEPS (V16_GEMM_ROWS == TERN_TILE_ROWS ? SIZE_MAX : GEMM_PART)
+#define Q8_STEPS GEMM_PART
 #endif
 
 V16_FN void q8_tile(const int m, const bool ahead, int32_t *c, size_t ldc, const int32_t *from, size_t ld_from,
@@ -18,8 +18,26 @@ V16_FN void q8_tile(const int m, const bool ahead, int32_t *c, size_t ldc, const
 {
     const q8_type *a0 = a, *a3 = a + 3 * lda, *a6 = a + 6 * lda, *a9 = a + 9 * lda, *a12 = a + 12 * lda;
 
-#define Q8_BASE(i)  ((i) < 3 ? a0 : (i) < 6 ? a3 : (i) < 9 ? a6 : (i) < 12 ? a9 : a12)
+#define Q8_BASE(i) ((i) < 3 ? a0 : (i) < 6 ? a3 : (i) < 9 ? a6 : (i) < 12 ? a9 : a12)
+#if V16_GEMM_ROWS == 3
 #define Q8_BEGIN(i) q8_sum r##i = q8_zero();
+#define Q8_END(i) \
+    if (i < m)    \
+        q8_store(c + i * ldc, from + i * ld_from, r##i);
+#else
+#define Q8_BEGIN(i) q8_sum r##i##_lo = q8_zero(), r##i##_hi = q8_zero();
+#define Q8_STEP(i)                                                 \
+    if (i < m) {                                                   \
+        const q8_activations x = q8_row(Q8_BASE(i) + i % 3 * lda); \
+        r##i##_lo = q8_step(r##i##_lo, x, lo);                     \
+        r##i##_hi = q8_step(r##i##_hi, x, hi);                     \
+    }
+#define Q8_END(i)                                                                               \
+    if (i < m) {                                                                                \
+        q8_store(c + i * ldc, from + i * ld_from, r##i##_lo);                                   \
+        q8_store(c + i * ldc + Q8_COLUMNS / 2, from + i * ld_from + Q8_COLUMNS / 2, r##i##_hi); \
+    }
+#endif
     GEMM_ROWS(Q8_BEGIN)
 
     for (size_t step = 0; step < steps; step++) {
@@ -31,23 +49,16 @@ V16_FN void q8_tile(const int m, const bool ahead, int32_t *c, size_t ldc, const
 #if V16_GEMM_ROWS == 3
         q8_step3(m, a0, lda, panel, &r0, &r1, &r2);
 #else
-        const q8_weights w = q8_load(panel);
-#define Q8_STEP(i) \
-    if (i < m)     \
-        r##i = q8_step(r##i, q8_row(Q8_BASE(i) + i % 3 * lda), w);
+        const q8_weights lo = q8_load(panel), hi = q8_load(panel + 2 * Q8_COLUMNS);
         GEMM_ROWS(Q8_STEP)
-#undef Q8_STEP
 #endif
         panel += 4 * TERN_PANEL;
         a0 += 4, a3 += 4, a6 += 4, a9 += 4, a12 += 4;
     }
-
-#define Q8_END(i) \
-    if (i < m)    \
-        q8_store(c + i * ldc, from + i * ld_from, r##i);
     GEMM_ROWS(Q8_END)
 #undef Q8_BASE
 #undef Q8_BEGIN
+#undef Q8_STEP
 #undef Q8_END
 }
 

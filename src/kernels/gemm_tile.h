@@ -1,4 +1,5 @@
-/* gemm_tile.h: the product of a row tile and a panel, in all forms of a panel; gemm.tmpl.c and isa_avx512bf16.c make kernels of it.
+/* gemm_tile.h: the product of a row tile and a panel, in all forms of a panel; gemm.tmpl.c, isa_avx512vnni.c
+ * and isa_avx512bf16.c make kernels of it.
  *
  *        panel, one step k:   [ 16 columns | 16 columns ]     loaded once for all rows of the tile
  *        row 0   a[0][k]  ->    r0_lo        r0_hi            one broadcast, two fused multiply-adds
@@ -47,13 +48,13 @@ struct gemm_hint {
 #define GEMM_PER(form)   ((form) == V16_BF16 ? 2 : (form) == V16_S8 ? 4 : 1)
 #define GEMM_BYTES(form) ((form) == V16_F16 ? 64 : 128)
 
-/* `a` has a word of the row where form is V16_BF16_DOT: a pair of bf16, never read as a number. */
+/* `a` has a word of the row where form is V16_BF16_DOT or V16_S8_DOT: bytes that are never read as a number. */
 V16_FN v16 gemm_broadcast(const enum v16_panel form, const float *a)
 {
-    if (form == V16_BF16_DOT) {
-        float pair;
-        memcpy(&pair, a, sizeof pair);
-        return v16_set1(pair);
+    if (form == V16_BF16_DOT || form == V16_S8_DOT) {
+        float word;
+        memcpy(&word, a, sizeof word);
+        return v16_set1(word);
     }
     return v16_set1(*a);
 }
@@ -63,6 +64,10 @@ V16_FN v16 gemm_multiply_add(const enum v16_panel form, v16 a, v16 w, v16 sum)
 #ifdef TERN_VEC_BF16
     if (form == V16_BF16_DOT)
         return v16_dot_bf16(a, w, sum);
+#endif
+#ifdef TERN_VEC_VNNI
+    if (form == V16_S8_DOT)
+        return v16_dot_u8s8(a, w, sum);
 #endif
     (void)form;
     return v16_fma(a, w, sum);

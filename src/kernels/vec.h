@@ -24,11 +24,12 @@
  * and V16_GEMM_ROWS, the rows of a 32-column tile whose accumulators fit the registers.
  *
  * Integer products, u8 times s8, Q8_COLUMNS columns at a time (gemm_q8.tmpl.c):
- *   q8_sum q8_zero()            sums of one row
- *   q8_load(p)                  those columns of one step of a panel
+ *   q8_sum q8_zero()            sums of one row for half of the columns
+ *   q8_load(p)                  the columns of a half in one step of a panel
  *   q8_row(p)                   the four activations at p, u8, or u16 where Q8_WIDE is 1
  *   q8_step(sum, row, weights)
- *   q8_store(c, from, sum)      c = from + sum */
+ *   q8_store(c, from, sum)      c = from + sum
+ * Where V16_GEMM_ROWS is 3 a sum has all the columns, and q8_step3(m, rows, lda, panel, ..) is a whole step. */
 #ifndef TERN_KERNELS_VEC_H
 #define TERN_KERNELS_VEC_H
 
@@ -38,8 +39,9 @@
 #include <stdint.h>
 #include <string.h>
 
-/* What a step of 32 columns holds (kernels.h).  V16_BF16_DOT: pairs of bf16 for the instruction that takes them as they are. */
-enum v16_panel { V16_F32, V16_F16, V16_BF16, V16_S8, V16_S4, V16_BF16_DOT };
+/* What a step of 32 columns holds (kernels.h).  V16_BF16_DOT and V16_S8_DOT: pairs of bf16 and fours of s8 for the instructions
+ * that take them as they are; integers then stand in the bits of a v16. */
+enum v16_panel { V16_F32, V16_F16, V16_BF16, V16_S8, V16_S4, V16_BF16_DOT, V16_S8_DOT };
 
 #if defined TERN_VEC_AVX512
 #define V16_FN static inline __attribute__((always_inline))

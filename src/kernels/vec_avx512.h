@@ -225,60 +225,31 @@ V16_FN v16 v16_dot_bf16(v16 a, v16 w, v16 sum)
 }
 #endif
 
-/* ---- integer products ---- */
-
-typedef struct {
-    __m512i lo, hi;
-} q8_sum;
-typedef q8_sum q8_weights;
-typedef __m512i q8_activations;
-
-V16_FN q8_sum q8_zero(void)
-{
-    const q8_sum zero = { _mm512_setzero_si512(), _mm512_setzero_si512() };
-    return zero;
-}
-
 #ifdef TERN_VEC_VNNI
-#define Q8_COLUMNS 32
-#define Q8_WIDE    0
-
-V16_FN q8_weights q8_load(const int8_t *p)
+/* Integers in the bits of all three:  sum + the four products of u8 in a and s8 in w. */
+V16_FN v16 v16_dot_u8s8(v16 a, v16 w, v16 sum)
 {
-    const q8_weights w = { _mm512_loadu_si512(p), _mm512_loadu_si512(p + 64) };
-    return w;
+    return _mm512_castsi512_ps(
+        _mm512_dpbusd_epi32(_mm512_castps_si512(sum), _mm512_castps_si512(a), _mm512_castps_si512(w)));
 }
+#endif
 
-V16_FN q8_activations q8_row(const void *p)
-{
-    int32_t word;
-
-    memcpy(&word, p, sizeof word);
-    return _mm512_set1_epi32(word);
-}
-
-V16_FN q8_sum q8_step(q8_sum sum, q8_activations a, q8_weights w)
-{
-    sum.lo = _mm512_dpbusd_epi32(sum.lo, a, w.lo);
-    sum.hi = _mm512_dpbusd_epi32(sum.hi, a, w.hi);
-    return sum;
-}
-
-V16_FN void q8_store(int32_t *c, const int32_t *from, q8_sum sum)
-{
-    _mm512_storeu_si512(c, _mm512_add_epi32(_mm512_loadu_si512(from), sum.lo));
-    _mm512_storeu_si512(c + 16, _mm512_add_epi32(_mm512_loadu_si512(from + 16), sum.hi));
-}
-#else
-/* The four products of a column are two sums of 32 bits, side by side until the end. */
+/* ---- integer products ----
+ *
+ * The four products of a column are two sums of 32 bits, side by side until the end. */
 #define Q8_COLUMNS 16
 #define Q8_WIDE    1
 
+typedef __m512i q8_sum, q8_weights, q8_activations;
+
+V16_FN q8_sum q8_zero(void)
+{
+    return _mm512_setzero_si512();
+}
+
 V16_FN q8_weights q8_load(const int8_t *p)
 {
-    const q8_weights w = { _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p)),
-                           _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(p + 32))) };
-    return w;
+    return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p));
 }
 
 V16_FN q8_activations q8_row(const void *p)
@@ -291,23 +262,14 @@ V16_FN q8_activations q8_row(const void *p)
 
 V16_FN q8_sum q8_step(q8_sum sum, q8_activations a, q8_weights w)
 {
-    sum.lo = _mm512_add_epi32(sum.lo, _mm512_madd_epi16(a, w.lo));
-    sum.hi = _mm512_add_epi32(sum.hi, _mm512_madd_epi16(a, w.hi));
-    return sum;
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(a, w));
 }
 
-V16_FN __m256i q8_fold(__m512i pairs)
+V16_FN void q8_store(int32_t *c, const int32_t *from, q8_sum pairs)
 {
-    return _mm512_cvtepi64_epi32(_mm512_add_epi32(pairs, _mm512_srli_epi64(pairs, 32)));
-}
+    const __m256i sums = _mm512_cvtepi64_epi32(_mm512_add_epi32(pairs, _mm512_srli_epi64(pairs, 32)));
 
-V16_FN void q8_store(int32_t *c, const int32_t *from, q8_sum sum)
-{
-    const __m256i lo = _mm256_loadu_si256((const __m256i *)from), hi = _mm256_loadu_si256((const __m256i *)(from + 8));
-
-    _mm256_storeu_si256((__m256i *)c, _mm256_add_epi32(lo, q8_fold(sum.lo)));
-    _mm256_storeu_si256((__m256i *)(c + 8), _mm256_add_epi32(hi, q8_fold(sum.hi)));
+    _mm256_storeu_si256((__m256i *)c, _mm256_add_epi32(_mm256_loadu_si256((const __m256i *)from), sums));
 }
-#endif
 
 #endif

@@ -291,7 +291,7 @@ V16_FN v16 v16_weights(const enum v16_panel form, const void *step, const int co
 #define Q8_WIDE    0
 
 typedef struct {
-    int32_t column[32];
+    int32_t column[16];
 } q8_sum;
 typedef const int8_t *q8_weights;
 typedef const uint8_t *q8_activations;
@@ -314,7 +314,7 @@ V16_FN q8_activations q8_row(const void *p)
 
 V16_FN q8_sum q8_step(q8_sum sum, q8_activations a, q8_weights w)
 {
-    for (int i = 0; i < 32; i++)
+    for (int i = 0; i < 16; i++)
         sum.column[i] = (int32_t)((uint32_t)sum.column[i] + (uint32_t)(a[0] * w[4 * i] + a[1] * w[4 * i + 1] +
                                                                        a[2] * w[4 * i + 2] + a[3] * w[4 * i + 3]));
     return sum;
@@ -322,7 +322,7 @@ V16_FN q8_sum q8_step(q8_sum sum, q8_activations a, q8_weights w)
 
 V16_FN void q8_store(int32_t *c, const int32_t *from, q8_sum sum)
 {
-    for (int i = 0; i < 32; i++)
+    for (int i = 0; i < 16; i++)
         c[i] = (int32_t)((uint32_t)from[i] + (uint32_t)sum.column[i]);
 }
 
