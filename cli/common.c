@@ -271,7 +271,8 @@ static bool on_progress(void *user, uint64_t done, uint64_t total)
 }
 
 /* The places in OPTION_DTYPE's list are the enum's numbers. */
-_Static_assert(TERN_MODEL_AUTO == 0 && TERN_MODEL_FP32 == 1 && TERN_MODEL_BF16 == 2 && TERN_MODEL_FP16 == 3,
+_Static_assert(TERN_MODEL_AUTO == 0 && TERN_MODEL_FP32 == 1 && TERN_MODEL_BF16 == 2 && TERN_MODEL_FP16 == 3 &&
+                   TERN_MODEL_INT8 == 4,
                "options.h has the same order");
 
 static tern_status load(tern_ctx *ctx, const char *path, int dtype, bool bar, tern_model **out)

@@ -34,12 +34,13 @@ struct option {
 };
 
 /* --dtype of every command that opens a model: a tern_model_dtype. */
-#define OPTION_DTYPE(out, given)                                                             \
-    {                                                                                        \
-        0, "dtype", "auto|fp32|bf16|fp16",                                                   \
-            "what weights are packed as; auto (the default): as in the files.  auto, fp32\n" \
-            "and fp16 compute in fp32; bf16 also rounds to bf16 what enters a product",      \
-            OPTION_CHOICE, (out), (given), 0, 0, false                                       \
+#define OPTION_DTYPE(out, given)                                                               \
+    {                                                                                          \
+        0, "dtype", "auto|fp32|bf16|fp16|int8",                                                \
+            "what weights are packed as; auto (the default): as in the files.  auto, fp32\n"   \
+            "and fp16 compute in fp32; bf16 also rounds to bf16 what enters a product, int8\n" \
+            "to int8 with a scale for each row",                                               \
+            OPTION_CHOICE, (out), (given), 0, 0, false                                         \
     }
 
 struct command_line {

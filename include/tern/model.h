@@ -23,10 +23,14 @@ typedef enum tern_model_dtype {
         2, /**< bf16, and so are rows that enter a product, keys, values, queries and attention probabilities;
                               in a prompt and in decode alike */
     TERN_MODEL_FP16 =
-        3 /**< fp16, computed with in fp32; a matrix with a finite value that fp16 has none for is an error */
+        3, /**< fp16, computed with in fp32; a matrix with a finite value that fp16 has none for is an error */
+    TERN_MODEL_INT8 =
+        4 /**< int8 codes with one scale for each output channel, embedding and head included, made while the files are read
+                              (tern_weight_pack_as()); rows that enter a product become int8 with one scale each, and sums are
+                              integers.  Attention is fp32 */
 } tern_model_dtype;
 
-/** "auto", "fp32", "bf16", "fp16"; "?" for a number that is none of them.  Static storage. */
+/** "auto", "fp32", "bf16", "fp16", "int8"; "?" for a number that is none of them.  Static storage. */
 TERN_API const char *tern_model_dtype_name(tern_model_dtype dtype);
 
 typedef struct tern_model_options {
@@ -65,7 +69,7 @@ TERN_API void tern_path_free(char *path);
  *         file kind: by name), TERN_ERR_CONFIG, TERN_ERR_SHAPE, TERN_ERR_DTYPE, TERN_ERR_IO, TERN_ERR_MEMORY, TERN_ERR_THREAD,
  *         TERN_ERR_CANCELLED.
  *
- * Memory: the packed weights (2 bytes a number where they are fp16 or bf16); the mapped files are dropped as they are read. */
+ * Memory: the packed weights (2 bytes a number where they are fp16 or bf16, 1 where int8); the mapped files are dropped as they are read. */
 TERN_API tern_status tern_model_open(tern_ctx *ctx, const char *name, const tern_model_options *options,
                                      tern_model **out);
 
@@ -91,13 +95,13 @@ typedef struct tern_model_config {
     tern_activation activation;
     tern_gelu_form gelu;
     bool tied_embeddings;
-    bool scale_attention;              /**< GPT-2's scale_attn_weights */
-    bool scale_by_inverse_layer;       /**< GPT-2's scale_attn_by_inverse_layer_idx */
-    tern_dtype dtype;                  /**< of the largest weight in the files */
-    tern_model_dtype model_dtype;      /**< what the model was opened as */
-    tern_dtype weight_dtype;           /**< what the largest weight is packed as */
-    tern_dtype row_dtype;              /**< what rows are rounded to before a product: bf16, or fp32 (not at all) */
-    int32_t bos_id;                    /**< beginning of text; -1: none */
+    bool scale_attention;         /**< GPT-2's scale_attn_weights */
+    bool scale_by_inverse_layer;  /**< GPT-2's scale_attn_by_inverse_layer_idx */
+    tern_dtype dtype;             /**< of the largest weight in the files */
+    tern_model_dtype model_dtype; /**< what the model was opened as */
+    tern_dtype weight_dtype;      /**< what the largest weight is packed as */
+    tern_dtype row_dtype;         /**< what rows are rounded to before a product: bf16, int8, or fp32 (not at all) */
+    int32_t bos_id;               /**< beginning of text; -1: none */
     int32_t eos_ids[TERN_MAX_EOS_IDS]; /**< end of text, n_eos_ids of them */
     int32_t n_eos_ids;
 } tern_model_config;
@@ -109,9 +113,12 @@ TERN_API const char *tern_model_path(const tern_model *model);
 
 /** What a model was made of, and what it takes. */
 typedef struct tern_model_stats {
-    uint64_t n_parameters; /**< elements of the weights, tied ones once */
-    uint64_t file_bytes;   /**< of the weights in the files */
-    uint64_t packed_bytes; /**< memory that the weights occupy */
+    uint64_t n_parameters;  /**< elements of the weights, tied ones once */
+    uint64_t file_bytes;    /**< of the weights in the files */
+    uint64_t packed_bytes;  /**< memory that the weights occupy */
+    uint64_t step_bytes;    /**< of packed weights that every step reads: the layers', the head's and the norms' */
+    uint64_t layer_weights; /**< elements of the layers' matrices: a token is two operations for each */
+    uint64_t head_weights;  /**< elements of the head, H V: a row of scores is two operations for each */
     double load_seconds;
     uint32_t n_skipped; /**< tensors in the files that the task does not use */
 } tern_model_stats;

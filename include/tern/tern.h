@@ -8,6 +8,7 @@
 #include <tern/module.h>
 #include <tern/moe.h>
 #include <tern/quantize.h>
+#include <tern/shape.h>
 #include <tern/version.h>
 #include <tern/workspace.h>
 

@@ -53,8 +53,8 @@ void tern_forward_keep(const struct tern_par *par, const tern_model *model, cons
 bool tern_forward_stopped(const struct tern_par *par, const struct tern_batch *batch,
                           const struct tern_model_work *work);
 
-/* The end of a decoder: final norm of the wanted rows, their scores by model->head to batch->logits; with hidden, the norm of all
- * rows. */
+/* The end of a model: final norm (NULL: none) of the wanted rows, their scores by model->head to batch->logits; with hidden, the norm
+ * of all rows. */
 void tern_forward_head(const struct tern_par *par, const tern_model *model, const struct tern_batch *batch,
                        const struct tern_model_work *work, const struct tern_norm_args *norm);
 

@@ -204,6 +204,8 @@ tern_dtype tern_binder_packed_dtype(const struct tern_binder *binder, tern_dtype
         return TERN_BF16;
     case TERN_MODEL_FP16:
         return TERN_FP16;
+    case TERN_MODEL_INT8:
+        return TERN_INT8;
     }
     return dtype;
 }

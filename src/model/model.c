@@ -10,17 +10,23 @@
 #include <string.h>
 
 static const char *const dtype_names[] = {
-    [TERN_MODEL_AUTO] = "auto", [TERN_MODEL_FP32] = "fp32", [TERN_MODEL_BF16] = "bf16", [TERN_MODEL_FP16] = "fp16"
+    [TERN_MODEL_AUTO] = "auto", [TERN_MODEL_FP32] = "fp32", [TERN_MODEL_BF16] = "bf16",
+    [TERN_MODEL_FP16] = "fp16", [TERN_MODEL_INT8] = "int8",
 };
 
-static bool is_dtype(tern_model_dtype dtype)
+bool tern_model_is_dtype(tern_model_dtype dtype)
 {
     return (size_t)dtype < sizeof dtype_names / sizeof dtype_names[0];
 }
 
 const char *tern_model_dtype_name(tern_model_dtype dtype)
 {
-    return is_dtype(dtype) ? dtype_names[dtype] : "?";
+    return tern_model_is_dtype(dtype) ? dtype_names[dtype] : "?";
+}
+
+tern_dtype tern_model_row_dtype(tern_model_dtype dtype)
+{
+    return dtype == TERN_MODEL_BF16 ? TERN_BF16 : dtype == TERN_MODEL_INT8 ? TERN_INT8 : TERN_FP32;
 }
 
 tern_model_options tern_model_options_default(void)
@@ -53,7 +59,7 @@ static tern_status read_weights(tern_ctx *ctx, tern_model *model, struct tern_sa
                                 const tern_model_options *options)
 {
     model->config.model_dtype = options->dtype;
-    model->config.row_dtype = options->dtype == TERN_MODEL_BF16 ? TERN_BF16 : TERN_FP32;
+    model->config.row_dtype = tern_model_row_dtype(options->dtype);
     struct tern_binder binder = {
         .ctx = ctx, .dir = model->path, .arch = model->arch, .files = files, .prefix = "", .options = *options
     };
@@ -83,8 +89,8 @@ tern_status tern_model_open(tern_ctx *ctx, const char *name, const tern_model_op
     TERN_REQUIRE(NULL, ctx, TERN_ERR_ARG, "model_open: ctx is NULL");
     options = options ? options : &standard;
     TERN_TRY(TERN_CHECK_RESERVED(ctx, "model_open", options));
-    TERN_REQUIRE(ctx, is_dtype(options->dtype), TERN_ERR_ARG,
-                 "model_open: dtype is %d, expected auto 0, fp32 1, bf16 2 or fp16 3", (int)options->dtype);
+    TERN_REQUIRE(ctx, tern_model_is_dtype(options->dtype), TERN_ERR_ARG,
+                 "model_open: dtype is %d, expected auto 0, fp32 1, bf16 2, fp16 3 or int8 4", (int)options->dtype);
     TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, 1, "a model", &model));
     TERN_TRY_OR_FAIL(tern_model_find(ctx, name, &model->path));
     TERN_TRY_OR_FAIL(read_config(ctx, model));
@@ -147,7 +153,7 @@ void tern_model_work_take(struct tern_arena *arena, const tern_model *model, siz
     work->x = TERN_TAKE(arena, float, max_rows *H);
     work->final = TERN_TAKE(arena, float, max_logits *H);
     work->stop = TERN_TAKE(arena, atomic_bool, 1);
-    if (model->config.row_dtype == TERN_BF16)
+    if (model->config.row_dtype != TERN_FP32)
         work->narrow = tern_arena_take(arena, tern_gemm_scratch(model->head, max_logits), 1);
     tern_layer_work_take(arena, model->layer, max_rows, n_threads, &work->layer);
 }
@@ -231,7 +237,7 @@ void tern_forward_head(const struct tern_par *par, const tern_model *model, cons
     const struct tern_epilogue plain = { 0 };
     size_t begin, end;
 
-    if (batch->hidden)
+    if (batch->hidden && norm)
         tern_norm_run(par, batch->hidden + ((size_t)model->config.n_layers + 1) * n_rows * H, NULL, work->x, NULL, NULL,
                       n_rows, H, norm); /* [T, H] */
     if (n == 0)
@@ -240,7 +246,8 @@ void tern_forward_head(const struct tern_par *par, const tern_model *model, cons
     for (size_t i = begin; i < end; i++)
         memcpy(work->final + i * H, work->x + (size_t)batch->logit_rows[i] * H, H * sizeof(float));
     tern_barrier(par);
-    tern_norm_run(par, work->final, NULL, work->final, NULL, NULL, n, H, norm); /* [n_logits, H] */
+    if (norm)
+        tern_norm_run(par, work->final, NULL, work->final, NULL, NULL, n, H, norm); /* [n_logits, H] */
     tern_gemm_run_either(par, batch->logits, (size_t)head->out, work->final, H, n, head, &plain,
                          work->narrow); /* [n_logits, V] */
 }

@@ -35,6 +35,10 @@ struct tern_model_work {
 #define TERN_SNAPSHOT_HINT 320
 const char *tern_snapshot_hint(const char *dir, char *buffer, size_t size);
 
+/* Whether it is one of the enum, and what rows are rounded to before a product. */
+bool tern_model_is_dtype(tern_model_dtype dtype);
+tern_dtype tern_model_row_dtype(tern_model_dtype dtype);
+
 /* Takes the scratch from an arena (twice: once counting, once for real). */
 void tern_model_work_take(struct tern_arena *arena, const tern_model *model, size_t max_rows, size_t max_logits,
                           int n_threads, struct tern_model_work *work);

@@ -236,6 +236,10 @@ tern_config tern_config_from_model(const tern_model_config *model, int32_t layer
     c.num_hidden_layers = model->n_layers;
     c.layer_norm_eps = model->norm_eps;
     c.dtype = model->row_dtype;
+    if (c.dtype == TERN_INT8) {
+        c.activation_dtype = TERN_FP32;
+        c.activation_quant = TERN_QUANT_ROW;
+    }
     c.pre_layer_norm = true;
     c.norm_type = model->norm_type;
     c.scale_attention = model->scale_attention;

@@ -337,6 +337,68 @@ static void test_in_bf16(void **state)
     check_bf16("builtin", model, golden, 64);
 }
 
+/* docs/numerics.md, "Logits in int8". */
+static void check_int8(const char *name, const char *model_path, const char *golden_path)
+{
+    char path[4096];
+    tern_ctx *ctx = test_ctx(2);
+    tern_model *model = open_as(ctx, model_path, TERN_MODEL_INT8);
+    const tern_model_config *c = tern_model_get_config(model);
+    const size_t V = (size_t)c->vocab_size;
+    const double bound = 1.5 * 0.011 * sqrt(4.0 * c->n_layers + 1);
+    struct tern_json *json;
+    struct tern_safetensors *files;
+    int64_t logit_rows;
+    double error = 0, size = 0;
+
+    snprintf(path, sizeof path, "%s/golden.json", golden_path);
+    assert_ok(ctx, tern_json_read(ctx, path, 1 << 24, &json));
+    snprintf(path, sizeof path, "%s/golden.safetensors", golden_path);
+    assert_ok(ctx, tern_safetensors_open(ctx, path, &files));
+    const tern_json_value *root = tern_json_root(json), *prompts = tern_json_get(root, "prompts");
+    assert_ok(ctx, tern_json_opt_int(ctx, json, root, "logit_rows", 1, 1 << 20, 1 << 20, &logit_rows));
+    assert_true(tern_json_size(prompts) > 0);
+    for (size_t p = 0; p < tern_json_size(prompts); p++) {
+        int32_t n;
+        int32_t *ids = prompt_ids(prompts, p, &n);
+        const size_t T = (size_t)n, kept = T < (size_t)logit_rows ? T : (size_t)logit_rows;
+        float *logits = malloc(T * V * sizeof *logits), *zero = calloc(kept * V, sizeof *zero);
+        float *want = golden_values(files, "logits", p, 2, (int64_t[]){ (int64_t)kept, (int64_t)V });
+
+        assert_true(logits && zero);
+        run_alone(ctx, model, ids, n, logits, NULL);
+        error += sum_of_squares(logits + (T - kept) * V, want, kept * V);
+        size += sum_of_squares(zero, want, kept * V);
+        free(ids);
+        free(logits);
+        free(zero);
+        free(want);
+    }
+    print_message("%s in int8: rms error %.3g of the logits' rms, expected at most %.3g\n", name, sqrt(error / size),
+                  bound);
+    assert_true(error > 0 && sqrt(error / size) <= bound);
+    assert_true(c->weight_dtype == TERN_INT8 && c->row_dtype == TERN_INT8);
+    tern_safetensors_close(&files);
+    tern_json_destroy(json);
+    tern_model_close(&model);
+    tern_ctx_destroy(&ctx);
+}
+
+static void test_in_int8(void **state)
+{
+    static const char *const names[] = { "gpt2-tiny-fp32", "gpt2-tiny-fp16", "gpt2-tiny-bf16" };
+    char model[4096], golden[4096];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        snprintf(golden, sizeof golden, "%s", test_golden(names[i]));
+        check_int8(names[i], golden, golden);
+    }
+    snprintf(model, sizeof model, "%s", test_path("models/tiny-shakespeare"));
+    snprintf(golden, sizeof golden, "%s", test_golden("builtin"));
+    check_int8("builtin", model, golden);
+}
+
 static float *some_logits(tern_ctx *ctx, const tern_model *model, size_t *size);
 
 /* Panels of two bytes hold what is in the files, and are widened without loss. */
@@ -431,11 +493,12 @@ static void test_beyond_fp16(void **state)
 
     tern_ctx *ctx = test_ctx(1);
     tern_model *model;
-    options.dtype = (tern_model_dtype)4;
+    options.dtype = (tern_model_dtype)5;
     assert_fails(ctx, tern_model_open(ctx, test_golden("gpt2-tiny-fp32"), &options, &model), TERN_ERR_ARG,
-                 "dtype is 4, expected auto 0, fp32 1, bf16 2 or fp16 3");
-    assert_string_equal(tern_model_dtype_name((tern_model_dtype)4), "?");
+                 "dtype is 5, expected auto 0, fp32 1, bf16 2, fp16 3 or int8 4");
+    assert_string_equal(tern_model_dtype_name((tern_model_dtype)5), "?");
     assert_string_equal(tern_model_dtype_name(TERN_MODEL_FP16), "fp16");
+    assert_string_equal(tern_model_dtype_name(TERN_MODEL_INT8), "int8");
     tern_ctx_destroy(&ctx);
 }
 
@@ -781,11 +844,12 @@ static void test_patterns(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fp32),     cmocka_unit_test(test_fp16),          cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_headless), cmocka_unit_test(test_sharded),       cmocka_unit_test(test_builtin),
-        cmocka_unit_test(test_patterns), cmocka_unit_test(test_description),   cmocka_unit_test(test_progress),
-        cmocka_unit_test(test_accepted), cmocka_unit_test(test_scales),        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_in_bf16),  cmocka_unit_test(test_narrow_panels), cmocka_unit_test(test_beyond_fp16),
+        cmocka_unit_test(test_fp32),        cmocka_unit_test(test_fp16),        cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_headless),    cmocka_unit_test(test_sharded),     cmocka_unit_test(test_builtin),
+        cmocka_unit_test(test_patterns),    cmocka_unit_test(test_description), cmocka_unit_test(test_progress),
+        cmocka_unit_test(test_accepted),    cmocka_unit_test(test_scales),      cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_in_bf16),     cmocka_unit_test(test_in_int8),     cmocka_unit_test(test_narrow_panels),
+        cmocka_unit_test(test_beyond_fp16),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,11 +10,10 @@ static const char *const levels[] = { "portable", "avx2", "avx512", "avx512vnni"
 static const struct {
     const char *name;
     tern_model_dtype dtype;
-} models[] = { { "gpt2-tiny-fp32", TERN_MODEL_AUTO },
-               { "gpt2-tiny-fp16", TERN_MODEL_AUTO },
-               { "gpt2-tiny-bf16", TERN_MODEL_AUTO },
-               { "gpt2-tiny-fp32", TERN_MODEL_BF16 },
-               { "gpt2-tiny-bf16", TERN_MODEL_BF16 } }; /* head widths 12, 16, 20 */
+} models[] = {
+    { "gpt2-tiny-fp32", TERN_MODEL_AUTO }, { "gpt2-tiny-fp16", TERN_MODEL_AUTO }, { "gpt2-tiny-bf16", TERN_MODEL_AUTO },
+    { "gpt2-tiny-fp32", TERN_MODEL_BF16 }, { "gpt2-tiny-bf16", TERN_MODEL_BF16 }, { "gpt2-tiny-bf16", TERN_MODEL_INT8 }
+}; /* head widths 12, 16, 20 */
 
 static tern_model *open_model(tern_ctx *ctx, size_t m)
 {

@@ -41,7 +41,7 @@ t perplexity "$MODEL" --from -1 -p a
 t info a b
 t info --dtype fp16
 for command in "run -p a" "logits $TINY --ids 1 -o x.npy" "perplexity $TINY -p a" "info $TINY"; do
-    t $command --dtype int8
+    t $command --dtype int4
 done
 t run -p a --dtype=bf1
 t tokenize "$MODEL" -p a --dtype fp32
