@@ -311,7 +311,7 @@ static tern_status make_layer(struct maker *m, const tern_model_config *c, int32
     config.rotate_half = s->rotary_dim > 0;
     if (s->rotary_dim > 0)
         config.rope_theta = s->rope_theta;
-    return tern_layer_create(m->ctx, &config, NULL, &w, &l->layer);
+    return tern_layer_create(m->ctx, &config, NULL, NULL, &w, &l->layer);
 }
 
 static tern_status make_ends(struct maker *m, struct random_model *r)
