@@ -2,7 +2,8 @@
  *
  * They take explicit parameters and no tern_config.  What holds for all of them:
  *
- * Storage is fp32, fp16 or bf16, one of them for all tensors of a call; gamma, beta, bias and mask may be fp32 as well.
+ * Storage is fp32, fp16 or bf16, one of them for all tensors of a call; gamma, beta, bias, coef and mask may be fp32 as well, and
+ * beside fp32 rows the matrix of a product may be fp16 or bf16.
  * Arithmetic is fp32 and each stored number is rounded exactly once (to nearest even; beyond the largest: infinity).
  * Tensors are dense unless it says "any strides".  Rows T are all leading axes of a tensor taken together.  Every size may be
  * 0, 1 or odd, without an upper limit.  Results are the same bits for any number of threads and at every instruction set level.
@@ -112,7 +113,7 @@ TERN_API tern_status tern_vector_add(tern_ctx *ctx, const tern_tensor *a, const 
 
 /** The end of a residual mixture of experts.  residual (the dense MLP's output), experts, output [.., C].
  *
- * @param coef  [2C], shared by all rows, a pair per channel:  output = residual * coef[c] + experts * coef[C + c];
+ * @param coef  in their dtype or fp32: [2C], shared by all rows, a pair per channel:  output = residual * coef[c] + experts * coef[C + c];
  *              or [.., 2] with a pair per row, in the order of training, rank >= 2:  output = experts * coef[t, 0] + residual * coef[t, 1].
  *              Two products and a sum, each rounded to fp32.
  * @param output  may be residual or experts.
@@ -169,7 +170,8 @@ TERN_API int64_t tern_pad_head_size(int64_t head_size);
 /** C = act(A B + bias), bias and activation on the fp32 accumulator.
  *
  * @param a           [M, K] with any strides >= 0, or [B, S, K] whose first axes flatten to B S rows.
- * @param b           [K, N] with any strides >= 0.
+ * @param b           [K, N] with any strides >= 0; fp32, fp16 or bf16 beside an a in fp32, else in a's dtype.  Or, beside a dense a, a
+ *                    tern_weight_view() of these, with the same results.
  * @param bias        [N] or NULL.
  * @param activation  "" (none), "relu", "leaky_relu" (0.01), "gelu" (erf), "gelu_tanh", "gelu_sigmoid" or "sigmoid".
  * @param output      [M, N], or [B, S, N]; dense.
@@ -219,18 +221,20 @@ TERN_API tern_status tern_einsum_sec_sm_ecm(tern_ctx *ctx, const tern_tensor *q,
  *
  * @param scale   finite, or NaN for 1 / sqrt(E).
  * @param causal  row i sees j <= i; holds together with a mask.
- * @param mask    broadcasting to [B, h, S, S]: rank 1 to 4, axes from the right, each 1 or full; or NULL.  Of numbers: added, where
- *                -infinity hides a key; bool or integers: what is not 0 is visible.
+ * @param mask    broadcasting to [B, h, S, S]: axes from the right, each 1 or full; or [B, S], a row for each sequence, where B is
+ *                not S; or NULL.  Floating: added, where -infinity hides a key; bool or integers: what is not 0 is visible.
  *
  * A row that sees nothing gives zeros.  Hidden keys are left out: what they hold does not matter.
  * Probabilities are fp32; with bf16 tensors they are rounded to bf16 before the product with v.
- * Accuracy: 1e-6 of max |v| times 1 + the largest sum |scale * q * k| + |mask| of the row, for S <= 4096.
+ * Accuracy: 1e-6 of max |v| times 1 + the largest sum |scale * q * k| + |mask| of the row, for S <= 4096; with bf16 tensors 2^-8 of
+ * max |v| more.
  * Cost: k and v packed once in fp32, and 14 rows of S scores for each thread.   Source: DeepSpeed _triton_packed_flash. */
 TERN_API tern_status tern_packed_attention(tern_ctx *ctx, const tern_tensor *qkv, int32_t heads, float scale,
                                            bool causal, const tern_tensor *mask, tern_tensor *output);
 
 /** The same from separate tensors: q [B, h, S, E], k [B, G, T, E], v [B, G, T, E2], output [B, h, S, E2]; G divides h, and
- *  query head n uses key head n / (h / G).  causal: row i sees j <= i + T - S.  mask broadcasts to [B, h, S, T]. */
+ *  query head n uses key head n / (h / G).  causal: row i sees j <= i + T - S.  mask broadcasts to [B, h, S, T],
+ *  or is [B, T] where B is not S. */
 TERN_API tern_status tern_unpacked_attention(tern_ctx *ctx, const tern_tensor *q, const tern_tensor *k,
                                              const tern_tensor *v, float scale, bool causal, const tern_tensor *mask,
                                              tern_tensor *output);
@@ -265,7 +269,8 @@ TERN_API tern_status tern_moe_scatter(tern_ctx *ctx, const tern_tensor *input, c
 
 /** Rows in groups, each through its own matrix: output[r] = act(input[r] weight[e] + bias[e]), row_ends[e - 1] <= r < row_ends[e].
  *
- * @param input     [R, K].     @param weight  [X, K, N] with any strides >= 0.     @param bias  [X, N] or NULL.
+ * @param input     [R, K].     @param weight  [X, K, N] with any strides >= 0; fp32, fp16 or bf16 beside an input in
+ *                  fp32, else in its dtype.     @param bias  [X, N] or NULL.
  * @param row_ends  [X] int32 or int64, not decreasing, 0..R.  Rows from the last on are not written.
  * @param activation  "", "relu", "gelu" (erf), "gelu_tanh", "gelu_sigmoid" or "silu".
  * @param output    [R, N]. */

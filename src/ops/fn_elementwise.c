@@ -275,12 +275,12 @@ tern_status tern_moe_res_matmul(tern_ctx *ctx, const tern_tensor *residual, cons
     const tern_dtype dtype = residual->dtype;
     const int64_t t = (int64_t)rows, c = (int64_t)cols;
     TERN_TRY(tern_check_float_rows(ctx, op, "experts", experts, dtype, t, c, NULL, NULL));
-    TERN_TRY(tern_check_float(ctx, op, "coef", coef, dtype, false));
+    TERN_TRY(tern_check_float(ctx, op, "coef", coef, dtype, true));
     const bool vector = coef->rank == 1;
     if (vector)
-        TERN_TRY(tern_check_float_rows(ctx, op, "coef", coef, dtype, 1, 2 * c, NULL, NULL));
+        TERN_TRY(tern_check_float_rows(ctx, op, "coef", coef, coef->dtype, 1, 2 * c, NULL, NULL));
     else
-        TERN_TRY(tern_check_float_rows(ctx, op, "coef", coef, dtype, t, 2, NULL, NULL));
+        TERN_TRY(tern_check_float_rows(ctx, op, "coef", coef, coef->dtype, t, 2, NULL, NULL));
     TERN_TRY(tern_check_float_rows(ctx, op, "output", output, dtype, t, c, NULL, NULL));
     const struct tern_operand operands[] = { { "residual", residual, false, true },
                                              { "coef", coef, false, false },
@@ -295,7 +295,7 @@ tern_status tern_moe_res_matmul(tern_ctx *ctx, const tern_tensor *residual, cons
     const struct tern_row_call call = {
         .in = { { residual->data, dtype, cols, 0 },
                 { experts->data, dtype, cols, 0 },
-                { vector ? NULL : coef->data, dtype, 2, 0 } },
+                { vector ? NULL : coef->data, coef->dtype, 2, 0 } },
         .out = { { output->data, dtype, cols, 0 } },
         .n_rows = rows,
         .fn = moe_res_row,
@@ -361,7 +361,8 @@ const struct tern_op_row tern_row_bias_add = {
     .kernels = "",
     .function = true,
     .run = run_bias_add,
-    .io = { TERN_IN("input", "[.., C]"), TERN_VECTOR("bias", "[C]"), TERN_OUT("output", "[.., C]") },
+    .io = { TERN_IN_ALSO("input", "[.., C]", "x"), TERN_VECTOR_ALSO("bias", "[C]", "b"),
+            TERN_OUT("output", "[.., C]") },
 };
 
 static tern_status run_bias_gelu(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
@@ -380,7 +381,8 @@ const struct tern_op_row tern_row_bias_gelu = {
     .kernels = "act_f32",
     .function = true,
     .run = run_bias_gelu,
-    .io = { TERN_IN("input", "[.., C]"), TERN_VECTOR("bias", "[C]"), TERN_OUT("output", "[.., C]") },
+    .io = { TERN_IN_ALSO("input", "[.., C]", "x"), TERN_VECTOR_ALSO("bias", "[C]", "b"),
+            TERN_OUT("output", "[.., C]") },
 };
 
 static tern_status run_bias_relu(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
@@ -399,7 +401,8 @@ const struct tern_op_row tern_row_bias_relu = {
     .kernels = "act_f32",
     .function = true,
     .run = run_bias_relu,
-    .io = { TERN_IN("input", "[.., C]"), TERN_VECTOR("bias", "[C]"), TERN_OUT("output", "[.., C]") },
+    .io = { TERN_IN_ALSO("input", "[.., C]", "x"), TERN_VECTOR_ALSO("bias", "[C]", "b"),
+            TERN_OUT("output", "[.., C]") },
 };
 
 static tern_status run_gated_activation(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
@@ -421,7 +424,8 @@ const struct tern_op_row tern_row_gated_activation = {
     .kernels = "act_f32",
     .function = true,
     .run = run_gated_activation,
-    .io = { TERN_IN("input", "[.., 2C]"), TERN_VECTOR_OPTIONAL("bias", "[2C]"), TERN_OUT("output", "[.., C]") },
+    .io = { TERN_IN_ALSO("input", "[.., 2C]", "x"), TERN_VECTOR_OPTIONAL_ALSO("bias", "[2C]", "b"),
+            TERN_OUT("output", "[.., C]") },
 };
 
 static tern_status run_moe_res_matmul(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
@@ -440,7 +444,7 @@ const struct tern_op_row tern_row_moe_res_matmul = {
     .kernels = "",
     .function = true,
     .run = run_moe_res_matmul,
-    .io = { TERN_IN("residual", "[.., C]"), TERN_IN("coef", "*"), TERN_IN("experts", "[.., C]"),
+    .io = { TERN_IN("residual", "[.., C]"), TERN_VECTOR("coef", "*"), TERN_IN_ALSO("experts", "[.., C]", "output"),
             TERN_OUT("output", "[.., C]") },
 };
 
@@ -460,6 +464,6 @@ const struct tern_op_row tern_row_bias_residual = {
     .kernels = "",
     .function = true,
     .run = run_bias_residual,
-    .io = { TERN_IN("input", "[.., C]"), TERN_IN("residual", "[.., C]"), TERN_VECTOR_OPTIONAL("bias", "[C]"),
-            TERN_OUT("output", "[.., C]") },
+    .io = { TERN_IN_ALSO("input", "[.., C]", "x"), TERN_IN("residual", "[.., C]"),
+            TERN_VECTOR_OPTIONAL_ALSO("bias", "[C]", "b"), TERN_OUT("output", "[.., C]") },
 };

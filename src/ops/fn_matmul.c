@@ -54,6 +54,12 @@ static tern_status check_product(tern_ctx *ctx, const char *op, size_t a, size_t
     return TERN_OK;
 }
 
+/* What the matrix beside rows of `a` may be stored in: any float beside fp32, into which it widens exactly, else what a is. */
+static tern_dtype matrix_dtype(const tern_tensor *a)
+{
+    return a->dtype == TERN_FP32 ? TERN_ANY_FLOAT : a->dtype;
+}
+
 const char *const tern_matmul_activations[] = { "",          "relu",         "leaky_relu", "gelu",
                                                 "gelu_tanh", "gelu_sigmoid", "sigmoid",    NULL };
 const char *const tern_moe_gemm_activations[] = { "", "relu", "gelu", "gelu_tanh", "gelu_sigmoid", "silu", NULL };
@@ -66,6 +72,8 @@ tern_status tern_matmul(tern_ctx *ctx, const tern_tensor *a, const tern_tensor *
     tern_tensor a_extent, b_extent;
     float *owned = NULL;
 
+    if (a && b && b->packed)
+        return tern_matmul_packed(ctx, a, b, bias, activation, output);
     TERN_TRY(check_strided(ctx, op, "a", a, 2, 3, TERN_ANY_FLOAT, &a_extent));
     const int k_axis = a->rank - 1, m_axis = a->rank - 2;
     const int64_t k = a->dim[k_axis], n_b = a->rank == 3 ? a->dim[0] : 1;
@@ -79,7 +87,7 @@ tern_status tern_matmul(tern_ctx *ctx, const tern_tensor *a, const tern_tensor *
                      tern_dims_text(a).text, a->stride[0], a->stride[1]);
     TERN_REQUIRE(ctx, !__builtin_mul_overflow(n_b, a->dim[m_axis], &m), TERN_ERR_SHAPE,
                  "%s: a is %s, more rows than there can be", op, tern_dims_text(a).text);
-    TERN_TRY(check_strided(ctx, op, "b", b, 2, 2, a->dtype, &b_extent));
+    TERN_TRY(check_strided(ctx, op, "b", b, 2, 2, matrix_dtype(a), &b_extent));
     TERN_REQUIRE(ctx, b->dim[0] == k, TERN_ERR_SHAPE, "%s: b is %s, %" PRId64 " rows, expected %" PRId64 " as a is %s",
                  op, tern_dims_text(b).text, b->dim[0], k, tern_dims_text(a).text);
     const int64_t n = b->dim[1];
@@ -98,6 +106,7 @@ tern_status tern_matmul(tern_ctx *ctx, const tern_tensor *a, const tern_tensor *
 
     TERN_TRY(tern_widen_tensor(ctx, bias, &owned, &g.bias));
     g.dtype = a->dtype;
+    g.b_dtype = b->dtype;
     g.a = a->data;
     g.b = b->data;
     g.c = output->data;
@@ -133,6 +142,7 @@ tern_status tern_matmul_4d(tern_ctx *ctx, const tern_tensor *a, const tern_tenso
     const size_t m = (size_t)a->dim[2], k = (size_t)a->dim[3], n = (size_t)b->dim[3], h = (size_t)a->dim[1];
     return tern_wide_gemm(ctx, &(struct tern_wide_gemm){
                                    .dtype = a->dtype,
+                                   .b_dtype = a->dtype,
                                    .a = a->data,
                                    .b = b->data,
                                    .c = output->data,
@@ -186,6 +196,7 @@ tern_status tern_score_4d_matmul(tern_ctx *ctx, const tern_tensor *qkv, int64_t 
     const size_t s = (size_t)rows, h = (size_t)heads, d = (size_t)head_size, ld = 3 * h * d;
     return tern_wide_gemm(ctx, &(struct tern_wide_gemm){
                                    .dtype = qkv->dtype,
+                                   .b_dtype = qkv->dtype,
                                    .a = qkv->data,
                                    .b = tern_at(qkv->data, qkv->dtype, h * d),
                                    .c = output->data,
@@ -229,6 +240,7 @@ tern_status tern_context_4d_matmul(tern_ctx *ctx, const tern_tensor *prob, const
     const size_t s = (size_t)rows, h = (size_t)heads, d = (size_t)head_size, ld = 3 * h * d;
     return tern_wide_gemm(ctx, &(struct tern_wide_gemm){
                                    .dtype = qkv->dtype,
+                                   .b_dtype = qkv->dtype,
                                    .a = prob->data,
                                    .b = tern_at(qkv->data, qkv->dtype, 2 * h * d),
                                    .c = output->data,
@@ -267,6 +279,7 @@ tern_status tern_einsum_sec_sm_ecm(tern_ctx *ctx, const tern_tensor *q, const te
     const size_t rows = (size_t)q->dim[1] * (size_t)q->dim[2], m = (size_t)w->dim[1];
     return tern_wide_gemm(ctx, &(struct tern_wide_gemm){
                                    .dtype = q->dtype,
+                                   .b_dtype = q->dtype,
                                    .a = q->data,
                                    .b = w->data,
                                    .c = output->data,
@@ -315,7 +328,7 @@ tern_status tern_moe_gemm(tern_ctx *ctx, const tern_tensor *input, const tern_te
 
     TERN_TRY(tern_check_float(ctx, op, "input", input, TERN_ANY_FLOAT, false));
     TERN_TRY(tern_check_dims(ctx, op, "input", input, 2, any));
-    TERN_TRY(check_strided(ctx, op, "weight", weight, 3, 3, input->dtype, &extent));
+    TERN_TRY(check_strided(ctx, op, "weight", weight, 3, 3, matrix_dtype(input), &extent));
     TERN_TRY(tern_check_dims(ctx, op, "weight", weight, 3, (int64_t[]){ -1, input->dim[1], -1 }));
     const int64_t rows = input->dim[0], experts = weight->dim[0], n = weight->dim[2];
     TERN_TRY(tern_check_row_groups(ctx, op, input, bias, row_ends, experts, n));
@@ -335,6 +348,7 @@ tern_status tern_moe_gemm(tern_ctx *ctx, const tern_tensor *input, const tern_te
     for (size_t e = 0; e < (size_t)experts; e++)
         ends[e] = tern_int_at(row_ends, e);
     g.dtype = input->dtype;
+    g.b_dtype = weight->dtype;
     g.a = input->data;
     g.b = weight->data;
     g.c = output->data;
@@ -406,8 +420,9 @@ const struct tern_op_row tern_row_matmul = {
     .kernels = "gemm",
     .function = true,
     .run = run_matmul,
-    .io = { TERN_IN("a", "[.., K]"), TERN_MATRIX("b", "[K, N]"), TERN_VECTOR_OPTIONAL("bias", "[N]"),
-            TERN_OUT("output", "[.., N]"), TERN_SCALE("b") },
+    .io = { TERN_IN_ALSO("a", "[.., K]", "A input"), TERN_MATRIX_ALSO("b", "[K, N]", "B weight"),
+            TERN_VECTOR_OPTIONAL("bias", "[N]"), TERN_OUT("output", "[.., N]"),
+            TERN_SCALE_ALSO("b", "B_scale weight_scale") },
 };
 
 static tern_status run_matmul_4d(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
@@ -503,7 +518,7 @@ const struct tern_op_row tern_row_einsum_sec_sm_ecm = {
     .kernels = "gemm_f32",
     .function = true,
     .run = run_einsum_sec_sm_ecm,
-    .io = { TERN_IN("q", "[S, E, C]"), TERN_IN("w", "[S, M]"), TERN_OUT("output", "[E, C, M]") },
+    .io = { TERN_IN_ALSO("q", "[S, E, C]", "Q"), TERN_IN_ALSO("w", "[S, M]", "W"), TERN_OUT("output", "[E, C, M]") },
 };
 
 static tern_status run_moe_gemm(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,

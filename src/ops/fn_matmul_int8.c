@@ -1,4 +1,4 @@
-/* fn_matmul_int8.c: the products of fn_matmul.c with int8 codes as their right-hand side. */
+/* fn_matmul_int8.c: the products of fn_matmul.c with packed weights and int8 codes as their right-hand side. */
 #include "ops/fn_matmul.h"
 #include "ops/stage.h"
 #include "ops/widen.h"
@@ -104,11 +104,13 @@ static tern_tensor codes_at(const tern_tensor *t, bool transposed, int64_t i)
                             transposed ? (int64_t[]){ n, k } : (int64_t[]){ k, n });
 }
 
-tern_status tern_matmul_int8(tern_ctx *ctx, const tern_tensor *a, const tern_tensor *b, const tern_tensor *b_scale,
-                             tern_activation_quant quant, const tern_tensor *bias, const char *activation,
-                             tern_tensor *output)
+/* b packed, in a format that fits config, or raw codes. */
+static tern_status matmul_weight(tern_ctx *ctx, const tern_config *config, const tern_tensor *a, const tern_tensor *b,
+                                 const tern_tensor *b_scale, const tern_tensor *bias, const char *activation,
+                                 tern_tensor *output)
 {
     static const char op[] = "matmul";
+    const tern_activation_quant quant = config->activation_quant;
     const bool packed = b && b->packed;
     tern_weight *owned = NULL;
     struct quantised q = { .groups = 1 };
@@ -120,8 +122,7 @@ tern_status tern_matmul_int8(tern_ctx *ctx, const tern_tensor *a, const tern_ten
     TERN_REQUIRE(ctx, a->rank == 2 || a->rank == 3, TERN_ERR_SHAPE, "%s: a is %s, expected rank 2..3", op,
                  tern_dims_text(a).text);
     if (packed) {
-        const tern_config config = { .dtype = TERN_INT8, .activation_quant = quant };
-        TERN_TRY(tern_check_matrix(ctx, op, "b", b, &config, (int64_t)q.in, -1, NULL));
+        TERN_TRY(tern_check_matrix(ctx, op, "b", b, config, (int64_t)q.in, -1, NULL));
         TERN_REQUIRE(ctx, !tern_given(b_scale), TERN_ERR_ARG, "%s: b_scale is given, expected none where b is packed",
                      op);
     } else {
@@ -159,6 +160,23 @@ tern_status tern_matmul_int8(tern_ctx *ctx, const tern_tensor *a, const tern_ten
     status = run_quantised(ctx, &q, a, bias, quant, output);
     tern_weight_destroy(&owned);
     return status;
+}
+
+tern_status tern_matmul_int8(tern_ctx *ctx, const tern_tensor *a, const tern_tensor *b, const tern_tensor *b_scale,
+                             tern_activation_quant quant, const tern_tensor *bias, const char *activation,
+                             tern_tensor *output)
+{
+    const tern_config config = { .dtype = TERN_INT8, .activation_quant = quant };
+
+    return matmul_weight(ctx, &config, a, b, b_scale, bias, activation, output);
+}
+
+tern_status tern_matmul_packed(tern_ctx *ctx, const tern_tensor *a, const tern_tensor *b, const tern_tensor *bias,
+                               const char *activation, tern_tensor *output)
+{
+    const tern_config config = { .dtype = a->dtype }; /* rows of bf16 are rounded already */
+
+    return matmul_weight(ctx, &config, a, b, NULL, bias, activation, output);
 }
 
 tern_status tern_moe_gemm_int8(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *weight,

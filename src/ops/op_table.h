@@ -69,11 +69,16 @@ tern_status tern_op_check(tern_ctx *ctx, const struct tern_op_row *row, const te
 #define TERN_VECTOR_OPTIONAL(n, s) { .name = n, .shape = s, .type = TERN_OP_VECTOR, .optional = true }
 #define TERN_MATRIX(n, s)          { .name = n, .shape = s, .type = TERN_OP_MATRIX }
 #define TERN_SCALE(n)              { .name = n "_scale", .shape = "*", .type = TERN_OP_SCALE, .optional = true } /* of matrix n */
+#define TERN_SCALE_ALSO(n, a)      { .name = n "_scale", .shape = "*", .type = TERN_OP_SCALE, .optional = true, .also = a }
 #define TERN_INTS(n, s)            { .name = n, .shape = s, .type = TERN_OP_INTS }
 #define TERN_INTS_OPTIONAL(n, s)   { .name = n, .shape = s, .type = TERN_OP_INTS, .optional = true }
-#define TERN_MASK(n, s)            { .name = n, .shape = s, .type = TERN_OP_MASK, .optional = true }
+#define TERN_MASK(n, s)            { .name = n, .shape = s, .type = TERN_OP_MASK, .optional = true, .also = "attn_" n }
 #define TERN_IN_ALSO(n, s, a)      { .name = n, .shape = s, .also = a }
+#define TERN_VECTOR_ALSO(n, s, a)  { .name = n, .shape = s, .type = TERN_OP_VECTOR, .also = a }
+#define TERN_VECTOR_OPTIONAL_ALSO(n, s, a) { .name = n, .shape = s, .type = TERN_OP_VECTOR, .optional = true, .also = a }
+#define TERN_MATRIX_ALSO(n, s, a)  { .name = n, .shape = s, .type = TERN_OP_MATRIX, .also = a }
 #define TERN_OUT(n, s)             { .name = n, .shape = s, .output = true }
+#define TERN_OUT_ALSO(n, s, a)     { .name = n, .shape = s, .output = true, .also = a }
 #define TERN_OUT_OPTIONAL(n, s)    { .name = n, .shape = s, .output = true, .optional = true }
 #define TERN_OUT_TYPED(n, s, t)    { .name = n, .shape = s, .output = true, .type = t }
 /* clang-format on */

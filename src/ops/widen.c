@@ -346,7 +346,7 @@ static void product_region(void *arg, const struct tern_par *par)
             continue;
         if (packed != which) {
             tern_wide_pack(par->kernels, panel,
-                           tern_at(g->b, g->dtype, batch_offset(g, g->b_batch, batch) + col * g->b_col), g->dtype,
+                           tern_at(g->b, g->b_dtype, batch_offset(g, g->b_batch, batch) + col * g->b_col), g->b_dtype,
                            g->b_row, g->b_col, g->k, g->n - col < TERN_PANEL ? g->n - col : TERN_PANEL);
             packed = which;
         }

@@ -93,7 +93,7 @@ tern_status tern_rows_run(tern_ctx *ctx, const struct tern_row_call *call);
  * row_ends: NULL, or groups of rows: batch i (batches[1] is 1) is rows [row_ends[i - 1], row_ends[i]) of the one A and C.
  * causal: C[r][c] = -inf for c > r.   Accuracy: one chain of fused multiply-adds over k, then scale, bias, act. */
 struct tern_wide_gemm {
-    tern_dtype dtype; /* of a, b and c */
+    tern_dtype dtype, b_dtype; /* of a and c; of b */
     const void *a, *b;
     void *c;
     size_t m, n, k;

@@ -26,7 +26,7 @@ class Case:
     limit: dict = dataclasses.field(default_factory=dict)  # upstream's (rtol, atol) where they are not its defaults, by dtype
     cache: dict = dataclasses.field(default_factory=dict)  # softmax_context: chunks of one sequence, or lengths of several
     outputs: dict = dataclasses.field(default_factory=dict)  # dtypes that are not the activations'
-    function: bool = False  # its dtype is that of its tensors, whatever the config's
+    weightless: bool = False  # it has no weights, so that int8 is its activation_dtype
     wanted: tuple = ()     # outputs; all by default
     follows: bool = True   # the outputs' shapes follow from the inputs'
     only: tuple = ("fp32", "fp16", "bf16", "int8")  # its dtypes
@@ -60,7 +60,7 @@ class Mode:
         if output in case.exact:
             return 0.0
         cost = case.of("stores", output) * (ROUNDING[self.activation] if self.activation != "fp32" else 0)
-        if self.dtype == "bf16" or case.function and self.activation == "bf16":
+        if self.dtype == "bf16" or case.weightless and self.activation == "bf16":
             cost += case.of("products", output) * ROUNDING["bf16"]
         cost *= 2.5
         if self.row and case.of("products", output):
@@ -100,7 +100,7 @@ def resolved(specs, mode):
                 out[name + "_scale"] = uniform(*lead, at, scale=scale / 150, offset=scale / 74, dtype="fp32")
                 continue
             # Of the narrower matrices that fp32 takes, each in its turn.
-            narrower = ("fp32", "fp32", "fp16", "fp32", "bf16")[mode.index % 5] if spec.pop("narrower") else "fp32"
+            narrower = ("fp32", "fp32", "fp16", "fp32", "bf16")[mode.index % 5]
             spec["dtype"] = mode.dtype if mode.dtype != "fp32" else narrower
         elif kind == "A":
             spec["dtype"] = mode.activation
@@ -110,11 +110,10 @@ def resolved(specs, mode):
     return out
 
 
-def weight(c, k, n, scale, lead=(), narrower=True):
-    """[.., k, n], or [.., n, k] when transposed; as int8 with a scale for each column, for a few, or for all of them.  `narrower`: an
-    operator, which takes fp16 and bf16 matrices where the config's dtype is fp32; the functions take one dtype."""
+def weight(c, k, n, scale, lead=()):
+    """[.., k, n], or [.., n, k] when transposed; as int8 with a scale for each column, for a few, or for all of them."""
     spec = normal(*lead, *((n, k) if c.get("transposed_mode") else (k, n)), scale=scale, dtype="W")
-    return dict(spec, columns=n, lead=list(lead), narrower=narrower, groups=lambda i, n: (n, n, n // 2 or 1, 1)[i % 4])
+    return dict(spec, columns=n, lead=list(lead), groups=lambda i, n: (n, n, n // 2 or 1, 1)[i % 4])
 
 
 def vector(n, scale=1.0):

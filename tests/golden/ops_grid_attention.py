@@ -48,7 +48,7 @@ def attention(b, s, h, width, g=None, past=0, given=None, alibi=False, positions
     n = past + s
     cache = dict(chunks=chunks) if chunks else dict(sequences=sequences) if sequences else {}
     return Case(c, t, depth=n + 2 * width, products=dict(output=3 if turned else 1), stores=dict(output=1 if turned else 0),
-                size=dict(output=0.5), exact=("value",), flop=2 * b * h * s * n * (width + wide), cache=cache,
+                size=dict(output=0.5), weightless=True, exact=("value",), flop=2 * b * h * s * n * (width + wide), cache=cache,
                 wanted=() if past or positions else ("output",))
 
 
@@ -120,7 +120,7 @@ def plain(op, b, h, s, width, g=None, columns=None, wide=None, scale=0.3, given=
     if given:
         t["mask"] = given
     columns = columns or s
-    return Case(c, t, depth=columns + 2 * width, products=1, function=True, size=dict(output=0.5), flop=4 * b * h * s * columns * width)
+    return Case(c, t, depth=columns + 2 * width, products=1, weightless=True, size=dict(output=0.5), flop=4 * b * h * s * columns * width)
 
 
 def plain_attention(op):

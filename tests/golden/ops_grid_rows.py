@@ -70,10 +70,10 @@ def vector_add():
 
 def moe_res_matmul():
     for hidden, n in itertools.product((16, 64), (1, 4)):
-        yield Case({}, dict(residual=normal(n, hidden * n, hidden), coef=normal(2 * hidden), experts=normal(n, hidden * n, hidden)))
+        yield Case({}, dict(residual=normal(n, hidden * n, hidden), coef=normal(2 * hidden, dtype="V"), experts=normal(n, hidden * n, hidden)))
     for lead, n in (((37,), 1232), ((1,), 1), ((0,), 5), ((3, 5), 33), ((2,), 16385)):
-        yield Case({}, dict(residual=normal(*lead, n), coef=uniform(*lead, 2), experts=normal(*lead, n)))
-        yield Case({}, dict(residual=normal(*lead, n), coef=normal(2 * n), experts=normal(*lead, n)))
+        yield Case({}, dict(residual=normal(*lead, n), coef=uniform(*lead, 2, dtype="V"), experts=normal(*lead, n)))
+        yield Case({}, dict(residual=normal(*lead, n), coef=normal(2 * n, dtype="V"), experts=normal(*lead, n)))
 
 
 def residual_add():
@@ -154,7 +154,7 @@ def matmul():
                ((65,), 255, 1), ((13,), 16385, 5), ((4,), 64, 17)]
     for i, (lead, k, n) in enumerate(shapes):
         c = dict(activation=acts[i % 5], transposed_mode=i % 2 == 1)
-        t = dict(a=normal(*lead, k), b=weight(c, k, n, k**-0.5, narrower=False))
+        t = dict(a=normal(*lead, k), b=weight(c, k, n, k**-0.5))
         if i % 3:
             t["bias"] = vector(n)
         yield Case(c, t, depth=k, flop=2 * math.prod(lead) * k * n)
@@ -163,7 +163,7 @@ def matmul():
 def fp16_matmul():
     """The same by the name that it has at fp16."""
     for i, (m, k, n) in enumerate(((5, 33, 17), (1, 64, 128), (16, 768, 96))):
-        t = dict(a=normal(m, k), b=weight({}, k, n, k**-0.5, narrower=False), bias=vector(n))
+        t = dict(a=normal(m, k), b=weight({}, k, n, k**-0.5), bias=vector(n))
         yield Case(dict(activation=("gelu", "relu", "")[i]), t, depth=k, flop=2 * m * k * n, only=("fp16",))
 
 
@@ -253,7 +253,7 @@ def moe_gemm():
     single = [(13, 2048, 2048), (256, 1024, 4096), (278, 5120, 2048), (893, 5120, 2560), (37, 512, 384), (1, 1, 1), (5, 33, 31), (0, 4, 8)]
     for i, (m, k, n) in enumerate(single):
         c = dict(activation=acts[i % 5], transposed_mode=i % 2 == 1)
-        t = dict(input=normal(m, k, scale=0.1), weight=weight(c, k, n, k**-0.5, (1,), False), row_ends=listed([m], ("int64", "int32")[i % 2]))
+        t = dict(input=normal(m, k, scale=0.1), weight=weight(c, k, n, k**-0.5, (1,)), row_ends=listed([m], ("int64", "int32")[i % 2]))
         if i % 3:
             t["bias"] = normal(1, n, dtype="V")
         yield Case(c, t, depth=k, flop=2 * m * k * n, limit=limit)
@@ -261,7 +261,7 @@ def moe_gemm():
     for i, ((k, n), most) in enumerate(itertools.product(((80, 32), (5120, 2048)), (1, 4, 16, 64, 128))):
         c = dict(activation=acts[1 + i % 3])
         ends = list(itertools.accumulate((most * (7 * e % 11)) // 10 for e in range(64)))
-        t = dict(input=normal(ends[-1], k, scale=0.1), weight=weight(c, k, n, k**-0.5, (64,), False) | dict(key=f"moe_gemm/{k}x{n}"),
+        t = dict(input=normal(ends[-1], k, scale=0.1), weight=weight(c, k, n, k**-0.5, (64,)) | dict(key=f"moe_gemm/{k}x{n}"),
                  row_ends=listed(ends, "int64"), bias=normal(64, n, dtype="V"))
         # The matrices alone are 671 million numbers.
         yield Case(c, t, depth=k, flop=2 * ends[-1] * k * n, limit=limit, only=("fp16", "bf16") if k > 80 else Case.only)

@@ -206,7 +206,7 @@ static double *naive_form(const struct form *f)
         for (size_t h = 0; h < f->heads; h++) {
             double *q = x + r * w + q_at(f, h);
             naive_rotate(q, &turn, position);
-            for (size_t i = 0; c->dtype == TERN_BF16 && i < f->e; i++)
+            for (size_t i = 0; activation(f) == TERN_BF16 && i < f->e; i++)
                 q[i] = rounded(TERN_BF16, q[i]);
         }
         for (size_t g = 0; g < f->kv_heads; g++) {
@@ -333,7 +333,7 @@ static void test_options_in_every_dtype(void **state)
     tern_ctx_destroy(&ctx);
 }
 
-/* int8 without a weight is its activation_dtype: with fp32 and fp16 to the bit; bf16 keeps q and weights of v in fp32. */
+/* int8 without a weight is its activation_dtype, to the bit. */
 static void test_int8_runs_in_its_activation_dtype(void **state)
 {
     (void)state;
@@ -349,8 +349,7 @@ static void test_int8_runs_in_its_activation_dtype(void **state)
             f.config.activation_dtype = dtypes[d];
             f.config.activation_quant = quant ? TERN_QUANT_ROW : TERN_QUANT_NONE;
             run_form(&f, ctx, got);
-            if (dtypes[d] != TERN_BF16)
-                test_equal(got, want, n, "int8");
+            test_equal(got, want, n, "int8");
             test_near(got, naive_form(&f), n, bound(dtypes[d]), "int8");
         }
     tern_ctx_destroy(&ctx);
@@ -522,14 +521,16 @@ static void test_masks_of_few_axes(void **state)
     struct form f = form(TERN_FP32, 2, 4, 2, 2, 4, 4);
     tern_kv_cache *cache = make_cache(ctx, &f);
     const tern_kv_span even[2] = { { 0, 0, 4, 0 }, { 1, 4, 4, 0 } }, odd[2] = { { 0, 0, 2, 0 }, { 1, 2, 4, 0 } };
-    static const int64_t good[][5] = { { 4, -1 },       { 9, -1 },          { 1, -1 },          { 1, 4, -1 },
-                                       { 8, 4, -1 },    { 4, 4, -1 },       { 4, 1, -1 },       { 2, 4, 4, -1 },
-                                       { 1, 1, 6, -1 }, { 2, 1, 1, 4, -1 }, { 2, 2, 4, 4, -1 }, { 1, 2, 1, 1, -1 } };
-    static const int64_t bad[][6] = { { 3, -1 },          { 2, 4, -1 },       { 5, 4, -1 },         { 8, 1, 4, -1 },
+    static const int64_t good[][5] = {
+        { 4, -1 },          { 9, -1 },          { 1, -1 },       { 1, 4, -1 },    { 8, 4, -1 },
+        { 4, 4, -1 },       { 4, 1, -1 },       { 2, 4, 4, -1 }, { 1, 1, 6, -1 }, { 2, 1, 1, 4, -1 },
+        { 2, 2, 4, 4, -1 }, { 1, 2, 1, 1, -1 }, { 2, 4, -1 },    { -1 }
+    };
+    static const int64_t bad[][6] = { { 3, -1 },          { 3, 4, -1 },       { 5, 4, -1 },         { 8, 1, 4, -1 },
                                       { 3, 1, 1, 4, -1 }, { 1, 1, 8, 4, -1 }, { 1, 2, 2, 4, 4, -1 } };
 
     assert_ok(ctx, tern_kv_reserve(ctx, cache, even, 2));
-    for (size_t i = 0; i < 12; i++) {
+    for (size_t i = 0; i < 14; i++) {
         tern_tensor qkv = fn_in(TERN_FP32, 1, (int64_t[]){ 2, 4, 24, -1 }), y = FN_OUT(TERN_FP32, 2, 4, 8);
         tern_tensor mask = fn_out(TERN_BOOL, good[i]);
         float *kept;

@@ -158,7 +158,7 @@ static const struct function functions[] = {
     { "moe_res_matmul",
       call_moe_res_matmul,
       { { "residual", F, IN, D(5, 33), 0, 0 },
-        { "coef", F, IN, D(5, 2), 0, 0 },
+        { "coef", V, IN, D(5, 2), 0, 0 },
         { "experts", F, IN, D(5, 33), 0, 0 },
         { "output", F, OUT, D(5, 33), 0, 5 } },
       0,

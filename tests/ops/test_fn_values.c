@@ -174,18 +174,20 @@ static void test_elementwise(void **state)
             fn_near(&y, want, 5e-7, name);
         }
 
-        tern_tensor shared = FN_IN(d, 1, 2 * n), pair = FN_IN(d, 1, m, 2);
-        for (size_t i = 0; i < count; i++)
-            want[i] = fn_at(&x, i) * fn_at(&shared, i % cols) + fn_at(&r, i) * fn_at(&shared, cols + i % cols);
-        assert_ok(ctx, tern_moe_res_matmul(ctx, &x, &shared, &r, &y));
-        fn_near(&y, want, 2e-7, "moe_res_matmul, one vector");
-        for (size_t i = 0; i < count; i++)
-            want[i] = fn_at(&r, i) * fn_at(&pair, i / cols * 2) + fn_at(&x, i) * fn_at(&pair, i / cols * 2 + 1);
-        assert_ok(ctx, tern_moe_res_matmul(ctx, &x, &pair, &r, &y));
-        fn_near(&y, want, 2e-7, "moe_res_matmul, pairs");
-        const void *kept = fn_keep(&y);
-        assert_ok(ctx, tern_moe_res_matmul(ctx, &x, &pair, &r, &r));
-        fn_same(&r, kept, "moe_res_matmul over experts");
+        for (int wide = 0; wide < 2; wide++) { /* coef in fp32 too */
+            tern_tensor shared = FN_IN(wide ? TERN_FP32 : d, 1, 2 * n), pair = FN_IN(wide ? TERN_FP32 : d, 1, m, 2);
+            for (size_t i = 0; i < count; i++)
+                want[i] = fn_at(&x, i) * fn_at(&shared, i % cols) + fn_at(&r, i) * fn_at(&shared, cols + i % cols);
+            assert_ok(ctx, tern_moe_res_matmul(ctx, &x, &shared, &r, &y));
+            fn_near(&y, want, 2e-7, "moe_res_matmul, one vector");
+            for (size_t i = 0; i < count; i++)
+                want[i] = fn_at(&r, i) * fn_at(&pair, i / cols * 2) + fn_at(&x, i) * fn_at(&pair, i / cols * 2 + 1);
+            assert_ok(ctx, tern_moe_res_matmul(ctx, &x, &pair, &r, &y));
+            fn_near(&y, want, 2e-7, "moe_res_matmul, pairs");
+            const void *kept = fn_keep(&y);
+            assert_ok(ctx, tern_moe_res_matmul(ctx, &x, &pair, &r, &r));
+            fn_same(&r, kept, "moe_res_matmul over experts");
+        }
         test_teardown(NULL);
     }
 }
@@ -257,6 +259,53 @@ static void test_matmul(void **state)
             }
             test_teardown(NULL);
         }
+}
+
+/* A matrix of fp16 or bf16 beside rows of fp32 is the matrix that it widens to; beside rows of another dtype it is refused.  A
+ * packed one gives the bits of a raw one. */
+static void test_narrower_and_packed_matrices(void **state)
+{
+    (void)state;
+    static const int32_t ends[] = { 2, 2, 7 };
+
+    FN_EACH_DTYPE(d)
+    FN_EACH_DTYPE(w)
+    {
+        const tern_tensor a = FN_IN(d, 1, 7, 33), bias = FN_IN(d, 1, 35), b = FN_IN(w, 1, 33, 35),
+                          experts = FN_IN(w, 1, 3, 33, 35);
+        tern_tensor y = FN_OUT(d, 7, 35), want = FN_OUT(d, 7, 35), wide = FN_OUT(TERN_FP32, 33, 35),
+                    wide_experts = FN_OUT(TERN_FP32, 3, 33, 35);
+        const tern_tensor row_ends = fn_ints(ends, (int64_t[]){ 3, -1 });
+        tern_weight *packed;
+
+        if (w != d && d != TERN_FP32) {
+            assert_fails(ctx, tern_matmul(ctx, &a, &b, &bias, "gelu", &y), TERN_ERR_DTYPE, "matmul: b is");
+            assert_fails(ctx, tern_moe_gemm(ctx, &a, &experts, NULL, &row_ends, "silu", &y), TERN_ERR_DTYPE,
+                         "moe_gemm: weight is");
+            assert_true(fn_untouched(&y));
+            test_teardown(NULL);
+            continue;
+        }
+        for (size_t i = 0; i < fn_elements(&b); i++)
+            fn_put(wide.data, TERN_FP32, i, fn_at(&b, i));
+        for (size_t i = 0; i < fn_elements(&experts); i++)
+            fn_put(wide_experts.data, TERN_FP32, i, fn_at(&experts, i));
+        assert_ok(ctx, tern_matmul(ctx, &a, d == TERN_FP32 ? &wide : &b, &bias, "gelu", &want));
+        assert_ok(ctx, tern_matmul(ctx, &a, &b, &bias, "gelu", &y));
+        fn_same(&y, want.data, "matmul");
+        assert_ok(ctx, tern_weight_pack_as(ctx, &b, false, (tern_dtype)w, NULL, &packed));
+        const tern_tensor view = tern_weight_view(packed);
+        memset(y.data, FN_POISON, fn_elements(&y) * tern_dtype_size(y.dtype));
+        assert_ok(ctx, tern_matmul(ctx, &a, &view, &bias, "gelu", &y));
+        fn_same(&y, want.data, "matmul with a packed weight");
+        tern_weight_destroy(&packed);
+        if (d == TERN_FP32) {
+            assert_ok(ctx, tern_moe_gemm(ctx, &a, &wide_experts, NULL, &row_ends, "silu", &want));
+            assert_ok(ctx, tern_moe_gemm(ctx, &a, &experts, NULL, &row_ends, "silu", &y));
+            fn_same(&y, want.data, "moe_gemm");
+        }
+        test_teardown(NULL);
+    }
 }
 
 static void test_matmul_4d(void **state)
@@ -627,10 +676,18 @@ static void test_embedding(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        OP_TEST(test_norms),        OP_TEST(test_elementwise),      OP_TEST(test_rotary),
-        OP_TEST(test_matmul),       OP_TEST(test_matmul_4d),        OP_TEST(test_score_and_context),
-        OP_TEST(test_einsum),       OP_TEST(test_packed_attention), OP_TEST(test_unpacked_attention),
-        OP_TEST(test_moe_pipeline), OP_TEST(test_embedding),
+        OP_TEST(test_norms),
+        OP_TEST(test_elementwise),
+        OP_TEST(test_rotary),
+        OP_TEST(test_narrower_and_packed_matrices),
+        OP_TEST(test_matmul),
+        OP_TEST(test_matmul_4d),
+        OP_TEST(test_score_and_context),
+        OP_TEST(test_einsum),
+        OP_TEST(test_packed_attention),
+        OP_TEST(test_unpacked_attention),
+        OP_TEST(test_moe_pipeline),
+        OP_TEST(test_embedding),
     };
     return cmocka_run_group_tests_name("ops/fn_values", tests, setup, end);
 }
