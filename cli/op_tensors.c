@@ -79,7 +79,7 @@ static const tern_op_tensor *tensor_named(const struct op_subject *s, const char
         if (t->output == output && is_named(t, name))
             return t;
     }
-    return strcmp(name, "attn_mask") == 0 ? tensor_named(s, "mask", output, around) : NULL;
+    return NULL;
 }
 
 static int fail_name(const struct op_job *job, const char *text, bool output)

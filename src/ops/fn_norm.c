@@ -137,8 +137,8 @@ const struct tern_op_row tern_row_layer_norm = {
     .kernels = "layer_norm_f32",
     .function = true,
     .run = run_layer_norm,
-    .io = { TERN_IN("input", "[.., H]"), TERN_VECTOR("gamma", "[H]"), TERN_VECTOR_OPTIONAL("beta", "[H]"),
-            TERN_OUT("output", "[.., H]") },
+    .io = { TERN_IN_ALSO("input", "[.., H]", "x"), TERN_VECTOR_ALSO("gamma", "[H]", "w"),
+            TERN_VECTOR_OPTIONAL_ALSO("beta", "[H]", "b"), TERN_OUT("output", "[.., H]") },
 };
 
 static tern_status run_layer_norm_residual(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
@@ -157,8 +157,9 @@ const struct tern_op_row tern_row_layer_norm_residual = {
     .kernels = "layer_norm_residual_f32",
     .function = true,
     .run = run_layer_norm_residual,
-    .io = { TERN_IN("input", "[.., H]"), TERN_VECTOR_OPTIONAL("input_bias", "[H]"), TERN_IN("residual", "[.., H]"),
-            TERN_VECTOR("gamma", "[H]"), TERN_VECTOR_OPTIONAL("beta", "[H]"), TERN_OUT("output", "[.., H]"),
+    .io = { TERN_IN_ALSO("input", "[.., H]", "x"), TERN_VECTOR_OPTIONAL("input_bias", "[H]"),
+            TERN_IN("residual", "[.., H]"), TERN_VECTOR_ALSO("gamma", "[H]", "w"),
+            TERN_VECTOR_OPTIONAL_ALSO("beta", "[H]", "b"), TERN_OUT("output", "[.., H]"),
             TERN_OUT_OPTIONAL("sum", "[.., H]") },
 };
 
@@ -178,7 +179,7 @@ const struct tern_op_row tern_row_rms_norm = {
     .kernels = "rms_norm_f32",
     .function = true,
     .run = run_rms_norm,
-    .io = { TERN_IN("input", "[.., H]"), TERN_VECTOR("gamma", "[H]"), TERN_OUT("output", "[.., H]") },
+    .io = { TERN_IN_ALSO("input", "[.., H]", "x"), TERN_VECTOR("gamma", "[H]"), TERN_OUT("output", "[.., H]") },
 };
 
 static tern_status run_pre_rms_norm(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
@@ -197,6 +198,6 @@ const struct tern_op_row tern_row_pre_rms_norm = {
     .kernels = "rms_norm_residual_f32",
     .function = true,
     .run = run_pre_rms_norm,
-    .io = { TERN_IN("input", "[.., H]"), TERN_IN("residual", "[.., H]"), TERN_VECTOR("gamma", "[H]"),
-            TERN_OUT("output", "[.., H]"), TERN_OUT_OPTIONAL("residual", "[.., H]") },
+    .io = { TERN_IN_ALSO("input", "[.., H]", "x"), TERN_IN_ALSO("residual", "[.., H]", "r"),
+            TERN_VECTOR("gamma", "[H]"), TERN_OUT("output", "[.., H]"), TERN_OUT_OPTIONAL("residual", "[.., H]") },
 };

@@ -191,6 +191,29 @@ static tern_status fail_io(tern_ctx *ctx, const struct tern_op_row *row, const c
                      known.text);
 }
 
+/* What tensor i of a call stands for: what has this name, else this other name, and is not there yet.  Where the call has the name
+ * twice, an input and an output share it, and the first one is the input.  -1: nothing has it. */
+static int slot_of(const struct tern_op_row *row, const tern_op_io *io, size_t n_io, size_t i, const bool *named)
+{
+    size_t times = 0;
+    int exact = -1, first = -1, any = -1;
+
+    for (size_t j = 0; j < n_io; j++)
+        times += io[j].name && strcmp(io[j].name, io[i].name) == 0;
+    for (int slot = 0; row->io[slot].name; slot++) {
+        if (!is_named(&row->io[slot], io[i].name))
+            continue;
+        any = slot;
+        if (named[slot])
+            continue;
+        if (first < 0)
+            first = slot;
+        if (exact < 0 && strcmp(row->io[slot].name, io[i].name) == 0)
+            exact = slot;
+    }
+    return first < 0 ? any : exact >= 0 && times == 1 ? exact : first;
+}
+
 /* The named tensors in the order of the row.  What is missing is an error for inputs, for outputs only where they run. */
 static tern_status sort_io(tern_ctx *ctx, const struct tern_op_row *row, const tern_op_io *io, size_t n_io,
                            bool outputs, tern_tensor *slots[TERN_OP_IO_MAX])
@@ -198,17 +221,10 @@ static tern_status sort_io(tern_ctx *ctx, const struct tern_op_row *row, const t
     bool named[TERN_OP_IO_MAX] = { false };
 
     for (size_t i = 0; i < n_io; i++) {
-        int slot = 0;
         TERN_REQUIRE(ctx, io[i].name, TERN_ERR_ARG, "%s: the name of tensor %zu is NULL", row->name, i);
-        while (row->io[slot].name && strcmp(row->io[slot].name, io[i].name) != 0)
-            slot++;
-        for (int other = 0; !row->io[slot].name && row->io[other].name; other++)
-            slot = is_named(&row->io[other], io[i].name) ? other : slot;
-        if (!row->io[slot].name)
+        const int slot = slot_of(row, io, n_io, i, named);
+        if (slot < 0)
             return fail_io(ctx, row, "unknown", io[i].name);
-        for (int other = slot + 1; named[slot] && row->io[other].name; other++)
-            if (is_named(&row->io[other], io[i].name))
-                slot = other; /* an output with the name of an input, which comes first */
         if (named[slot])
             return fail_io(ctx, row, "given twice", io[i].name);
         named[slot] = true;

@@ -132,7 +132,7 @@ static const struct row rows[] = {
       { IN("input", 0, 3, 8), IN("weight", 0, 8, 20), IN("bias", 0, 20), IN("gamma", 0, 8), IN("beta", 0, 8), RESULT("output", 0, 3, 20),
         RESULT("norm", 0, 3, 8) } },
     { "softmax_context", "hidden_size=8 heads=2", typed_softmax_context,
-      { IN("qkv", 0, 3, 24), IN("mask", WIDER, 3, 3), IN("alibi", 0, 2), RESULT("output", 0, 3, 8) } },
+      { IN("qkv", 0, 3, 24), IN("mask", WIDER | SCALAR, 3, 3), IN("alibi", 0, 2), RESULT("output", 0, 3, 8) } },
     { "mlp_gemm", 0, typed_mlp_gemm,
       { IN("input", TIED, 3, 8), IN("residual", 0, 3, 8), IN("weight", 0, 8, 16), IN("weight_out", 0, 16, 8), IN("input_bias", 0, 8),
         IN("bias", 0, 16), IN("gamma", 0, 8), IN("beta", 0, 8), RESULT("output", 0, 3, 8), RESULT("residual_add", 0, 3, 8) } },
@@ -142,7 +142,7 @@ static const struct row rows[] = {
       { IN("hidden", 0, 3, 8), IN("residual", 0, 3, 8), IN("attention_output", 0, 3, 8), IN("residual_add", 0, 3, 8),
         IN("attention_bias", 0, 8), IN("final_bias", 0, 8), RESULT("output", 15, 3, 8) } },
     { "softmax", 0, typed_softmax,
-      { IN("scores", 0, 1, 2, 3, 8), IN("mask", 0, 1, 1, 3, 8), IN("alibi", WIDER, 2), RESULT("output", 1, 1, 2, 3, 8) } },
+      { IN("scores", 0, 1, 2, 3, 8), IN("mask", SCALAR, 1, 1, 3, 8), IN("alibi", WIDER, 2), RESULT("output", 1, 1, 2, 3, 8) } },
     { "bias_add", 0, typed_bias_add, { IN("input", 0, 2, 2, 9), IN("bias", 0, 9), RESULT("output", 1, 2, 2, 9) } },
     { "bias_gelu", 0, typed_bias_gelu, { IN("input", 0, 2, 2, 9), IN("bias", 0, 9), RESULT("output", 1, 2, 2, 9) } },
     { "bias_relu", 0, typed_bias_relu, { IN("input", 0, 2, 2, 9), IN("bias", 0, 9), RESULT("output", 1, 2, 2, 9) } },
@@ -178,9 +178,9 @@ static const struct row rows[] = {
     { "context_4d_matmul", "head_size=4", typed_context_4d_matmul,
       { IN("prob", 0, 2, 2, 5, 5), IN("qkv", 0, 2, 5, 24), RESULT("output", 0, 2, 5, 8) } },
     { "packed_attention", "num_heads=2 causal=true", typed_packed_attention,
-      { IN("qkv", 0, 2, 5, 24), IN("mask", 0, 5, 5), RESULT("output", 0, 2, 5, 8) } },
+      { IN("qkv", 0, 2, 5, 24), IN("mask", SCALAR, 5, 5), RESULT("output", 0, 2, 5, 8) } },
     { "unpacked_attention", "scale=0.5 causal=true", typed_unpacked_attention,
-      { IN("q", 0, 2, 4, 3, 8), IN("k", 0, 2, 2, 5, 8), IN("v", 0, 2, 2, 5, 6), IN("mask", 0, 3, 5), RESULT("output", 0, 2, 4, 3, 6) } },
+      { IN("q", 0, 2, 4, 3, 8), IN("k", 0, 2, 2, 5, 8), IN("v", 0, 2, 2, 5, 6), IN("mask", SCALAR, 3, 5), RESULT("output", 0, 2, 4, 3, 6) } },
     { "rotary", "rotary_dim=4", typed_rotary, { IN("input", 0, 4, 3, 8), INTS("position_ids", 0, at4, 4), RESULT("output", 1, 4, 3, 8) } },
     { "top_k_gating", "k=2", typed_top_k_gating,
       { IN("logits", 0, 4, 5), IN("padding", 0, 4), RESULT("scores", 0, 4, 2), RESULT("experts", 0, 4, 2), RESULT("slots", 0, 4, 2),
@@ -414,6 +414,71 @@ static void test_by_name_equals_typed(void **state)
         test_teardown(NULL);
     }
     tern_op_destroy(NULL);
+    tern_ctx_destroy(&ctx);
+}
+
+/* The tensors of a row under their other names: the same bits. */
+static void test_other_names_of_tensors(void **state)
+{
+    (void)state;
+    tern_ctx *ctx = test_ctx(1);
+    int found = 0;
+
+    EACH_CALL(row, kind)
+    {
+        const int index = tern_op_find(row->op);
+        tern_op_description d;
+        char other[MAX_IO][32];
+        void *kept[MAX_IO];
+        struct call c;
+
+        build(ctx, &c, row, kind);
+        assert_true(tern_op_describe(index, &d));
+        assert_ok(ctx, named(ctx, &c));
+        for (size_t i = 0; i < c.n; i++)
+            kept[i] = fn_keep(&c.t[i]);
+        for (size_t word = 0; word < 2; word++) {
+            finish(&c);
+            build(ctx, &c, row, kind);
+            for (size_t i = 0; i < c.n; i++) {
+                const char *also = d.tensors[tern_op_tensor_find(index, c.io[i].name, c.out[i])].also;
+                for (size_t skip = word; also && skip > 0 && (also = strchr(also, ' ')); skip--)
+                    also++;
+                if (!also)
+                    continue;
+                snprintf(other[i], sizeof other[i], "%.*s", (int)strcspn(also, " "), also);
+                c.io[i].name = other[i];
+                found++;
+            }
+            if (named(ctx, &c) != TERN_OK)
+                fail_msg("%s in %s under other names: %s", row->op, kind->name, tern_error(ctx));
+            for (size_t i = 0; i < c.n; i++)
+                if (memcmp(kept[i], c.t[i].data, c.bytes[i]) != 0)
+                    fail_msg("%s in %s: %s under its other name has other bits", row->op, kind->name, c.io[i].name);
+        }
+        finish(&c);
+        test_teardown(NULL);
+    }
+    assert_true(found > 100);
+    /* Those of the specification's signatures. */
+    static const char *const names[][3] = {
+        { "mlp_gemm", "weight_interm", "weight" },
+        { "mlp_gemm", "weight_interm_scale", "weight_scale" },
+        { "softmax_context", "attn_mask", "mask" },
+        { "residual_add", "hidden_state", "hidden" },
+        { "bias_add", "x", "input" },
+        { "moe_res_matmul", "output", "experts" },
+        { "einsum_sec_sm_ecm", "Q", "q" },
+        { "pad_transform", "q", "query" },
+        { "fp16_matmul", "A", "a" },
+        { "layer_norm", "w", "gamma" },
+    };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const int index = tern_op_find(names[i][0]), slot = tern_op_tensor_find(index, names[i][1], false);
+        tern_op_description d;
+        assert_true(slot >= 0 && tern_op_describe(index, &d));
+        assert_string_equal(d.tensors[slot].name, names[i][2]);
+    }
     tern_ctx_destroy(&ctx);
 }
 
@@ -828,6 +893,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         OP_TEST(test_every_operator_has_a_row),
         OP_TEST(test_by_name_equals_typed),
+        OP_TEST(test_other_names_of_tensors),
         OP_TEST(test_bad_tensors),
         OP_TEST(test_overlaps),
         OP_TEST(test_scales_of_int8),
