@@ -72,7 +72,8 @@ TERN_API tern_attention_options tern_attention_options_default(void);
  * @param qkv     [.., (h + G) E + G E']: q heads, k heads, v heads; with bigscience_bloom, where G = h, q, k and v of each head side
  *                by side.  With rotary_dim > 0, q and k are turned in place.
  * @param mask    over absolute positions 0..n-1 of a row's sequence, n >= the longest: [n], [T, n] or [1, n]; or, B being the number
- *                of spans and S the rows of each, whatever broadcasts to [B, h, S, n], axes from the right, each whole or 1.
+ *                of spans and S the rows of each, whatever broadcasts to [B, h, S, n], axes from the right, each whole or 1; or
+ *                [B, n], a row for each sequence, where B is neither S nor T.
  *                A or fp32: added to the scores, -infinity hiding a key.  bool or integers: what is not 0 is visible, and hidden
  *                where config->invert_mask is false.  NULL: no mask.
  * @param alibi   [h] slopes in A or fp32, added as slope * position; or NULL.
@@ -113,8 +114,8 @@ TERN_API tern_softmax_options tern_softmax_options_default(void);
  *
  * @param options NULL is the defaults.
  * @param scores  [B, h, S, T] in A: config->dtype, activation_dtype where that is int8.
- * @param mask    rank 1 to 4, axes from the right against scores, each whole or 1.  A or fp32: added, -infinity hiding a column.
- *                bool or integers: what is not 0 is visible, and hidden where config->invert_mask is false.  NULL: no mask.
+ * @param mask    axes from the right against scores, each whole or 1; or [B, T], a row for each sequence, where B is not S.  A or
+ *                fp32: added, -infinity hiding a column.  bool or integers: what is not 0 is visible, and hidden where config->invert_mask is false.  NULL: no mask.
  * @param alibi   [h'] slopes in A or fp32, h' >= head_offset + h; or NULL.
  * @param output  like scores, may be scores.
  *

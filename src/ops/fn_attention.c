@@ -231,7 +231,7 @@ static tern_status bind_mask(tern_ctx *ctx, const char *op, const tern_tensor *m
     TERN_TRY(tern_mask_check(ctx, op, mask, a->dtype));
     TERN_REQUIRE(ctx, tern_mask_fit(mask, true, full, false, &a->mask), TERN_ERR_SHAPE,
                  "%s: mask is %s, expected axes of 1 or the whole of [%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64
-                 "] from the right",
+                 "] from the right, or [batch, columns]",
                  op, tern_dims_text(mask).text, full[0], full[1], full[2], full[3]);
     return TERN_OK;
 }

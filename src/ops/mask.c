@@ -21,9 +21,9 @@ bool tern_mask_fit(const tern_tensor *mask, bool visible, const int64_t *full, b
     *out = (struct tern_mask){ 0 };
     if (!tern_given(mask))
         return true;
-    if (mask->rank < 1 || mask->rank > 4)
+    if (mask->rank > 4)
         return false;
-    const int64_t columns = mask->dim[mask->rank - 1];
+    const int64_t columns = mask->rank ? mask->dim[mask->rank - 1] : 1;
     if (columns != 1 && columns != full[3] && !(longer && columns > full[3]))
         return false;
     out->tensor = mask;
@@ -33,6 +33,11 @@ bool tern_mask_fit(const tern_tensor *mask, bool visible, const int64_t *full, b
     out->made = mask->dtype != TERN_FP32 || out->columns < out->width;
     out->n_rows = 1;
     size_t step = out->made ? out->width : out->columns;
+    if (mask->rank == 2 && mask->dim[0] != 1 && mask->dim[0] != full[2] && mask->dim[0] == full[0]) {
+        out->stride[0] = step;
+        out->n_rows = (size_t)mask->dim[0];
+        return true;
+    }
     for (int i = mask->rank - 2, axis = 2; i >= 0; i--, axis--) {
         const int64_t n = mask->dim[i];
         if (n != 1 && n != full[axis])

@@ -1,8 +1,8 @@
 /* mask.h: masks over scores [B, h, S, n], whatever they are given as, in the one form that kernels take.
  *
  * A mask is fp32, fp16 or bf16 and is added to the scores, where -inf hides a column altogether; or bool or integers, which say what
- * is visible.  Its axes count from the right, each whole or 1.  Kernels get rows of fp32 to add: those of the tensor where it has
- * them, else rows that are made when the region begins.
+ * is visible.  Its axes count from the right, each whole or 1; [B, n] is a row for each sequence where it is not [S, n] as well.
+ * Kernels get rows of fp32 to add: those of the tensor where it has them, else rows that are made when the region begins.
  *
  *     tern_mask_check(...), tern_mask_fit(...)        with the other checks
  *     TERN_TRY_OR_FAIL(tern_mask_open(ctx, &mask));

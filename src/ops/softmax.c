@@ -76,8 +76,8 @@ tern_status tern_softmax(tern_ctx *ctx, const tern_config *config, const tern_so
     m.t = (size_t)scores->dim[3];
     TERN_TRY(tern_mask_check(ctx, op, mask, dtype));
     TERN_REQUIRE(ctx, tern_mask_fit(mask, config->invert_mask, scores->dim, false, &m.mask), TERN_ERR_SHAPE,
-                 "%s: mask is %s, expected axes of 1 or the whole of scores' %s, from the right", op,
-                 tern_dims_text(mask).text, tern_dims_text(scores).text);
+                 "%s: mask is %s, expected axes of 1 or the whole of scores' %s, from the right, or [batch, columns]",
+                 op, tern_dims_text(mask).text, tern_dims_text(scores).text);
     if (tern_given(alibi)) {
         TERN_TRY(tern_check_float(ctx, op, "alibi", alibi, dtype, true));
         TERN_REQUIRE(ctx, alibi->rank == 1 && alibi->dim[0] >= m.options->head_offset + scores->dim[1], TERN_ERR_SHAPE,
@@ -125,6 +125,6 @@ const struct tern_op_row tern_row_softmax = {
     .params = "layer_scale triangular causal=triangular triangular_masking=triangular local_attention window_size "
               "head_offset",
     .run = run_softmax,
-    .io = { TERN_IN("scores", "[B, h, S, T]"), TERN_MASK("mask", "[B|1, h|1, S|1, T|1]"),
+    .io = { TERN_IN_ALSO("scores", "[B, h, S, T]", "x"), TERN_MASK("mask", "[B|1, h|1, S|1, T|1]"),
             TERN_VECTOR_OPTIONAL("alibi", "[n]"), TERN_OUT("output", "[B, h, S, T]") },
 };

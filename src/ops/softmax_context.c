@@ -42,7 +42,7 @@ struct tern_softmax_context_args tern_softmax_context_args_from(const tern_confi
         .rotate_neighbours = !config->rotate_half,
         .rope_theta = config->rope_theta,
         .store = tern_config_activation(config),
-        .round_bf16 = config->dtype == TERN_BF16,
+        .round_bf16 = tern_config_activation(config) == TERN_BF16,
     };
     tern_fpmode_leave(caller);
     return args;
@@ -378,7 +378,7 @@ tern_status tern_context_mask(tern_ctx *ctx, const char *op, const tern_tensor *
         snprintf(each, sizeof each, "%" PRId64, same);
     TERN_REQUIRE(
         ctx, fits, TERN_ERR_SHAPE,
-        "%s: mask is %s, expected [n], [T|1, n] or [B|1, h|1, S|1, n] with T = %zu rows, B = %zu spans, h = %" PRId32
+        "%s: mask is %s, expected [n], [T|B|1, n] or [B|1, h|1, S|1, n] with T = %zu rows, B = %zu spans, h = %" PRId32
         ", S = %s, n 1 or at least %" PRId64,
         op, tern_dims_text(mask).text, batch->n_rows, batch->n_spans, args->heads, each, longest);
     return TERN_OK;
@@ -499,7 +499,9 @@ const struct tern_op_row tern_row_softmax_context = {
     .kernels = "rotary_f32 kv_store_f32 attention_f32",
     .run = run_softmax_context,
     .infer = infer_softmax_context,
-    .io = { TERN_IN("qkv", "[.., (h+G)E+GE']"), TERN_MASK("mask", "[B|1, h|1, S|1, n]"),
-            TERN_VECTOR_OPTIONAL("alibi", "[h]"), TERN_INTS_OPTIONAL("position_ids", "[..]"),
-            TERN_OUT_OPTIONAL("output", "[.., hE']") },
+    .io = { TERN_IN("qkv", "[.., (h+G)E+GE']"),
+            TERN_MASK("mask", "[B|1, h|1, S|1, n]"),
+            TERN_VECTOR_OPTIONAL("alibi", "[h]"),
+            TERN_INTS_OPTIONAL("position_ids", "[..]"),
+            { .name = "output", .shape = "[.., hE']", .output = true, .optional = true, .also = "context" } },
 };

@@ -436,7 +436,7 @@ static void test_bad_calls(void **state)
     const tern_tensor narrow = t2(m, 4, 3), few = t2(m, 3, 4), wide = t1(m, 3);
     assert_fails(ctx, tern_softmax_context(ctx, &s.config, NULL, &in, &narrow, NULL, cache, 0, &span, 1, &o),
                  TERN_ERR_SHAPE,
-                 "mask is [4, 3], expected [n], [T|1, n] or [B|1, h|1, S|1, n] with T = 4 rows, B = 1 spans, h = 2, "
+                 "mask is [4, 3], expected [n], [T|B|1, n] or [B|1, h|1, S|1, n] with T = 4 rows, B = 1 spans, h = 2, "
                  "S = 4, n 1 or at least 4");
     assert_fails(ctx, tern_softmax_context(ctx, &s.config, NULL, &in, &few, NULL, cache, 0, &span, 1, &o),
                  TERN_ERR_SHAPE, "mask is [3, 4]");

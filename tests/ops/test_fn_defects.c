@@ -191,7 +191,7 @@ static void test_b17_a_mask_of_another_type_or_size_is_an_error(void **state)
     (void)state;
     const tern_tensor qkv = FN_IN(TERN_FP16, 1, 2, 5, 18);
     const tern_tensor masks[] = { FN_OUT(TERN_FP8_E4M3, 5), FN_OUT(TERN_FP64, 5), FN_OUT(TERN_BF16, 5) };
-    const tern_tensor sizes[] = { FN_IN(TERN_FP16, 1, 4), FN_IN(TERN_FP16, 1, 2, 5),
+    const tern_tensor sizes[] = { FN_IN(TERN_FP16, 1, 4), FN_IN(TERN_FP16, 1, 3, 5),
                                   FN_IN(TERN_FP16, 1, 1, 1, 1, 1, 5) };
     tern_tensor y = FN_OUT(TERN_FP16, 2, 5, 6);
 

@@ -248,7 +248,7 @@ static void test_bad_masks(void **state)
     for (size_t i = 0; i < 6; i++) {
         const tern_tensor mask = fn_out(TERN_BOOL, shapes[i]);
         assert_fails(ctx, tern_softmax(ctx, &config, NULL, &x, &mask, NULL, &y), TERN_ERR_SHAPE,
-                     "expected axes of 1 or the whole of scores' [2, 3, 5, 21], from the right");
+                     "expected axes of 1 or the whole of scores' [2, 3, 5, 21], from the right, or [batch, columns]");
     }
     assert_fails(ctx, tern_softmax(ctx, &config, NULL, &x, &halves, NULL, &y), TERN_ERR_DTYPE,
                  "mask is fp16, expected bf16, fp32, bool or integers");
