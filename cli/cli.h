@@ -54,6 +54,9 @@ struct cli_text {
     size_t size;
 };
 int cli_text_read(const char *command, const char *p, const char *f, struct cli_text *out);
+/* Bytes of a file, "-" is stdin.  Where it does not begin with `begin` it is not read to its end, which it may not have; the
+ * caller sees by its bytes. */
+int cli_file_read(const char *f, const char *begin, struct cli_text *out);
 void cli_text_free(struct cli_text *text);
 /* "1,2,3" to ids, freed with free(); "" is none. */
 int cli_ids_parse(const char *option, const char *text, int32_t **ids, size_t *count);

@@ -38,6 +38,18 @@ static int settings_read(struct op_job *job, const char *config, const struct op
     return 0;
 }
 
+/* What was read from stdin once is gone. */
+static int stdin_check(const char *config, const struct option_texts *ins)
+{
+    int n = config && strcmp(config, "-") == 0;
+
+    for (size_t i = 0; i < ins->count; i++) {
+        const char *file = strchr(ins->data[i], '=');
+        n += file && strcmp(file, "=-") == 0;
+    }
+    return n <= 1 ? 0 : cli_error(CLI_USAGE, "stdin is given %d times, expected once, for --config or one --in", n);
+}
+
 static int fail_subject(const char *name)
 {
     struct op_subject s;
@@ -122,6 +134,8 @@ int cmd_op(int argc, char **argv)
         else if (ins.count + outs.count > OP_MAX_TENSORS / 2)
             code = cli_error(CLI_USAGE, "op takes %d tensors at most, got %zu", OP_MAX_TENSORS / 2,
                              ins.count + outs.count);
+        if (!code)
+            code = stdin_check(config, &ins);
         if (!code)
             code = cli_context_open(threads, &job.ctx);
         if (!code) {

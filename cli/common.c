@@ -136,8 +136,10 @@ int cli_stdout_end(int code)
 
 /* ---- input ---------------------------------------------------------------------------------------------------------- */
 
-static int read_all(int fd, const char *name, struct cli_text *out)
+/* Up to the end, or up to where it is clear that `begin` is not how it begins. */
+static int read_all(int fd, const char *name, const char *begin, struct cli_text *out)
 {
+    const size_t n_begin = strlen(begin);
     size_t capacity = 0;
 
     for (;;) {
@@ -152,19 +154,43 @@ static int read_all(int fd, const char *name, struct cli_text *out)
         const ssize_t n = read(fd, out->data + out->size, capacity - out->size);
         if (n == 0)
             return 0;
-        if (n > 0)
+        if (n > 0) {
             out->size += (size_t)n;
-        else if (cli_signal())
+            if (out->size >= n_begin && memcmp(out->data, begin, n_begin) != 0)
+                return 0;
+        } else if (cli_signal())
             return CLI_SIGNAL + cli_signal();
         else if (errno != EINTR)
             return cli_error(CLI_FAIL, "cannot read %s: %s", name, strerror(errno));
     }
 }
 
-int cli_text_read(const char *command, const char *p, const char *f, struct cli_text *out)
+int cli_file_read(const char *f, const char *begin, struct cli_text *out)
 {
     int code;
 
+    *out = (struct cli_text){ 0 };
+    if (strcmp(f, "-") == 0) {
+        code = read_all(STDIN_FILENO, "stdin", begin, out);
+    } else {
+        char name[PATH_MAX + 2];
+        const int fd = open(f, O_RDONLY | O_CLOEXEC);
+
+        if (fd < 0 && cli_signal()) /* while it waited for a pipe's other end */
+            return CLI_SIGNAL + cli_signal();
+        snprintf(name, sizeof(name), "'%s'", f);
+        if (fd < 0)
+            return cli_error(CLI_FAIL, "cannot read %s: %s", name, strerror(errno));
+        code = read_all(fd, name, begin, out);
+        close(fd);
+    }
+    if (code)
+        cli_text_free(out);
+    return code;
+}
+
+int cli_text_read(const char *command, const char *p, const char *f, struct cli_text *out)
+{
     *out = (struct cli_text){ 0 };
     if (p && f)
         return cli_error(CLI_USAGE, "%s takes -p or -f, got both: '%s' and '%s'", command, p, f);
@@ -176,23 +202,9 @@ int cli_text_read(const char *command, const char *p, const char *f, struct cli_
         memcpy(out->data, p, out->size + 1);
         return 0;
     }
-    if (!f || strcmp(f, "-") == 0) {
-        if (!f && isatty(STDIN_FILENO))
-            return cli_error(CLI_USAGE, "%s wants a text: -p TEXT, -f FILE, or something on stdin", command);
-        code = read_all(STDIN_FILENO, "stdin", out);
-    } else {
-        char name[PATH_MAX + 2];
-        const int fd = open(f, O_RDONLY | O_CLOEXEC);
-
-        snprintf(name, sizeof(name), "'%s'", f);
-        if (fd < 0)
-            return cli_error(CLI_FAIL, "cannot read %s: %s", name, strerror(errno));
-        code = read_all(fd, name, out);
-        close(fd);
-    }
-    if (code)
-        cli_text_free(out);
-    return code;
+    if (!f && isatty(STDIN_FILENO))
+        return cli_error(CLI_USAGE, "%s wants a text: -p TEXT, -f FILE, or something on stdin", command);
+    return cli_file_read(f ? f : "-", "", out);
 }
 
 void cli_text_free(struct cli_text *text)

@@ -182,7 +182,7 @@ int npy_create_tensor(struct npy *npy, const char *name, const tern_tensor *shap
 {
     static const uint16_t one = 1;
     const char order = *(const unsigned char *)&one ? '<' : '>';
-    char head[512] = "\x93NUMPY\x01";
+    char head[512] = NPY_MAGIC "\x01";
     char dict[400];
     const char *descr = NULL;
 
@@ -253,7 +253,7 @@ int npy_read(const char *name, tern_tensor *out)
     struct cli_text file;
     struct npy_header header;
     char message[256];
-    int code = cli_text_read("op", NULL, name, &file);
+    int code = cli_file_read(name, NPY_MAGIC, &file);
 
     if (code)
         return code;

@@ -4,6 +4,8 @@
 
 #include <tern/tensor.h>
 
+#define NPY_MAGIC "\x93NUMPY"
+
 struct npy {
     int fd;
     bool direct;      /* the target is no regular file: written as it is */

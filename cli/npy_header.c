@@ -169,7 +169,7 @@ bool npy_header_parse(const void *data, size_t size, struct npy_header *out, cha
     size_t begin, length, elements = 1;
 
     *out = (struct npy_header){ .dtype = TERN_FP32 };
-    if (size < 10 || memcmp(bytes, "\x93NUMPY", 6) != 0)
+    if (size < 10 || memcmp(bytes, NPY_MAGIC, 6) != 0)
         return fail(&r, "it is no NumPy file (.npy)");
     if ((bytes[6] != 1 && bytes[6] != 2) || bytes[7] != 0)
         return fail(&r, "it has format %d.%d, expected 1.0 or 2.0", bytes[6], bytes[7]);

@@ -77,7 +77,7 @@ int op_fail(const struct op_job *job, tern_status status);
 
 /* ---- op_run.c ---- */
 
-/* A mask [B, n] as [B, 1, 1, n], as the reference takes it, before [S, n]; others stay. */
+/* A mask [B, n] as [B, 1, 1, n], as the reference takes it, before [S, n]; one number as [1]; others stay. */
 void op_mask_fit(struct op_job *job, int64_t batch);
 
 /* An operator whose call is its tensors and parameters. */

@@ -62,6 +62,8 @@ void op_mask_fit(struct op_job *job, int64_t batch)
 {
     struct op_slot *mask = op_slot_find(job, "mask", false);
 
+    if (mask && mask->tensor.rank == 0)
+        mask->tensor = tern_tensor_view(mask->tensor.data, mask->tensor.dtype, 1, (int64_t[]){ 1 });
     if (mask && mask->tensor.rank == 2 && mask->tensor.dim[0] == batch) {
         const tern_tensor *t = &mask->tensor;
         mask->tensor = tern_tensor_view(t->data, t->dtype, 4, (int64_t[]){ batch, 1, 1, t->dim[1] });

@@ -12,9 +12,11 @@ import math
 import os
 import random
 import shutil
+import signal
 import struct
 import subprocess
 import tempfile
+import time
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -288,6 +290,26 @@ class CommandLine(InFolder):
         self.tern(*command, "--set", "=1", code=2, text="--set wants KEY=VALUE, got '=1'")
         self.tern(*command, "--set", "dtype", code=2, text="--set wants KEY=VALUE, got 'dtype'")
 
+    def test_what_has_no_end_is_not_read_to_it(self):
+        self.tern("gelu", "--in", "input=/dev/zero", "--out", "output=o.npy", code=1, text="'/dev/zero': it is no NumPy file (.npy)")
+
+    def test_stdin_is_one_input(self):
+        command = ["bias_add", "--set", "dtype=fp32", "--out", "output=o.npy"]
+        self.tern(*command, "--in", "input=-", "--in", "bias=-", code=2, text="stdin is given 2 times, expected once")
+        self.tern(*command, "--config", "-", "--in", "input=-", code=2, text="stdin is given 2 times, expected once")
+
+    def test_ctrl_c_while_it_waits_for_a_pipe(self):
+        os.mkfifo(os.path.join(self.tmp, "pipe"))
+        p = subprocess.Popen([TERN, "op", "gelu", "--in", "input=pipe", "--out", "output=o.npy", "--threads", "1"], cwd=self.tmp,
+                             stderr=subprocess.PIPE)
+        asleep = 0 # it waits when it has slept five looks in a row
+        while asleep < 5 and p.poll() is None:
+            time.sleep(0.02)
+            with open(f"/proc/{p.pid}/stat", encoding="ascii") as f:
+                asleep = asleep + 1 if f.read().rsplit(")", 1)[1].split()[0] == "S" else 0
+        p.send_signal(signal.SIGINT)
+        self.assertEqual((p.communicate(timeout=60)[1], p.returncode), (b"", 130))
+
     def test_records_are_no_numbers(self):
         command = [*self.qkv_gemm(), "--out", "output=o.npy"]
         head = "{'descr': [('a', '<f4'), ('b', '<f4')], 'fortran_order': False, 'shape': (2, 4), }\n"
@@ -423,6 +445,12 @@ class Attention(InFolder):
                            ({}, Array((2, 1, 3, 3), [x for row in visible for _ in range(3) for x in row], "|b1"))):
             got, = self.run_op("softmax_context", {**self.KEYS, **keys, "dtype": "fp32"}, {"qkv": qkv, "attn_mask": mask}, ["output"])
             self.near(got, want, 2e-6, mask.descr)
+        # One number broadcasts too.
+        scores = self.numbers(1, 2, 3, 4)
+        for mask, want in ((Array((), [True], "|b1"), [softmax(row) for row in scores.rows()]),
+                           (Array((), [0], "<i4"), [[0.0] * 4] * 6), (Array((), [0.5]), [softmax(row) for row in scores.rows()])):
+            got, = self.run_op("softmax", {"dtype": "fp32"}, {"scores": scores, "mask": mask}, ["output"])
+            self.near(got, want, 2e-6, "one number")
         heads = self.numbers(1, 2, 1, 3)
         want, _, _ = attention(qkv.rows(), 2, 3, 2, 2, 8, mask=lambda b, h, s, j: heads.values[3 * h + j])
         got, = self.run_op("softmax_context", {**self.KEYS, "dtype": "fp32"}, {"qkv": qkv, "mask": heads}, ["output"])
