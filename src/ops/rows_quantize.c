@@ -21,7 +21,7 @@ static tern_status fail_as(tern_ctx *ctx, const char *op, tern_status status)
 {
     char text[TERN_ERROR_SIZE];
 
-    if (status == TERN_OK || status == TERN_ERR_MEMORY || status == TERN_ERR_THREAD)
+    if (status == TERN_OK || status == TERN_ERR_MEMORY || status == TERN_ERR_THREAD || status == TERN_ERR_STATE)
         return status;
     snprintf(text, sizeof text, "%s", tern_error(ctx));
     return tern_fail(ctx, status, "%s: %s", op, text);
