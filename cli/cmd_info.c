@@ -116,7 +116,7 @@ static void report_build(struct report *r)
 static void report_machine(struct report *r, tern_ctx *ctx)
 {
     const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-    char cpu[256];
+    char cpu[256], granted[1024];
 
     cpu_name(cpu, sizeof(cpu));
     section(r, "machine");
@@ -127,6 +127,8 @@ static void report_machine(struct report *r, tern_ctx *ctx)
         out_name(&r->j, "threads_reason", tern_ctx_threads_reason(ctx));
     }
     line(r, "threads", "%d (%s)", tern_ctx_threads(ctx), tern_ctx_threads_reason(ctx));
+    tern_cpus_describe(granted, sizeof(granted));
+    fact_name(r, "granted", granted);
     if (pages > 0 && page > 0)
         fact_bytes(r, "memory_bytes", "memory", (uint64_t)pages * (uint64_t)page);
     section_end(r);

@@ -33,7 +33,7 @@ static void print_help(FILE *f)
           "Results go to stdout, all else to stderr.  Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a model that tern "
           "does\n"
           "not support, 130 stopped by Ctrl-C.  TERN_CPU=portable|avx2|avx512|avx512vnni|avx512bf16 lowers the\n"
-          "instruction set.\n",
+          "instruction set, TERN_THREADS=N is the number of threads where --threads does not say.\n",
           f);
 }
 

@@ -9,12 +9,14 @@ extern "C" {
 #endif
 
 /** One caller of tern: a team of threads, a table of kernels and the text of the last error.
- *  A context serves one thread at a time; every thread that computes concurrently makes its own.
+ *  A context serves one thread at a time; every thread that computes concurrently makes its own.  A call that meets its
+ *  context at work for another one answers TERN_ERR_STATE and has computed nothing.
  *  There is no global state: contexts with different settings live side by side. */
 typedef struct tern_ctx tern_ctx;
 
 typedef struct tern_ctx_options {
-    int n_threads; /**< size of the team, the caller included, 1..1024; 0: min(affinity mask, cgroup quota, physical cores) */
+    int n_threads; /**< size of the team, the caller included, 1..1024; 0: the environment's TERN_THREADS, and if that is unset
+                        or 0 min(affinity mask, cgroup quota (rounded up), physical cores) */
     const char *cpu;      /**< highest instruction set to use: "portable", "avx2", "avx512", "avx512vnni", "avx512bf16";
                                  NULL: the environment's TERN_CPU, and if that is unset the best that the machine has */
     uint64_t reserved[6]; /**< zero */
@@ -27,11 +29,13 @@ TERN_API tern_ctx_options tern_ctx_options_default(void);
  *
  * @param out      the new context; NULL on error.
  * @param options  NULL: the defaults.  Copied.
- * @return TERN_OK, TERN_ERR_ARG (n_threads outside of 0..1024, an unknown cpu, or one that this machine does not have),
- *         TERN_ERR_MEMORY, TERN_ERR_THREAD.  As there is no context to ask, `message` gets the text.
+ * @return TERN_OK, TERN_ERR_ARG (n_threads or TERN_THREADS outside of 0..1024, an unknown cpu, or one that this machine does
+ *         not have), TERN_ERR_MEMORY, TERN_ERR_THREAD (a thread could not be started: then there is none, and no smaller
+ *         team either).  As there is no context to ask, `message` gets the text.
  * @param message  buffer for the text of an error, may be NULL.
  * @param message_size  its size in bytes.
  *
+ * A team of one starts no thread.  Threads have all signals blocked; the host's are for the host's threads.
  * After fork() a context goes on working in the child, which starts a fresh team at its first parallel call. */
 TERN_API tern_status tern_ctx_create(tern_ctx **out, const tern_ctx_options *options, char *message,
                                      size_t message_size);
@@ -46,8 +50,15 @@ TERN_API const char *tern_error(const tern_ctx *ctx);
 /** Number of threads of the team, the caller included. */
 TERN_API int tern_ctx_threads(const tern_ctx *ctx);
 
-/** What decided that number: "option", "affinity mask", "cgroup quota" or "physical cores".  Static storage. */
+/** What decided that number: "option", "TERN_THREADS", "affinity mask", "cgroup quota" or "physical cores".  Static storage. */
 TERN_API const char *tern_ctx_threads_reason(const tern_ctx *ctx);
+
+/** What the system grants this process now, as one line: "8 processors on 4 of 8 cores; cgroup quota of 1.5 CPUs
+ *  (/sys/fs/cgroup/a/cpu.max)".
+ *
+ * @param out   gets the text, cut at a character's border where it is longer; may be NULL.
+ * @param size  its size in bytes. */
+TERN_API void tern_cpus_describe(char *out, size_t size);
 
 /** Instruction set level in use: "portable", "avx2", "avx512", "avx512vnni" or "avx512bf16".  Static storage. */
 TERN_API const char *tern_ctx_isa(const tern_ctx *ctx);

@@ -1,4 +1,4 @@
-/* machine.h: what this machine has, as far as it decides how tern runs. */
+/* machine.h: what this machine has, as far as it decides how tern runs.  Its processors: cpus.h. */
 #ifndef TERN_BASE_MACHINE_H
 #define TERN_BASE_MACHINE_H
 
@@ -21,25 +21,8 @@ const char *tern_isa_name(enum tern_isa isa);
 /* By name; false if there is none of that name. */
 bool tern_isa_parse(const char *name, enum tern_isa *out);
 
-/* Number of threads for a team: min(affinity mask, cgroup quota (v1 and v2, rounded up), physical cores), at least 1.
- * *reason: "affinity mask", "cgroup quota" or "physical cores", whichever is the smallest (ties: in the reverse order of this list). */
-int tern_machine_threads(const char **reason);
-
-/* Its parts.  `root` is put before /proc and /sys, so that a recorded machine can be replayed ("" is this one). */
-
-/* Processors in the affinity mask of this process, at least 1. */
-int tern_machine_allowed(void);
-/* CPUs that the cgroups grant (v1 and v2, rounded up), the smallest of all levels; INT_MAX for no limit. */
-int tern_machine_quota(const char *root);
-/* Physical cores among the processors whose bit is set in mask[n_cpus bits]. */
-int tern_machine_cores(const char *root, const unsigned char *mask, size_t n_cpus);
-/* The processors of the whole machine that are switched on, as mask[n_cpus bits], n_cpus a multiple of 8; false if the system
- * does not tell. */
-bool tern_machine_online(const char *root, unsigned char *mask, size_t n_cpus);
-/* The smallest of cores that the mask allows, quota, and cores of the machine, within 1..1024, and its name. */
-int tern_machine_smallest(int allowed, int quota, int cores, const char **reason);
-
-/* Bytes that this process can still take (tern_memory_available()); UINT64_MAX if the system does not tell. */
+/* Bytes that this process can still take (tern_memory_available()); UINT64_MAX if the system does not tell.
+ * `root` is put before /proc and /sys, so that a recorded machine can be replayed ("" is this one). */
 uint64_t tern_machine_memory(const char *root);
 
 /* Monotonic clock in seconds. */

@@ -5,25 +5,35 @@
  * resets the count and moves the phase on.  So every wait is "until this word is no longer what it was", and one
  * function does it: spin, then park.
  *
- * Parking.  A waiter announces itself in `parked` before it looks at its word for the last time, a waker changes the word
- * before it looks at `parked`; both sides are sequentially consistent, so at least one sees the other, and no wake-up is
- * lost.  The waker takes the mutex only when someone is parked: a hot region makes no system call.
+ * Parking is on the word itself (futex): the system lets a thread sleep only while the word is still what it was.  A waiter
+ * announces itself in `parked` before that, a waker changes the word before it looks at `parked`; both sides are
+ * sequentially consistent, so at least one sees the other, and no wake-up is lost.  A waker with no one parked, as in a hot
+ * region, makes no system call.  There is no lock that a forked child could find taken, and none that a host's thread could
+ * be cancelled with: nothing here is a cancellation point.
  *
  * Spinning costs nothing while every thread has a processor of its own and everything otherwise: the thread waited for
  * may be the one that is kept from running.  So a spinning thread soon offers its processor (two threads that a busy
- * machine had put on one: 103 us a barrier without, 0.25 us with it), and a team larger than the allowed processors
- * parks almost at once (8 threads on 2: 35 us a barrier). */
+ * machine had put on one: 103 us a barrier without, 0.25 us with it), and a team larger than the processors that it is
+ * granted parks almost at once (8 threads on 2: 35 us a barrier then); under a quota spinning also spends what is there for work.
+ *
+ * Fork.  The child has the memory and one thread.  It knows by `guard`, a page that the system empties in a child; by its
+ * process id where there is no such page.  The id alone does not do: in a namespace of its own a child can have its
+ * parent's. */
 #include "base/threads.h"
+#include "base/cpus.h"
 #include "base/fpmode.h"
 #include "base/machine.h"
 #include "base/memory.h"
 
 #include <assert.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define CACHE_LINE           64
@@ -52,12 +62,12 @@ struct tern_team {
     _Alignas(CACHE_LINE) atomic_uint phase;
     _Alignas(CACHE_LINE) atomic_uint parked;
 
-    pthread_mutex_t mutex;
-    pthread_cond_t moved;
+    atomic_bool busy; /* a region is under way */
 
     int size;
     bool started;
-    pid_t pid; /* of the process that the workers live in */
+    pid_t pid;   /* of the process that the workers live in */
+    bool *guard; /* true there, false in a child; NULL where the system has no such page */
     struct worker workers[];
 };
 
@@ -68,6 +78,14 @@ static inline void cpu_relax(void)
 #elif defined(__aarch64__)
     __asm__ volatile("isb");
 #endif
+}
+
+/* FUTEX_WAIT: sleeps if *word is `value`.  FUTEX_WAKE: wakes up to `value` sleepers.  Answers are not looked at: a waiter
+ * looks at its word again whatever it was woken by. */
+static void futex(atomic_uint *word, int operation, unsigned value)
+{
+    static_assert(sizeof *word == 4, "the system's futex is a word of 32 bits");
+    (void)syscall(SYS_futex, word, operation, value, NULL, NULL, 0);
 }
 
 /* Returns when *word is no longer `old`; what its writer did before is visible then. */
@@ -90,23 +108,18 @@ static void wait_while(struct tern_team *team, atomic_uint *word, unsigned old)
             sched_yield();
     }
 
-    pthread_mutex_lock(&team->mutex);
     atomic_fetch_add(&team->parked, 1);
     while (atomic_load(word) == old)
-        pthread_cond_wait(&team->moved, &team->mutex);
+        futex(word, FUTEX_WAIT_PRIVATE, old);
     atomic_fetch_sub(&team->parked, 1);
-    pthread_mutex_unlock(&team->mutex);
 }
 
 /* Gives *word a new value and wakes who parked on it. */
 static void move(struct tern_team *team, atomic_uint *word, unsigned value)
 {
     atomic_store(word, value);
-    if (atomic_load(&team->parked) > 0) {
-        pthread_mutex_lock(&team->mutex);
-        pthread_cond_broadcast(&team->moved);
-        pthread_mutex_unlock(&team->mutex);
-    }
+    if (atomic_load(&team->parked) > 0)
+        futex(word, FUTEX_WAKE_PRIVATE, INT_MAX);
 }
 
 static void *work(void *p)
@@ -140,8 +153,14 @@ static void stop_workers(struct tern_team *team, int n)
     team->started = false;
 }
 
+/* Whether the workers live in this process, which is not so in a forked child. */
+static bool at_home(const struct tern_team *team)
+{
+    return team->guard ? *team->guard : team->pid == getpid();
+}
+
 /* Starts the workers, for a new team or again in a forked child.  There the memory was copied in whatever state it was in
- * and the old workers do not exist, so everything is set anew, the mutex and the condition too: no one can hold them. */
+ * and the old workers do not exist, so everything is set anew. */
 static tern_status start_workers(tern_ctx *ctx, struct tern_team *team)
 {
     sigset_t all, before;
@@ -153,12 +172,14 @@ static tern_status start_workers(tern_ctx *ctx, struct tern_team *team)
     atomic_init(&team->arrived, 0);
     atomic_init(&team->phase, 0);
     atomic_init(&team->parked, 0);
-    team->mutex = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-    team->moved = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+    atomic_init(&team->busy, false);
     team->stop = false;
     team->started = true;
     team->pid = getpid();
-    team->spin_seconds = team->size <= tern_machine_allowed() ? SPIN_SECONDS : SPIN_CROWDED_SECONDS;
+    if (team->guard)
+        *team->guard = true;
+    if (team->size > 1)
+        team->spin_seconds = team->size <= tern_cpus_granted() ? SPIN_SECONDS : SPIN_CROWDED_SECONDS;
 
     /* The host's signals are for the host's threads. */
     sigfillset(&all);
@@ -181,6 +202,27 @@ static tern_status start_workers(tern_ctx *ctx, struct tern_team *team)
     return TERN_OK;
 }
 
+/* A page of its own, which the system empties in a forked child; NULL where it does not know how to (Linux before 4.14). */
+static bool *guard_create(void)
+{
+    const size_t size = (size_t)sysconf(_SC_PAGESIZE);
+    void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (page == MAP_FAILED)
+        return NULL;
+    if (madvise(page, size, MADV_WIPEONFORK) == 0)
+        return page;
+    munmap(page, size);
+    return NULL;
+}
+
+static void team_free(struct tern_team *team)
+{
+    if (team->guard)
+        munmap(team->guard, (size_t)sysconf(_SC_PAGESIZE));
+    tern_free(team);
+}
+
 tern_status tern_team_create(tern_ctx *ctx, int n, struct tern_team **out)
 {
     struct tern_team *team;
@@ -192,9 +234,10 @@ tern_status tern_team_create(tern_ctx *ctx, int n, struct tern_team **out)
     TERN_TRY(tern_alloc(ctx, 1, sizeof *team + sizeof team->workers[0] * (size_t)(n - 1), "a team of threads",
                         (void **)&team));
     team->size = n;
+    team->guard = guard_create();
     const tern_status status = start_workers(ctx, team);
     if (status != TERN_OK) {
-        tern_free(team);
+        team_free(team);
         return status;
     }
     *out = team;
@@ -206,9 +249,9 @@ void tern_team_destroy(struct tern_team *team)
     if (!team)
         return;
     /* In a forked child that never used it there is no one to stop. */
-    if (team->started && team->pid == getpid())
+    if (team->started && at_home(team))
         stop_workers(team, team->size - 1);
-    tern_free(team);
+    team_free(team);
 }
 
 int tern_team_size(const struct tern_team *team)
@@ -216,23 +259,20 @@ int tern_team_size(const struct tern_team *team)
     return team ? team->size : 1;
 }
 
-tern_status tern_region(tern_ctx *ctx, tern_region_fn *fn, void *arg)
+static void run_alone(tern_ctx *ctx, tern_region_fn *fn, void *arg)
 {
-    struct tern_team *team = ctx->team;
+    const struct tern_par par = { .kernels = ctx->kernels, .team = NULL, .thread = 0, .count = 1 };
+    const tern_fpmode caller = tern_fpmode_enter();
 
-    if (tern_team_size(team) == 1) {
-        const struct tern_par par = { .kernels = ctx->kernels, .team = NULL, .thread = 0, .count = 1 };
-        const tern_fpmode caller = tern_fpmode_enter();
-        fn(arg, &par);
-        tern_fpmode_leave(caller);
-        return TERN_OK;
-    }
+    fn(arg, &par);
+    tern_fpmode_leave(caller);
+}
 
-    if (!team->started || team->pid != getpid())
-        TERN_TRY(start_workers(ctx, team));
-
+static void run_together(tern_ctx *ctx, struct tern_team *team, tern_region_fn *fn, void *arg)
+{
     const struct tern_par par = { .kernels = ctx->kernels, .team = team, .thread = 0, .count = team->size };
     const unsigned epoch = atomic_load_explicit(&team->epoch, memory_order_relaxed) + 1;
+
     team->fn = fn;
     team->arg = arg;
     team->kernels = ctx->kernels;
@@ -244,6 +284,26 @@ tern_status tern_region(tern_ctx *ctx, tern_region_fn *fn, void *arg)
     tern_fpmode_leave(caller);
 
     wait_while(team, &team->finished, epoch - 1);
+}
+
+tern_status tern_region(tern_ctx *ctx, tern_region_fn *fn, void *arg)
+{
+    struct tern_team *team = ctx->team;
+
+    if (!team) {
+        run_alone(ctx, fn, arg);
+        return TERN_OK;
+    }
+    if (!team->started || !at_home(team))
+        TERN_TRY(start_workers(ctx, team));
+    TERN_REQUIRE(ctx, !atomic_exchange_explicit(&team->busy, true, memory_order_acquire), TERN_ERR_STATE,
+                 "the context is at work: another thread's call is under way, or the one that this call was made in; "
+                 "expected one call at a time (each thread makes its own context)");
+    if (team->size == 1)
+        run_alone(ctx, fn, arg);
+    else
+        run_together(ctx, team, fn, arg);
+    atomic_store_explicit(&team->busy, false, memory_order_release);
     return TERN_OK;
 }
 

@@ -2,7 +2,7 @@
  *
  * A parallel region runs one function on every thread of the team, the caller being thread 0; inside, the threads meet at
  * barriers and split work by (thread, count) alone, so that results never depend on who was faster.  Threads spin briefly
- * after a region, then park.  A region costs well under a microsecond when hot.
+ * after a region, then park.  A region costs well under a microsecond when hot.  A team of one has no threads.
  * The functions that run inside a region cannot fail: everything that can is checked or allocated before it. */
 #ifndef TERN_BASE_THREADS_H
 #define TERN_BASE_THREADS_H
@@ -28,8 +28,9 @@ void tern_team_destroy(struct tern_team *team);
 int tern_team_size(const struct tern_team *team);
 
 /* Runs fn(arg, par) on every thread of the context's team and returns when all are done.
- * After fork the child's first call starts a fresh team: the only way this fails (TERN_ERR_THREAD); nothing has run then.
- * Not to be called from inside a region. */
+ * After fork the child's first call starts a fresh team, which can fail (TERN_ERR_THREAD).  A context that is in a region,
+ * another thread's or the one that this call is made from, refuses a second one (TERN_ERR_STATE).  On error nothing has run.
+ * Regions of other contexts may be entered from inside a region. */
 tern_status tern_region(tern_ctx *ctx, tern_region_fn *fn, void *arg);
 
 /* Waits for all threads of the region.  What was written before it is seen by all after it. */

@@ -2,6 +2,7 @@
  *
  * It stands with the kernels because a context holds a team of threads and a table of kernels, and this is the lowest
  * place that knows both. */
+#include "base/cpus.h"
 #include "base/ctx.h"
 #include "base/machine.h"
 #include "base/memory.h"
@@ -33,20 +34,41 @@ static tern_status choose_isa(tern_ctx *ctx, const char *option, enum tern_isa *
     return TERN_OK;
 }
 
+/* The size of the team: the option, else the environment, else what the system grants. */
+static tern_status choose_threads(tern_ctx *ctx, int option, int *out)
+{
+    const char *text = getenv("TERN_THREADS");
+    struct tern_cpus cpus;
+    char *end;
+
+    TERN_REQUIRE(ctx, option >= 0 && option <= TERN_MAX_THREADS, TERN_ERR_ARG, "n_threads: got %d, expected 0..%d",
+                 option, TERN_MAX_THREADS);
+    *out = option;
+    ctx->threads_reason = "option";
+    if (*out == 0 && text && *text) {
+        const long value = strtol(text, &end, 10);
+        TERN_REQUIRE(ctx, text[0] >= '0' && text[0] <= '9' && !*end && value <= TERN_MAX_THREADS, TERN_ERR_ARG,
+                     "TERN_THREADS: got \"%s\", expected a number in 0..%d", text, TERN_MAX_THREADS);
+        *out = (int)value;
+        ctx->threads_reason = "TERN_THREADS";
+    }
+    if (*out == 0) {
+        tern_cpus_read(&cpus);
+        *out = tern_cpus_threads(&cpus, &ctx->threads_reason);
+    }
+    return TERN_OK;
+}
+
 static tern_status fill(tern_ctx *ctx, const tern_ctx_options *options)
 {
-    int n_threads = options->n_threads;
     struct tern_kernels *kernels;
     enum tern_isa isa;
+    int n_threads;
 
-    TERN_REQUIRE(ctx, n_threads >= 0 && n_threads <= TERN_MAX_THREADS, TERN_ERR_ARG,
-                 "n_threads: got %d, expected 0..%d", n_threads, TERN_MAX_THREADS);
     TERN_TRY(TERN_CHECK_RESERVED(ctx, "ctx_create", options));
+    TERN_TRY(choose_threads(ctx, options->n_threads, &n_threads));
     TERN_TRY(choose_isa(ctx, options->cpu, &isa));
 
-    ctx->threads_reason = "option";
-    if (n_threads == 0)
-        n_threads = tern_machine_threads(&ctx->threads_reason);
     ctx->isa = tern_isa_name(isa);
     TERN_TRY(TERN_ALLOC(ctx, 1, "the table of kernels", &kernels));
     ctx->kernels = kernels;

@@ -484,6 +484,8 @@ class Info(unittest.TestCase):
         self.assertEqual(list(got), ["machine", "tern"])
         self.assertIn(got["machine"]["isa"], ("portable", "avx2", "avx512", "avx512vnni", "avx512bf16"))
         self.assertGreaterEqual(got["machine"]["threads"], 1)
+        self.assertRegex(got["machine"]["granted"], r"^\d+ processors? on \d+ of \d+ cores?; (no )?cgroup quota")
+        self.assertIn(got["machine"]["granted"], tern("info").decode())
         self.assertIn("threads", tern("info").decode())
 
     def test_version(self):
