@@ -90,6 +90,40 @@ static tern_status place(tern_ctx *ctx, const char *op, const tern_tensor *posit
     return TERN_OK;
 }
 
+/* [S] or [B, S] of an input [B, S, ..], or none. */
+static tern_status check_positions(tern_ctx *ctx, const char *op, const tern_tensor *position_ids, const int64_t *dim)
+{
+    const int64_t batch = dim[0], tokens = dim[1];
+
+    if (!tern_given(position_ids))
+        return TERN_OK;
+    TERN_TRY(tern_check_ints(ctx, op, "position_ids", position_ids, -1, NULL));
+    const int64_t *d = position_ids->dim;
+    TERN_REQUIRE(
+        ctx,
+        (position_ids->rank == 1 && d[0] == tokens) || (position_ids->rank == 2 && d[0] == batch && d[1] == tokens),
+        TERN_ERR_SHAPE, "%s: position_ids is %s, %zu numbers, expected [%" PRId64 "] or [%" PRId64 ", %" PRId64 "]", op,
+        tern_dims_text(position_ids).text, tern_elements(position_ids), tokens, batch, tokens);
+    return TERN_OK;
+}
+
+/* Whether both outputs are their own past; one of them alone, or a longer one, is an error. */
+static tern_status check_in_place(tern_ctx *ctx, const char *op, const tern_tensor *past_key,
+                                  const tern_tensor *past_value, const tern_tensor *key, const tern_tensor *value,
+                                  bool *in_place)
+{
+    const bool key_is = tern_elements(key) && past_key->data == key->data;
+    const bool value_is = tern_elements(value) && past_value->data == value->data;
+
+    TERN_REQUIRE(ctx, key_is == value_is, TERN_ERR_ARG,
+                 "%s: %s overlaps %s alone, expected key and value both or neither in place", op,
+                 key_is ? "key" : "value", key_is ? "past_key" : "past_value");
+    TERN_REQUIRE(ctx, !key_is || key->dim[2] == past_key->dim[2], TERN_ERR_ARG,
+                 "%s: key overlaps past_key, expected the same memory or none in common", op);
+    *in_place = key_is;
+    return TERN_OK;
+}
+
 tern_status tern_kv_copy(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *position_ids, int32_t rotary_dim,
                          float theta, bool rotate_every_two, const tern_tensor *past_key, const tern_tensor *past_value,
                          tern_tensor *key, tern_tensor *value)
@@ -108,16 +142,7 @@ tern_status tern_kv_copy(tern_ctx *ctx, const tern_tensor *input, const tern_ten
                  rotary_dim, most);
     TERN_REQUIRE(ctx, c.rotary_dim == 0 || (isfinite(theta) && theta > 1), TERN_ERR_ARG,
                  "%s: theta is %g, expected a finite number above 1", op, (double)theta);
-    if (tern_given(position_ids)) {
-        TERN_TRY(tern_check_ints(ctx, op, "position_ids", position_ids, -1, NULL));
-        const size_t n = tern_elements(position_ids);
-        TERN_REQUIRE(ctx,
-                     (position_ids->rank == 1 && position_ids->dim[0] == d[1]) ||
-                         (position_ids->rank == 2 && position_ids->dim[0] == d[0] && position_ids->dim[1] == d[1]),
-                     TERN_ERR_SHAPE,
-                     "%s: position_ids is %s, %zu numbers, expected [%" PRId64 "] or [%" PRId64 ", %" PRId64 "]", op,
-                     tern_dims_text(position_ids).text, n, d[1], d[0], d[1]);
-    }
+    TERN_TRY(check_positions(ctx, op, position_ids, d));
     if (past) {
         TERN_TRY(tern_check_float(ctx, op, "past_key", past_key, input->dtype, false));
         TERN_TRY(tern_check_dims(ctx, op, "past_key", past_key, 4, (int64_t[]){ d[0], d[3], -1, d[4] }));
@@ -131,20 +156,15 @@ tern_status tern_kv_copy(tern_ctx *ctx, const tern_tensor *input, const tern_ten
                  past ? past_key->dim[2] : 0);
     TERN_TRY(tern_check_float(ctx, op, "value", value, input->dtype, false));
     TERN_TRY(tern_check_dims(ctx, op, "value", value, 4, key->dim));
-    const bool key_in_place = past && tern_elements(key) && past_key->data == key->data;
-    const bool value_in_place = past && tern_elements(value) && past_value->data == value->data;
-    TERN_REQUIRE(ctx, key_in_place == value_in_place, TERN_ERR_ARG,
-                 "%s: %s overlaps %s alone, expected key and value both or neither in place", op,
-                 key_in_place ? "key" : "value", key_in_place ? "past_key" : "past_value");
+    if (past)
+        TERN_TRY(check_in_place(ctx, op, past_key, past_value, key, value, &c.in_place));
     /* Each in place of its own past only. */
     const struct tern_operand operands[] = { { "input", input, false, false },
                                              { "position_ids", position_ids, false, false },
-                                             { "past_key", key_in_place ? NULL : past_key, false, false },
-                                             { "past_value", value_in_place ? NULL : past_value, false, false },
+                                             { "past_key", c.in_place ? NULL : past_key, false, false },
+                                             { "past_value", c.in_place ? NULL : past_value, false, false },
                                              { "key", key, true, false },
                                              { "value", value, true, false } };
-    TERN_REQUIRE(ctx, !key_in_place || key->dim[2] == past_key->dim[2], TERN_ERR_ARG,
-                 "%s: key overlaps past_key, expected the same memory or none in common", op);
     TERN_TRY(tern_check_overlaps(ctx, op, operands, sizeof operands / sizeof operands[0]));
 
     c.batch = (size_t)d[0];
@@ -155,10 +175,6 @@ tern_status tern_kv_copy(tern_ctx *ctx, const tern_tensor *input, const tern_ten
     c.n_total = (size_t)key->dim[2];
     TERN_TRY(TERN_ALLOC(ctx, tern_mul_or_max(c.batch, c.n_total), "positions of tokens", &source));
     TERN_TRY_OR_FAIL(place(ctx, op, position_ids, &c, source));
-    if (c.heads * c.head_dim == 0) {
-        status = TERN_OK;
-        goto fail;
-    }
     c.input = input->data;
     c.past[0] = past ? past_key->data : NULL;
     c.past[1] = past ? past_value->data : NULL;
@@ -166,10 +182,9 @@ tern_status tern_kv_copy(tern_ctx *ctx, const tern_tensor *input, const tern_ten
     c.to[1] = value->data;
     c.source = source;
     c.dtype = input->dtype;
-    c.in_place = key_in_place;
     if (c.rotary_dim > 0)
         tern_rotary_frequencies(c.frequency, c.rotary_dim, theta);
-    status = tern_region(ctx, kv_copy_region, &c);
+    status = c.heads && c.head_dim ? tern_region(ctx, kv_copy_region, &c) : TERN_OK;
 fail:
     tern_free(source);
     return status;
