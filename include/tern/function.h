@@ -281,7 +281,8 @@ TERN_API tern_status tern_moe_gemm(tern_ctx *ctx, const tern_tensor *input, cons
 /** The same with int8 weights.
  *
  * @param weight        [X, K, N] int8, dense or with its last two axes exchanged.
- * @param weight_scale  [X, G] or [X, ..] with G numbers for each expert, fp32, finite, G divides N.     @param activation_quant  as for tern_matmul_int8(). */
+ * @param weight_scale  [X, G], or [X, ..] with G numbers for each expert; fp32, finite, G divides N.
+ * @param activation_quant  as for tern_matmul_int8(). */
 TERN_API tern_status tern_moe_gemm_int8(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *weight,
                                         const tern_tensor *weight_scale, tern_activation_quant activation_quant,
                                         const tern_tensor *bias, const tern_tensor *row_ends, const char *activation,

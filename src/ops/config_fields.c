@@ -487,8 +487,8 @@ tern_status tern_op_settings_set(tern_ctx *ctx, int index, tern_op_settings *set
                  !settings ? "settings"
                  : !key    ? "key"
                            : "value");
-    TERN_REQUIRE(ctx, tern_op_row_or_module(index), TERN_ERR_ARG, "op_settings_set: index is %d, expected 0..%d", index,
-                 tern_op_count() - 1);
+    TERN_REQUIRE(ctx, tern_op_row_or_module(index), TERN_ERR_ARG,
+                 "op_settings_set: index is %d, expected 0..%d or a module", index, tern_op_count() - 1);
     return set(ctx, index, settings, key, value);
 }
 

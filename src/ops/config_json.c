@@ -118,7 +118,7 @@ tern_status tern_op_settings_parse(tern_ctx *ctx, int index, const char *text, s
                  !where     ? "where"
                  : settings ? "text"
                             : "settings");
-    TERN_REQUIRE(ctx, tern_op_row_or_module(index), TERN_ERR_ARG, "op_settings_parse: index is %d, expected 0..%d",
-                 index, tern_op_count() - 1);
+    TERN_REQUIRE(ctx, tern_op_row_or_module(index), TERN_ERR_ARG,
+                 "op_settings_parse: index is %d, expected 0..%d or a module", index, tern_op_count() - 1);
     return parse(ctx, index, text ? text : "", size, where, settings);
 }
