@@ -97,7 +97,7 @@ typedef void tern_quantize_row_q8_fn(uint8_t *q, float *scale, const float *x, s
 typedef void tern_pair_bf16_fn(uint16_t *panel, const float *from, size_t k);
 
 /* One s8 panel of a matrix in any order (pack_f32): panel[i/4][j][i%4] = w[i*ldk + j*ldn], 0 beyond k and n; n <= 32.
- * start: [32], -128 * sum over i of column j. */
+ * start: [32], -128 * sum over i of column j, modulo 2^32: 131072 codes of -128 make 2^31. */
 typedef void tern_pack_q8_fn(int8_t *panel, int32_t *start, const int8_t *w, size_t ldk, size_t ldn, size_t k,
                              size_t n);
 

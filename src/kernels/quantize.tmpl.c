@@ -51,7 +51,7 @@ static void TERN_K(pair_bf16)(uint16_t *panel, const float *from, size_t k)
 V16_FN void pack_q8_any(int8_t *panel, int32_t *start, const int8_t *w, const size_t ldk, const size_t ldn, size_t k,
                         size_t n)
 {
-    int32_t sum[TERN_PANEL] = { 0 };
+    uint32_t sum[TERN_PANEL] = { 0 };
 
     for (size_t i = 0; i < k; i += 4, panel += 4 * TERN_PANEL) {
         const size_t rows = k - i < 4 ? k - i : 4;
@@ -61,11 +61,11 @@ V16_FN void pack_q8_any(int8_t *panel, int32_t *start, const int8_t *w, const si
             for (size_t s = 0; s < rows; s++) {
                 const int8_t x = w[(i + s) * ldk + j * ldn];
                 panel[4 * j + s] = x;
-                sum[j] += x;
+                sum[j] += (uint32_t)x;
             }
     }
     for (size_t j = 0; j < TERN_PANEL; j++)
-        start[j] = -128 * sum[j];
+        start[j] = (int32_t)(0 - 128 * sum[j]);
 }
 
 static void TERN_K(pack_q8)(int8_t *panel, int32_t *start, const int8_t *w, size_t ldk, size_t ldn, size_t k, size_t n)

@@ -86,7 +86,7 @@ static void quantize_panel(const struct tern_kernels *kernels, const struct pack
             codes[i] = (int8_t)(finite[i % TERN_PANEL] ? rintf(piece[i] * inverse[i % TERN_PANEL]) : 0);
         kernels->pack_q8(to, more, codes, TERN_PANEL, 1, k, TERN_PANEL);
         for (size_t j = 0; j < TERN_PANEL; j++)
-            start[j] += more[j];
+            start[j] = (int32_t)((uint32_t)start[j] + (uint32_t)more[j]);
     }
 }
 

@@ -130,6 +130,21 @@ static void test_rows_too_long_to_add_up(void **state)
     }
 }
 
+/* The largest sum there is: 131072 codes of -128 times a row of -127 is 127 * 2^24, and what it starts from is 2^31. */
+static void test_the_largest_integer_sum(void **state)
+{
+    enum { K = 131072 };
+    const tern_tensor x = FN_FILLED(TERN_FP32, -1, 1, K), scale = FN_FILLED(TERN_FP32, 1, 1);
+    tern_tensor w = FN_OUT(TERN_INT8, K, 1), y = FN_OUT(TERN_FP32, 1, 1);
+
+    (void)state;
+    memset(w.data, -128, K);
+    assert_ok(ctx, tern_matmul_int8(ctx, &x, &w, &scale, TERN_QUANT_ROW, NULL, "", &y));
+    assert_true(fabs(fn_at(&y, 0) - 0x1p24) <= 2);
+    assert_ok(ctx, tern_matmul_int8(ctx, &x, &w, &scale, TERN_QUANT_NONE, NULL, "", &y));
+    assert_true(fn_at(&y, 0) == 0x1p24);
+}
+
 static void divided(const tern_tensor *x, tern_tensor *y)
 {
     assert_ok(ctx, tern_residual_add_bias(ctx, x, x, NULL, NULL, NULL, 3, true, true, false, y));
@@ -180,6 +195,7 @@ int main(void)
         OP_TEST(test_scales_of_experts_in_any_shape),
         OP_TEST(test_no_experts_write_nothing),
         OP_TEST(test_rows_too_long_to_add_up),
+        OP_TEST(test_the_largest_integer_sum),
         OP_TEST(test_no_rounding_mode_but_to_nearest),
     };
     return cmocka_run_group_tests_name("ops/edges", tests, setup, end);

@@ -59,7 +59,7 @@ void tern_pack_q8_ref(int8_t *panel, int32_t *start, const int8_t *w, size_t ldk
         for (size_t i = 0; i < (k + 3) / 4 * 4; i++) {
             const int8_t x = (int8_t)(i < k && j < n ? w[i * ldk + j * ldn] : 0);
             panel[(i / 4 * TERN_PANEL + j) * 4 + i % 4] = x;
-            start[j] -= 128 * x;
+            start[j] = (int32_t)((uint32_t)start[j] - 128 * (uint32_t)x);
         }
     }
 }
