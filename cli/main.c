@@ -32,8 +32,10 @@ static void print_help(FILE *f)
           "MODEL is a directory with config.json and model.safetensors, or org/name in the local Hugging Face cache.\n"
           "Results go to stdout, all else to stderr.  Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a model that tern "
           "does\n"
-          "not support, 130 stopped by Ctrl-C.  TERN_CPU=portable|avx2|avx512|avx512vnni|avx512bf16 lowers the\n"
-          "instruction set, TERN_THREADS=N is the number of threads where --threads does not say.\n",
+          "not support, 130 stopped by Ctrl-C.  TERN_CPU=NAME lowers the instruction set (portable, neon, neondot, "
+          "avx2,\n"
+          "avxvnni, avx512, avx512vnni, avx512bf16), TERN_THREADS=N is the number of threads where --threads does not\n"
+          "say.\n",
           f);
 }
 

@@ -4,6 +4,10 @@ option(TERN_AVX "build the AVX2 and AVX-512 kernels (x86-64 only)" ON)
 if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
     set(TERN_AVX OFF)
 endif()
+option(TERN_NEON "build the NEON kernels (AArch64 only)" ON)
+if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
+    set(TERN_NEON OFF)
+endif()
 
 # CMake's own Release flags are replaced: kernels alone ask for -O3, below.
 set(CMAKE_C_FLAGS_RELEASE "-O2 -DNDEBUG" CACHE STRING "" FORCE)
@@ -46,6 +50,9 @@ function(tern_objects area)
     if(NOT TERN_AVX)
         list(FILTER sources EXCLUDE REGEX "/isa_avx[0-9a-z]*\\.c$")
     endif()
+    if(NOT TERN_NEON)
+        list(FILTER sources EXCLUDE REGEX "/isa_neon[0-9a-z]*\\.c$")
+    endif()
     list(FILTER sources EXCLUDE REGEX "\\.tmpl\\.c$")
     if(NOT sources)
         return()
@@ -53,7 +60,8 @@ function(tern_objects area)
     add_library(tern_${area} OBJECT ${sources})
     target_include_directories(tern_${area} PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
     tern_compile_options(tern_${area})
-    target_compile_definitions(tern_${area} PRIVATE $<$<BOOL:${TERN_AVX}>:TERN_HAVE_AVX=1>)
+    target_compile_definitions(tern_${area} PRIVATE $<$<BOOL:${TERN_AVX}>:TERN_HAVE_AVX=1>
+                               $<$<BOOL:${TERN_NEON}>:TERN_HAVE_NEON=1>)
     if(TERN_COMPONENTS STREQUAL "all")
         foreach(lib JANSSON UTF8PROC PCRE2)
             target_include_directories(tern_${area} SYSTEM PRIVATE ${${lib}_INCLUDE_DIRS})
@@ -71,12 +79,21 @@ function(tern_kernel_flags)
     target_compile_options(tern_kernels PRIVATE $<IF:$<CONFIG:Release>,-O3,-O2>)
     set(avx2 -mavx2 -mfma -mf16c)
     set(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
-    set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/isa_avx2.c PROPERTIES COMPILE_OPTIONS "${avx2}")
+    # gcc's partial redundancy elimination keeps second copies of the integer sums, which 16 registers do not hold.
+    set(no_copies "$<$<C_COMPILER_ID:GNU>:-fno-tree-pre>")
+    set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/isa_avx2.c PROPERTIES COMPILE_OPTIONS "${avx2};${no_copies}")
+    set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/isa_avxvnni.c PROPERTIES COMPILE_OPTIONS
+                                "${avx2};-mavxvnni;${no_copies}")
     set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/isa_avx512.c PROPERTIES COMPILE_OPTIONS "${avx2};${avx512}")
     set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/isa_avx512vnni.c PROPERTIES COMPILE_OPTIONS
                                 "${avx2};${avx512};-mavx512vnni")
     set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/isa_avx512bf16.c PROPERTIES COMPILE_OPTIONS
                                 "${avx2};${avx512};-mavx512bf16")
+    # Scheduling before registers are given out moves loads so far ahead that gcc spills accumulators for them.
+    set(neon "$<$<C_COMPILER_ID:GNU>:-fno-schedule-insns>")
+    set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/isa_neon.c PROPERTIES COMPILE_OPTIONS "${neon}")
+    set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/isa_neondot.c PROPERTIES COMPILE_OPTIONS
+                                "${neon};-march=armv8.2-a+dotprod")
     # The portable level is loops over arrays of 16, and gcc takes minutes for these checks there (5 s without).  They are
     # made at the other levels, from the same text; AddressSanitizer looks at all three.
     if(TERN_FUZZ OR TERN_SANITIZE MATCHES "undefined")

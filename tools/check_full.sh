@@ -20,7 +20,7 @@ section "release, all tests"
 step build release -DCMAKE_BUILD_TYPE=Release -DTERN_WERROR=OFF
 counted "$python" tools/run_tests.py build/release
 
-for level in portable avx2 avx512 avx512vnni avx512bf16; do
+for level in portable avx2 avxvnni avx512 avx512vnni avx512bf16; do
     if TERN_CPU=$level build/release/tern info >/dev/null 2>&1; then
         section "release, TERN_CPU=$level"
         counted env TERN_CPU=$level "$python" tools/run_tests.py build/release -LE full

@@ -17,7 +17,8 @@ typedef struct tern_ctx tern_ctx;
 typedef struct tern_ctx_options {
     int n_threads; /**< size of the team, the caller included, 1..1024; 0: the environment's TERN_THREADS, and if that is unset
                         or 0 min(affinity mask, cgroup quota (rounded up), physical cores) */
-    const char *cpu;      /**< highest instruction set to use: "portable", "avx2", "avx512", "avx512vnni", "avx512bf16";
+    const char *cpu;      /**< highest instruction set to use: "portable", "avx2", "avxvnni", "avx512", "avx512vnni",
+                                 "avx512bf16", "neon", "neondot";
                                  NULL: the environment's TERN_CPU, and if that is unset the best that the machine has */
     uint64_t reserved[6]; /**< zero */
 } tern_ctx_options;
@@ -60,7 +61,7 @@ TERN_API const char *tern_ctx_threads_reason(const tern_ctx *ctx);
  * @param size  its size in bytes. */
 TERN_API void tern_cpus_describe(char *out, size_t size);
 
-/** Instruction set level in use: "portable", "avx2", "avx512", "avx512vnni" or "avx512bf16".  Static storage. */
+/** Instruction set level in use: a name as in tern_ctx_options.cpu.  Static storage. */
 TERN_API const char *tern_ctx_isa(const tern_ctx *ctx);
 
 #ifdef __cplusplus

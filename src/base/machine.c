@@ -18,36 +18,66 @@ static unsigned saved_state(void)
     return low;
 }
 
-enum tern_isa tern_machine_isa(void)
+static unsigned levels(void)
 {
     const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29; /* leaf 1, ecx */
     const unsigned avx2 = 1u << 5, avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;  /* leaf 7, ebx: F DQ BW VL */
-    const unsigned vnni = 1u << 11, bf16 = 1u << 5; /* leaf 7, ecx; subleaf 1, eax */
+    const unsigned vnni = 1u << 11;                                                     /* leaf 7, ecx */
+    const unsigned avx_vnni = 1u << 4, bf16 = 1u << 5;                                  /* its subleaf 1, eax */
     const unsigned ymm_state = 1u << 1 | 1u << 2, zmm_state = ymm_state | 1u << 5 | 1u << 6 | 1u << 7;
-    unsigned a, b, c, d;
+    unsigned have = 1u << TERN_ISA_PORTABLE, a, b, c, d, more = 0, unused;
 
     if (!__get_cpuid(1, &a, &b, &c, &d) || (c & (fma | osxsave | avx | f16c)) != (fma | osxsave | avx | f16c))
-        return TERN_ISA_PORTABLE;
+        return have;
     const unsigned state = saved_state();
     if ((state & ymm_state) != ymm_state || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & avx2))
-        return TERN_ISA_PORTABLE;
+        return have;
+    if (a >= 1) /* the last subleaf of leaf 7 */
+        __get_cpuid_count(7, 1, &more, &unused, &unused, &unused);
+    have |= 1u << TERN_ISA_AVX2;
+    if (more & avx_vnni)
+        have |= 1u << TERN_ISA_AVXVNNI;
     if ((state & zmm_state) != zmm_state || (b & avx512) != avx512)
-        return TERN_ISA_AVX2;
+        return have;
+    have |= 1u << TERN_ISA_AVX512;
     if (!(c & vnni))
-        return TERN_ISA_AVX512;
-    /* a holds the last subleaf of leaf 7 */
-    if (a < 1 || !__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & bf16))
-        return TERN_ISA_AVX512VNNI;
-    return TERN_ISA_AVX512BF16;
+        return have;
+    have |= 1u << TERN_ISA_AVX512VNNI;
+    return more & bf16 ? have | 1u << TERN_ISA_AVX512BF16 : have;
+}
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
+
+static unsigned levels(void)
+{
+    const unsigned long dot_product = 1ul << 20; /* HWCAP_ASIMDDP */
+    const unsigned have = 1u << TERN_ISA_PORTABLE | 1u << TERN_ISA_NEON;
+
+    return getauxval(AT_HWCAP) & dot_product ? have | 1u << TERN_ISA_NEONDOT : have;
 }
 #else
-enum tern_isa tern_machine_isa(void)
+static unsigned levels(void)
 {
-    return TERN_ISA_PORTABLE;
+    return 1u << TERN_ISA_PORTABLE;
 }
 #endif
 
-static const char *const isa_names[TERN_ISA_COUNT] = { "portable", "avx2", "avx512", "avx512vnni", "avx512bf16" };
+bool tern_machine_has(enum tern_isa isa)
+{
+    return levels() >> isa & 1;
+}
+
+enum tern_isa tern_machine_isa(void)
+{
+    enum tern_isa best = TERN_ISA_PORTABLE;
+
+    for (unsigned have = levels() >> 1; have; have >>= 1)
+        best++;
+    return best;
+}
+
+static const char *const isa_names[TERN_ISA_COUNT] = { "portable", "neon",   "neondot",    "avx2",
+                                                       "avxvnni",  "avx512", "avx512vnni", "avx512bf16" };
 
 const char *tern_isa_name(enum tern_isa isa)
 {

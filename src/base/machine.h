@@ -4,19 +4,27 @@
 
 #include "base/ctx.h"
 
-/* Instruction set levels, weak to strong; each includes the ones before it (on its architecture). */
+/* Instruction set levels, weak to strong.  A machine has those of its own architecture only, and may have AVX-512 without
+ * AVX-VNNI; otherwise each includes the ones before it. */
 enum tern_isa {
     TERN_ISA_PORTABLE,
+    TERN_ISA_NEON,       /* AArch64, any */
+    TERN_ISA_NEONDOT,    /* the above + the dot product extension: products of four int8 */
     TERN_ISA_AVX2,       /* AVX2 + FMA + F16C, enabled by the system */
-    TERN_ISA_AVX512,     /* the above + F, BW, DQ, VL, enabled by the system */
+    TERN_ISA_AVXVNNI,    /* the above + AVX-VNNI: products of four int8, in 256 bits */
+    TERN_ISA_AVX512,     /* AVX2 + F, BW, DQ, VL, enabled by the system */
     TERN_ISA_AVX512VNNI, /* the above + VNNI: products of four int8 */
     TERN_ISA_AVX512BF16, /* the above + BF16: products of two bf16 */
     TERN_ISA_COUNT
 };
 
-/* The best level of this machine (CPUID and XGETBV). */
+/* All names, as messages list them. */
+#define TERN_ISA_NAMES "portable, neon, neondot, avx2, avxvnni, avx512, avx512vnni or avx512bf16"
+
+/* Whether this machine has a level (CPUID and XGETBV, or the system's HWCAP), and the best that it has. */
+bool tern_machine_has(enum tern_isa isa);
 enum tern_isa tern_machine_isa(void);
-/* "portable", "avx2", "avx512", "avx512vnni", "avx512bf16". */
+/* One of TERN_ISA_NAMES. */
 const char *tern_isa_name(enum tern_isa isa);
 /* By name; false if there is none of that name. */
 bool tern_isa_parse(const char *name, enum tern_isa *out);

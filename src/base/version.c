@@ -9,8 +9,10 @@
 #define COMPILER "an unknown compiler"
 #endif
 
-#ifdef TERN_HAVE_AVX
-#define LEVELS "portable avx2 avx512 avx512vnni avx512bf16"
+#if defined(TERN_HAVE_AVX)
+#define LEVELS "portable avx2 avxvnni avx512 avx512vnni avx512bf16"
+#elif defined(TERN_HAVE_NEON)
+#define LEVELS "portable neon neondot"
 #else
 #define LEVELS "portable"
 #endif

@@ -27,10 +27,10 @@ static tern_status choose_isa(tern_ctx *ctx, const char *option, enum tern_isa *
     *isa = best;
     if (!name || (!option && !*name))
         return TERN_OK;
-    TERN_REQUIRE(ctx, tern_isa_parse(name, isa), TERN_ERR_ARG,
-                 "%s: got \"%s\", expected portable, avx2, avx512, avx512vnni or avx512bf16", source, name);
-    TERN_REQUIRE(ctx, *isa <= best, TERN_ERR_ARG, "%s: got \"%s\", the best that this machine has is %s", source, name,
-                 tern_isa_name(best));
+    TERN_REQUIRE(ctx, tern_isa_parse(name, isa), TERN_ERR_ARG, "%s: got \"%s\", expected " TERN_ISA_NAMES, source,
+                 name);
+    TERN_REQUIRE(ctx, tern_machine_has(*isa), TERN_ERR_ARG, "%s: got \"%s\", the best that this machine has is %s",
+                 source, name, tern_isa_name(best));
     return TERN_OK;
 }
 

@@ -5,9 +5,12 @@
 #include "kernels/kernels.h"
 
 void tern_kernels_init_portable(struct tern_kernels *k);
+void tern_kernels_init_neon(struct tern_kernels *k);
 void tern_kernels_init_avx2(struct tern_kernels *k);
 void tern_kernels_init_avx512(struct tern_kernels *k);
-/* These two replace what their instructions improve, and leave the rest to the level below. */
+/* These replace what their instructions improve, and leave the rest to the level below. */
+void tern_kernels_init_neondot(struct tern_kernels *k);
+void tern_kernels_init_avxvnni(struct tern_kernels *k);
 void tern_kernels_init_avx512vnni(struct tern_kernels *k);
 void tern_kernels_init_avx512bf16(struct tern_kernels *k);
 

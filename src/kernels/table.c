@@ -28,9 +28,17 @@ void tern_kernels_init(struct tern_kernels *k, enum tern_isa isa)
     k->k_block = k_block();
 
     tern_kernels_init_portable(k); /* fills every slot */
+#ifdef TERN_HAVE_NEON
+    if (isa >= TERN_ISA_NEON)
+        tern_kernels_init_neon(k);
+    if (isa >= TERN_ISA_NEONDOT)
+        tern_kernels_init_neondot(k);
+#endif
 #ifdef TERN_HAVE_AVX
     if (isa >= TERN_ISA_AVX2)
         tern_kernels_init_avx2(k);
+    if (isa == TERN_ISA_AVXVNNI)
+        tern_kernels_init_avxvnni(k);
     if (isa >= TERN_ISA_AVX512)
         tern_kernels_init_avx512(k);
     if (isa >= TERN_ISA_AVX512VNNI)

@@ -1,6 +1,6 @@
 /* vec.h: the vocabulary that shared kernel text is written in.
  *
- * v16 is sixteen f32 lanes: one AVX-512 register, two of AVX2, an array in portable C.  m16 is a truth value per lane.
+ * v16 is sixteen f32 lanes: one AVX-512 register, two of AVX2, four of NEON, an array in portable C.  m16 is a truth value per lane.
  * Every operation gives the same bits at every level (a NaN is a NaN); all are static, so nothing of a
  * raised level can leak into another file.
  *
@@ -49,6 +49,9 @@ enum v16_panel { V16_F32, V16_F16, V16_BF16, V16_S8, V16_S4, V16_BF16_DOT, V16_S
 #elif defined TERN_VEC_AVX2
 #define V16_FN static inline __attribute__((always_inline))
 #include "kernels/vec_avx2.h"
+#elif defined TERN_VEC_NEON
+#define V16_FN static inline __attribute__((always_inline))
+#include "kernels/vec_neon.h"
 #else
 #define V16_FN static inline /* the compiler may choose: sixteen calls of fmaf() inlined everywhere help no one */
 #include "kernels/vec_portable.h"

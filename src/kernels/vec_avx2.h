@@ -288,11 +288,7 @@ V16_FN v16 v16_load_s32(const int32_t *p)
                     _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)(p + 8))));
 }
 
-/* ---- integer products ----
- *
- * The four products of a column are two sums of 32 bits, side by side until the end: four columns in a register. */
-#define Q8_COLUMNS 16
-#define Q8_WIDE    1
+/* ---- integer products ---- */
 
 typedef struct {
     __m256i part[4];
@@ -305,27 +301,69 @@ V16_FN q8_sum q8_zero(void)
     return sum;
 }
 
+#ifdef TERN_VEC_AVXVNNI
+#define Q8_COLUMNS 32
+#define Q8_WIDE    0
+
+typedef uint8_t q8_activation;
+
+V16_FN __m256i q8_row(const uint8_t *p)
+{
+    int32_t word;
+
+    memcpy(&word, p, sizeof word);
+    return _mm256_set1_epi32(word);
+}
+
+V16_FN __m256i q8_weights(const int8_t *panel, const int i)
+{
+    return _mm256_loadu_si256((const __m256i *)(panel + 32 * i));
+}
+
+V16_FN __m256i q8_add_products(__m256i sum, __m256i x, __m256i w)
+{
+    return _mm256_dpbusd_avx_epi32(sum, x, w);
+}
+#else
+/* The four products of a column are two sums of 32 bits, side by side until the end: four columns in a register. */
+#define Q8_COLUMNS 16
+#define Q8_WIDE    1
+
+typedef uint16_t q8_activation;
+
+V16_FN __m256i q8_row(const uint16_t *p)
+{
+    int64_t word;
+
+    memcpy(&word, p, sizeof word);
+    return _mm256_set1_epi64x(word);
+}
+
+V16_FN __m256i q8_weights(const int8_t *panel, const int i)
+{
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(panel + 16 * i)));
+}
+
+V16_FN __m256i q8_add_products(__m256i sum, __m256i x, __m256i w)
+{
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(x, w));
+}
+#endif
+
 /* One step of m <= 3 rows: as v16_gemm_step3, one vector of the panel at a time. */
-V16_FN void q8_step3(const int m, const uint16_t *a, size_t lda, const int8_t *panel, q8_sum *r0, q8_sum *r1,
+V16_FN void q8_step3(const int m, const q8_activation *a, size_t lda, const int8_t *panel, q8_sum *r0, q8_sum *r1,
                      q8_sum *r2)
 {
-    int64_t word[3] = { 0 };
+    const __m256i x0 = q8_row(a), x1 = m > 1 ? q8_row(a + lda) : x0, x2 = m > 2 ? q8_row(a + 2 * lda) : x0;
 
-    memcpy(&word[0], a, 8);
-    if (m > 1)
-        memcpy(&word[1], a + lda, 8);
-    if (m > 2)
-        memcpy(&word[2], a + 2 * lda, 8);
-    const __m256i x0 = _mm256_set1_epi64x(word[0]), x1 = _mm256_set1_epi64x(word[1]), x2 = _mm256_set1_epi64x(word[2]);
-
-#define Q8_PART(i)                                                                                    \
-    {                                                                                                 \
-        const __m256i w = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(panel + 16 * (i)))); \
-        r0->part[i] = _mm256_add_epi32(r0->part[i], _mm256_madd_epi16(x0, w));                        \
-        if (m > 1)                                                                                    \
-            r1->part[i] = _mm256_add_epi32(r1->part[i], _mm256_madd_epi16(x1, w));                    \
-        if (m > 2)                                                                                    \
-            r2->part[i] = _mm256_add_epi32(r2->part[i], _mm256_madd_epi16(x2, w));                    \
+#define Q8_PART(i)                                             \
+    {                                                          \
+        const __m256i w = q8_weights(panel, (i));              \
+        r0->part[i] = q8_add_products(r0->part[i], x0, w);     \
+        if (m > 1)                                             \
+            r1->part[i] = q8_add_products(r1->part[i], x1, w); \
+        if (m > 2)                                             \
+            r2->part[i] = q8_add_products(r2->part[i], x2, w); \
     }
     Q8_PART(0)
     Q8_PART(1)
@@ -334,7 +372,12 @@ V16_FN void q8_step3(const int m, const uint16_t *a, size_t lda, const int8_t *p
 #undef Q8_PART
 }
 
-/* Columns 0-3 in a and 4-7 in b. */
+V16_FN void q8_store8(int32_t *c, const int32_t *from, __m256i sums)
+{
+    _mm256_storeu_si256((__m256i *)c, _mm256_add_epi32(_mm256_loadu_si256((const __m256i *)from), sums));
+}
+
+/* Eight columns of which a holds the first four and b the others. */
 V16_FN __m256i q8_fold(__m256i a, __m256i b)
 {
     return _mm256_permute4x64_epi64(_mm256_hadd_epi32(a, b), 0xd8);
@@ -342,10 +385,15 @@ V16_FN __m256i q8_fold(__m256i a, __m256i b)
 
 V16_FN void q8_store(int32_t *c, const int32_t *from, q8_sum sum)
 {
-    const __m256i lo = _mm256_loadu_si256((const __m256i *)from), hi = _mm256_loadu_si256((const __m256i *)(from + 8));
-
-    _mm256_storeu_si256((__m256i *)c, _mm256_add_epi32(lo, q8_fold(sum.part[0], sum.part[1])));
-    _mm256_storeu_si256((__m256i *)(c + 8), _mm256_add_epi32(hi, q8_fold(sum.part[2], sum.part[3])));
+    if (Q8_COLUMNS == 32) {
+        q8_store8(c, from, sum.part[0]);
+        q8_store8(c + 8, from + 8, sum.part[1]);
+        q8_store8(c + 16, from + 16, sum.part[2]);
+        q8_store8(c + 24, from + 24, sum.part[3]);
+    } else {
+        q8_store8(c, from, q8_fold(sum.part[0], sum.part[1]));
+        q8_store8(c + 8, from + 8, q8_fold(sum.part[2], sum.part[3]));
+    }
 }
 
 #endif

@@ -157,7 +157,9 @@ static void context_refuses(void **state)
     options.n_threads = 1;
     options.cpu = "avx9";
     assert_int_equal(tern_ctx_create(&ctx, &options, message, sizeof message), TERN_ERR_ARG);
-    assert_string_equal(message, "cpu: got \"avx9\", expected portable, avx2, avx512, avx512vnni or avx512bf16");
+    assert_string_equal(
+        message,
+        "cpu: got \"avx9\", expected portable, neon, neondot, avx2, avxvnni, avx512, avx512vnni or avx512bf16");
     options.cpu = NULL;
     options.reserved[5] = 7;
     assert_int_equal(tern_ctx_create(&ctx, &options, message, sizeof message), TERN_ERR_ARG);

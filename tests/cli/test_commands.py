@@ -122,7 +122,7 @@ class OneAnswer(unittest.TestCase):
     def test_same_text_for_threads_and_instruction_sets(self):
         args = ("run", "-p", PROMPT, "-n", 60, "--temp", 0.9, "--seed", 5, "-q")
         expected = tern(*args)
-        for cpu in ("portable", "avx2", "avx512", "avx512vnni", "avx512bf16"):
+        for cpu in ("portable", "neon", "neondot", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16"):
             env = environment(TERN_CPU=cpu)
             if subprocess.run([TERN, "--version"], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
                 continue            # a level that this machine does not have
@@ -482,7 +482,7 @@ class Info(unittest.TestCase):
     def test_machine(self):
         got = json.loads(tern("info", "--json"))
         self.assertEqual(list(got), ["machine", "tern"])
-        self.assertIn(got["machine"]["isa"], ("portable", "avx2", "avx512", "avx512vnni", "avx512bf16"))
+        self.assertIn(got["machine"]["isa"], ("portable", "neon", "neondot", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16"))
         self.assertGreaterEqual(got["machine"]["threads"], 1)
         self.assertRegex(got["machine"]["granted"], r"^\d+ processors? on \d+ of \d+ cores?; (no )?cgroup quota")
         self.assertIn(got["machine"]["granted"], tern("info").decode())

@@ -79,7 +79,7 @@ static inline tern_ctx *ctx_at(int threads, const char *cpu)
     return ctx;
 }
 
-static const char *const isa_levels[] = { "portable", "avx2", "avx512", "avx512vnni", "avx512bf16" };
+static const char *const isa_levels[] = { "portable", "neon", "avx2", "avx512", "avx512vnni", "avx512bf16" };
 #define N_ISA_LEVELS (sizeof isa_levels / sizeof *isa_levels)
 
 #endif

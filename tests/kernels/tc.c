@@ -580,9 +580,9 @@ static void print_support(enum tern_isa limit)
     for (size_t i = 0; i < TC_COUNT(kernels); i++) {
         printf("%-26s %-22s", kernels[i].name, kernels[i].bound_text + strlen("TERN_"));
         for (int isa = 0; isa < TERN_ISA_COUNT; isa++)
-            printf(" %-10s", isa > (int)limit                              ? "-"
-                             : own_kernel(&kernels[i], (enum tern_isa)isa) ? "yes"
-                                                                           : "as before");
+            printf(" %-10s", isa > (int)limit || !tern_machine_has((enum tern_isa)isa) ? "-"
+                             : own_kernel(&kernels[i], (enum tern_isa)isa)             ? "yes"
+                                                                                       : "as before");
         printf("\n");
     }
 }
@@ -602,6 +602,8 @@ static void measure_peaks(struct tc_state *s, enum tern_isa limit)
     for (int isa = 0; isa <= (int)limit; isa++) {
         struct tern_kernels kernels;
 
+        if (!tern_machine_has((enum tern_isa)isa))
+            continue;
         tern_kernels_init(&kernels, (enum tern_isa)isa);
         s->peak_flops[isa] = tc_peak_flops(&kernels);
     }
@@ -614,20 +616,21 @@ static void measure_peaks(struct tc_state *s, enum tern_isa limit)
     }
     printf("one thread: %.1f GB/s read", s->peak_read * 1e-9);
     for (int isa = 1; isa <= (int)limit; isa++)
-        printf(", %.1f GFLOP/s %s", s->peak_flops[isa] * 1e-9, tern_isa_name(isa));
+        if (s->peak_flops[isa] > 0)
+            printf(", %.1f GFLOP/s %s", s->peak_flops[isa] * 1e-9, tern_isa_name(isa));
     printf("\n");
 }
 
-static const char help[] = "usage: tern-check [OPTION]... [FILTER]...\n"
-                           "Holds every kernel to its contract at every ISA level up to TERN_CPU (portable, avx2, "
-                           "avx512, avx512vnni, avx512bf16).\n"
-                           "\n"
-                           "  FILTER       glob over kernel names, or over cases: 'gemm*', 'softmax_f32/avx2/*'\n"
-                           "  --seed=N     random data of another run (default 1)\n"
-                           "  --verbose    the largest error of each kernel, in shares of its bound\n"
-                           "  --bench      time instead of check\n"
-                           "  --json       with --bench: all samples, as JSON\n"
-                           "  --support    the table of kernels, bounds and levels\n";
+static const char help[] =
+    "usage: tern-check [OPTION]... [FILTER]...\n"
+    "Holds every kernel to its contract at every ISA level up to TERN_CPU (" TERN_ISA_NAMES ").\n"
+    "\n"
+    "  FILTER       glob over kernel names, or over cases: 'gemm*', 'softmax_f32/avx2/*'\n"
+    "  --seed=N     random data of another run (default 1)\n"
+    "  --verbose    the largest error of each kernel, in shares of its bound\n"
+    "  --bench      time instead of check\n"
+    "  --json       with --bench: all samples, as JSON\n"
+    "  --support    the table of kernels, bounds and levels\n";
 
 int main(int argc, char **argv)
 {
@@ -658,10 +661,7 @@ int main(int argc, char **argv)
     }
     if (cpu && *cpu) {
         if (!tern_isa_parse(cpu, &wanted))
-            return fprintf(stderr,
-                           "tern-check: TERN_CPU is '%s'; there are: portable, avx2, avx512, avx512vnni, avx512bf16\n",
-                           cpu),
-                   2;
+            return fprintf(stderr, "tern-check: TERN_CPU is '%s', expected " TERN_ISA_NAMES "\n", cpu), 2;
         limit = wanted < limit ? wanted : limit;
     }
     if (support)
@@ -681,7 +681,7 @@ int main(int argc, char **argv)
     tern_kernels_init(&t.base, TERN_ISA_PORTABLE);
     for (size_t i = 0; i < TC_COUNT(kernels); i++)
         for (state.isa = TERN_ISA_PORTABLE; state.isa <= limit; state.isa++) {
-            if (!own_kernel(&kernels[i], state.isa))
+            if (!tern_machine_has(state.isa) || !own_kernel(&kernels[i], state.isa))
                 continue;
             tern_kernels_init(&t.new, state.isa);
             t.kernel = kernels[i].name;

@@ -41,6 +41,8 @@ static void at_every_level(void **state)
 {
     (void)state;
     for (int isa = 0; isa <= (int)tern_machine_isa(); isa++) {
+        if (!tern_machine_has((enum tern_isa)isa))
+            continue;
         tern_ctx *ctx = context(1, tern_isa_name((enum tern_isa)isa));
         tern_ceilings c;
 

@@ -6,7 +6,7 @@
 
 #define N 100 /* tokens: beyond one block of the cache */
 
-static const char *const levels[] = { "portable", "avx2", "avx512", "avx512vnni", "avx512bf16" };
+static const char *const levels[] = { "portable", "neon", "avx2", "avx512", "avx512vnni", "avx512bf16" };
 static const struct {
     const char *name;
     tern_model_dtype dtype;

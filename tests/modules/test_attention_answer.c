@@ -116,7 +116,8 @@ static const struct way ways[] = { { 0, SEQUENCES, 1000 }, { 0, SEQUENCES, 64 },
 
 static void test_the_bits_are_the_same_however_rows_are_computed(void **state)
 {
-    static const char *const levels[] = { "portable", "avx2", "avx512", "avx512vnni", "avx512bf16" };
+    static const char *const levels[] = { "portable", "neon",   "neondot",    "avx2",
+                                          "avxvnni",  "avx512", "avx512vnni", "avx512bf16" };
 
     (void)state;
     for (size_t k = 0; k < DT_KINDS; k++)

@@ -131,7 +131,8 @@ static inline tern_ctx *test_ctx_at(int threads, const char *cpu)
 /* Every level with 1, 2 and 3 threads: run(arg, ctx) must write the same `n` floats to `out` each time. */
 static inline void test_same_bits(void (*run)(void *arg, tern_ctx *ctx, float *out), void *arg, size_t n)
 {
-    static const char *const levels[] = { "portable", "avx2", "avx512", "avx512vnni", "avx512bf16" };
+    static const char *const levels[] = { "portable", "neon",   "neondot",    "avx2",
+                                          "avxvnni",  "avx512", "avx512vnni", "avx512bf16" };
     float *want = test_poison(n), *got = test_poison(n);
     bool first = true;
 

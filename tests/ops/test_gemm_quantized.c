@@ -8,7 +8,8 @@
 #include "ops/checks.h"
 #include "ops/quantize_weight.h"
 
-static const char *const levels[] = { "portable", "avx2", "avx512", "avx512vnni", "avx512bf16" };
+static const char *const levels[] = { "portable", "neon",   "neondot",    "avx2",
+                                      "avxvnni",  "avx512", "avx512vnni", "avx512bf16" };
 #define N_LEVELS (sizeof levels / sizeof levels[0])
 
 /* ---- products ---- */

@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 #define MAX_ARGS  16
-#define MAX_CELLS 16
+#define MAX_CELLS 24
 
 enum {
     ALONG = 1, /* axis 0 is the batch */
@@ -494,7 +494,8 @@ static size_t n_cells;
 
 static int setup(void **state)
 {
-    static const char *const levels[] = { "portable", "avx2", "avx512", "avx512vnni", "avx512bf16" };
+    static const char *const levels[] = { "portable", "neon",   "neondot",    "avx2",
+                                          "avxvnni",  "avx512", "avx512vnni", "avx512bf16" };
 
     (void)state;
     for (size_t l = 0; l < sizeof levels / sizeof levels[0]; l++)
