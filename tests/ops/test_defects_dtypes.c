@@ -419,6 +419,121 @@ static void test_b47_b48_codes_are_restored_whole_in_every_dtype(void **state)
         }
 }
 
+/* ---- attention over a cache ---- */
+
+/* Heads of one channel: a cache for them, and rows of (q, k, v) through it. */
+static tern_kv_cache *narrow_cache(int32_t sequences, int64_t positions)
+{
+    const tern_kv_shape shape = { .n_layers = 1,
+                                  .n_kv_heads = 1,
+                                  .head_dim = 1,
+                                  .n_positions = 64 * ((positions + 63) / 64) * sequences,
+                                  .n_sequences = sequences,
+                                  .n_context = positions };
+    tern_kv_cache *cache;
+
+    assert_ok(ctx, tern_kv_cache_create(ctx, &shape, &cache));
+    return cache;
+}
+
+static tern_tensor attended(const struct dt_kind *kind, tern_config config, tern_kv_cache *cache,
+                            const tern_kv_span *spans, size_t n_spans, const double *rows, size_t n)
+{
+    tern_tensor qkv = FN_OUT(kind->a, (int64_t)n, 3), output = FN_OUT(kind->a, (int64_t)n, 1);
+
+    config.hidden_size = config.heads = 1;
+    for (size_t i = 0; i < 3 * n; i++)
+        fn_put(qkv.data, kind->a, i, rows[i]);
+    assert_ok(ctx, tern_kv_reserve(ctx, cache, spans, n_spans));
+    assert_ok(ctx, tern_softmax_context(ctx, &config, NULL, &qkv, NULL, NULL, cache, 0, spans, n_spans, &output));
+    assert_ok(ctx, tern_kv_commit(ctx, cache, spans, n_spans));
+    return output;
+}
+
+static void test_b49_b51_caches_are_of_their_callers_size_and_do_not_meet(void **state)
+{
+    (void)state;
+    EACH_KIND(kind)
+    {
+        /* One sequence first, then four at once; another cache between them. */
+        tern_kv_cache *cache = narrow_cache(5, 64), *other = narrow_cache(1, 64);
+        tern_kv_span spans[4], alone = { .n_rows = 1 };
+        assert_ok(ctx, tern_kv_sequence_add(ctx, other, &alone.sequence));
+        for (int32_t n = 1; n <= 4; n += 3) {
+            double rows[12];
+            for (int32_t i = 0; i < n; i++) {
+                spans[i] = (tern_kv_span){ .row = i, .n_rows = 1 };
+                assert_ok(ctx, tern_kv_sequence_add(ctx, cache, &spans[i].sequence));
+                rows[3 * i] = rows[3 * i + 1] = 1;
+                rows[3 * i + 2] = i + 10;
+            }
+            const tern_tensor y = attended(kind, dt_config(kind), cache, spans, (size_t)n, rows, (size_t)n);
+            for (size_t i = 0; i < (size_t)n; i++)
+                assert_true(fn_at(&y, i) == (double)i + 10);
+            const tern_tensor z =
+                attended(kind, dt_config(kind), other, &alone, 1, (double[]){ 0, 0, n == 1 ? 2 : 6 }, 1);
+            assert_true(fn_at(&z, 0) == (n == 1 ? 2 : 4)); /* the mean of its own two keys, no others */
+            alone.position++;
+        }
+        tern_kv_cache_destroy(&cache);
+        tern_kv_cache_destroy(&other);
+        test_teardown(NULL);
+    }
+}
+
+static void test_b52_several_tokens_continue_a_sequence_and_capacity_is_checked(void **state)
+{
+    (void)state;
+    EACH_KIND(kind)
+    {
+        double rows[3 * 12], all[12];
+        for (size_t i = 0; i < 36; i++)
+            rows[i] = (double)test_normal(&test_seed);
+        for (size_t chunk = 1; chunk <= 12; chunk += chunk == 1 ? 4 : 7) {
+            tern_kv_cache *cache = narrow_cache(1, 100);
+            tern_kv_span span = { .n_rows = 0 };
+            assert_ok(ctx, tern_kv_sequence_add(ctx, cache, &span.sequence));
+            for (size_t at = 0; at < 12; at += chunk) {
+                span.position = (int64_t)at;
+                span.n_rows = (int32_t)(12 - at < chunk ? 12 - at : chunk);
+                const tern_tensor y =
+                    attended(kind, dt_config(kind), cache, &span, 1, rows + 3 * at, (size_t)span.n_rows);
+                for (size_t i = 0; i < (size_t)span.n_rows; i++)
+                    if (chunk == 1)
+                        all[at + i] = fn_at(&y, i);
+                    else
+                        assert_true(fn_at(&y, i) == all[at + i]);
+            }
+            span.position = 12;
+            span.n_rows = 89;
+            assert_fails(ctx, tern_kv_reserve(ctx, cache, &span, 1), TERN_ERR_CAPACITY, "100");
+            tern_kv_cache_destroy(&cache);
+        }
+        test_teardown(NULL);
+    }
+}
+
+/* Two keys with scores 0 and 6 / (layer + 1): the weight of the second tells the scale.  What is rounded on the way is exact
+ * here, the exponential of the larger score being 1; so only the store is left. */
+static void test_b53_the_scale_by_layer_comes_from_the_config(void **state)
+{
+    (void)state;
+    EACH_KIND(kind)
+    for (int layer = 0; layer < 4; layer++) {
+        tern_config config = dt_config(kind);
+        tern_kv_cache *cache = narrow_cache(1, 64);
+        tern_kv_span span = { .n_rows = 2 };
+        const double want = 1 / (1 + exp(-6.0 / (layer + 1)));
+        config.scale_attn_by_inverse_layer_idx = true;
+        config.layer_id = layer;
+        assert_ok(ctx, tern_kv_sequence_add(ctx, cache, &span.sequence));
+        const tern_tensor y = attended(kind, config, cache, &span, 1, (double[]){ 2, 0, 0, 2, 3, 1 }, 2);
+        assert_true(fabs(fn_at(&y, 1) - want) < 1e-6 + fn_half_ulp(kind->a, want));
+        tern_kv_cache_destroy(&cache);
+        test_teardown(NULL);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -436,6 +551,9 @@ int main(void)
         OP_TEST(test_b45_groups_of_one_value_come_back),
         OP_TEST(test_b46_no_weight_is_cast_to_int8),
         OP_TEST(test_b47_b48_codes_are_restored_whole_in_every_dtype),
+        OP_TEST(test_b49_b51_caches_are_of_their_callers_size_and_do_not_meet),
+        OP_TEST(test_b52_several_tokens_continue_a_sequence_and_capacity_is_checked),
+        OP_TEST(test_b53_the_scale_by_layer_comes_from_the_config),
     };
     return cmocka_run_group_tests_name("ops/defects_dtypes", tests, setup, end);
 }
