@@ -186,7 +186,7 @@ static void raw_and_apart(tern_ctx *ctx, const struct block *b, tern_layer_weigh
     }
 }
 
-/* q, k, v, the weights of v and the context are stored or rounded to bf16 on the way, which the reference leaves out: 2^-9 of
+/* q, k, v, the weights of v and the context are stored or rounded to bf16 on the way, which the reference leaves out: up to 2^-8 of
  * each, where a score's becomes that of its exponential. */
 static double bound_of(const struct dt_kind *kind)
 {

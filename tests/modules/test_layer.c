@@ -581,8 +581,8 @@ static void run_stored(void *arg, tern_ctx *ctx, float *out)
         tern_weight_destroy(&packed[i]);
 }
 
-/* Against f64 on the stored numbers.  A rounding of rows, keys, values and the result to fp16 is 2^-11 of each, to bf16 2^-9, to s8
- * half of the largest's 127th; norms enlarge what comes before them, as they do with LAYER_BOUND. */
+/* Against f64 on the stored numbers.  A rounding of rows, keys, values and the result to fp16 is up to 2^-11 of each, to bf16
+ * 2^-8, to s8 half of the largest's 127th; norms enlarge what comes before them, as they do with LAYER_BOUND. */
 static const struct kind {
     tern_dtype dtype, activation;
     tern_activation_quant quant;

@@ -133,7 +133,7 @@ static double *naive(const struct block *b, const float *added, const float *ali
     return b->form == POST ? naive_norm(out, b->n1.data, NULL, m, H, eps, false) : out;
 }
 
-/* q, k, v, the weights of v and the context are rounded on the way where the definition does not: 2^-11 of each in fp16, 2^-9 in
+/* q, k, v, the weights of v and the context are rounded on the way where the definition does not: 2^-11 of each in fp16, 2^-8 in
  * bf16; norms enlarge that, and fp32's own, by the ratio of a row's largest value to its spread, up to 20.  A code of a row is off
  * by up to half a step, where what it is made of is off by less than that. */
 static double bound_of(const struct dt_kind *kind)

@@ -2,7 +2,7 @@
  *
  * A kind is a dtype with what goes with int8.  Its bound is that of fp32 arithmetic; where rows are rounded before a product
  * (bf16, activation_quant row) the reference rounds them too, in f64, so what is left are the few numbers near a tie that fall on
- * the other side: a step of one number in a row of K, 2^-8 or 1/127 of it, far below 3e-3 of the largest result. */
+ * the other side: a step of one number in a row of K, up to 2^-7 of it or 1/127 of the largest, far below 3e-3 of the largest result. */
 #ifndef TERN_DTYPE_TESTING_H
 #define TERN_DTYPE_TESTING_H
 

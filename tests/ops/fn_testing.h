@@ -2,7 +2,8 @@
  *
  * Conversions are written here in f64 arithmetic, without a look at the kernels.  Bounds: what a function computes in fp32
  * has its own error, relative to the largest result as in test_near; the one rounding at the store adds half a unit in the last
- * place: 2^-11 of the value for fp16 (2^-25 where it is subnormal), 2^-9 for bf16. */
+ * place.  bf16 has 8 significant bits, fp16 11: in [2^e, 2^(e+1)) half a unit is 2^(e-8) and 2^(e-11), which is at most 2^-8 and 2^-11
+ * of the value; 2^-25 where fp16 is subnormal. */
 #ifndef TERN_FN_TESTING_H
 #define TERN_FN_TESTING_H
 

@@ -249,7 +249,7 @@ static double *naive_form(const struct form *f)
 
 /* Relative to the largest output.  fp32: as test_attention.c.  Turned keys may lie beside a tie of their rounding: one unit of a
  * channel or two, 2^-10 or 2^-7 of them, and scores of 3 move by that; the store adds half a unit; bf16 rounds each weight by up to
- * 2^-9. */
+ * 2^-8 of it. */
 static double bound(tern_dtype dtype)
 {
     return dtype == TERN_FP32 ? 6e-6 : dtype == TERN_FP16 ? 2 * 0x1p-10 : 2 * 0x1p-7;

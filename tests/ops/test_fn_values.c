@@ -461,9 +461,9 @@ static const struct attention attentions[] = {
 
 /* A score is good to a few 2^-24 of the sum of its terms' sizes, here below 30; so is the exponential: 3e-6. */
 #define ATTENTION_BOUND 5e-6
-/* In bf16 the weights are rounded by up to 2^-9 of themselves: 2^-9 of the largest value, which is below 2.5 (0.5 times a normal
+/* In bf16 the weights are rounded by up to 2^-8 of themselves: 2^-8 of the largest value, which is below 2.5 (0.5 times a normal
  * number), is 20 times that of the largest output, which may be an average of many; roundings of either sign leave less. */
-#define ATTENTION_BOUND_BF16 (4 * 0x1p-9)
+#define ATTENTION_BOUND_BF16 (2 * 0x1p-8)
 
 static void test_packed_attention(void **state)
 {
