@@ -88,7 +88,7 @@ TERN_API tern_attention_options tern_attention_options_default(void);
  * window_size keys with local_attention.  Hidden keys are left out altogether: what they hold does not matter.  A row that sees
  * nothing gives zeros.  heads and num_kv are those of all ranks; qkv holds this rank's h / mp_size and G / mp_size.
  *
- * Arithmetic is fp32.  k (turned) and v are rounded to A where they are stored.  With dtype bf16 q, turned, and the exponentials
+ * Arithmetic is fp32.  k (turned) and v are rounded to A where they are stored.  Where A is bf16, q, turned, and the exponentials
  * that v is multiplied by are rounded to bf16 as well; the exponentials' sum is of the unrounded ones.
  * Accuracy: rotary angles are f64, rounded once as cosine and sine; docs/numerics.md has the rest.
  * Source: DeepSpeed SoftmaxContextOp, BloomSelfAttention; Su et al. 2021, arXiv:2104.09864 (rotary); Milakov & Gimelshein 2018,
@@ -115,7 +115,8 @@ TERN_API tern_softmax_options tern_softmax_options_default(void);
  * @param options NULL is the defaults.
  * @param scores  [B, h, S, T] in A: config->dtype, activation_dtype where that is int8.
  * @param mask    axes from the right against scores, each whole or 1; or [B, T], a row for each sequence, where B is not S.  A or
- *                fp32: added, -infinity hiding a column.  bool or integers: what is not 0 is visible, and hidden where config->invert_mask is false.  NULL: no mask.
+ *                fp32: added, -infinity hiding a column.  bool or integers: what is not 0 is visible, and hidden where
+ *                config->invert_mask is false.  NULL: no mask.
  * @param alibi   [h'] slopes in A or fp32, h' >= head_offset + h; or NULL.
  * @param output  like scores, may be scores.
  *
