@@ -18,6 +18,7 @@ int cmd_detokenize(int argc, char **argv);
 int cmd_logits(int argc, char **argv);
 int cmd_perplexity(int argc, char **argv);
 int cmd_op(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 
 /* One line: what names in a file, or arguments, have of control characters is shown as \x1B, and reaches no terminal. */
@@ -67,6 +68,8 @@ int cli_context_open(int64_t threads, tern_ctx **out);
 int cli_model_find(tern_ctx *ctx, const char *name, char **path);
 /* As `dtype`, a tern_model_dtype; with a progress bar if `bar` and stderr is a terminal. */
 int cli_model_open(tern_ctx *ctx, const char *path, int dtype, bool bar, tern_model **out);
+/* The same for a shape, with random weights. */
+int cli_model_create(tern_ctx *ctx, const tern_model_shape *shape, int dtype, bool bar, tern_model **out);
 /* Tokenizer and model of one directory.  Of two failures the model's is reported. */
 int cli_open_both(tern_ctx *ctx, const char *path, int dtype, bool bar, tern_tokenizer **tokenizer, tern_model **model);
 int cli_session_open(tern_ctx *ctx, const tern_model *model, const tern_session_options *options, tern_session **out);
@@ -78,6 +81,8 @@ int cli_builtin_find(char **path);
 /* ---- figures ---- */
 double cli_seconds(void);
 uint64_t cli_peak_rss(void);
+/* "model name" of /proc/cpuinfo. */
+void cli_cpu_name(char *out, size_t size);
 /* One line on stderr that is drawn over: "LABEL [####    ] 42 %".  Erased by cli_progress_end().  Nothing unless stderr is a
  * terminal. */
 void cli_progress(const char *label, uint64_t done, uint64_t total);

@@ -3,7 +3,6 @@
 #include "json_out.h"
 #include "options.h"
 
-#include <ctype.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -76,27 +75,6 @@ static void fact_bytes(struct report *r, const char *key, const char *label, uin
     line(r, label, "%.*f %s", unit ? 1 : 0, x, units[unit]);
 }
 
-/* "model name" of /proc/cpuinfo. */
-static void cpu_name(char *out, size_t size)
-{
-    FILE *f = fopen("/proc/cpuinfo", "re");
-    char text[256];
-
-    snprintf(out, size, "unknown");
-    while (f && fgets(text, sizeof(text), f)) {
-        const char *colon = strchr(text, ':');
-
-        if (!colon || strncmp(text, "model name", 10) != 0)
-            continue;
-        for (colon++; isspace((unsigned char)*colon); colon++)
-            ;
-        snprintf(out, size, "%.*s", (int)strcspn(colon, "\n"), colon);
-        break;
-    }
-    if (f)
-        fclose(f);
-}
-
 /* tern_build_info()'s lines, "compiler: ..." and so on, as facts. */
 static void report_build(struct report *r)
 {
@@ -118,7 +96,7 @@ static void report_machine(struct report *r, tern_ctx *ctx)
     const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
     char cpu[256], granted[1024];
 
-    cpu_name(cpu, sizeof(cpu));
+    cli_cpu_name(cpu, sizeof(cpu));
     section(r, "machine");
     fact_name(r, "cpu", cpu);
     fact_name(r, "isa", tern_ctx_isa(ctx));

@@ -1,6 +1,7 @@
 /* common.c: what the commands share. */
 #include "cli.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -287,23 +288,34 @@ _Static_assert(TERN_MODEL_AUTO == 0 && TERN_MODEL_FP32 == 1 && TERN_MODEL_BF16 =
                    TERN_MODEL_INT8 == 4,
                "options.h has the same order");
 
-static tern_status load(tern_ctx *ctx, const char *path, int dtype, bool bar, tern_model **out)
+static tern_model_options model_options(int dtype, bool bar)
 {
+    static char any;
     tern_model_options options = tern_model_options_default();
 
     options.dtype = (tern_model_dtype)dtype;
     options.progress = on_progress;
-    options.user = bar ? &options : NULL;
-    const tern_status status = tern_model_open(ctx, path, &options, out);
-    if (bar)
-        cli_progress_end();
-    return status;
+    options.user = bar ? &any : NULL;
+    return options;
 }
 
 int cli_model_open(tern_ctx *ctx, const char *path, int dtype, bool bar, tern_model **out)
 {
-    const tern_status status = load(ctx, path, dtype, bar, out);
+    const tern_model_options options = model_options(dtype, bar);
+    const tern_status status = tern_model_open(ctx, path, &options, out);
 
+    if (bar)
+        cli_progress_end();
+    return status ? cli_fail(status, tern_error(ctx)) : 0;
+}
+
+int cli_model_create(tern_ctx *ctx, const tern_model_shape *shape, int dtype, bool bar, tern_model **out)
+{
+    const tern_model_options options = model_options(dtype, bar);
+    const tern_status status = tern_model_create_random(ctx, shape, &options, out);
+
+    if (bar)
+        cli_progress_end();
     return status ? cli_fail(status, tern_error(ctx)) : 0;
 }
 
@@ -350,6 +362,26 @@ uint64_t cli_peak_rss(void)
     struct rusage usage;
 
     return getrusage(RUSAGE_SELF, &usage) ? 0 : (uint64_t)usage.ru_maxrss * 1024;
+}
+
+void cli_cpu_name(char *out, size_t size)
+{
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    char text[256];
+
+    snprintf(out, size, "unknown");
+    while (f && fgets(text, sizeof(text), f)) {
+        const char *colon = strchr(text, ':');
+
+        if (!colon || strncmp(text, "model name", 10) != 0)
+            continue;
+        for (colon++; isspace((unsigned char)*colon); colon++)
+            ;
+        snprintf(out, size, "%.*s", (int)strcspn(colon, "\n"), colon);
+        break;
+    }
+    if (f)
+        fclose(f);
 }
 
 static bool progress_shown;

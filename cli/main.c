@@ -15,6 +15,7 @@ static const struct {
     { "logits", cmd_logits, "scores of every position, as a NumPy file" },
     { "perplexity", cmd_perplexity, "how well a model predicts a text, in bits per byte" },
     { "op", cmd_op, "one operator on NumPy files" },
+    { "bench", cmd_bench, "how fast a model is, beside what the machine can do" },
     { "info", cmd_info, "a model, or this machine" },
 };
 

@@ -1,5 +1,5 @@
 #!/bin/bash
-# bench.sh BUILD: kernels one by one, then what bench/ holds.
+# bench.sh BUILD: kernels one by one, models, then what bench/ holds.
 set -eu
 
 build=$1
@@ -7,9 +7,14 @@ cd "$(dirname "$0")/.."
 if [ -x "$build/tern-check" ]; then
     "$build/tern-check" --bench
 fi
-for program in "$build"/bench_*; do
-    [ -x "$program" ] && [ ! -d "$program" ] && "$program"
-done
+if [ -x "$build/tern" ]; then
+    "$build/tern" bench
+    for shape in bert-base gpt2-124m; do
+        for dtype in fp32 bf16 int8; do
+            "$build/tern" bench --shape "$shape" --dtype "$dtype"
+        done
+    done
+fi
 if [ -x bench/run.sh ]; then
     bench/run.sh "$build"
 fi

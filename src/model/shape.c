@@ -344,13 +344,13 @@ static void take_stats(tern_model *model, const struct random_model *r, const te
     const int64_t biases = s->biases ? qkv_columns(s) + 2 * H + up_columns(s) : 0;
     tern_model_stats *stats = &model->stats;
 
-    stats->step_bytes = tern_weight_bytes(model->head) + (uint64_t)vectors * sizeof(float);
+    stats->head_bytes = tern_weight_bytes(model->head) + (uint64_t)vectors * sizeof(float);
     for (int32_t i = 0; i < r->n_layers; i++) {
         const struct random_layer *l = &r->layers[i];
-        stats->step_bytes += tern_weight_bytes(l->qkv) + tern_weight_bytes(l->attn_out) + tern_weight_bytes(l->up) +
-                             tern_weight_bytes(l->down) + (uint64_t)(2 * vectors + biases) * sizeof(float);
+        stats->layer_bytes += tern_weight_bytes(l->qkv) + tern_weight_bytes(l->attn_out) + tern_weight_bytes(l->up) +
+                              tern_weight_bytes(l->down) + (uint64_t)(2 * vectors + biases) * sizeof(float);
     }
-    stats->packed_bytes = stats->step_bytes + (r->head ? tern_weight_bytes(r->embed) : 0) +
+    stats->packed_bytes = stats->layer_bytes + stats->head_bytes + (r->head ? tern_weight_bytes(r->embed) : 0) +
                           (r->positions ? (uint64_t)s->n_context * (uint64_t)H * sizeof(float) : 0);
     stats->layer_weights =
         (uint64_t)s->n_layers * (uint64_t)H * (uint64_t)(qkv_columns(s) + H + up_columns(s) + s->intermediate_size);

@@ -6,6 +6,7 @@
 
 Only Python's standard library.  What is printed word for word is in cases/ (test_snapshots.py).
 """
+import csv
 import fcntl
 import json
 import math
@@ -493,6 +494,116 @@ class Info(unittest.TestCase):
         self.assertRegex(text, r"^tern \d+\.\d+\.\d+\n")
         for word in ("compiler: ", "jansson ", "utf8proc ", "pcre2 ", "in use: "):
             self.assertIn(word, text.lower())
+
+
+class Bench(unittest.TestCase):
+    """Never how long something took: what is counted, and that the parts of the answer agree."""
+
+    ROW = ["what", "context", "tokens", "median_ms", "min_ms", "max_ms", "sorted_ms", "weight_bytes", "kv_bytes", "weight_ops",
+           "attention_ops", "tokens_per_s", "bytes_per_s", "ops_per_s", "share_of_read", "share_of_arithmetic"]
+
+    def bench(self, *args):
+        got = json.loads(tern("bench", *args, "--json", "-q"))
+        self.assertEqual(list(got), ["version", "machine", "ceilings", "model", "sequences", "decode_steps", "runs", "rows",
+                                     "peak_rss_bytes"])
+        for row in got["rows"]:
+            self.assertEqual(list(row), self.ROW)
+            self.assertEqual(len(row["sorted_ms"]), got["runs"])
+            self.assertEqual(row["sorted_ms"], sorted(row["sorted_ms"]))
+            self.assertEqual((row["min_ms"], row["max_ms"]), (row["sorted_ms"][0], row["sorted_ms"][-1]))
+            self.assertTrue(0 < row["min_ms"] <= row["median_ms"] <= row["max_ms"])
+            seconds = row["median_ms"] / 1000
+            for rate, amount in (("tokens_per_s", row["tokens"]), ("bytes_per_s", row["weight_bytes"] + row["kv_bytes"]),
+                                 ("ops_per_s", row["weight_ops"])):
+                self.assertAlmostEqual(row[rate] * seconds / amount, 1, places=4)
+        return got
+
+    # The shape tiny: L 2, H 64, I 176, h 4, G 2, E 16, V 256; RMSNorm, no biases, gated.
+    WEIGHTS = 2 * (64 * 128 + 64 * 64 + 64 * 352 + 176 * 64)
+    HEAD = 64 * 256
+
+    def test_counts(self):
+        for dtype, size in (("fp32", 4), ("fp16", 2), ("bf16", 2), ("int8", 1)):
+            got = self.bench("--shape", "tiny", "--dtype", dtype, "--contexts", "8,200", "--decode", 3, "--runs", 2, "--no-ceilings",
+                             "--threads", 1)
+            self.assertIsNone(got["ceilings"])
+            self.assertEqual((got["model"]["dtype"], got["model"]["random_weights"]), (dtype, True))
+            self.assertEqual(got["machine"]["threads_reason"], "option")
+            rows = got["rows"]
+            self.assertEqual([(r["what"], r["context"]) for r in rows],
+                             [("prefill", 8), ("decode", 8), ("prefill", 200), ("decode", 200)])
+            # vectors, structs, and with int8 a scale and a start for each column
+            more = 4 * 5 * 64 + 2048 + (8 * (2 * 608 + 256) if size == 1 else 0)
+            for r in rows:
+                s, pair = r["context"], 4 * 2 * 4 * 16
+                self.assertIsNone(r["share_of_read"])
+                self.assertLessEqual(size * (self.WEIGHTS + self.HEAD), r["weight_bytes"])
+                self.assertLessEqual(r["weight_bytes"], size * (self.WEIGHTS + self.HEAD) + more)
+                if r["what"] == "prefill":
+                    self.assertEqual(r["tokens"], s)
+                    self.assertEqual(r["weight_ops"], 2 * (self.WEIGHTS * s + self.HEAD))
+                    self.assertEqual(r["attention_ops"], pair * s * (s + 1) / 2)
+                else:
+                    self.assertEqual(r["tokens"], 1)
+                    self.assertEqual(r["weight_ops"], 2 * (self.WEIGHTS + self.HEAD))
+                    self.assertEqual(r["attention_ops"], pair * (s + 2))
+            # the cache is read from its first position on
+            self.assertAlmostEqual(rows[3]["kv_bytes"] / rows[1]["kv_bytes"], 202 / 10)
+
+    def test_sequences(self):
+        one = self.bench("--shape", "tiny", "--runs", 1, "--no-ceilings")["rows"]
+        many = self.bench("--shape", "tiny", "--runs", 1, "--no-ceilings", "--sequences", 7)["rows"]
+        self.assertEqual([r["context"] for r in one], [16, 16, 128, 128, 246, 246])  # all that the model reads, with ten tokens
+        self.assertEqual([r["context"] for r in many], [16, 16, 128, 128])
+        for a, b in zip(one, many):
+            for key in ("tokens", "weight_ops", "attention_ops", "kv_bytes"):
+                self.assertAlmostEqual(b[key] / a[key], 7)
+        self.assertEqual([r["weight_bytes"] for r in one], [one[0]["weight_bytes"]] * 6)
+        self.assertEqual(many[3]["weight_bytes"], one[3]["weight_bytes"])
+        self.assertGreater(many[2]["weight_bytes"], one[2]["weight_bytes"])  # 896 tokens are two steps
+
+    def test_encoder(self):
+        rows = self.bench("--shape", "tiny-encoder", "--runs", 1, "--no-ceilings")["rows"]
+        self.assertEqual([(r["what"], r["context"]) for r in rows], [("forward", 128), ("forward", 256)])
+        self.assertEqual(rows[0]["weight_ops"], 2 * 128 * 2 * (64 * 192 + 64 * 64 + 2 * 64 * 256))
+        self.assertEqual(rows[0]["attention_ops"], 4 * 2 * 64 * 128 * 128)
+
+    def test_model_and_ceilings(self):
+        for dtype in ("auto", "int8"):
+            got = self.bench(TINY, "--dtype", dtype, "--runs", 2, "--contexts", "5")
+            self.assertEqual((got["model"]["dtype"], got["model"]["random_weights"]), (dtype, False))
+            for name, rate in got["ceilings"].items():
+                if name != "memory_bytes":
+                    self.assertGreater(rate["one_thread"], 0)
+                    self.assertGreater(rate["all_threads"], 0)
+            arithmetic = got["ceilings"]["int8_ops_per_s" if dtype == "int8" else "fp32_ops_per_s"]["all_threads"]
+            read_rate = got["ceilings"]["read_bytes_per_s"]["all_threads"]
+            for r in got["rows"]:
+                self.assertAlmostEqual(r["share_of_arithmetic"] * arithmetic / r["ops_per_s"], 1, places=2)
+                self.assertAlmostEqual(r["share_of_read"] * read_rate / r["bytes_per_s"], 1, places=2)
+
+    def test_csv_and_table(self):
+        args = ["bench", "--shape", "tiny", "--runs", 2, "--no-ceilings", "-q"]
+        lines = list(csv.DictReader(tern(*args, "--csv").decode().splitlines()))
+        self.assertEqual(tern.stderr, "")
+        self.assertEqual([(r["what"], r["context"]) for r in lines][:2], [("prefill", "16"), ("decode", "16")])
+        for r in lines:
+            self.assertTrue(None not in r and None not in r.values())
+            self.assertTrue(float(r["min_ms"]) <= float(r["median_ms"]) <= float(r["max_ms"]))
+            self.assertEqual((r["model"], r["dtype"], r["share_of_read"]), ("tiny", "fp32", ""))
+        text = tern(*args).decode()
+        for word in ("tiny (random weights) as fp32", "prefill", "decode", "tokens/s", "GFLOP/s"):
+            self.assertIn(word, text)
+
+    def test_memory_limit(self):
+        """What does not fit is refused before it is taken, with both numbers."""
+        tern("bench", "--shape", "tiny", "--sequences", 1024, "--contexts", "200", "--runs", 1, "--no-ceilings", "-q")
+        available = int(re.search(r"MemAvailable: *(\d+) kB", read("/proc/meminfo"))[1]) * 1000
+        if available > 30e9:
+            self.skipTest("llama-7b in fp32 fits this machine")
+        tern("bench", "--shape", "llama-7b", "--no-ceilings", "-q", code=1)
+        self.assertRegex(tern.stderr, r"^tern: llama-7b: as fp32 its weights take 269\d\d MB, and making them \d+ MB more; "
+                                      r"\d+ MB of memory are available\n$")
 
 
 class Readme(InFolder):

@@ -175,8 +175,10 @@ static void stats(void **state)
         assert_int_equal(s.layer_weights, 2 * layer);
         assert_int_equal(s.head_weights, 64 * 256);
         assert_int_equal(s.n_parameters, 2 * layer + 2 * 64 * 256 + vectors);
-        assert_in_range(s.step_bytes, step, step + beside);
-        assert_in_range(s.packed_bytes - s.step_bytes, size * 64 * 256, size * 64 * 256 + 8 * 256 + 128);
+        assert_in_range(s.layer_bytes + s.head_bytes, step, step + beside);
+        assert_in_range(s.head_bytes, size * 64 * 256 + 4 * 64, size * 64 * 256 + 4 * 64 + 8 * 256 + 128);
+        assert_in_range(s.packed_bytes - s.layer_bytes - s.head_bytes, size * 64 * 256,
+                        size * 64 * 256 + 8 * 256 + 128);
         assert_true(s.file_bytes == 0 && s.n_skipped == 0 && s.load_seconds > 0);
         tern_model_close(&model);
     }

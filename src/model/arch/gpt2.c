@@ -248,16 +248,17 @@ static tern_status bind(tern_ctx *ctx, tern_model *model, struct tern_binder *b)
     TERN_TRY(tern_binder_load(b));
 
     const struct tern_weight *head = g->head ? g->head : g->embed;
-    uint64_t step = tern_weight_bytes(head) + 2 * (size_t)H * sizeof(float);
+    uint64_t layers = 0;
     for (int32_t i = 0; i < c->n_layers; i++) {
         struct gpt2_layer *l = &g->layers[i];
         TERN_TRY(create_layer(ctx, l, c, i));
-        step += tern_weight_bytes(l->qkv) + tern_weight_bytes(l->attn_out) + tern_weight_bytes(l->fc) +
-                tern_weight_bytes(l->proj) + (size_t)(9 * H + c->intermediate_size) * sizeof(float);
+        layers += tern_weight_bytes(l->qkv) + tern_weight_bytes(l->attn_out) + tern_weight_bytes(l->fc) +
+                  tern_weight_bytes(l->proj) + (size_t)(9 * H + c->intermediate_size) * sizeof(float);
     }
-    model->stats.step_bytes = step;
-    model->stats.packed_bytes =
-        step + (g->head ? tern_weight_bytes(g->embed) : 0) + (size_t)c->n_context * (size_t)H * sizeof(float);
+    model->stats.layer_bytes = layers;
+    model->stats.head_bytes = tern_weight_bytes(head) + 2 * (size_t)H * sizeof(float);
+    model->stats.packed_bytes = layers + model->stats.head_bytes + (g->head ? tern_weight_bytes(g->embed) : 0) +
+                                (size_t)c->n_context * (size_t)H * sizeof(float);
     model->stats.layer_weights = (uint64_t)(c->n_layers * H) * (uint64_t)(4 * H + 2 * (int64_t)c->intermediate_size);
     model->stats.head_weights = (uint64_t)H * (uint64_t)c->vocab_size;
     model->head = head;

@@ -39,6 +39,19 @@ t logits "$TINY" --ids 1
 t logits "$TINY" --ids 1 -p a -o x.npy
 t perplexity "$MODEL" --from -1 -p a
 t info a b
+t bench --shape gpt5
+t bench --shape tiny "$MODEL"
+t bench --shape tiny --json --csv
+t bench --shape tiny --contexts 16,x
+t bench --shape tiny --contexts 16,16 --no-ceilings -q
+t bench --shape tiny --contexts "" --no-ceilings -q
+t bench --shape tiny --contexts 16,250 --no-ceilings -q
+t bench --shape tiny --decode 256 --no-ceilings -q
+t bench --shape tiny-encoder --decode 1
+t bench --shape tiny --runs 0
+t bench --shape tiny --sequences 0
+t bench --shape tiny --dtype int4
+t bench "$TINY/nothing" --no-ceilings
 t info --dtype fp16
 for command in "run -p a" "logits $TINY --ids 1 -o x.npy" "perplexity $TINY -p a" "info $TINY"; do
     t $command --dtype int4

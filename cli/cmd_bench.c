@@ -1,0 +1,204 @@
+/* cmd_bench.c: tern bench: prefill and decode of a model at growing context, beside what the machine can do. */
+#include "bench.h"
+#include "cli.h"
+#include "options.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct settings {
+    const char *model, *shape, *contexts;
+    int64_t threads, sequences, decode, runs;
+    int dtype;
+    bool has_decode, no_ceilings, json, csv, quiet;
+};
+
+/* "tiny (2 x 64: for tests)" and so on, one a line; freed with free(), NULL without memory. */
+static char *list_shapes(void)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *f = open_memstream(&text, &size);
+
+    if (!f)
+        return NULL;
+    fputs("Shapes:\n", f);
+    for (int i = 0; i < tern_model_shape_count(); i++) {
+        const tern_model_shape *s = tern_model_shape_at(i);
+
+        fprintf(f, "  %-14s %s%s", s->name, s->about, i + 1 < tern_model_shape_count() ? "\n" : "");
+    }
+    if (fclose(f)) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+static enum option_outcome parse(struct settings *s, const char *shapes, int argc, char **argv)
+{
+    const struct option options[] = {
+        { 0, "shape", "NAME", "a model of this shape with random weights, see below; no file is read", OPTION_TEXT,
+          &s->shape, NULL, 0, 0, false },
+        OPTION_DTYPE(&s->dtype, NULL),
+        { 0, "threads", "N", "0: as many as the machine allows", OPTION_INT, &s->threads, NULL, 0, 1024, false },
+        { 0, "sequences", "N", "sequences at once; 1", OPTION_INT, &s->sequences, NULL, 1, 1024, false },
+        { 0, "contexts", "16,128,512",
+          "tokens of the prompts.  Without it 16, 128 and 512, or the most that the\n"
+          "model reads; 16 and 128 with several sequences; 128 and 512 for an encoder",
+          OPTION_TEXT, &s->contexts, NULL, 0, 0, false },
+        { 0, "decode", "N", "tokens decoded after each prompt; 10", OPTION_INT, &s->decode, &s->has_decode, 1, 100000,
+          false },
+        { 0, "runs", "N", "measurements of each; 5.  One more before them warms up", OPTION_INT, &s->runs, NULL, 1,
+          BENCH_RUNS_MAX, false },
+        { 0, "no-ceilings", NULL, "leave out what the machine can do, and shares of it", OPTION_FLAG, &s->no_ceilings,
+          NULL, 0, 0, false },
+        { 0, "json", NULL, "print one JSON object", OPTION_FLAG, &s->json, NULL, 0, 0, false },
+        { 0, "csv", NULL, "print lines of comma-separated values, names first", OPTION_FLAG, &s->csv, NULL, 0, 0,
+          false },
+        { 'q', "quiet", NULL, "no progress bar", OPTION_FLAG, &s->quiet, NULL, 0, 0, false },
+    };
+    const struct command_line line = {
+        .command = "bench",
+        .arguments = "[MODEL | --shape NAME] [OPTIONS]",
+        .about =
+            "Times a model: reading prompts of growing length (prefill), and single tokens after them (decode); an\n"
+            "encoder's forward pass.  Medians with the spread to the fastest and the slowest run, tokens/s, the GB/s "
+            "of\n"
+            "weights, keys and values and the GFLOP/s of products with weights that this implies, and their shares of "
+            "what\n"
+            "all threads can read and compute, measured at the start.  Without MODEL: the built-in one.",
+        .after = shapes,
+        .options = options,
+        .n_options = sizeof(options) / sizeof(options[0]),
+        .model = &s->model,
+    };
+
+    return options_parse(&line, argc, argv);
+}
+
+static const tern_model_shape *find_shape(const char *name)
+{
+    const tern_model_shape *shape = tern_model_shape_find(name);
+    char names[512];
+    size_t n = 0;
+
+    for (int i = 0; !shape && i < tern_model_shape_count() && n < sizeof(names); i++)
+        n += (size_t)snprintf(names + n, sizeof(names) - n, "%s%s", i ? ", " : "", tern_model_shape_at(i)->name);
+    if (!shape)
+        cli_error(CLI_USAGE, "there is no shape '%s'; there are: %s", name, names);
+    return shape;
+}
+
+/* --contexts as a growing list, to be freed; none without the option. */
+static int parse_contexts(const char *text, int32_t **list, size_t *n)
+{
+    const int code = text ? cli_ids_parse("--contexts", text, list, n) : 0;
+
+    if (code)
+        return code;
+    if (text && *n == 0)
+        return cli_error(CLI_USAGE, "--contexts wants whole numbers like 16,128, got ''");
+    for (size_t i = 0; i < *n; i++)
+        if ((*list)[i] < 1 || (i && (*list)[i] <= (*list)[i - 1]))
+            return cli_error(CLI_USAGE, "--contexts wants growing numbers from 1 on, got %d in place %zu", (*list)[i],
+                             i + 1);
+    return 0;
+}
+
+/* Holds the list to what the model reads; without one takes the usual lengths that it can. */
+static int choose_contexts(int32_t **list, size_t *n, bool encoder, int64_t n_context, const struct bench_plan *plan)
+{
+    static const int32_t usual[] = { 16, 128, 512 };
+    const size_t n_usual = sizeof(usual) / sizeof(usual[0]) - (plan->sequences > 1 && !encoder);
+    const int64_t most = n_context - plan->decode;
+
+    if (most < 1)
+        return cli_error(CLI_FAIL, "the model reads at most %" PRId64 " tokens, --decode is %d", n_context,
+                         plan->decode);
+    if (*n && (*list)[*n - 1] > most)
+        return cli_error(CLI_FAIL,
+                         "a prompt of %d and %d tokens after it are more than the %" PRId64 " that the model reads",
+                         (*list)[*n - 1], plan->decode, n_context);
+    if (*n)
+        return 0;
+    *list = malloc(sizeof(usual));
+    if (!*list)
+        return cli_error(CLI_FAIL, "out of memory for prompt lengths");
+    for (size_t i = encoder; i < n_usual; i++)
+        if (*n == 0 || (*list)[*n - 1] < most)
+            (*list)[(*n)++] = usual[i] < most ? usual[i] : (int32_t)most;
+    return 0;
+}
+
+static int run(const struct settings *s)
+{
+    struct bench_plan plan = { .sequences = (int32_t)s->sequences, .runs = (int)s->runs, .bar = !s->quiet };
+    struct bench bench = { .name = s->shape ? s->shape : s->model ? s->model : "tiny-shakespeare", .plan = &plan };
+    tern_ctx *ctx = NULL;
+    tern_model *model = NULL;
+    tern_ceilings ceilings;
+    int32_t *contexts = NULL;
+    char *path = NULL;
+    int code;
+
+    if (s->shape) {
+        bench.shape = find_shape(s->shape);
+        if (!bench.shape)
+            return CLI_USAGE;
+        if (bench.shape->encoder && s->has_decode)
+            return cli_error(CLI_USAGE, "%s is an encoder: there is nothing to --decode", s->shape);
+    }
+    const bool encoder = bench.shape && bench.shape->encoder;
+    plan.decode = encoder ? 0 : (int32_t)s->decode;
+    code = parse_contexts(s->contexts, &contexts, &plan.n_contexts);
+    if (!code)
+        code = cli_context_open(s->threads, &ctx);
+    if (!code && !bench.shape)
+        code = cli_model_find(ctx, s->model, &path);
+    if (!code && !s->no_ceilings) {
+        const tern_status status = tern_ceilings_measure(ctx, &ceilings);
+
+        code = status ? cli_fail(status, tern_error(ctx)) : cli_signal() ? CLI_SIGNAL + cli_signal() : 0;
+        bench.ceilings = &ceilings;
+    }
+    if (!code)
+        code = bench.shape ? cli_model_create(ctx, bench.shape, s->dtype, !s->quiet, &model)
+                           : cli_model_open(ctx, path, s->dtype, !s->quiet, &model);
+    bench.model = model;
+    if (!code)
+        code = choose_contexts(&contexts, &plan.n_contexts, encoder, tern_model_get_config(model)->n_context, &plan);
+    plan.contexts = contexts;
+    if (!code)
+        code = bench_measure(&bench, ctx);
+    if (!code)
+        code = s->json  ? bench_print_json(&bench, ctx)
+               : s->csv ? bench_print_csv(&bench, ctx)
+                        : bench_print_table(&bench, ctx);
+    bench_free(&bench);
+    free(contexts);
+    tern_model_close(&model);
+    tern_ctx_destroy(&ctx);
+    free(path);
+    return code;
+}
+
+int cmd_bench(int argc, char **argv)
+{
+    struct settings s = { .sequences = 1, .decode = 10, .runs = 5, .dtype = TERN_MODEL_AUTO };
+    char *shapes = list_shapes();
+    const enum option_outcome outcome = parse(&s, shapes, argc, argv);
+    int code;
+
+    if (outcome != OPTION_PARSED)
+        code = options_exit(outcome);
+    else if (s.model && s.shape)
+        code = cli_error(CLI_USAGE, "bench takes a MODEL or --shape, got both: '%s' and '%s'", s.model, s.shape);
+    else if (s.json && s.csv)
+        code = cli_error(CLI_USAGE, "bench takes --json or --csv, got both");
+    else
+        code = run(&s);
+    free(shapes);
+    return code;
+}
