@@ -41,7 +41,8 @@ bool fault_disarm(void);
 long fault_count(void);
 /* Counts without failing: fault_count() afterwards says how many calls there were ("a decode step allocates nothing"). */
 void fault_count_start(void);
-/* Blocks of the heap plus mapped pages that are alive now.  Equal before and after: nothing leaked. */
+/* Blocks of the heap plus mapped pages that are alive now.  No more after than before: nothing leaked.  (Fewer: a context gave up
+ * the scratch that it kept.) */
 long fault_live(void);
 
 #define FAULT_EACH(n) for (long n = 0, fault_live_before_ = fault_live();; n++)

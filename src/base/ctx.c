@@ -1,5 +1,6 @@
 /* ctx.c: the text of the last error, and what a context tells about itself. */
 #include "base/ctx.h"
+#include "base/scratch.h"
 #include "base/threads.h"
 #include "base/utf8.h"
 
@@ -11,6 +12,8 @@ tern_status tern_fail(tern_ctx *ctx, tern_status status, const char *format, ...
 {
     if (!ctx)
         return status;
+    if (status == TERN_ERR_MEMORY || status == TERN_ERR_THREAD)
+        tern_scratch_drop(ctx); /* who is short of memory gets all of it */
 
     /* Written beside the old text first: that may be an argument ("%s: %s", name, ctx->error). */
     char text[TERN_ERROR_SIZE];

@@ -9,17 +9,27 @@
 #include <tern/context.h>
 
 #include <inttypes.h>
+#include <stdbool.h>
 
 struct tern_kernels; /* src/kernels/kernels.h */
 struct tern_team;    /* src/base/threads.h */
 
-#define TERN_ERROR_SIZE 1024
+#define TERN_ERROR_SIZE     1024
+#define TERN_SCRATCH_PIECES 6
+
+struct tern_scratch {
+    void *memory; /* NULL: an empty place, of 0 bytes */
+    size_t bytes;
+    bool taken;
+};
 
 struct tern_ctx {
     struct tern_team *team;
-    const struct tern_kernels *kernels; /* the table of this context's ISA level; owned */
-    const char *threads_reason;         /* static storage, as tern_ctx_threads_reason() gives it */
-    const char *isa;                    /* name of the level; static storage */
+    const struct tern_kernels *kernels;               /* the table of this context's ISA level; owned */
+    const char *threads_reason;                       /* static storage, as tern_ctx_threads_reason() gives it */
+    const char *isa;                                  /* name of the level; static storage */
+    struct tern_scratch scratch[TERN_SCRATCH_PIECES]; /* scratch.h */
+    bool scratch_short;                               /* memory ran out: what is given back is freed */
     char error[TERN_ERROR_SIZE];
 };
 

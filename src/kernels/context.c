@@ -6,6 +6,7 @@
 #include "base/ctx.h"
 #include "base/machine.h"
 #include "base/memory.h"
+#include "base/scratch.h"
 #include "base/threads.h"
 #include "kernels/kernels.h"
 
@@ -106,6 +107,7 @@ void tern_ctx_destroy(tern_ctx **ctx)
     if (!ctx || !*ctx)
         return;
     tern_team_destroy((*ctx)->team);
+    tern_scratch_drop(*ctx);
     tern_free((void *)(uintptr_t)(*ctx)->kernels);
     tern_free(*ctx);
     *ctx = NULL;

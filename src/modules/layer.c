@@ -343,7 +343,7 @@ tern_status tern_layer_forward_masked(tern_ctx *ctx, const tern_layer *layer, co
 
 fail:
     tern_arena_destroy(&arena);
-    tern_mask_close(&f.mask);
-    tern_stage_close(&f.stage);
+    tern_mask_close(ctx, &f.mask);
+    tern_stage_close(ctx, &f.stage);
     return status;
 }

@@ -141,7 +141,7 @@ static tern_status reduced_product(tern_ctx *ctx, const tern_attention *a, const
 fail:
     tern_pages_free(p.narrow, narrow_bytes);
     tern_pages_free(sums, n * sizeof(float));
-    tern_stage_close(&p.stage);
+    tern_stage_close(ctx, &p.stage);
     return status;
 }
 

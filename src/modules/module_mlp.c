@@ -206,6 +206,6 @@ tern_status tern_mlp_forward(tern_ctx *ctx, const tern_mlp *mlp, const tern_tens
 
 fail:
     tern_arena_destroy(&arena);
-    tern_stage_close(&f.stage);
+    tern_stage_close(ctx, &f.stage);
     return status;
 }

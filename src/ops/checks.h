@@ -7,6 +7,7 @@
 
 #include "base/ctx.h"
 #include "base/memory.h"
+#include "base/scratch.h"
 #include "ops/kernel_calls.h"
 
 #include <tern/op.h>

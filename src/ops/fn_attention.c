@@ -200,7 +200,7 @@ static tern_status run(tern_ctx *ctx, struct attention *a)
     TERN_TRY_OR_FAIL(tern_mask_open(ctx, &a->mask));
     status = tern_region(ctx, attention_region, a);
 fail:
-    tern_mask_close(&a->mask);
+    tern_mask_close(ctx, &a->mask);
     tern_free(a->scratch);
     tern_free(a->v_panels);
     tern_free(a->k_panels);

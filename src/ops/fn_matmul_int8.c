@@ -54,12 +54,12 @@ static tern_status run_quantised(tern_ctx *ctx, struct quantised *q, const tern_
     TERN_TRY_OR_FAIL(tern_stage_open(ctx, &q->stage));
     if (quant == TERN_QUANT_ROW && most) {
         narrow_bytes = tern_gemm_scratch(q->weight[0], most);
-        TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, narrow_bytes, "rows of a product", &q->narrow));
+        TERN_TRY_OR_FAIL(tern_scratch_take(ctx, narrow_bytes, "rows of a product", &q->narrow));
     }
     status = tern_region(ctx, quantised_region, q);
 fail:
-    tern_pages_free(q->narrow, narrow_bytes);
-    tern_stage_close(&q->stage);
+    tern_scratch_give(ctx, q->narrow, narrow_bytes);
+    tern_stage_close(ctx, &q->stage);
     return status;
 }
 

@@ -59,12 +59,12 @@ tern_status tern_gelu_gemm(tern_ctx *ctx, const tern_config *config, const tern_
     TERN_TRY_OR_FAIL(tern_stage_open(ctx, &g.stage));
     TERN_REQUIRE_OR_FAIL(ctx, tern_size_mul(g.rows, (size_t)up * sizeof(float), &inner_bytes), TERN_ERR_MEMORY,
                          "out of memory: %zu rows of %" PRId64 " values", g.rows, up);
-    TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, inner_bytes, "rows of a feed-forward", &inner));
+    TERN_TRY_OR_FAIL(tern_scratch_take(ctx, inner_bytes, "rows of a feed-forward", &inner));
     TERN_TRY_OR_FAIL(tern_bind_matrix(ctx, weight, config, &g.mlp.up, &owned_up));
     TERN_TRY_OR_FAIL(tern_bind_matrix(ctx, weight_out, config, &g.mlp.down, &owned_down));
     if (tern_config_narrow(config)) {
         narrow_bytes = tern_feed_forward_scratch(&g.mlp, g.rows);
-        TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, narrow_bytes, "rows of a product", &g.narrow));
+        TERN_TRY_OR_FAIL(tern_scratch_take(ctx, narrow_bytes, "rows of a product", &g.narrow));
     }
     g.kernels = tern_kernels_for(ctx, config);
     g.inner = inner;
@@ -75,9 +75,9 @@ tern_status tern_gelu_gemm(tern_ctx *ctx, const tern_config *config, const tern_
 fail:
     tern_weight_destroy(&owned_up);
     tern_weight_destroy(&owned_down);
-    tern_pages_free(g.narrow, narrow_bytes);
-    tern_pages_free(inner, inner_bytes);
-    tern_stage_close(&g.stage);
+    tern_scratch_give(ctx, g.narrow, narrow_bytes);
+    tern_scratch_give(ctx, inner, inner_bytes);
+    tern_stage_close(ctx, &g.stage);
     return status;
 }
 

@@ -58,15 +58,15 @@ static tern_status linear(tern_ctx *ctx, const char *op, const tern_config *conf
     TERN_TRY_OR_FAIL(tern_bind_matrix(ctx, weight, config, &l.weight, &owned));
     if (tern_config_narrow(config)) {
         narrow_bytes = tern_gemm_scratch(l.weight, l.rows);
-        TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, narrow_bytes, "rows of a product", &l.narrow));
+        TERN_TRY_OR_FAIL(tern_scratch_take(ctx, narrow_bytes, "rows of a product", &l.narrow));
     }
     l.kernels = tern_kernels_for(ctx, config);
     status = tern_region(ctx, linear_region, &l);
 
 fail:
-    tern_pages_free(l.narrow, narrow_bytes);
+    tern_scratch_give(ctx, l.narrow, narrow_bytes);
     tern_weight_destroy(&owned);
-    tern_stage_close(&l.stage);
+    tern_stage_close(ctx, &l.stage);
     return status;
 }
 
@@ -161,11 +161,11 @@ tern_status tern_linear_heads(tern_ctx *ctx, const tern_config *config, const te
     tern_stage_out(&l->stage, output, &h.out);
     TERN_TRY_OR_FAIL(tern_stage_open(ctx, &l->stage));
     bytes = tern_mul_or_max(l->rows, (size_t)columns * sizeof(float));
-    TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, bytes, "q, k and v", &scratch));
+    TERN_TRY_OR_FAIL(tern_scratch_take(ctx, bytes, "q, k and v", &scratch));
     TERN_TRY_OR_FAIL(tern_bind_matrix(ctx, weight, config, &l->weight, &owned));
     if (tern_config_narrow(config)) {
         narrow_bytes = tern_gemm_scratch(l->weight, l->rows);
-        TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, narrow_bytes, "rows of a product", &l->narrow));
+        TERN_TRY_OR_FAIL(tern_scratch_take(ctx, narrow_bytes, "rows of a product", &l->narrow));
     }
     l->kernels = tern_kernels_for(ctx, config);
     l->c = scratch;
@@ -177,10 +177,10 @@ tern_status tern_linear_heads(tern_ctx *ctx, const tern_config *config, const te
     status = tern_region(ctx, linear_heads_region, &h);
 
 fail:
-    tern_pages_free(l->narrow, narrow_bytes);
-    tern_pages_free(scratch, bytes);
+    tern_scratch_give(ctx, l->narrow, narrow_bytes);
+    tern_scratch_give(ctx, scratch, bytes);
     tern_weight_destroy(&owned);
-    tern_stage_close(&l->stage);
+    tern_stage_close(ctx, &l->stage);
     return status;
 }
 

@@ -57,14 +57,14 @@ tern_status tern_mask_open(tern_ctx *ctx, struct tern_mask *mask)
     if (!mask->made)
         return TERN_OK;
     mask->bytes = tern_mul_or_max(tern_mul_or_max(mask->n_rows, mask->width), sizeof(float));
-    TERN_TRY(tern_pages_alloc(ctx, mask->bytes, "a mask in fp32", &mask->memory));
+    TERN_TRY(tern_scratch_take(ctx, mask->bytes, "a mask in fp32", &mask->memory));
     mask->rows = mask->memory;
     return TERN_OK;
 }
 
-void tern_mask_close(struct tern_mask *mask)
+void tern_mask_close(tern_ctx *ctx, struct tern_mask *mask)
 {
-    tern_pages_free(mask->memory, mask->bytes);
+    tern_scratch_give(ctx, mask->memory, mask->bytes);
     mask->memory = NULL;
 }
 

@@ -7,7 +7,7 @@
  *     tern_mask_check(...), tern_mask_fit(...)        with the other checks
  *     TERN_TRY_OR_FAIL(tern_mask_open(ctx, &mask));
  *     ... in the region: tern_mask_load(par, &mask);  tern_mask_row(&mask, b, head, i)
- *     fail: tern_mask_close(&mask);
+ *     fail: tern_mask_close(ctx, &mask);
  */
 #ifndef TERN_OPS_MASK_H
 #define TERN_OPS_MASK_H
@@ -39,7 +39,7 @@ bool tern_mask_fit(const tern_tensor *mask, bool visible, const int64_t *full, b
 
 /* Memory for rows that are made.  TERN_ERR_MEMORY.  tern_mask_close() in any case. */
 tern_status tern_mask_open(tern_ctx *ctx, struct tern_mask *mask);
-void tern_mask_close(struct tern_mask *mask);
+void tern_mask_close(tern_ctx *ctx, struct tern_mask *mask);
 
 /* Makes the rows; barrier at the end if there are any to make. */
 void tern_mask_load(const struct tern_par *par, const struct tern_mask *mask);

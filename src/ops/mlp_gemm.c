@@ -91,17 +91,17 @@ tern_status tern_mlp_gemm(tern_ctx *ctx, const tern_config *config, const tern_t
     TERN_TRY_OR_FAIL(tern_stage_open(ctx, &m.stage));
     if (!m.z) {
         z_bytes = m.rows * n * sizeof(float);
-        TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, z_bytes, "normed rows", &z));
+        TERN_TRY_OR_FAIL(tern_scratch_take(ctx, z_bytes, "normed rows", &z));
         m.z = z;
     }
     TERN_REQUIRE_OR_FAIL(ctx, tern_size_mul(m.rows, (size_t)up * sizeof(float), &inner_bytes), TERN_ERR_MEMORY,
                          "out of memory: %zu rows of %" PRId64 " values", m.rows, up);
-    TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, inner_bytes, "rows of a feed-forward", &inner));
+    TERN_TRY_OR_FAIL(tern_scratch_take(ctx, inner_bytes, "rows of a feed-forward", &inner));
     TERN_TRY_OR_FAIL(tern_bind_matrix(ctx, weight, config, &m.mlp.up, &owned_up));
     TERN_TRY_OR_FAIL(tern_bind_matrix(ctx, weight_out, config, &m.mlp.down, &owned_down));
     if (tern_config_narrow(config)) {
         narrow_bytes = tern_feed_forward_scratch(&m.mlp, m.rows);
-        TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, narrow_bytes, "rows of a product", &m.narrow));
+        TERN_TRY_OR_FAIL(tern_scratch_take(ctx, narrow_bytes, "rows of a product", &m.narrow));
     }
     m.kernels = tern_kernels_for(ctx, config);
     m.inner = inner;
@@ -112,10 +112,10 @@ tern_status tern_mlp_gemm(tern_ctx *ctx, const tern_config *config, const tern_t
 fail:
     tern_weight_destroy(&owned_up);
     tern_weight_destroy(&owned_down);
-    tern_pages_free(m.narrow, narrow_bytes);
-    tern_pages_free(z, z_bytes);
-    tern_pages_free(inner, inner_bytes);
-    tern_stage_close(&m.stage);
+    tern_scratch_give(ctx, m.narrow, narrow_bytes);
+    tern_scratch_give(ctx, z, z_bytes);
+    tern_scratch_give(ctx, inner, inner_bytes);
+    tern_stage_close(ctx, &m.stage);
     return status;
 }
 

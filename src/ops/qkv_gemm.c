@@ -72,22 +72,22 @@ tern_status tern_qkv_gemm(tern_ctx *ctx, const tern_config *config, const tern_t
     TERN_TRY_OR_FAIL(tern_stage_open(ctx, &q.stage));
     if (!q.normed) {
         scratch_bytes = q.rows * n * sizeof(float);
-        TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, scratch_bytes, "normed rows", &scratch));
+        TERN_TRY_OR_FAIL(tern_scratch_take(ctx, scratch_bytes, "normed rows", &scratch));
         q.normed = scratch;
     }
     TERN_TRY_OR_FAIL(tern_bind_matrix(ctx, weight, config, &q.weight, &owned));
     if (tern_config_narrow(config)) {
         narrow_bytes = tern_gemm_scratch(q.weight, q.rows);
-        TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, narrow_bytes, "rows of a product", &q.narrow));
+        TERN_TRY_OR_FAIL(tern_scratch_take(ctx, narrow_bytes, "rows of a product", &q.narrow));
     }
     q.kernels = tern_kernels_for(ctx, config);
     status = tern_region(ctx, qkv_gemm_region, &q);
 
 fail:
-    tern_pages_free(q.narrow, narrow_bytes);
-    tern_pages_free(scratch, scratch_bytes);
+    tern_scratch_give(ctx, q.narrow, narrow_bytes);
+    tern_scratch_give(ctx, scratch, scratch_bytes);
     tern_weight_destroy(&owned);
-    tern_stage_close(&q.stage);
+    tern_stage_close(ctx, &q.stage);
     return status;
 }
 

@@ -94,7 +94,7 @@ tern_status tern_residual_add(tern_ctx *ctx, const tern_config *config, const te
     status = tern_region(ctx, residual_add_region, &r);
 
 fail:
-    tern_stage_close(&r.stage);
+    tern_stage_close(ctx, &r.stage);
     return status;
 }
 

@@ -103,8 +103,8 @@ tern_status tern_softmax(tern_ctx *ctx, const tern_config *config, const tern_so
     status = tern_region(ctx, softmax_region, &m);
 
 fail:
-    tern_mask_close(&m.mask);
-    tern_stage_close(&m.stage);
+    tern_mask_close(ctx, &m.mask);
+    tern_stage_close(ctx, &m.stage);
     return status;
 }
 

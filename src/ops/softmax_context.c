@@ -434,7 +434,7 @@ tern_status tern_softmax_context(tern_ctx *ctx, const tern_config *config, const
     TERN_TRY_OR_FAIL(tern_stage_open(ctx, &c.stage));
     TERN_TRY_OR_FAIL(tern_mask_open(ctx, &c.mask));
     scratch_bytes = tern_softmax_context_scratch(c.args.v_dim, tern_ctx_threads(ctx)) * sizeof(float);
-    TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, scratch_bytes, "scratch of attention", &scratch));
+    TERN_TRY_OR_FAIL(tern_scratch_take(ctx, scratch_bytes, "scratch of attention", &scratch));
     c.kernels = tern_kernels_for(ctx, config);
     c.args.mask = c.mask.rows;
     c.scratch = scratch;
@@ -444,9 +444,9 @@ tern_status tern_softmax_context(tern_ctx *ctx, const tern_config *config, const
     status = tern_region(ctx, context_region, &c);
 
 fail:
-    tern_pages_free(scratch, scratch_bytes);
-    tern_mask_close(&c.mask);
-    tern_stage_close(&c.stage);
+    tern_scratch_give(ctx, scratch, scratch_bytes);
+    tern_mask_close(ctx, &c.mask);
+    tern_stage_close(ctx, &c.stage);
     return status;
 }
 

@@ -51,7 +51,7 @@ tern_status tern_stage_open(tern_ctx *ctx, struct tern_stage *stage)
         fits = fits && tern_size_add(floats, room(stage->staged[i].n), &floats);
     TERN_REQUIRE(ctx, fits && tern_size_mul(floats, sizeof(float), &bytes), TERN_ERR_MEMORY,
                  "out of memory: %zu numbers in fp32", floats);
-    TERN_TRY(tern_pages_alloc(ctx, bytes, "tensors in fp32", &stage->memory));
+    TERN_TRY(tern_scratch_take(ctx, bytes, "tensors in fp32", &stage->memory));
     stage->bytes = bytes;
     to = stage->memory;
     for (size_t i = 0; i < stage->count; i++) {
@@ -61,9 +61,9 @@ tern_status tern_stage_open(tern_ctx *ctx, struct tern_stage *stage)
     return TERN_OK;
 }
 
-void tern_stage_close(struct tern_stage *stage)
+void tern_stage_close(tern_ctx *ctx, struct tern_stage *stage)
 {
-    tern_pages_free(stage->memory, stage->bytes);
+    tern_scratch_give(ctx, stage->memory, stage->bytes);
     stage->memory = NULL;
 }
 

@@ -7,7 +7,7 @@
  *     tern_stage_in(&stage, input, &x);  tern_stage_out(&stage, output, &y);      after all checks
  *     TERN_TRY_OR_FAIL(tern_stage_open(ctx, &stage));
  *     ... in the region: tern_stage_load(par, &stage);  compute on x, y;  tern_stage_store(par, &stage);
- *     fail: tern_stage_close(&stage);
+ *     fail: tern_stage_close(ctx, &stage);
  */
 #ifndef TERN_OPS_STAGE_H
 #define TERN_OPS_STAGE_H
@@ -38,7 +38,7 @@ void tern_stage_in_out(struct tern_stage *stage, const tern_tensor *t, float **a
 
 /* Memory for all.  TERN_ERR_MEMORY.  tern_stage_close() in any case. */
 tern_status tern_stage_open(tern_ctx *ctx, struct tern_stage *stage);
-void tern_stage_close(struct tern_stage *stage);
+void tern_stage_close(tern_ctx *ctx, struct tern_stage *stage);
 
 /* Widens what is read; barrier at the end if there was any.  Rounds what is written; to be called behind a barrier that ends the
  * last write; none at its end. */
