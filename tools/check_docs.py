@@ -49,7 +49,7 @@ def operators(root):
     for name in re.findall(r"^TERN_OP\((\w+)\)", (root / "src/ops/op_list.h").read_text(encoding="utf-8"), re.M):
         row = re.search(r"^const struct tern_op_row tern_row_%s = \{(.*?)^\};" % name, rows, re.M | re.S)
         row = row.group(1) if row else ""
-        int8 = "int8" if "TERN_MATRIX(" in row else "int8 as `activation_dtype`"
+        int8 = "int8" if "TERN_MATRIX" in row else "int8 as `activation_dtype`"
         norms = ("LayerNorm, RMSNorm" if ".norms = TERN_ANY_NORM" in row else
                  "itself" if re.search(r'\.kernels = "\w*_norm', row) else "none")
         yield name, f"fp32, fp16, bf16, {int8}" if ".dtypes = TERN_ALL_DTYPES" in row else "?", norms
