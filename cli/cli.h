@@ -78,6 +78,12 @@ void cli_session_close(tern_session **session);
 /* The directory of the built-in model, freed with free(). */
 int cli_builtin_find(char **path);
 
+/* ---- --trace FILE ---- */
+/* Records from now on, if there is a FILE. */
+int cli_trace_start(tern_ctx *ctx, const char *file);
+/* Writes it, also where a signal ended the work; `code`, or that of the failure.  After another failure nothing is written. */
+int cli_trace_end(tern_ctx *ctx, const char *file, int code);
+
 /* ---- figures ---- */
 double cli_seconds(void);
 uint64_t cli_peak_rss(void);

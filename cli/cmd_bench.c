@@ -8,7 +8,7 @@
 #include <string.h>
 
 struct settings {
-    const char *model, *shape, *contexts;
+    const char *model, *shape, *contexts, *trace;
     int64_t threads, sequences, decode, runs;
     int dtype;
     bool has_decode, no_ceilings, json, csv, quiet;
@@ -54,6 +54,7 @@ static enum option_outcome parse(struct settings *s, const char *shapes, int arg
           BENCH_RUNS_MAX, false },
         { 0, "no-ceilings", NULL, "leave out what the machine can do, and shares of it", OPTION_FLAG, &s->no_ceilings,
           NULL, 0, 0, false },
+        OPTION_TRACE(&s->trace),
         { 0, "json", NULL, "print one JSON object", OPTION_FLAG, &s->json, NULL, 0, 0, false },
         { 0, "csv", NULL, "print lines of comma-separated values, names first", OPTION_FLAG, &s->csv, NULL, 0, 0,
           false },
@@ -164,6 +165,8 @@ static int run(const struct settings *s)
         bench.ceilings = &ceilings;
     }
     if (!code)
+        code = cli_trace_start(ctx, s->trace);
+    if (!code)
         code = bench.shape ? cli_model_create(ctx, bench.shape, s->dtype, !s->quiet, &model)
                            : cli_model_open(ctx, path, s->dtype, !s->quiet, &model);
     bench.model = model;
@@ -176,6 +179,7 @@ static int run(const struct settings *s)
         code = s->json  ? bench_print_json(&bench, ctx)
                : s->csv ? bench_print_csv(&bench, ctx)
                         : bench_print_table(&bench, ctx);
+    code = cli_trace_end(ctx, s->trace, code);
     bench_free(&bench);
     free(contexts);
     tern_model_close(&model);

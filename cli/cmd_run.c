@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 struct settings {
-    const char *model, *p, *f;
+    const char *model, *p, *f, *trace;
     int64_t n, threads, top_k;
     float temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     uint64_t seed;
@@ -60,6 +60,7 @@ static enum option_outcome parse(struct settings *s, int argc, char **argv)
         { 0, "logprobs", NULL, "log-probability of each token: in the object with --json, else on stderr", OPTION_FLAG,
           &s->logprobs, NULL, 0, 0, false },
         { 0, "echo", NULL, "print the prompt first", OPTION_FLAG, &s->echo, NULL, 0, 0, false },
+        OPTION_TRACE(&s->trace),
         { 0, "json", NULL, "print one JSON object at the end instead of the text", OPTION_FLAG, &s->json, NULL, 0, 0,
           false },
         { 'q', "quiet", NULL, "neither progress bar nor figures on stderr", OPTION_FLAG, &s->quiet, NULL, 0, 0, false },
@@ -343,11 +344,14 @@ static int run(const struct settings *s)
     if (!code)
         code = cli_context_open(s->threads, &ctx);
     if (!code)
+        code = cli_trace_start(ctx, s->trace);
+    if (!code)
         code = cli_model_find(ctx, s->model, &path);
     if (!code)
         code = cli_open_both(ctx, path, s->dtype, !s->quiet, &tokenizer, &model);
     if (!code)
         code = generate(s, &text, ctx, tokenizer, model, began);
+    code = cli_trace_end(ctx, s->trace, code);
     tern_tokenizer_close(&tokenizer);
     tern_model_close(&model);
     tern_ctx_destroy(&ctx);

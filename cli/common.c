@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -345,6 +346,30 @@ void cli_session_close(tern_session **session)
 {
     cli_signal_session(NULL);
     tern_session_destroy(session);
+}
+
+/* ---- --trace FILE --------------------------------------------------------------------------------------------------- */
+
+int cli_trace_start(tern_ctx *ctx, const char *file)
+{
+    const tern_status status = file ? tern_trace_start(ctx) : TERN_OK;
+
+    return status ? cli_fail(status, tern_error(ctx)) : 0;
+}
+
+int cli_trace_end(tern_ctx *ctx, const char *file, int code)
+{
+    tern_trace_stats stats;
+
+    if (!file || !ctx || (code && code < CLI_SIGNAL))
+        return code;
+    const tern_status status = tern_trace_stop(ctx, file, &stats);
+    if (status && !code)
+        return cli_error(CLI_FAIL, "%s", tern_error(ctx));
+    if (!status && stats.n_left_out)
+        fprintf(stderr, "tern: note: the trace has %" PRIu64 " events, %" PRIu64 " later ones are left out\n",
+                stats.n_events, stats.n_left_out);
+    return code;
 }
 
 /* ---- figures -------------------------------------------------------------------------------------------------------- */

@@ -43,6 +43,15 @@ struct option {
             OPTION_CHOICE, (out), (given), 0, 0, false                                         \
     }
 
+/* --trace of commands that run a model. */
+#define OPTION_TRACE(out)                                                                     \
+    {                                                                                         \
+        0, "trace", "FILE",                                                                   \
+            "write what each thread did when (steps, layers, operators, waits) as a Chrome\n" \
+            "trace, for about:tracing or ui.perfetto.dev",                                    \
+            OPTION_TEXT, (out), NULL, 0, 0, false                                             \
+    }
+
 struct command_line {
     const char *command;   /* "run" */
     const char *arguments; /* "[MODEL] -p TEXT" */

@@ -9,6 +9,7 @@
 #include <tern/moe.h>
 #include <tern/quantize.h>
 #include <tern/shape.h>
+#include <tern/trace.h>
 #include <tern/version.h>
 #include <tern/workspace.h>
 

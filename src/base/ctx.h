@@ -13,6 +13,7 @@
 
 struct tern_kernels; /* src/kernels/kernels.h */
 struct tern_team;    /* src/base/threads.h */
+struct tern_trace;   /* src/base/trace.h */
 
 #define TERN_ERROR_SIZE     1024
 #define TERN_SCRATCH_PIECES 6
@@ -26,6 +27,7 @@ struct tern_scratch {
 struct tern_ctx {
     struct tern_team *team;
     const struct tern_kernels *kernels;               /* the table of this context's ISA level; owned */
+    struct tern_trace *trace;                         /* being recorded, or NULL; owned */
     const char *threads_reason;                       /* static storage, as tern_ctx_threads_reason() gives it */
     const char *isa;                                  /* name of the level; static storage */
     struct tern_scratch scratch[TERN_SCRATCH_PIECES]; /* scratch.h */

@@ -24,6 +24,7 @@
 #include "base/fpmode.h"
 #include "base/machine.h"
 #include "base/memory.h"
+#include "base/trace.h"
 
 #include <assert.h>
 #include <linux/futex.h>
@@ -52,6 +53,7 @@ struct tern_team {
     tern_region_fn *fn;
     void *arg;
     const struct tern_kernels *kernels;
+    struct tern_trace *trace;
     bool stop;
     double spin_seconds;
 
@@ -136,7 +138,9 @@ static void *work(void *p)
         epoch++;
         if (team->stop)
             return NULL;
-        const struct tern_par par = { .kernels = team->kernels, .team = team, .thread = thread, .count = team->size };
+        const struct tern_par par = {
+            .kernels = team->kernels, .team = team, .thread = thread, .count = team->size, .trace = team->trace
+        };
         team->fn(team->arg, &par);
         if (atomic_fetch_sub_explicit(&team->running, 1, memory_order_acq_rel) == 1)
             move(team, &team->finished, epoch);
@@ -261,7 +265,7 @@ int tern_team_size(const struct tern_team *team)
 
 static void run_alone(tern_ctx *ctx, tern_region_fn *fn, void *arg)
 {
-    const struct tern_par par = { .kernels = ctx->kernels, .team = NULL, .thread = 0, .count = 1 };
+    const struct tern_par par = { .kernels = ctx->kernels, .team = NULL, .thread = 0, .count = 1, .trace = ctx->trace };
     const tern_fpmode caller = tern_fpmode_enter();
 
     fn(arg, &par);
@@ -270,12 +274,15 @@ static void run_alone(tern_ctx *ctx, tern_region_fn *fn, void *arg)
 
 static void run_together(tern_ctx *ctx, struct tern_team *team, tern_region_fn *fn, void *arg)
 {
-    const struct tern_par par = { .kernels = ctx->kernels, .team = team, .thread = 0, .count = team->size };
+    const struct tern_par par = {
+        .kernels = ctx->kernels, .team = team, .thread = 0, .count = team->size, .trace = ctx->trace
+    };
     const unsigned epoch = atomic_load_explicit(&team->epoch, memory_order_relaxed) + 1;
 
     team->fn = fn;
     team->arg = arg;
     team->kernels = ctx->kernels;
+    team->trace = ctx->trace;
     atomic_store_explicit(&team->running, (unsigned)team->size - 1, memory_order_relaxed);
     move(team, &team->epoch, epoch);
 
@@ -307,12 +314,10 @@ tern_status tern_region(tern_ctx *ctx, tern_region_fn *fn, void *arg)
     return TERN_OK;
 }
 
-void tern_barrier(const struct tern_par *par)
+static void meet(const struct tern_par *par)
 {
     struct tern_team *team = par->team;
 
-    if (par->count == 1)
-        return;
     /* The phase cannot move before this thread has arrived, so it is read first and without order. */
     const unsigned phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) + 1 == (unsigned)par->count) {
@@ -321,6 +326,17 @@ void tern_barrier(const struct tern_par *par)
     } else {
         wait_while(team, &team->phase, phase);
     }
+}
+
+void tern_barrier(const struct tern_par *par)
+{
+    static const struct tern_trace_kind kind = { "wait", { NULL } };
+
+    if (par->count == 1)
+        return;
+    const double begin = tern_trace_begin(par);
+    meet(par);
+    tern_trace_end(par, &kind, begin, 0, 0, 0);
 }
 
 void tern_share(const struct tern_par *par, size_t n, size_t unit, size_t *begin, size_t *end)

@@ -18,6 +18,7 @@ struct tern_par {
     const struct tern_kernels *kernels;
     struct tern_team *team; /* NULL where count is 1 */
     int thread, count;
+    struct tern_trace *trace; /* what runs is recorded there; NULL: it is not */
 };
 
 typedef void tern_region_fn(void *arg, const struct tern_par *par);

@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "base/scratch.h"
 #include "base/threads.h"
+#include "base/trace.h"
 #include "kernels/kernels.h"
 
 #include <stdio.h>
@@ -108,6 +109,7 @@ void tern_ctx_destroy(tern_ctx **ctx)
         return;
     tern_team_destroy((*ctx)->team);
     tern_scratch_drop(*ctx);
+    tern_trace_free((*ctx)->trace);
     tern_free((void *)(uintptr_t)(*ctx)->kernels);
     tern_free(*ctx);
     *ctx = NULL;

@@ -177,10 +177,14 @@ static void run_forward(void *arg, const struct tern_par *par)
 tern_status tern_model_forward(tern_ctx *ctx, const tern_model *model, const struct tern_batch *batch,
                                const struct tern_model_work *work)
 {
+    static const struct tern_trace_kind kind = { "step", { "tokens", "sequences", "scores" } };
     struct forward f = { model, batch, work, TERN_OK };
 
     assert(batch->kv.n_rows <= work->max_rows && batch->n_logits <= work->max_logits);
+    const double begin = ctx->trace ? tern_machine_seconds() : 0;
     TERN_TRY(tern_region(ctx, run_forward, &f));
+    if (ctx->trace)
+        tern_trace_add(ctx->trace, 0, &kind, begin, batch->kv.n_rows, batch->kv.n_spans, batch->n_logits);
     TERN_REQUIRE(ctx, f.status != TERN_ERR_CANCELLED, f.status, "the step was cancelled");
     return f.status;
 }
@@ -215,6 +219,8 @@ bool tern_forward_stopped(const struct tern_par *par, const struct tern_batch *b
 void tern_forward_embed(const struct tern_par *par, const struct tern_batch *batch, const struct tern_weight *table,
                         const float *rows, float *x)
 {
+    static const struct tern_trace_kind kind = { "embedding", { "rows" } };
+    const double start = tern_trace_begin(par);
     const size_t H = (size_t)table->in;
     size_t begin, end;
 
@@ -227,6 +233,7 @@ void tern_forward_embed(const struct tern_par *par, const struct tern_batch *bat
             row[k] += rows[(size_t)batch->positions[t] * H + k];
     }
     tern_barrier(par);
+    tern_trace_end(par, &kind, start, batch->kv.n_rows, 0, 0);
 }
 
 void tern_forward_head(const struct tern_par *par, const tern_model *model, const struct tern_batch *batch,

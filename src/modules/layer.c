@@ -251,9 +251,13 @@ tern_status tern_layer_run(const struct tern_par *par, const tern_layer *layer, 
 {
     const struct tern_par with = tern_par_with(par, layer->kernels ? layer->kernels : par->kernels);
 
-    if (layer->config.mlp_after_attn)
-        return run_sequential(&with, layer, x, batch, cache_layer, work);
-    return run_parallel(&with, layer, x, batch, cache_layer, work);
+    static const struct tern_trace_kind kind = { "layer", { "index", "rows" } };
+    const double begin = tern_trace_begin(par);
+    const tern_status status = layer->config.mlp_after_attn ? run_sequential(&with, layer, x, batch, cache_layer, work)
+                                                            : run_parallel(&with, layer, x, batch, cache_layer, work);
+
+    tern_trace_end(par, &kind, begin, (size_t)cache_layer, batch->n_rows, 0);
+    return status;
 }
 
 /* ---- alone ---- */

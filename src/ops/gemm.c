@@ -239,12 +239,30 @@ static struct product product_of(const struct tern_par *par, float *c, size_t ld
     return p;
 }
 
+/* A product in a trace, by whether rows were rounded and the format of the weights. */
+static void trace(const struct tern_par *par, bool narrow, const struct tern_weight *w, size_t m, double begin)
+{
+    static const char *const names[2][5] = {
+        { [TERN_WEIGHT_F32] = "gemm_f32",
+          [TERN_WEIGHT_F16] = "gemm_f32_f16",
+          [TERN_WEIGHT_BF16] = "gemm_f32_bf16",
+          [TERN_WEIGHT_Q8] = "gemm_f32_q8",
+          [TERN_WEIGHT_GROUPS] = "gemm_f32_groups" },
+        { [TERN_WEIGHT_BF16] = "gemm_bf16", [TERN_WEIGHT_Q8] = "gemm_q8", [TERN_WEIGHT_GROUPS] = "gemm_q8_groups" },
+    };
+
+    tern_trace_end(par, &(const struct tern_trace_kind){ names[narrow][w->format], { "rows", "in", "out" } }, begin, m,
+                   (size_t)w->in, (size_t)w->out);
+}
+
 void tern_gemm_run(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda, size_t m,
                    const struct tern_weight *w, const struct tern_epilogue *e)
 {
     const struct product p = product_of(par, c, ldc, a, lda, w, e);
+    const double begin = tern_trace_begin(par);
 
     run(par, &p, m);
+    trace(par, false, w, m, begin);
 }
 
 /* ---- rows rounded to the type of the weights ---- */
@@ -294,9 +312,12 @@ static void spread_parts(uint8_t *row, const struct tern_weight_groups *g)
 void tern_gemm_run_narrow(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda, size_t m,
                           const struct tern_weight *w, const struct tern_epilogue *e, void *scratch)
 {
+    static const struct tern_trace_kind rounding[] = { { "bf16_from_f32", { "rows", "in" } },
+                                                       { "quantize_row_q8", { "rows", "in" } } };
     struct product p = product_of(par, c, ldc, a, lda, w, e);
     const size_t in = (size_t)w->in;
     const bool rows_q8 = tern_weight_has_rows_q8(w);
+    double begin = tern_trace_begin(par);
     size_t row, end;
 
     if (rows_q8 || w->format == TERN_WEIGHT_BF16) {
@@ -321,6 +342,9 @@ void tern_gemm_run_narrow(const struct tern_par *par, float *c, size_t ldc, cons
         p.lda = stride;
         p.narrow = true;
         p.row_scale = rows_q8 ? row_scale : NULL;
+        tern_trace_end(par, &rounding[rows_q8], begin, m, in, 0);
+        begin = tern_trace_begin(par);
     }
     run(par, &p, m);
+    trace(par, p.narrow, w, m, begin);
 }

@@ -7,6 +7,7 @@
 #define TERN_OPS_KERNEL_CALLS_H
 
 #include "base/threads.h"
+#include "base/trace.h"
 #include "kernels/kernels.h"
 
 #include <tern/op.h>

@@ -4,6 +4,9 @@
 void tern_norm_run(const struct tern_par *par, float *y, float *sum, const float *x, const float *bias,
                    const float *residual, size_t n_rows, size_t n, const struct tern_norm_args *norm)
 {
+    static const struct tern_trace_kind layer = { "layer_norm", { "rows", "out" } },
+                                        rms = { "rms_norm", { "rows", "out" } };
+    const double start = tern_trace_begin(par);
     const struct tern_kernels *k = par->kernels;
     const bool plain = !bias && !residual && !sum;
     size_t row, end;
@@ -24,4 +27,5 @@ void tern_norm_run(const struct tern_par *par, float *y, float *sum, const float
         }
     }
     tern_barrier(par);
+    tern_trace_end(par, norm->type == TERN_LAYER_NORM ? &layer : &rms, start, n_rows, n, 0);
 }

@@ -279,6 +279,9 @@ void tern_softmax_context_run(const struct tern_par *par, const struct tern_soft
                               size_t ld, const struct tern_kv_batch *batch, int32_t layer, float *out, size_t ld_out,
                               float *scratch)
 {
+    static const struct tern_trace_kind kind = { "softmax_context", { "rows", "sequences", "layer" } };
+    const double begin = tern_trace_begin(par);
+
     if (args->rotary_dim > 0 || args->store != TERN_FP32 || args->round_bf16) {
         prepare(par, args, qkv, ld, batch);
         tern_barrier(par);
@@ -289,6 +292,7 @@ void tern_softmax_context_run(const struct tern_par *par, const struct tern_soft
         attend_all(par, args, qkv, ld, batch, out, ld_out, scratch + scratch_floats(args->v_dim) * (size_t)par->thread);
         tern_barrier(par);
     }
+    tern_trace_end(par, &kind, begin, batch->n_rows, batch->n_spans, (size_t)layer);
 }
 
 /* ---- the operator ---- */

@@ -133,12 +133,15 @@ static void pack_panel(const struct tern_kernels *kernels, struct pack *p, size_
 /* Panels are cut over threads: each is written, and so placed in memory, by one of them. */
 static void pack_region(void *arg, const struct tern_par *par)
 {
+    static const struct tern_trace_kind kind = { "pack", { "in", "out" } };
+    const double begin = tern_trace_begin(par);
     struct pack *p = arg;
     size_t panel, end;
 
     tern_share(par, ((size_t)p->weight->out + TERN_PANEL - 1) / TERN_PANEL, 1, &panel, &end);
     for (; panel < end; panel++)
         pack_panel(par->kernels, p, panel);
+    tern_trace_end(par, &kind, begin, (size_t)p->weight->in, (size_t)p->weight->out, 0);
 }
 
 /* Bytes of the panels, and of these with scales and starts behind them. */

@@ -24,6 +24,7 @@ CASES = [
     ("run --json", ["run", MODEL, "-p", "ROMEO:", "-n", "4", "--temp", "0", "--json", "-q", "--logit-bias", "3=1"]),
     ("perplexity", ["perplexity", MODEL, "-p", "To be, or not to be", "--json"]),
     ("info", ["info", MODEL]),
+    ("run --trace", ["run", MODEL, "-p", "ROMEO:", "-n", "2", "--temp", "0", "--json", "-q", "--threads", "2", "--trace", "t.json"]),
     ("bench", ["bench", "--shape", "tiny", "--no-ceilings", "--runs", "1", "--contexts", "8", "--decode", "1", "--json", "--threads", "2"]),
     ("bench MODEL", ["bench", TINY, "--no-ceilings", "--runs", "1", "--contexts", "8", "--decode", "1", "--json", "--threads", "1"]),
     ("op", ["op", "softmax_context", "--set", "dtype=bf16", "--set", "hidden_size=2", "--set", "heads=1", "--in", "qkv={files}/qkv.npy",

@@ -606,6 +606,66 @@ class Bench(unittest.TestCase):
                                       r"\d+ MB of memory are available\n$")
 
 
+class Trace(InFolder):
+    """A trace says who did what, in Chrome's form; what is computed does not change."""
+
+    def events(self, *args, code=0):
+        path = self.path("trace.json")
+        out = tern(*args, "--trace", path, code=code)
+        trace = json.loads(read(path))
+        self.assertEqual(os.listdir(self.tmp), ["trace.json"])
+        self.assertEqual(trace["otherData"]["left_out"], 0)
+        return out, [e for e in trace["traceEvents"] if e["ph"] == "X"], trace["traceEvents"]
+
+    def test_run(self):
+        for dtype, product in (("fp32", "gemm_f32"), ("auto", "gemm_f32_f16"), ("bf16", "gemm_bf16"), ("int8", "gemm_q8")):
+            args = ["run", MODEL, "-p", PROMPT, "-n", 4, "--temp", 0, "-q", "--threads", 2, "--dtype", dtype]
+            out, events, every = self.events(*args)
+            self.assertEqual(out, tern(*args))
+            self.assertEqual(sorted({e["tid"] for e in events}), [0, 1])
+            self.assertEqual([e["args"]["name"] for e in every if e["name"] == "thread_name"], ["thread 0", "thread 1"])
+            steps = [e for e in events if e["name"] == "step"]
+            # a prompt in one step, then single tokens, the last of which is not read any more
+            self.assertEqual([e["args"]["tokens"] for e in steps[1:]], [1] * (len(steps) - 1))
+            self.assertIn(len(steps), (4, 5))
+            layers = json.loads(read(MODEL, "config.json"))["n_layer"]
+            for tid in (0, 1):
+                mine = [e for e in events if e["tid"] == tid]
+                self.assertEqual([e["args"]["index"] for e in mine if e["name"] == "layer"], list(range(layers)) * len(steps))
+                # four products in a layer, and the head; each thread takes part in all
+                self.assertEqual(len([e for e in mine if e["name"] == product]), len(steps) * (4 * layers + 1))
+                self.assertEqual(len([e for e in mine if e["name"] == "softmax_context"]), len(steps) * layers)
+                self.assertEqual(len([e for e in mine if e["name"] == "pack"]), 4 * layers + 1)
+                self.assertTrue(all(e["ts"] >= 0 and e["dur"] >= 0 for e in mine))
+                ends = [e["ts"] + e["dur"] for e in mine if e["name"] != "step"]
+                self.assertTrue(all(a <= b + 0.01 for a, b in zip(ends, ends[1:])))
+
+    def test_bench(self):
+        _, events, _ = self.events("bench", "--shape", "tiny", "--runs", 1, "--contexts", "8", "--decode", 2, "--no-ceilings", "--threads",
+                                   1, "-q")
+        steps = [e["args"] for e in events if e["name"] == "step"]
+        self.assertEqual([(s["tokens"], s["scores"]) for s in steps], [(8, 1), (1, 1), (1, 1)] * 2)  # once to warm up
+        self.assertEqual({e["tid"] for e in events}, {0})
+        self.assertFalse([e for e in events if e["name"] == "wait"])  # there is nobody to wait for
+        self.assertIn("rms_norm", {e["name"] for e in events})
+
+    def test_where_it_goes(self):
+        args = ["bench", "--shape", "tiny", "--runs", 1, "--contexts", "8", "--no-ceilings", "-q"]
+        tern(*args, "--trace", self.path("no/trace.json"), code=1)
+        self.assertIn("cannot write", tern.stderr)
+        os.symlink(self.path("there.json"), self.path("link.json"))
+        with open(self.path("there.json"), "w", encoding="ascii") as f:
+            f.write("before")
+        os.chmod(self.path("there.json"), 0o640)
+        tern(*args, "--trace", self.path("link.json"))
+        json.loads(read(self.path("there.json")))
+        self.assertTrue(os.path.islink(self.path("link.json")))
+        self.assertEqual(os.stat(self.path("there.json")).st_mode & 0o777, 0o640)
+        tern(*args, "--trace", "/dev/null")
+        tern("bench", self.path("nothing"), "--no-ceilings", "--trace", self.path("none.json"), code=1)
+        self.assertFalse(os.path.exists(self.path("none.json")))
+
+
 class Readme(InFolder):
     def program(self):
         return read(SOURCE, "examples", "generate.c")
