@@ -4,6 +4,7 @@
 #   make setup      installs missing Debian packages
 #   make demo       setup, build, and the built-in model speaks
 #   make check      setup, build, all quick tests; ends with "N passed, N failed"
+#   make neon       the kernels built for AArch64 and run under qemu, and their results against this machine's
 #   make check-full everything under everything
 #   make asan | ubsan | tsan      the tests under a sanitizer
 #   make fuzz [T=name] [SECONDS=60]
@@ -25,7 +26,7 @@ SOURCE := $(CURDIR)
 CONFIGURE = $(CMAKE) -S . -B build/$(1) -G Ninja $(2) >build/$(1).configure.log 2>&1 || { cat build/$(1).configure.log; exit 1; }
 BUILD = $(CMAKE) --build build/$(1) -j $(JOBS)
 
-.PHONY: all release setup setup-full demo check check-full asan ubsan tsan asan-build tsan-build ubsan-build fuzz bench \
+.PHONY: all release setup setup-full setup-neon demo check neon check-full asan ubsan tsan asan-build tsan-build ubsan-build fuzz bench \
         format format-check install clean
 
 all: release
@@ -42,6 +43,9 @@ setup:
 setup-full:
 	@sh tools/setup.sh full
 
+setup-neon:
+	@sh tools/setup.sh neon
+
 # The command alone: the tests would be two thirds of the wait.
 demo: setup
 	@mkdir -p build
@@ -54,6 +58,9 @@ demo: setup
 check: setup
 	@$(MAKE) --no-print-directory release
 	@$(PYTHON) tools/run_tests.py build/release -L 'quick|threads'
+
+neon: setup setup-neon
+	@bash tools/check_neon.sh $(JOBS)
 
 check-full: setup-full
 	@bash tools/check_full.sh $(JOBS)

@@ -2,19 +2,25 @@
 # setup.sh: installs the Debian packages that tern is built with, if some are missing.
 #
 #   tools/setup.sh        what `make` and `make check` need
+#   tools/setup.sh neon   and the cross compiler for AArch64 and qemu's user mode
 #   tools/setup.sh full   and what fuzzing, the second compiler and formatting need
 #
 # Nothing else is ever downloaded.  Where packages are not Debian's (no dpkg-query), it checks for the programs instead.
 set -u
 
 packages="gcc libc6-dev g++ cmake ninja-build pkg-config libjansson-dev libutf8proc-dev libpcre2-dev libcmocka-dev python3"
+programs="cc c++ cmake ninja pkg-config python3"
 if [ "${1:-}" = full ]; then
     packages="$packages clang libclang-rt-14-dev clang-format"
+fi
+if [ "${1:-}" = full ] || [ "${1:-}" = neon ]; then
+    packages="$packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
+    programs="$programs aarch64-linux-gnu-gcc qemu-aarch64"
 fi
 
 if ! command -v dpkg-query >/dev/null 2>&1; then
     missing=
-    for program in cc c++ cmake ninja pkg-config python3; do
+    for program in $programs; do
         command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
     done
     for module in jansson libutf8proc libpcre2-8 cmocka; do

@@ -13,6 +13,7 @@
 #define TC_SAMPLES        21
 #define TC_SAMPLE_SECONDS 400e-6 /* a sample repeats its call for about this long */
 #define TC_WRONG_SHOWN    5
+#define TC_DIGEST_START   0xcbf29ce484222325
 #define TC_COLD_BYTES     ((size_t)256 << 20)
 
 #define TERN_EXACT \
@@ -62,7 +63,7 @@ struct tc_state {
 
     /* options */
     uint64_t seed;
-    bool benchmark, json, verbose;
+    bool benchmark, json, verbose, digests, unguarded;
     char **filters;
     int n_filters;
 
@@ -73,7 +74,8 @@ struct tc_state {
     int n_buffers;
     bool running, failed;
     int passed_count, failed_count;
-    double worst; /* in shares of the bound, of this kernel and level */
+    double worst;    /* in shares of the bound, of this kernel and level */
+    uint64_t digest; /* of all that this kernel gave at this level */
 
     /* the running benchmark */
     double bytes, flops, peak_flops[TERN_ISA_COUNT], peak_read;
@@ -210,8 +212,8 @@ static void *buffer(struct tc *t, size_t bytes)
             munmap(b->map, b->size + 2 * page);
         b->size = (bytes / page + 1) * page;
         b->map = mmap(NULL, b->size + 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (b->map == MAP_FAILED || mprotect(b->map, page, PROT_NONE) ||
-            mprotect(b->map + page + b->size, page, PROT_NONE)) {
+        if (b->map == MAP_FAILED || (!s->unguarded && (mprotect(b->map, page, PROT_NONE) ||
+                                                       mprotect(b->map + page + b->size, page, PROT_NONE)))) {
             perror("tern-check: mmap");
             exit(1);
         }
@@ -357,6 +359,23 @@ static double share(const struct tc_bound *b, double want, double got, double sc
     return allowed > 0 ? error / allowed : INFINITY;
 }
 
+/* Results of the level, as the comparisons see them: FNV-1a over words. */
+static void digest(struct tc *t, uint32_t word)
+{
+    t->state->digest = (t->state->digest ^ word) * 0x100000001b3;
+}
+
+static void digest_f32(struct tc *t, const float *got, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits = 0x7fc00000; /* a NaN is a NaN */
+
+        if (!isnan(got[i]))
+            memcpy(&bits, got + i, sizeof bits);
+        digest(t, bits);
+    }
+}
+
 void tc_near_f32(struct tc *t, const float *want, const float *got, const float *scale, size_t n)
 {
     int wrong = 0;
@@ -370,6 +389,7 @@ void tc_near_f32(struct tc *t, const float *want, const float *got, const float 
             tc_fail(t, "[%zu]: want %.9g, got %.9g: off by %.3g ulp, %.3g of the bound", i, want[i], got[i],
                     fabs((double)want[i] - got[i]) / ulp(want[i]), part);
     }
+    digest_f32(t, got, n);
     if (wrong > TC_WRONG_SHOWN)
         tc_fail(t, "and %d more of %zu", wrong - TC_WRONG_SHOWN, n);
 }
@@ -382,6 +402,7 @@ void tc_same_f32(struct tc *t, const float *want, const float *got, size_t n)
         if (memcmp(want + i, got + i, sizeof *got) != 0 && !(isnan(want[i]) && isnan(got[i])) &&
             ++wrong <= TC_WRONG_SHOWN)
             tc_fail(t, "[%zu]: want %a, got %a, not the same bits", i, want[i], got[i]);
+    digest_f32(t, got, n);
     if (wrong > TC_WRONG_SHOWN)
         tc_fail(t, "and %d more of %zu", wrong - TC_WRONG_SHOWN, n);
 }
@@ -393,6 +414,8 @@ void tc_same_u16(struct tc *t, const uint16_t *want, const uint16_t *got, size_t
     for (size_t i = 0; i < n; i++)
         if (want[i] != got[i] && ++wrong <= TC_WRONG_SHOWN)
             tc_fail(t, "[%zu]: want %04x, got %04x", i, want[i], got[i]);
+    for (size_t i = 0; i < n; i++)
+        digest(t, (uint32_t)got[i]);
     if (wrong > TC_WRONG_SHOWN)
         tc_fail(t, "and %d more of %zu", wrong - TC_WRONG_SHOWN, n);
 }
@@ -404,6 +427,8 @@ void tc_same_u8(struct tc *t, const uint8_t *want, const uint8_t *got, size_t n)
     for (size_t i = 0; i < n; i++)
         if (want[i] != got[i] && ++wrong <= TC_WRONG_SHOWN)
             tc_fail(t, "[%zu]: want %d, got %d", i, want[i], got[i]);
+    for (size_t i = 0; i < n; i++)
+        digest(t, (uint32_t)got[i]);
     if (wrong > TC_WRONG_SHOWN)
         tc_fail(t, "and %d more of %zu", wrong - TC_WRONG_SHOWN, n);
 }
@@ -415,6 +440,8 @@ void tc_same_s32(struct tc *t, const int32_t *want, const int32_t *got, size_t n
     for (size_t i = 0; i < n; i++)
         if (want[i] != got[i] && ++wrong <= TC_WRONG_SHOWN)
             tc_fail(t, "[%zu]: want %" PRId32 ", got %" PRId32, i, want[i], got[i]);
+    for (size_t i = 0; i < n; i++)
+        digest(t, (uint32_t)got[i]);
     if (wrong > TC_WRONG_SHOWN)
         tc_fail(t, "and %d more of %zu", wrong - TC_WRONG_SHOWN, n);
 }
@@ -628,6 +655,8 @@ static const char help[] =
     "  FILTER       glob over kernel names, or over cases: 'gemm*', 'softmax_f32/avx2/*'\n"
     "  --seed=N     random data of another run (default 1)\n"
     "  --verbose    the largest error of each kernel, in shares of its bound\n"
+    "  --digests    a number for all results of each kernel at each level, to compare machines by\n"
+    "  --unguarded  no unmapped pages: emulators load lanes that a mask leaves out\n"
     "  --bench      time instead of check\n"
     "  --json       with --bench: all samples, as JSON\n"
     "  --support    the table of kernels, bounds and levels\n";
@@ -653,6 +682,10 @@ int main(int argc, char **argv)
             state.verbose = true;
         else if (strcmp(argv[i], "--support") == 0)
             support = true;
+        else if (strcmp(argv[i], "--digests") == 0)
+            state.digests = true;
+        else if (strcmp(argv[i], "--unguarded") == 0)
+            state.unguarded = true;
         else if (argv[i][0] == '-')
             return fputs(help, strcmp(argv[i], "--help") == 0 ? stdout : stderr),
                    strcmp(argv[i], "--help") == 0 ? 0 : 2;
@@ -687,6 +720,7 @@ int main(int argc, char **argv)
             t.kernel = kernels[i].name;
             t.bound = kernels[i].bound;
             state.worst = 0;
+            state.digest = TC_DIGEST_START;
             for (int pass = 0; pass < (state.benchmark ? 1 : 2); pass++) {
                 state.at_start = pass == 1;
                 kernels[i].check(&t);
@@ -695,6 +729,8 @@ int main(int argc, char **argv)
             if (state.verbose && !state.benchmark)
                 printf("%-24s %-10s %-22s worst %.3g of the bound\n", t.kernel, tern_isa_name(state.isa),
                        kernels[i].bound_text, state.worst);
+            if (state.digests && state.digest != TC_DIGEST_START)
+                printf("digest %-24s %-10s %016" PRIx64 "\n", t.kernel, tern_isa_name(state.isa), state.digest);
         }
 
     free(state.filters);
