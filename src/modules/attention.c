@@ -7,7 +7,7 @@ tern_status tern_attention_bind(tern_ctx *ctx, const char *owner, const tern_con
                                 const tern_layer_weights *weights, int64_t v_dim, struct tern_attention_bound *out)
 {
     const struct tern_config_sizes s = tern_config_sizes(config);
-    const int64_t qkv = (s.heads + s.kv_heads) * s.head_dim + s.kv_heads * v_dim;
+    const int64_t qkv = ((int64_t)s.heads + s.kv_heads) * s.head_dim + s.kv_heads * v_dim;
     const tern_tensor none = tern_tensor_none();
     const bool pre = config->pre_layer_norm;
     const struct tern_bind_vector vectors[] = {

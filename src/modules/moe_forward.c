@@ -9,6 +9,7 @@
 #include "modules/moe.h"
 
 #include "base/arena.h"
+#include "base/fpmode.h"
 #include "ops/gating.h"
 #include "ops/widen.h"
 
@@ -44,12 +45,22 @@ struct forward {
     float *pair;      /* [T][2] */
 };
 
+/* ceil(T / X f k) in fp32, as the reference has it.  volatile holds the arithmetic between the two calls. */
+static float most_tokens(const struct tern_moe *m, size_t rows)
+{
+    const tern_fpmode caller = tern_fpmode_enter();
+    volatile double tokens = (double)rows, given = m->moe.eval_capacity_factor;
+    const float share = (float)(tokens / (double)m->n_experts), factor = (float)(given * m->moe.k);
+    volatile float most = ceilf(share * factor);
+
+    tern_fpmode_leave(caller);
+    return most;
+}
+
 /* C of T tokens, at most T, which is as good as no limit: a token chooses an expert once. */
 static size_t capacity_of(const struct tern_moe *m, size_t rows)
 {
-    const float share = (float)((double)rows / (double)m->n_experts);
-    const float factor = (float)(m->moe.eval_capacity_factor * m->moe.k);
-    const float most = ceilf(share * factor);
+    const float most = most_tokens(m, rows);
 
     if (!m->moe.drop_tokens || most >= (float)rows)
         return rows;

@@ -14,6 +14,9 @@ tern_module_quant tern_module_quant_default(void)
 
 /* Every member of the struct is a tensor. */
 #define N_TENSORS (sizeof(tern_layer_weights) / sizeof(tern_tensor))
+_Static_assert(sizeof(tern_layer_weights) == N_TENSORS * sizeof(tern_tensor) &&
+                   _Alignof(tern_layer_weights) == _Alignof(tern_tensor),
+               "tern_layer_weights is an array of tensors, but for the names");
 
 tern_layer_weights tern_layer_weights_none(void)
 {
@@ -198,7 +201,8 @@ static int64_t value_width(const tern_config *config, const struct tern_config_s
 {
     const tern_tensor *out = &w->attn_ow, *v = &w->attn_vw;
     const int64_t whole = channels_of(config, &w->attn_qkvw);
-    const int64_t values = tern_given(v) ? channels_of(config, v) : whole - (s->heads + s->kv_heads) * s->head_dim;
+    const int64_t values =
+        tern_given(v) ? channels_of(config, v) : whole - ((int64_t)s->heads + s->kv_heads) * s->head_dim;
     int64_t width = s->head_dim;
 
     if (tern_given(out) && out->rank == 2) {

@@ -5,7 +5,6 @@
  * of scores is kept, in fp32.  A row's bits are its own: each score and output is one chain, the softmax is of the row alone,
  * and the chain over V takes exactly the keys that the row sees: those that all rows of the tile see together, the ragged
  * rest, and what a mask hides from some of them, row by row. */
-#include "base/fpmode.h"
 #include "ops/mask.h"
 #include "ops/widen.h"
 
@@ -216,11 +215,7 @@ static tern_status check_scale(tern_ctx *ctx, const char *op, float scale)
 
 static float scale_or_standard(float scale, size_t head_dim)
 {
-    const tern_fpmode caller = tern_fpmode_enter();
-    const float standard = (float)(1.0 / sqrt((double)head_dim));
-
-    tern_fpmode_leave(caller);
-    return isnan(scale) ? standard : scale;
+    return isnan(scale) ? tern_standard_scale((int64_t)head_dim) : scale;
 }
 
 /* The mask's axes from the right against [batch, heads, s, t]. */
@@ -307,6 +302,9 @@ tern_status tern_unpacked_attention(tern_ctx *ctx, const tern_tensor *q, const t
     a.t = (size_t)k->dim[2];
     a.d = (size_t)q->dim[3];
     a.dv = (size_t)v->dim[3];
+    TERN_REQUIRE(ctx, a.d > 0 || a.dv == 0 || !isnan(scale), TERN_ERR_ARG,
+                 "%s: scale is unset and q is %s, heads of no value, expected a number (1 / sqrt(0) is none)", op,
+                 tern_dims_text(q).text);
     a.scale = scale_or_standard(scale, a.d);
     TERN_TRY(bind_mask(ctx, op, mask, &a));
     TERN_TRY(tern_check_float(ctx, op, "output", output, a.dtype, false));

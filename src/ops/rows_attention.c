@@ -3,14 +3,6 @@
 
 #include <tern/function.h>
 
-#include <math.h>
-
-/* The multiplier of q.k: 1 / sqrt(E) where it is unset. */
-static float scale_of(const tern_op_params *params, int64_t head_dim)
-{
-    return isnan(params->scale) && head_dim > 0 ? 1 / sqrtf((float)head_dim) : params->scale;
-}
-
 /* A mask of integers whose zeros are visible, turned round; others as they are.  *owned is freed by tern_free. */
 static tern_status visible_mask(tern_ctx *ctx, const char *op, const tern_config *config, const tern_tensor *mask,
                                 tern_tensor *turned, bool **owned)
@@ -41,13 +33,11 @@ static tern_status run_packed_attention(tern_ctx *ctx, const tern_config *config
                                         const tern_op_call *call)
 {
     const tern_op_params *p = call->params;
-    const int64_t width = io[0]->rank == 3 && p->num_heads > 0 ? io[0]->dim[2] / 3 / p->num_heads : 0;
     tern_tensor mask;
     bool *owned;
 
     TERN_TRY(visible_mask(ctx, "packed_attention", config, io[1], &mask, &owned));
-    const tern_status status =
-        tern_packed_attention(ctx, io[0], p->num_heads, scale_of(p, width), p->causal, &mask, io[2]);
+    const tern_status status = tern_packed_attention(ctx, io[0], p->num_heads, p->scale, p->causal, &mask, io[2]);
     tern_free(owned);
     return status;
 }
@@ -68,13 +58,11 @@ static tern_status run_unpacked_attention(tern_ctx *ctx, const tern_config *conf
                                           const tern_op_call *call)
 {
     const tern_op_params *p = call->params;
-    const int64_t width = io[0]->rank == 4 ? io[0]->dim[3] : 0;
     tern_tensor mask;
     bool *owned;
 
     TERN_TRY(visible_mask(ctx, "unpacked_attention", config, io[3], &mask, &owned));
-    const tern_status status =
-        tern_unpacked_attention(ctx, io[0], io[1], io[2], scale_of(p, width), p->causal, &mask, io[4]);
+    const tern_status status = tern_unpacked_attention(ctx, io[0], io[1], io[2], p->scale, p->causal, &mask, io[4]);
     tern_free(owned);
     return status;
 }

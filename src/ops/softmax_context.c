@@ -16,20 +16,28 @@
 
 /* ---- inside a region ---- */
 
+/* What scores are multiplied by, rounded once.  volatile: see tern_standard_scale(). */
+static float scale_of(const tern_config *config, int64_t head_dim)
+{
+    const bool by_layer = config->scale_attn_by_inverse_layer_idx;
+
+    if (config->bigscience_bloom || (config->scale_attention && !config->use_mup && !by_layer))
+        return tern_standard_scale(head_dim);
+    if (!config->scale_attention)
+        return 1;
+    const tern_fpmode caller = tern_fpmode_enter();
+    volatile double width = (double)head_dim;
+    const double scale = config->use_mup ? 1.0 / width : 1.0 / sqrt(width);
+    volatile float rounded = (float)(by_layer ? scale / (config->layer_id + 1.0) : scale);
+    tern_fpmode_leave(caller);
+    return rounded;
+}
+
 struct tern_softmax_context_args tern_softmax_context_args_from(const tern_config *config)
 {
-    const tern_fpmode caller = tern_fpmode_enter();
     const struct tern_config_sizes sizes = tern_config_sizes(config);
-    double scale = 1;
 
-    if (config->bigscience_bloom) {
-        scale = 1.0 / sqrt((double)sizes.head_dim);
-    } else if (config->scale_attention) {
-        scale = config->use_mup ? 1.0 / (double)sizes.head_dim : 1.0 / sqrt((double)sizes.head_dim);
-        if (config->scale_attn_by_inverse_layer_idx)
-            scale /= config->layer_id + 1.0;
-    }
-    const struct tern_softmax_context_args args = {
+    return (struct tern_softmax_context_args){
         .heads = sizes.heads,
         .kv_heads = sizes.kv_heads,
         .head_dim = (int32_t)sizes.head_dim,
@@ -37,15 +45,13 @@ struct tern_softmax_context_args tern_softmax_context_args_from(const tern_confi
         .interleaved = config->bigscience_bloom,
         .causal = config->triangular_masking,
         .window = config->local_attention ? config->window_size : 0,
-        .scale = (float)scale,
+        .scale = scale_of(config, sizes.head_dim),
         .rotary_dim = config->rotary_dim > 0 ? config->rotary_dim : 0,
         .rotate_neighbours = !config->rotate_half,
         .rope_theta = config->rope_theta,
         .store = tern_config_activation(config),
         .round_bf16 = tern_config_activation(config) == TERN_BF16,
     };
-    tern_fpmode_leave(caller);
-    return args;
 }
 
 /* Where heads stand in a row of qkv. */
@@ -65,7 +71,7 @@ static size_t v_column(const struct tern_softmax_context_args *a, size_t g)
 {
     const size_t e = (size_t)a->head_dim;
 
-    return a->interleaved ? g * q_step(a) + 2 * e : (size_t)(a->heads + a->kv_heads) * e + g * (size_t)a->v_dim;
+    return a->interleaved ? g * q_step(a) + 2 * e : ((size_t)a->heads + (size_t)a->kv_heads) * e + g * (size_t)a->v_dim;
 }
 
 static void round_head(const struct tern_kernels *kernels, float *x, size_t n, tern_dtype dtype)
@@ -481,7 +487,7 @@ static tern_status infer_softmax_context(tern_ctx *ctx, const tern_config *confi
     TERN_REQUIRE(ctx, qkv->rank >= 1, TERN_ERR_SHAPE, "softmax_context: qkv has rank %d, expected at least one axis",
                  qkv->rank);
     const int64_t v_dim = params->v_head_dim > 0 ? params->v_head_dim : sizes.head_dim;
-    const int64_t width = (sizes.heads + sizes.kv_heads) * sizes.head_dim + sizes.kv_heads * v_dim;
+    const int64_t width = ((int64_t)sizes.heads + sizes.kv_heads) * sizes.head_dim + sizes.kv_heads * v_dim;
     TERN_REQUIRE(ctx, qkv->dim[qkv->rank - 1] == width, TERN_ERR_SHAPE,
                  "softmax_context: qkv is %s, expected rows of %" PRId64, tern_dims_text(qkv).text, width);
     for (int i = 0; i + 1 < qkv->rank; i++)

@@ -164,6 +164,65 @@ static void scored(const tern_tensor *qkv, tern_tensor *scores)
     tern_op_destroy(&op);
 }
 
+/* By name with the scale unset; y is like the values. */
+static void attended(const char *name, const tern_tensor *x, int32_t num_heads, tern_tensor *y)
+{
+    tern_op_io io[] = { { num_heads ? "qkv" : "q", (tern_tensor *)x },
+                        { "output", y },
+                        { "k", (tern_tensor *)x },
+                        { "v", (tern_tensor *)x } };
+    tern_op_params params = tern_op_params_default();
+    const tern_config config = test_config();
+    tern_op *op;
+
+    params.num_heads = num_heads;
+    assert_ok(ctx, tern_op_create(ctx, name, &config, &op));
+    assert_ok(ctx, tern_op_run(ctx, op, io, num_heads ? 2 : 4, &(tern_op_call){ .params = &params }));
+    tern_op_destroy(&op);
+}
+
+static void test_an_unset_scale_is_one_by_name_and_typed_in_every_rounding_mode(void **state)
+{
+    static const int modes[] = { FE_TONEAREST, FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO };
+    const tern_tensor qkv = FN_IN(TERN_FP32, 1, 1, 5, 36), q = FN_IN(TERN_FP32, 1, 1, 2, 5, 6);
+    tern_tensor packed = FN_OUT(TERN_FP32, 1, 5, 12), apart = FN_OUT(TERN_FP32, 1, 2, 5, 6);
+    tern_tensor p = FN_OUT(TERN_FP32, 1, 5, 12), a = FN_OUT(TERN_FP32, 1, 2, 5, 6);
+
+    (void)state;
+    const float scale = (float)(1 / sqrt(6.0));
+    assert_ok(ctx, tern_packed_attention(ctx, &qkv, 2, scale, false, NULL, &packed));
+    assert_ok(ctx, tern_unpacked_attention(ctx, &q, &q, &q, scale, false, NULL, &apart));
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        fesetround(modes[i]);
+        attended("packed_attention", &qkv, 2, &p);
+        attended("unpacked_attention", &q, 0, &a);
+        fesetround(FE_TONEAREST);
+        fn_same(&p, packed.data, "packed_attention");
+        fn_same(&a, apart.data, "unpacked_attention");
+        assert_ok(ctx, tern_packed_attention(ctx, &qkv, 2, NAN, false, NULL, &p));
+        assert_ok(ctx, tern_unpacked_attention(ctx, &q, &q, &q, NAN, false, NULL, &a));
+        fn_same(&p, packed.data, "packed_attention, typed");
+        fn_same(&a, apart.data, "unpacked_attention, typed");
+    }
+}
+
+/* Heads without channels have scores of 0 and no scale of their own: with one that is given, the mean of the values. */
+static void test_heads_without_channels_make_no_nan(void **state)
+{
+    float nothing[1] = { 0 }, values[] = { 1, 2, 3, 6 }, out[2] = { 7, 7 };
+    const tern_tensor q = tern_tensor_view(nothing, TERN_FP32, 4, (int64_t[]){ 1, 1, 2, 0 });
+    const tern_tensor v = tern_tensor_view(values, TERN_FP32, 4, (int64_t[]){ 1, 1, 4, 1 });
+    const tern_tensor k = tern_tensor_view(nothing, TERN_FP32, 4, (int64_t[]){ 1, 1, 4, 0 });
+    tern_tensor y = tern_tensor_view(out, TERN_FP32, 4, (int64_t[]){ 1, 1, 2, 1 });
+
+    (void)state;
+    assert_fails(ctx, tern_unpacked_attention(ctx, &q, &k, &v, NAN, false, NULL, &y), TERN_ERR_ARG,
+                 "scale is unset and q is [1, 1, 2, 0]");
+    assert_true(out[0] == 7 && out[1] == 7);
+    assert_ok(ctx, tern_unpacked_attention(ctx, &q, &k, &v, 1, false, NULL, &y));
+    assert_true(out[0] == 3 && out[1] == 3);
+}
+
 /* What is worked out once for a call is worked out in no mode of the caller's either. */
 static void test_no_rounding_mode_but_to_nearest(void **state)
 {
@@ -196,6 +255,8 @@ int main(void)
         OP_TEST(test_no_experts_write_nothing),
         OP_TEST(test_rows_too_long_to_add_up),
         OP_TEST(test_the_largest_integer_sum),
+        OP_TEST(test_an_unset_scale_is_one_by_name_and_typed_in_every_rounding_mode),
+        OP_TEST(test_heads_without_channels_make_no_nan),
         OP_TEST(test_no_rounding_mode_but_to_nearest),
     };
     return cmocka_run_group_tests_name("ops/edges", tests, setup, end);

@@ -72,23 +72,23 @@ static void test_sizes_are_those_of_rows_and_of_the_cache(void **state)
     tern_ctx_destroy(&ctx);
 }
 
-/* B50: bytes are counted in bytes, and fewer tokens than min_out_tokens are an error. */
-static void test_b50_memory_decides_how_many_tokens_there_are(void **state)
+/* B50 in one dtype: with `memory` short of all, as many tokens as fit, one more not; the parts of what is made lie apart, each in its
+ * bytes. */
+static void b50_in(tern_ctx *ctx, const tern_config *c)
 {
-    (void)state;
-    tern_ctx *ctx = test_ctx(1);
-    const tern_config c = config_of();
+    const size_t size = tern_dtype_size(c->dtype == TERN_INT8 ? c->activation_dtype : c->dtype);
     tern_workspace_options o = { .batch = 3 };
     tern_workspace_sizes all, s, next;
+    tern_workspace *w;
 
-    assert_ok(ctx, tern_workspace_measure(ctx, &c, &o, &all));
+    assert_ok(ctx, tern_workspace_measure(ctx, c, &o, &all));
     o.memory = (int64_t)all.total;
-    assert_ok(ctx, tern_workspace_measure(ctx, &c, &o, &s));
+    assert_ok(ctx, tern_workspace_measure(ctx, c, &o, &s));
     assert_int_equal(s.tokens, 100);
     for (int64_t memory = (int64_t)all.total - 1; memory > 0; memory -= 9973) {
         o.memory = memory;
         s = all;
-        const tern_status status = tern_workspace_measure(ctx, &c, &o, &s);
+        const tern_status status = tern_workspace_measure(ctx, c, &o, &s);
         if (status == TERN_ERR_CAPACITY) {
             assert_non_null(strstr(tern_error(ctx), "10 tokens (min_out_tokens)"));
             assert_memory_equal(&s, &all, sizeof s);
@@ -97,9 +97,41 @@ static void test_b50_memory_decides_how_many_tokens_there_are(void **state)
         assert_ok(ctx, status);
         assert_true(s.total <= (size_t)memory && s.tokens >= 10 && s.tokens < 100);
         /* One more would not fit. */
-        tern_config more = c;
+        tern_config more = *c;
         more.max_out_tokens = more.min_out_tokens = (int32_t)s.tokens + 1;
         assert_fails(ctx, tern_workspace_measure(ctx, &more, &o, &next), TERN_ERR_CAPACITY, "expected at most");
+    }
+
+    o = (tern_workspace_options){ .batch = 3, .prompt_len = 4 };
+    assert_ok(ctx, tern_workspace_create(ctx, c, &o, &w));
+    s = tern_workspace_sizes_of(w);
+    uintptr_t end = 0;
+    for (int i = 0; i < TERN_WORKSPACE_PARTS; i++) {
+        tern_tensor t;
+        assert_ok(ctx, tern_workspace_tensor(ctx, w, (tern_workspace_part)i, 12, &t));
+        assert_int_equal(tern_dtype_size(t.dtype), size);
+        const size_t bytes = (size_t)(12 * t.dim[1]) * size;
+        assert_true((uintptr_t)t.data >= end && bytes <= s.part[i]);
+        memset(t.data, i + 1, bytes); /* all of it is there */
+        end = (uintptr_t)t.data + s.part[i];
+    }
+    tern_workspace_destroy(&w);
+}
+
+/* B50: bytes are counted in bytes of what is stored, and fewer tokens than min_out_tokens are an error. */
+static void test_b50_memory_decides_how_many_tokens_there_are(void **state)
+{
+    static const tern_dtype dtypes[][2] = { { TERN_FP32, TERN_FP16 }, { TERN_FP16, TERN_FP16 },
+                                            { TERN_BF16, TERN_FP16 }, { TERN_INT8, TERN_FP32 },
+                                            { TERN_INT8, TERN_FP16 }, { TERN_INT8, TERN_BF16 } };
+
+    (void)state;
+    tern_ctx *ctx = test_ctx(1);
+    for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
+        tern_config c = config_of();
+        c.dtype = dtypes[i][0];
+        c.activation_dtype = dtypes[i][1];
+        b50_in(ctx, &c);
     }
     tern_ctx_destroy(&ctx);
 }
