@@ -266,6 +266,8 @@ struct tern_attention_f32 {
 typedef void tern_attention_f32_fn(const struct tern_attention_f32 *a);
 size_t tern_attention_scratch(size_t v_dim); /* floats */
 
+struct tern_plans;
+
 /* The table: one slot per kernel, the list of kernels being kernel_list.h. */
 struct tern_kernels {
     enum tern_isa isa;
@@ -274,6 +276,7 @@ struct tern_kernels {
 #undef TERN_KERNEL
     size_t
         k_block; /* most k steps of a panel that stay in L2 between row tiles; a longer K is cut in equal blocks: table.c */
+    const struct tern_plans *plans; /* plans.h: what was measured; NULL: nothing */
 };
 
 /* Fills every slot for a level; asserts that none is empty. */

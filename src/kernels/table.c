@@ -26,6 +26,7 @@ void tern_kernels_init(struct tern_kernels *k, enum tern_isa isa)
 {
     k->isa = isa;
     k->k_block = k_block();
+    k->plans = NULL;
 
     tern_kernels_init_portable(k); /* fills every slot */
 #ifdef TERN_HAVE_NEON

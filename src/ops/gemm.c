@@ -3,14 +3,15 @@
  * Order: panels outermost, then equal blocks of k, then row tiles.  A block of a panel stays in the second-level cache
  * while all row tiles use it, and while they do, each tile prefetches its share of the next block, so that arithmetic and
  * memory overlap even at 16 rows.  Each element is one chain of fused multiply-adds over k (or one sum of integers), held in a
- * scratch tile between blocks of k: neither the cut of k, nor that of the rows, nor the number of threads shows in the bits.  A
- * finished tile goes through the epilogue to C once: lines of C are not read back behind stores that miss.
+ * scratch tile between blocks of k: neither the cut of k, nor that of the rows, nor the number of threads shows in the bits, so
+ * a plan (plans.h) may choose them.  A finished tile goes through the epilogue to C once: lines of C are not read back behind stores that miss.
  *
  * Weights in groups have no product of codes with f32: a block of a panel becomes f32 numbers in the first-level cache, for all
  * row tiles of a group.  With rows of u8 they have one for each part of K that shares scales.
  *
  * k is counted in steps here, the 32 words of a panel that one instruction takes: 1 element of f32 and f16, 2 of bf16, 4 of s8. */
 #include "base/memory.h"
+#include "kernels/plans.h"
 #include "ops/quantize_weight.h"
 
 #include <string.h>
@@ -19,7 +20,7 @@
  * that costs 3 % of a group's arithmetic at most. */
 #define GROUP_ROWS 128
 
-/* From here on threads split rows: each then streams all weights, which pays off once they are read from a shared cache. */
+/* Without a plan threads split rows from here on: each then streams all weights, which pays off once they are read from a shared cache. */
 #define SPLIT_ROWS 128
 
 /* Elements of K that are numbers at a time, 16 KiB of stack: a third of the first-level cache. */
@@ -37,15 +38,27 @@ struct product {
     bool narrow;
     const float *row_scale; /* [M], u8 rows only */
     struct tern_weight_layout layout;
+    struct tern_plan plan;
 };
 
-/* Row tiles of m rows.  14 rows and fewer are one tile: its weights are read once.  Then even tiles, of 8 rows where
- * there are many, of up to 10 where a short last tile would cost more than wider ones. */
-static size_t count_tiles(size_t m)
+/* Row tiles of m rows.  Without a plan 14 rows and fewer are one tile: its weights are read once.  Then even tiles, of 8 rows
+ * where there are many, of up to 10 where a short last tile would cost more than wider ones. */
+static size_t count_tiles(const struct tern_plan *plan, size_t m)
 {
-    const size_t rows = m <= TERN_TILE_ROWS ? TERN_TILE_ROWS : m < 64 ? 10 : 8;
+    const size_t rows = plan->tile_rows ? plan->tile_rows : m <= TERN_TILE_ROWS ? TERN_TILE_ROWS : m < 64 ? 10 : 8;
 
     return (m + rows - 1) / rows;
+}
+
+/* Most steps of f32 in a block of k. */
+static size_t k_block(const struct product *p)
+{
+    return p->plan.k_block ? p->plan.k_block : p->kernels->k_block;
+}
+
+static bool splits_rows(const struct tern_plan *plan, size_t m)
+{
+    return plan->split == TERN_SPLIT_AUTO ? m >= SPLIT_ROWS : plan->split == TERN_SPLIT_ROWS;
 }
 
 /* Begin of part i of n things in `parts` parts that differ by one at most. */
@@ -107,9 +120,9 @@ static void panel_product(const struct product *p, size_t row, size_t m, size_t 
     const struct tern_kernels *kernels = p->kernels;
     const size_t steps = p->layout.steps, step_bytes = p->layout.step_bytes;
     const size_t col = panel * TERN_PANEL, left = (size_t)p->w->out - col, n = left < TERN_PANEL ? left : TERN_PANEL;
-    const size_t block_steps = kernels->k_block * TERN_PANEL * sizeof(float) / step_bytes;
+    const size_t block_steps = k_block(p) * TERN_PANEL * sizeof(float) / step_bytes;
     const size_t n_blocks = steps > block_steps ? (steps + block_steps - 1) / block_steps : 1;
-    const size_t n_tiles = count_tiles(m);
+    const size_t n_tiles = count_tiles(&p->plan, m);
     const char *words = (const char *)p->w->words + panel * steps * step_bytes;
     _Alignas(64) union tile_sums sums;
 
@@ -138,7 +151,7 @@ static void panel_product(const struct product *p, size_t row, size_t m, size_t 
 static void panel_groups(const struct product *p, size_t row, size_t m, size_t panel)
 {
     const struct tern_kernels *kernels = p->kernels;
-    const size_t in = (size_t)p->w->in, n_tiles = count_tiles(m);
+    const size_t in = (size_t)p->w->in, n_tiles = count_tiles(&p->plan, m);
     const size_t col = panel * TERN_PANEL, left = (size_t)p->w->out - col, n = left < TERN_PANEL ? left : TERN_PANEL;
     _Alignas(64) float sums[GROUP_ROWS * TERN_PANEL], numbers[NUMBERS * TERN_PANEL];
 
@@ -161,8 +174,8 @@ static void panel_parts(const struct product *p, size_t row, size_t m, size_t pa
 {
     const struct tern_kernels *kernels = p->kernels;
     const struct tern_weight_groups *g = p->w->groups;
-    const size_t n_tiles = count_tiles(m), steps = g->part_steps, step_bytes = 4 * TERN_PANEL;
-    const size_t n_blocks = (steps + kernels->k_block - 1) / kernels->k_block;
+    const size_t n_tiles = count_tiles(&p->plan, m), steps = g->part_steps, step_bytes = 4 * TERN_PANEL;
+    const size_t n_blocks = (steps + k_block(p) - 1) / k_block(p);
     const size_t col = panel * TERN_PANEL, left = (size_t)p->w->out - col, n = left < TERN_PANEL ? left : TERN_PANEL;
     _Alignas(64) float sums[GROUP_ROWS * TERN_PANEL];
     _Alignas(64) int32_t codes[GROUP_ROWS * TERN_PANEL];
@@ -197,10 +210,10 @@ static void run(const struct tern_par *par, const struct product *p, size_t m)
     const size_t panel_bytes = p->layout.steps * p->layout.step_bytes;
     size_t panel = 0, panel_end = n_panels, row0 = 0, row_end = m;
 
-    if (m < SPLIT_ROWS)
-        tern_share(par, n_panels, 1, &panel, &panel_end);
-    else
+    if (splits_rows(&p->plan, m))
         tern_share(par, m, 8, &row0, &row_end);
+    else
+        tern_share(par, n_panels, 1, &panel, &panel_end);
 
     const size_t m_here = row_end - row0, n_groups = (m_here + GROUP_ROWS - 1) / GROUP_ROWS;
     for (; panel < panel_end; panel++) {
@@ -255,16 +268,6 @@ static void trace(const struct tern_par *par, bool narrow, const struct tern_wei
                    (size_t)w->in, (size_t)w->out);
 }
 
-void tern_gemm_run(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda, size_t m,
-                   const struct tern_weight *w, const struct tern_epilogue *e)
-{
-    const struct product p = product_of(par, c, ldc, a, lda, w, e);
-    const double begin = tern_trace_begin(par);
-
-    run(par, &p, m);
-    trace(par, false, w, m, begin);
-}
-
 /* ---- rows rounded to the type of the weights ---- */
 
 bool tern_weight_has_rows_q8(const struct tern_weight *w)
@@ -309,8 +312,45 @@ static void spread_parts(uint8_t *row, const struct tern_weight_groups *g)
     }
 }
 
-void tern_gemm_run_narrow(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda, size_t m,
-                          const struct tern_weight *w, const struct tern_epilogue *e, void *scratch)
+/* ---- plans ---- */
+
+bool tern_gemm_plan_kind(const struct tern_weight *w, bool narrow, enum tern_plan_kind *kind)
+{
+    switch (w->format) {
+    case TERN_WEIGHT_F32:
+        *kind = TERN_PLAN_F32;
+        return true;
+    case TERN_WEIGHT_F16:
+        *kind = TERN_PLAN_F32_F16;
+        return true;
+    case TERN_WEIGHT_BF16:
+        *kind = narrow ? TERN_PLAN_BF16 : TERN_PLAN_F32_BF16;
+        return true;
+    case TERN_WEIGHT_Q8:
+        *kind = narrow && tern_weight_has_rows_q8(w) ? TERN_PLAN_Q8 : TERN_PLAN_F32_Q8;
+        return true;
+    case TERN_WEIGHT_GROUPS: /* widened in tiles: another loop, which is never measured */
+        break;
+    }
+    return false;
+}
+
+struct tern_plan tern_gemm_plan(const struct tern_par *par, size_t m, const struct tern_weight *w, bool narrow)
+{
+    const struct tern_plans *plans = par->kernels->plans;
+    struct tern_plan_key key = { w->in, w->out, TERN_PLAN_F32, tern_plan_bucket(m), (uint32_t)par->count };
+    const struct tern_plan_entry *found = NULL;
+
+    if (plans && plans->count && tern_gemm_plan_kind(w, narrow, &key.kind))
+        found = tern_plans_find(plans, &key);
+    return found ? found->plan : (struct tern_plan){ 0 };
+}
+
+/* ---- the product ---- */
+
+void tern_gemm_run_plan(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda, size_t m,
+                        const struct tern_weight *w, const struct tern_epilogue *e, void *scratch,
+                        const struct tern_plan *plan)
 {
     static const struct tern_trace_kind rounding[] = { { "bf16_from_f32", { "rows", "in" } },
                                                        { "quantize_row_q8", { "rows", "in" } } };
@@ -320,7 +360,8 @@ void tern_gemm_run_narrow(const struct tern_par *par, float *c, size_t ldc, cons
     double begin = tern_trace_begin(par);
     size_t row, end;
 
-    if (rows_q8 || w->format == TERN_WEIGHT_BF16) {
+    p.plan = *plan;
+    if (scratch && (rows_q8 || w->format == TERN_WEIGHT_BF16)) {
         const size_t stride = narrow_stride(w);
         float *row_scale = (float *)(void *)((char *)scratch + m * stride);
 
@@ -347,4 +388,20 @@ void tern_gemm_run_narrow(const struct tern_par *par, float *c, size_t ldc, cons
     }
     run(par, &p, m);
     trace(par, p.narrow, w, m, begin);
+}
+
+void tern_gemm_run(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda, size_t m,
+                   const struct tern_weight *w, const struct tern_epilogue *e)
+{
+    const struct tern_plan plan = tern_gemm_plan(par, m, w, false);
+
+    tern_gemm_run_plan(par, c, ldc, a, lda, m, w, e, NULL, &plan);
+}
+
+void tern_gemm_run_narrow(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda, size_t m,
+                          const struct tern_weight *w, const struct tern_epilogue *e, void *scratch)
+{
+    const struct tern_plan plan = tern_gemm_plan(par, m, w, scratch != NULL);
+
+    tern_gemm_run_plan(par, c, ldc, a, lda, m, w, e, scratch, &plan);
 }

@@ -9,6 +9,7 @@
 #include "base/threads.h"
 #include "base/trace.h"
 #include "kernels/kernels.h"
+#include "kernels/plans.h"
 
 #include <tern/op.h>
 
@@ -47,7 +48,7 @@ void tern_weight_channel(const struct tern_kernels *kernels, const struct tern_w
 /* c[M, ldc] = epilogue(a[M, lda] W), a 1 <= M product of any size, computed in f32 whatever the format: each weight is widened
  * exactly.  The scales of q8 are applied to finished sums; weights in groups become f32 numbers (the bits of
  * tern_weight_dequantize) block by block of a panel, and the product is that of these.  e->scale is NULL for both.
- * Split over threads by panels below 128 rows, by rows from there on.  Barrier at the end. */
+ * Split over threads by panels below 128 rows, by rows from there on, where no plan was measured.  Barrier at the end. */
 void tern_gemm_run(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda, size_t m,
                    const struct tern_weight *w, const struct tern_epilogue *e);
 
@@ -71,6 +72,14 @@ size_t tern_gemm_scratch(const struct tern_weight *w, size_t m);
  * output channel over equal parts of K, of 4 to 131072 elements (or all of K).  An operator whose config asks for such rows
  * (activation_quant=row) answers TERN_ERR_UNSUPPORTED for any other weight: tern_gemm_run_narrow would compute it in f32. */
 bool tern_weight_has_rows_q8(const struct tern_weight *w);
+
+/* The plan that both take, m >= 1: what was measured for this product and as many threads, else zeros.  The same product by a
+ * given plan, with the same bits; scratch NULL: rows stay f32.  The kind of a product; false: none that can be measured. */
+struct tern_plan tern_gemm_plan(const struct tern_par *par, size_t m, const struct tern_weight *w, bool narrow);
+void tern_gemm_run_plan(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda, size_t m,
+                        const struct tern_weight *w, const struct tern_epilogue *e, void *scratch,
+                        const struct tern_plan *plan);
+bool tern_gemm_plan_kind(const struct tern_weight *w, bool narrow, enum tern_plan_kind *kind);
 
 /* The one or the other: rows stay f32 where narrow is NULL, else it is the scratch with which they are rounded. */
 static inline void tern_gemm_run_either(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda,
