@@ -42,8 +42,8 @@ V16_FN void q8_tile(const int m, const bool ahead, int32_t *c, size_t ldc, const
 
     for (size_t step = 0; step < steps; step++) {
         if (ahead) {
-            GEMM_PREFETCH(m, hint.at);
-            GEMM_PREFETCH(m, hint.at + 64);
+            GEMM_PREFETCH(hint.at);
+            GEMM_PREFETCH(hint.at + 64);
             hint.at += hint.step;
         }
 #if V16_GEMM_ROWS == 3
