@@ -85,10 +85,9 @@ static void fills_up(void **state)
 
 static void every_failure(void **state)
 {
-    tern_ctx *ctx = test_ctx(2);
-
     (void)state;
     FAULT_NEEDED;
+    tern_ctx *ctx = test_ctx(2);
     FAULT_EACH(n)
     {
         fault_arm(n);

@@ -68,13 +68,13 @@ static void with_threads(void **state)
 
 static void without_memory(void **state)
 {
-    tern_ctx *ctx = context(2, NULL);
     tern_ceilings c;
 
     (void)state;
+    FAULT_NEEDED;
+    tern_ctx *ctx = context(2, NULL);
     assert_fails(ctx, tern_ceilings_measure(ctx, NULL), TERN_ERR_ARG, "out is NULL");
     assert_int_equal(tern_ceilings_measure(NULL, &c), TERN_ERR_ARG);
-    FAULT_NEEDED;
     fault_arm_from(0);
     const tern_status status = tern_ceilings_measure(ctx, &c);
     fault_disarm();

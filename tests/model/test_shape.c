@@ -259,12 +259,12 @@ static void refused(void **state)
 
 static void every_failure(void **state)
 {
-    tern_ctx *ctx = test_ctx(2);
     const tern_model_shape *shape = tern_model_shape_find("tiny");
     tern_model *model;
 
     (void)state;
     FAULT_NEEDED;
+    tern_ctx *ctx = test_ctx(2);
     assert_ok(ctx, tern_model_create_random(ctx, shape, NULL, &model));
     tern_model_close(&model);
     FAULT_EACH(n)
