@@ -103,8 +103,11 @@ fail:
 static tern_status run_residual_add(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
                                     const tern_op_call *call)
 {
-    (void)call;
-    return tern_residual_add(ctx, config, io[0], io[1], io[2], io[3], io[4], io[5], io[6]);
+    const int32_t add = call->params->add_bias;
+
+    TERN_REQUIRE(ctx, add != 1 || tern_given(io[4]), TERN_ERR_ARG,
+                 "residual_add: add_bias is true and attention_bias is not there, expected [H]");
+    return tern_residual_add(ctx, config, io[0], io[1], io[2], io[3], add == 0 ? NULL : io[4], io[5], io[6]);
 }
 
 const struct tern_op_row tern_row_residual_add = {
@@ -114,6 +117,7 @@ const struct tern_op_row tern_row_residual_add = {
     .dtypes = TERN_ALL_DTYPES,
     .devices = TERN_ON_CPU,
     .reads = TERN_READS_MP | TERN_READS_BLOCK,
+    .params = "add_bias",
     .kernels = "residual_add_f32",
     .run = run_residual_add,
     .io = { TERN_IN_ALSO("hidden", "[.., H]", "hidden_state"), TERN_IN("residual", "[.., H]"),

@@ -428,6 +428,37 @@ static void test_b42_each_bias_may_be_missing(void **state)
         }
 }
 
+/* add_bias by name: unset, false and true, and true without one. */
+static void test_b40_attention_bias_is_added_as_add_bias_says(void **state)
+{
+    float x = 1, r = 20, b = 4000, y = 7;
+    tern_tensor hidden = t2(&x, 1, 1), residual = t2(&r, 1, 1),
+                bias = tern_tensor_view(&b, TERN_FP32, 1, &(int64_t){ 1 });
+    tern_tensor output = t2(&y, 1, 1);
+    const tern_op_io io[] = {
+        { "hidden", &hidden }, { "residual", &residual }, { "output", &output }, { "attention_bias", &bias }
+    };
+
+    (void)state;
+    for (int form = 0; form < 2; form++) {
+        tern_config config = test_config();
+        tern_op_params params = tern_op_params_default();
+        tern_op *op;
+        config.mlp_after_attn = form;
+        assert_ok(ctx, tern_op_create(ctx, "residual_add", &config, &op));
+        for (params.add_bias = -1; params.add_bias <= 1; params.add_bias++) {
+            assert_ok(ctx, tern_op_run(ctx, op, io, 4, &(tern_op_call){ .params = &params }));
+            assert_true(y == (params.add_bias ? 4021 : 21));
+        }
+        params.add_bias = 1;
+        y = 7;
+        assert_fails(ctx, tern_op_run(ctx, op, io, 3, &(tern_op_call){ .params = &params }), TERN_ERR_ARG,
+                     "add_bias is true and attention_bias is not there");
+        assert_true(y == 7);
+        tern_op_destroy(&op);
+    }
+}
+
 /* ---- products ---- */
 
 static void test_b12_scores_beyond_half_range_are_fine(void **state)
@@ -467,6 +498,7 @@ int main(void)
         OP_TEST(test_b38_attention_is_added_once),
         OP_TEST(test_b39_parallel_does_not_divide_the_partial_attention),
         OP_TEST(test_b40_final_bias_does_not_stand_in_for_the_attention_bias),
+        OP_TEST(test_b40_attention_bias_is_added_as_add_bias_says),
         OP_TEST(test_b41_post_norm_residual_counts_once_over_all_ranks),
         OP_TEST(test_b42_each_bias_may_be_missing),
         OP_TEST(test_b49_a_larger_batch_than_the_first_is_no_matter),
