@@ -149,7 +149,8 @@ typedef struct tern_layer tern_layer;
  *  @param comm   NULL: tern_comm_self().  Its size is config->mp_size; borrowed, outlives the layer.
  *  @param quant  as for tern_mlp_create().
  *  @return TERN_OK, TERN_ERR_ARG (NULL, a weight that is missing or must not be there), TERN_ERR_CONFIG, TERN_ERR_SHAPE (weight,
- *          found, expected), TERN_ERR_DTYPE, TERN_ERR_UNSUPPORTED, TERN_ERR_MEMORY, TERN_ERR_THREAD; *out is NULL then. */
+ *          found, expected), TERN_ERR_DTYPE, TERN_ERR_UNSUPPORTED (a dtype, norm or device; RMSNorm with post-LN; pre_layer_norm
+ *          and mlp_after_attn both false, also in the modules of its parts), TERN_ERR_MEMORY, TERN_ERR_THREAD; *out is NULL then. */
 TERN_API tern_status tern_layer_create(tern_ctx *ctx, const tern_config *config, const tern_comm *comm,
                                        const tern_module_quant *quant, const tern_layer_weights *weights,
                                        tern_layer **out);

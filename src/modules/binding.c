@@ -67,6 +67,16 @@ void tern_binding_free(struct tern_binding *binding)
     *binding = (struct tern_binding){ 0 };
 }
 
+tern_status tern_check_block(tern_ctx *ctx, const char *owner, const tern_config *config)
+{
+    TERN_REQUIRE(
+        ctx, config->pre_layer_norm || config->mlp_after_attn, TERN_ERR_UNSUPPORTED,
+        "%s: pre_layer_norm and mlp_after_attn are both false, there is: both or one of them true (no block is "
+        "parallel and post-LN)",
+        owner);
+    return TERN_OK;
+}
+
 tern_status tern_check_comm(tern_ctx *ctx, const char *owner, const tern_config *config, const tern_comm *comm)
 {
     TERN_REQUIRE(ctx, comm->size == config->mp_size && comm->rank >= 0 && comm->rank < comm->size, TERN_ERR_CONFIG,

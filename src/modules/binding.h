@@ -39,6 +39,8 @@ tern_status tern_bind(tern_ctx *ctx, const char *owner, const tern_config *confi
                       size_t n_matrices, struct tern_binding *binding);
 void tern_binding_free(struct tern_binding *binding);
 
+/* Whether there is a block of this form: sequential, pre-LN or post-LN, or parallel.  TERN_ERR_UNSUPPORTED. */
+tern_status tern_check_block(tern_ctx *ctx, const char *owner, const tern_config *config);
 /* Whether a group of ranks is the one that config->mp_size tells of, and can do what modules ask of it. */
 tern_status tern_check_comm(tern_ctx *ctx, const char *owner, const tern_config *config, const tern_comm *comm);
 

@@ -49,10 +49,7 @@ static tern_status check_config(tern_ctx *ctx, const tern_config *config, const 
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         TERN_TRY(tern_op_check(ctx, parts[i], config));
     TERN_TRY(tern_check_config(ctx, op, config, TERN_READS_SIZES));
-    TERN_REQUIRE(ctx, config->pre_layer_norm || config->mlp_after_attn, TERN_ERR_CONFIG,
-                 "%s: pre_layer_norm and mlp_after_attn are both false, expected one of them (there is no parallel "
-                 "post-LN block)",
-                 op);
+    TERN_TRY(tern_check_block(ctx, op, config));
     return tern_check_comm(ctx, op, config, comm);
 }
 

@@ -26,6 +26,7 @@ static tern_status check_config(tern_ctx *ctx, const tern_config *config, const 
     TERN_TRY(tern_op_check(ctx, &tern_row_softmax_context, config));
     TERN_TRY(tern_op_check(ctx, &tern_row_vector_matmul, config));
     TERN_TRY(tern_check_config(ctx, op, config, TERN_READS_SIZES));
+    TERN_TRY(tern_check_block(ctx, op, config));
     return tern_check_comm(ctx, op, config, comm);
 }
 
@@ -161,7 +162,7 @@ static tern_status check_tensors(tern_ctx *ctx, const tern_attention *a, const t
     TERN_TRY(tern_check_float_rows(ctx, op, "output", output, dtype, (int64_t)*rows, hidden, NULL, NULL));
     if (tern_given(norm)) {
         TERN_REQUIRE(ctx, a->config.pre_layer_norm, TERN_ERR_ARG,
-                     "%s: norm is given in a post-LN block, expected NULL: its input is not normed", op);
+                     "%s: norm is given in a post-LN block, expected none: its input is not normed", op);
         TERN_TRY(tern_check_float_rows(ctx, op, "norm", norm, dtype, (int64_t)*rows, hidden, NULL, NULL));
     }
     const struct tern_operand operands[] = { { "input", input, false, true },

@@ -25,6 +25,7 @@ static tern_status check_config(tern_ctx *ctx, const tern_config *config, const 
     TERN_TRY(tern_op_check(ctx, &tern_row_mlp_gemm, config));
     TERN_TRY(tern_op_check(ctx, &tern_row_residual_add, config));
     TERN_TRY(tern_check_config(ctx, op, config, TERN_READS_SIZES));
+    TERN_TRY(tern_check_block(ctx, op, config));
     return tern_check_comm(ctx, op, config, comm);
 }
 

@@ -320,10 +320,10 @@ static tern_status check_no_residual(tern_ctx *ctx, const tern_moe_weights *w)
         const tern_tensor *tensor;
     } all[] = {
         { "res_inter_w", &w->res_inter_w },
-        { "res_inter_scale", &w->res_inter_scale },
+        { "res_inter_w_scale", &w->res_inter_scale },
         { "res_inter_b", &w->res_inter_b },
         { "res_output_w", &w->res_output_w },
-        { "res_output_scale", &w->res_output_scale },
+        { "res_output_w_scale", &w->res_output_scale },
         { "res_output_b", &w->res_output_b },
         { "res_coef_w", &w->res_coef_w },
         { "res_coef_b", &w->res_coef_b },
@@ -339,11 +339,11 @@ static tern_status bind(tern_ctx *ctx, struct tern_moe *m, const tern_moe_weight
 {
     const int64_t hidden = (int64_t)m->hidden, inner = (int64_t)m->inner, up = (int64_t)m->up;
     const struct matrix matrices[N_MATRICES] = {
-        [INTER] = { "inter_w", "inter_scale", &w->inter_w, &w->inter_scale, w->inter_packed, m->n_here, hidden, up },
-        [OUTPUT] = { "output_w", "output_scale", &w->output_w, &w->output_scale, w->output_packed, m->n_here, inner,
+        [INTER] = { "inter_w", "inter_w_scale", &w->inter_w, &w->inter_scale, w->inter_packed, m->n_here, hidden, up },
+        [OUTPUT] = { "output_w", "output_w_scale", &w->output_w, &w->output_scale, w->output_packed, m->n_here, inner,
                      hidden },
-        [RES_INTER] = { "res_inter_w", "res_inter_scale", &w->res_inter_w, &w->res_inter_scale, NULL, 0, hidden, up },
-        [RES_OUTPUT] = { "res_output_w", "res_output_scale", &w->res_output_w, &w->res_output_scale, NULL, 0, inner,
+        [RES_INTER] = { "res_inter_w", "res_inter_w_scale", &w->res_inter_w, &w->res_inter_scale, NULL, 0, hidden, up },
+        [RES_OUTPUT] = { "res_output_w", "res_output_w_scale", &w->res_output_w, &w->res_output_scale, NULL, 0, inner,
                          hidden },
     };
     const struct vector vectors[N_VECTORS] = {

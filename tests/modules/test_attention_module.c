@@ -30,7 +30,7 @@ static struct block block_of(tern_ctx *ctx, const struct dt_kind *kind, int vari
     b.config.num_kv = (int32_t)b.kv_heads;
     b.config.norm_type = rms ? TERN_RMS_NORM : TERN_LAYER_NORM;
     b.config.pre_layer_norm = !post;
-    b.config.mlp_after_attn = variant % 3 != 0;
+    b.config.mlp_after_attn = post || variant % 3 != 0; /* no block is parallel and post-LN */
     b.config.transposed_mode = variant & 16;
     b.config.rotary_dim = variant % 5 == 1 ? 4 : 0;
     b.w1 = dt_matrix(ctx, kind, variant & 16, H, b.qkv, 0.3f, b.qkv % 4 ? 2 : 4);
@@ -584,6 +584,8 @@ static void test_bad_modules(void **state)
     assert_fails(ctx, tern_attention_create(ctx, &config, NULL, NULL, &w, &attention), status, part); \
     assert_null(attention)
     const tern_layer_weights good = w;
+    BAD(good, (config.pre_layer_norm = config.mlp_after_attn = false, config.norm_type = TERN_LAYER_NORM),
+        TERN_ERR_UNSUPPORTED, "attention: pre_layer_norm and mlp_after_attn are both false");
     BAD(good, w.norm_w = tern_tensor_none(), TERN_ERR_ARG, "attention: norm_w is not there, expected [24]");
     BAD(good, w.attn_ow = w.attn_qkvw, TERN_ERR_SHAPE, "attention: attn_ow is [");
     BAD(good, config.norm_type = TERN_RMS_NORM, TERN_ERR_ARG, "attention: norm_b is given with RMSNorm");

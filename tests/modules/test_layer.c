@@ -823,7 +823,7 @@ static void test_bad_layers(void **state)
     BAD((config.dtype = TERN_INT8, config.activation_dtype = TERN_INT8), TERN_ERR_UNSUPPORTED, "activation_dtype int8");
     BAD(config.hidden_size = 0, TERN_ERR_CONFIG, "hidden_size is 0");
     BAD(config.mp_size = 2, TERN_ERR_CONFIG, "comm is rank 0 of 1, expected mp_size = 2 ranks");
-    BAD((config.pre_layer_norm = false, config.mlp_after_attn = false), TERN_ERR_CONFIG, "are both false");
+    BAD((config.pre_layer_norm = false, config.mlp_after_attn = false), TERN_ERR_UNSUPPORTED, "are both false");
     BAD(config.norm_type = TERN_RMS_NORM, TERN_ERR_ARG, "norm_b is given with RMSNorm");
     BAD((config.mlp_after_attn = false, w.attn_nw = tern_tensor_none()), TERN_ERR_ARG,
         "attn_nb is given without attn_nw");

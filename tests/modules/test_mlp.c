@@ -31,7 +31,7 @@ static struct block block(tern_ctx *ctx, const struct dt_kind *kind, int variant
     b.config.intermediate_size = 33;
     b.config.norm_type = b.norm == RMS ? TERN_RMS_NORM : TERN_LAYER_NORM;
     b.config.pre_layer_norm = !post;
-    b.config.mlp_after_attn = variant % 5 < 3;
+    b.config.mlp_after_attn = post || variant % 5 < 3; /* no block is parallel and post-LN */
     b.config.mlp_act_func_type = act;
     b.config.transposed_mode = variant & 1;
     b.up = act >= TERN_GATED_GELU ? 66 : 33;
@@ -490,6 +490,8 @@ static void test_bad_modules(void **state)
     BAD(b, config.mp_size = 3, TERN_ERR_CONFIG, "mlp: comm is rank 0 of 1, expected mp_size = 3");
     BAD(b, config.hidden_size = 0, TERN_ERR_CONFIG, "hidden_size is 0");
     BAD(b, config.dtype = TERN_INT16, TERN_ERR_UNSUPPORTED, "there is: fp32, fp16, bf16, int8");
+    BAD(b, (config.pre_layer_norm = config.mlp_after_attn = false, config.norm_type = TERN_LAYER_NORM),
+        TERN_ERR_UNSUPPORTED, "mlp: pre_layer_norm and mlp_after_attn are both false");
     BAD(b, quant.merge_count = 3, TERN_ERR_CONFIG, "mlp: merge_count is 3, expected a power of two");
     BAD(b, quant.merge_count = 0, TERN_ERR_CONFIG, "mlp: merge_count is 0, expected a power of two");
     BAD(b, quant.q_groups = 0, TERN_ERR_CONFIG, "mlp: q_groups is 0, expected 1 or more");

@@ -854,7 +854,7 @@ static void test_bad_mixtures(void **state)
     BAD((m.w.inter_w = tern_tensor_none(), m.w.inter_packed = odd), TERN_ERR_SHAPE,
         "moe: inter_w[3] is [8, 11] ([in, out]): 8 in, 11 out, expected 8 in, 12 out");
     BAD((m.w.inter_w = tern_tensor_none(), m.w.inter_packed = holes), TERN_ERR_ARG, "moe: inter_w[1] packed is NULL");
-    BAD(m.w.inter_scale = codes.w.inter_scale, TERN_ERR_ARG, "moe: inter_scale is given for a fp32, expected none");
+    BAD(m.w.inter_scale = codes.w.inter_scale, TERN_ERR_ARG, "moe: inter_w_scale is given for a fp32, expected none");
     BAD(m.w.output_w.stride[1] = 9, TERN_ERR_SHAPE, "moe: output_w has stride 9");
     BAD(m.w.inter_b.dim[0] = 3, TERN_ERR_SHAPE, "moe: inter_b is [3, 12], expected [4, 12]");
     BAD(m.w.output_b.dtype = TERN_INT32, TERN_ERR_DTYPE, "moe: output_b is int32, expected fp32, fp16 or bf16");
@@ -878,13 +878,13 @@ static void test_bad_mixtures(void **state)
         "activation_dtype is int8, expected fp32, fp16 or bf16");
     BAD(m.config.activation_quant = (tern_activation_quant)2, TERN_ERR_CONFIG, "activation_quant is 2");
     BAD(m.w.inter_scale = tern_tensor_none(), TERN_ERR_ARG,
-        "moe: inter_scale is not there, expected the scales of inter_w");
-    BAD(m.w.inter_scale.dim[1] = 5, TERN_ERR_SHAPE, "inter_scale has stride");
+        "moe: inter_w_scale is not there, expected the scales of inter_w");
+    BAD(m.w.inter_scale.dim[1] = 5, TERN_ERR_SHAPE, "inter_w_scale has stride");
     BAD((m.w.inter_scale = FN_IN(TERN_FP32, 1, 4, 5)), TERN_ERR_SHAPE,
-        "moe: inter_scale has 5 scales, expected a divisor of the 12 output channels of inter_w");
+        "moe: inter_w_scale has 5 scales, expected a divisor of the 12 output channels of inter_w");
     BAD((m.w.inter_scale = FN_IN(TERN_FP32, 1, 4, 12), ((float *)m.w.inter_scale.data)[7] = INFINITY), TERN_ERR_ARG,
-        "moe: inter_scale has inf at 7, expected finite numbers");
-    BAD((m.w.inter_scale = FN_IN(TERN_FP16, 1, 4, 12)), TERN_ERR_DTYPE, "moe: inter_scale is fp16, expected fp32");
+        "moe: inter_w_scale has inf at 7, expected finite numbers");
+    BAD((m.w.inter_scale = FN_IN(TERN_FP16, 1, 4, 12)), TERN_ERR_DTYPE, "moe: inter_w_scale is fp16, expected fp32");
     BAD((m.w.inter_scale = m.w.inter_w = tern_tensor_none(), m.w.inter_packed = wide), TERN_ERR_DTYPE,
         "moe: inter_w[0] is a packed weight that does not fit dtype int8");
 #undef BAD
