@@ -19,7 +19,7 @@ static int settings_read(struct op_job *job, const char *config, const struct op
             tern_op_settings_parse(job->ctx, index, text.data ? text.data : "", text.size, config, &job->settings);
         cli_text_free(&text);
         if (status)
-            return cli_error(CLI_FAIL, "%s", tern_error(job->ctx));
+            return cli_fail(status, tern_error(job->ctx));
     }
     for (size_t i = 0; i < sets->count; i++) {
         const char *value = strchr(sets->data[i], '=');
@@ -32,7 +32,7 @@ static int settings_read(struct op_job *job, const char *config, const struct op
         const tern_status status = tern_op_settings_set(job->ctx, index, &job->settings, key, value + 1);
         free(key);
         if (status)
-            return cli_error(status == TERN_ERR_MEMORY ? CLI_FAIL : CLI_USAGE, "--set %s: %s", sets->data[i],
+            return cli_error(status == TERN_ERR_UNSUPPORTED ? CLI_UNSUPPORTED : CLI_FAIL, "--set %s: %s", sets->data[i],
                              tern_error(job->ctx));
     }
     return 0;

@@ -87,9 +87,9 @@ static int64_t batch_of(struct op_job *job)
 
 const tern_op_tensor op_cache_tensors[OP_CACHE_TENSORS] = {
     { .name = "past_key", .shape = "[B, G, P, E]", .optional = true },
-    { .name = "past_value", .shape = "[B, G, P, E]", .optional = true },
+    { .name = "past_value", .shape = "[B, G, P, E']", .optional = true },
     { .name = "key", .shape = "[B, G, P+S, E]", .optional = true, .output = true },
-    { .name = "value", .shape = "[B, G, P+S, E]", .optional = true, .output = true },
+    { .name = "value", .shape = "[B, G, P+S, E']", .optional = true, .output = true },
 };
 
 static int fail_past(const struct op_cache *c, const struct op_job *job, const char *name, int64_t dim,

@@ -23,6 +23,10 @@ static bool operator_at(int index, const char *name, struct op_subject *out)
         out->printed = true;
         out->run = op_run_printed;
     }
+    if (strcmp(op.name, "kv_copy") == 0)
+        out->notes =
+            "T, the positions of the results: P + S, where the S new ones follow the P of the past (0 without one);\n"
+            "P, where position_ids says which of the past's positions they take.\n";
     if (strcmp(op.name, "softmax_context") == 0) {
         out->around = op_cache_tensors;
         out->n_around = OP_CACHE_TENSORS;

@@ -214,9 +214,17 @@ static int slot_read(struct op_job *job, const char *text, bool output)
     if (output)
         return 0;
     const int code = npy_read(slot->file, &slot->tensor);
-    if (!code && slot->tensor.dtype == TERN_FP32 && is_bf16(job, is->type))
+    if (code || !is_bf16(job, is->type))
+        return code;
+    const tern_dtype dtype = slot->tensor.dtype;
+    const bool other = is->type == TERN_OP_MASK && dtype != TERN_FP16; /* bool and integers */
+    if (dtype == TERN_FP32)
         narrow(&slot->tensor);
-    return code;
+    else if (is->type != TERN_OP_ANY && !other)
+        return cli_error(CLI_FAIL,
+                         "%s: %s is %s, expected fp32 (a file has no bf16: float32 is rounded to it on input)",
+                         job->subject.name, is->name, tern_dtype_name(dtype));
+    return 0;
 }
 
 int op_slots_read(struct op_job *job, const struct option_texts *texts, bool output)

@@ -92,16 +92,17 @@ TERN_API tern_config tern_config_default(void);
  * @param value  a whole number, a number, true or false, or a name: fp32, fp16, bf16, int8; LayerNorm, RMSNorm; GELU, ReLU,
  *               GATED_GELU, GATED_SILU; erf, tanh, sigmoid; auto, reference; none, row; cpu.
  * @return TERN_OK; TERN_ERR_ARG for a NULL; TERN_ERR_CONFIG for a key that there is none of, with the known ones, or a value
- *         that the field cannot have.  On error the config is as it was. */
+ *         that the field cannot have; TERN_ERR_UNSUPPORTED for a dtype, norm_type or device that is not there, with those that
+ *         are.  On error the config is as it was. */
 TERN_API tern_status tern_config_set(tern_ctx *ctx, tern_config *config, const char *key, const char *value);
 
 /** Sets the fields that a JSON object names; the others stay.  Keys and values as for tern_config_set(), numbers and booleans
- *  as JSON writes them; null leaves a field as it is.  Not in a build with TERN_COMPONENTS=ops, which has no JSON.
+ *  as JSON writes them (4.0 is 4); null leaves a field as it is.  Not in a build with TERN_COMPONENTS=ops, which has no JSON.
  *
  * @param text   `size` bytes, borrowed for the call.
  * @param where  the text's name in messages.
  * @return TERN_OK; TERN_ERR_ARG; TERN_ERR_FORMAT for a text that is no JSON object; TERN_ERR_CONFIG for a key, type or value
- *         that cannot be, or one field under two names; TERN_ERR_MEMORY.  On error the config is as it was. */
+ *         that cannot be, or one field under two names; TERN_ERR_UNSUPPORTED as there; TERN_ERR_MEMORY.  On error the config is as it was. */
 TERN_API tern_status tern_config_parse(tern_ctx *ctx, const char *text, size_t size, const char *where,
                                        tern_config *config);
 

@@ -229,8 +229,8 @@ static tern_status check_norm(tern_ctx *ctx, const char *op, const tern_config *
 {
     TERN_REQUIRE(ctx, isfinite(c->layer_norm_eps) && c->layer_norm_eps >= 0, TERN_ERR_CONFIG,
                  "%s: layer_norm_eps is %g, expected a finite number, 0 or more", op, (double)c->layer_norm_eps);
-    TERN_REQUIRE(ctx, c->pre_layer_norm || c->norm_type != TERN_RMS_NORM, TERN_ERR_CONFIG,
-                 "%s: norm_type is RMSNorm and pre_layer_norm is false, expected LayerNorm in a post-LN block", op);
+    TERN_REQUIRE(ctx, c->pre_layer_norm || c->norm_type != TERN_RMS_NORM, TERN_ERR_UNSUPPORTED,
+                 "%s: norm_type is RMSNorm and pre_layer_norm is false, there is: LayerNorm in a post-LN block", op);
     return TERN_OK;
 }
 

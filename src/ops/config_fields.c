@@ -32,9 +32,9 @@ struct tern_field {
     size_t offset;     /* in tern_op_settings */
     int64_t low, high; /* of whole numbers; a number is >= low, or above it if `open` */
     bool open;
-    bool may_be_unset; /* a number whose default, NaN, stands for "unset" */
-    const struct choice *choices;
-    unsigned reads; /* an operator with one of these bits reads it; 0: without effect on operators */
+    bool may_be_unset;            /* a number whose default, NaN, stands for "unset" */
+    const struct choice *choices; /* of CHOICE and WORD; of whole numbers where only these will do */
+    unsigned reads;               /* an operator with one of these bits reads it; 0: without effect on operators */
     const char *about;
 };
 
@@ -71,10 +71,12 @@ static const struct choice schemes[] = { { "checkpoint", TERN_QUANT_CHECKPOINT }
 static const struct choice gate_layouts[] = { { "halves", TERN_GATE_HALVES },
                                               { "interleaved", TERN_GATE_INTERLEAVED },
                                               { NULL, 0 } };
-/* Names that are stored as they stand here; which of them a function takes is its own check. */
+/* Names that are stored as they stand here; a row says which of them its operator takes. */
 static const struct choice words[] = { { "", 0 },     { "relu", 0 },      { "leaky_relu", 0 },
                                        { "gelu", 0 }, { "gelu_tanh", 0 }, { "gelu_sigmoid", 0 },
                                        { "silu", 0 }, { "sigmoid", 0 },   { NULL, 0 } };
+
+static const struct choice widths[] = { { "8", 8 }, { "4", 4 }, { NULL, 0 } };
 
 static const struct choice noises[] = {
     { "None", TERN_MOE_NO_NOISE }, { "Jitter", TERN_MOE_JITTER }, { "RSample", TERN_MOE_RSAMPLE }, { NULL, 0 }
@@ -123,7 +125,7 @@ static const struct tern_field fields[] = {
     { OWN("local_attention", softmax.local_attention, TRUTH), .about = "a row sees the last window_size columns only" },
     { OWN("window_size", softmax.window_size, WHOLE32), .low = 1, .high = INT32_MAX, .about = "columns, its own included" },
     { OWN("head_offset", softmax.head_offset, WHOLE32), .high = INT32_MAX, .about = "first head of this rank in alibi" },
-    { OWN("add_bias", add_bias, TRUTH_OR_UNSET), .about = "whether bias is added; unset: where one is given" },
+    { OWN("add_bias", add_bias, TRUTH_OR_UNSET), .about = "whether bias (residual_add: attention_bias) is added; unset: where one is given" },
     { OWN("do_flash_attn", do_flash_attn, TRUTH), .about = "q, k and v apart, [3, B, h, S, E'], padded" },
     { OWN("num_heads", num_heads, WHOLE32), .high = INT32_MAX, .about = "h" },
     { OWN("scale", scale, NUMBER), .low = -INT64_MAX, .may_be_unset = true, .about = "multiplier of q.k" },
@@ -137,6 +139,7 @@ static const struct tern_field fields[] = {
     { MOE(k, WHOLE32), .low = 1, .high = INT32_MAX, .about = "experts of each token" },
     { OWN("k", k, WHOLE32), .low = 1, .high = INT32_MAX, .about = "experts of each token" },
     { OWN("normalise", normalise, TRUTH), .about = "scores are divided by their sum" },
+    { .name = "rotary_dim", .own = true, .kind = WHOLE32, AT(config.rotary_dim), .low = 2, .high = INT32_MAX, .about = "leading channels that turn, an even number; to be given" },
     { OWN("offset", offset, WHOLE64), .high = INT32_MAX, .about = "rows of the position table before position 0" },
     { OWN("add_attn_bias", add_attn_bias, TRUTH), .about = "the parallel form adds attention_bias" },
     { OWN("pre_norm", pre_norm, TRUTH), .about = "norm before each sub-block" },
@@ -144,7 +147,7 @@ static const struct tern_field fields[] = {
     { OWN("prompt_len", prompt_len, WHOLE64), .high = INT32_MAX, .about = "rows of a sequence in one step; 0: max_out_tokens" },
     { OWN("memory", memory, WHOLE64), .high = INT64_MAX, .about = "bytes that there are, for fewer tokens where all do not fit; 0: no limit" },
     { OWN("scheme", scheme, CHOICE), .choices = schemes, .about = "how codes come about" },
-    { OWN("bits", bits, WHOLE32), .low = 4, .high = 8, .about = "of a code: 8 or 4" },
+    { OWN("bits", bits, WHOLE32), .choices = widths, .about = "of a code" },
     { OWN("groups", groups, WHOLE64), .high = INT32_MAX, .about = "groups of the tensor; 0: 1 in checkpoint, one for each slice in injection" },
     { OWN("group_size", group_size, WHOLE64), .low = 1, .high = INT32_MAX, .about = "elements of a run in groupwise" },
     { OWN("group_dim", group_dim, WHOLE32), .high = TERN_MAX_RANK - 1, .about = "axis of the runs in groupwise" },
@@ -175,7 +178,7 @@ static const struct tern_field fields[] = {
     FLAG(mlp_after_attn, BLOCK | TERN_READS_AFTER, "sequential block, or parallel"),
     NAMES(mlp_act_func_type, activations, TERN_READS_ACTIVATION | TERN_READS_WORKSPACE, "activation of a feed-forward"),
     WHOLE(training_mp_size, WHOLE32, 1, INT32_MAX, 0, "without effect"),
-    FLAG(bigscience_bloom, ATTENTION | TERN_READS_WORKSPACE, "BLOOM's attention form; its cache is the caller's"),
+    FLAG(bigscience_bloom, ATTENTION | TERN_READS_WORKSPACE, "q, k and v of each head side by side, scale 1 / sqrt(E); workspace: no cache"),
     WHOLE(max_out_tokens, WHOLE32, 1, INT32_MAX, TERN_READS_WORKSPACE, "positions of a sequence, prompt and output"),
     WHOLE(min_out_tokens, WHOLE32, 1, INT32_MAX, TERN_READS_WORKSPACE, "fewer than these are an error"),
     FLAG(enable_qkv_quantization, 0, "without effect"),
@@ -229,20 +232,27 @@ tern_op_params tern_op_params_default(void)
 /* What the modules read: the fields of their operators, as if each were one. */
 static const struct tern_op_row modules[] = {
     { .name = "mlp",
-      .dtypes = 1u << TERN_INT8,
+      .dtypes = TERN_ALL_DTYPES,
+      .norms = TERN_ANY_NORM,
+      .devices = TERN_ON_CPU,
       .reads = NORM | TERN_READS_ACTIVATION | BLOCK | TERN_READS_SIZES | TERN_READS_MATRIX | PARTS,
       .params = "q_groups merge_count mlp_extra_grouping" },
     { .name = "attention",
-      .dtypes = 1u << TERN_INT8,
+      .dtypes = TERN_ALL_DTYPES,
+      .norms = TERN_ANY_NORM,
+      .devices = TERN_ON_CPU,
       .reads = NORM | HEADS | ATTENTION | BLOCK | TERN_READS_MATRIX | TERN_READS_MASK | PARTS,
       .params = "scale softcap v_head_dim q_groups merge_count" },
     { .name = "layer",
-      .dtypes = 1u << TERN_INT8,
+      .dtypes = TERN_ALL_DTYPES,
+      .norms = TERN_ANY_NORM,
+      .devices = TERN_ON_CPU,
       .reads = NORM | TERN_READS_ACTIVATION | HEADS | ATTENTION | BLOCK | TERN_READS_SIZES | TERN_READS_MATRIX |
                TERN_READS_MASK | PARTS,
       .params = "scale softcap v_head_dim q_groups merge_count mlp_extra_grouping" },
     { .name = "moe",
-      .dtypes = 1u << TERN_INT8,
+      .dtypes = TERN_ALL_DTYPES,
+      .devices = TERN_ON_CPU,
       .reads = TERN_READS_ACTIVATION | TERN_READS_SIZES | TERN_READS_MATRIX,
       .params = "moe_experts global_experts k capacity_factor eval_capacity_factor min_capacity noisy_gate_policy "
                 "drop_tokens use_rts mlp_type normalize drop_policy" },
@@ -310,11 +320,43 @@ tern_status tern_field_unknown(tern_ctx *ctx, const char *where, int index, cons
     return tern_fail(ctx, TERN_ERR_CONFIG, "%.200s: there is no key \"%.60s\", the keys are: %s", where, key, known);
 }
 
-/* "a whole number from -1 to 7", "true or false", "erf, tanh, sigmoid". */
-static void describe_values(const struct tern_field *f, char *out, size_t size)
+/* The axes of the table of operators. */
+static bool is_axis(const struct tern_field *f)
 {
+    return f->choices == dtypes || f->choices == norms || f->choices == devices;
+}
+
+/* Whether a row has this one of a field's choices; without a row every one is there. */
+static bool offers(const struct tern_op_row *row, const struct tern_field *f, const struct choice *c)
+{
+    if (!row)
+        return true;
+    if (f->kind == WORD) {
+        for (const char *const *name = row->activations; name && *name; name++)
+            if (strcmp(*name, c->name) == 0)
+                return true;
+        return false;
+    }
+    const unsigned bits = f->choices == dtypes    ? row->dtypes
+                          : f->choices == norms   ? row->norms
+                          : f->choices == devices ? row->devices
+                                                  : 0;
+    return bits == 0 || bits >> c->value & 1;
+}
+
+/* "a whole number from -1 to 7", "true or false", "erf, tanh, sigmoid". */
+static void describe_values(const struct tern_op_row *row, const struct tern_field *f, char *out, size_t size)
+{
+    const char *between = "";
     size_t used = 0;
 
+    for (const struct choice *c = f->choices; c && c->name && used < size; c++)
+        if (offers(row, f, c)) {
+            used += (size_t)snprintf(out + used, size - used, "%s%s", between, *c->name ? c->name : "\"\"");
+            between = ", ";
+        }
+    if (f->choices)
+        return;
     switch (f->kind) {
     case WHOLE64:
     case WHOLE32:
@@ -333,33 +375,51 @@ static void describe_values(const struct tern_field *f, char *out, size_t size)
         return;
     case CHOICE:
     case WORD:
-        for (const struct choice *c = f->choices; c->name && used < size; c++)
-            used += (size_t)snprintf(out + used, size - used, "%s%s", used ? ", " : "", *c->name ? c->name : "\"\"");
         return;
     }
 }
 
-static tern_status refuse(tern_ctx *ctx, const char *where, const struct tern_field *f, const struct tern_value *value)
+/* A name for an axis of the table that is none there asks for what tern does not have; anything else is a wrong value. */
+static tern_status refuse(tern_ctx *ctx, const char *where, const struct tern_op_row *row, const struct tern_field *f,
+                          const struct tern_value *value)
 {
-    char values[96];
+    const bool name = value->kind == TERN_VALUE_NAME, axis = is_axis(f) && name;
+    const char *quote = name ? "\"" : "";
+    char values[96] = "";
 
-    describe_values(f, values, sizeof values);
-    return tern_fail(ctx, TERN_ERR_CONFIG, "%.200s: %s is %s%.60s%s, expected %s%s", where, f->name,
-                     value->kind == TERN_VALUE_NAME ? "\"" : "", value->name,
-                     value->kind == TERN_VALUE_NAME ? "\"" : "", f->kind == CHOICE || f->kind == WORD ? "one of " : "",
+    describe_values(row, f, values, sizeof values);
+    return tern_fail(ctx, axis ? TERN_ERR_UNSUPPORTED : TERN_ERR_CONFIG, "%.200s: %s is %s%.60s%s, %s%s", where,
+                     f->name, quote, value->name, quote,
+                     axis         ? "there is: "
+                     : f->choices ? "expected one of "
+                                  : "expected ",
                      values);
 }
 
-tern_status tern_field_store(tern_ctx *ctx, const char *where, const struct tern_field *f,
+/* The choice of that name, or of that number; NULL: there is none. */
+static const struct choice *choose(const struct tern_op_row *row, const struct tern_field *f,
+                                   const struct tern_value *value)
+{
+    for (const struct choice *c = f->choices; c && c->name; c++)
+        if (offers(row, f, c) && (value->kind == TERN_VALUE_NAME  ? strcmp(c->name, value->name) == 0
+                                  : value->kind == TERN_VALUE_INT ? f->kind <= WHOLE32 && c->value == value->whole
+                                                                  : false))
+            return c;
+    return NULL;
+}
+
+tern_status tern_field_store(tern_ctx *ctx, const char *where, int index, const struct tern_field *f,
                              const struct tern_value *value, tern_op_settings *settings)
 {
+    const struct tern_op_row *row = tern_op_row_or_module(index);
+    const struct choice *choice = choose(row, f, value);
     char *at = (char *)settings + f->offset;
 
     switch (f->kind) {
     case WHOLE64:
     case WHOLE32:
-        if (value->kind != TERN_VALUE_INT || value->whole < f->low || value->whole > f->high)
-            return refuse(ctx, where, f, value);
+        if (value->kind != TERN_VALUE_INT || (f->choices ? !choice : value->whole < f->low || value->whole > f->high))
+            return refuse(ctx, where, row, f, value);
         if (f->kind == WHOLE64)
             memcpy(at, &value->whole, sizeof(int64_t));
         else
@@ -368,7 +428,7 @@ tern_status tern_field_store(tern_ctx *ctx, const char *where, const struct tern
     case NUMBER64: {
         const double x = value->kind == TERN_VALUE_INT ? (double)value->whole : value->number;
         if ((value->kind != TERN_VALUE_INT && value->kind != TERN_VALUE_NUMBER) || !isfinite(x) || x < (double)f->low)
-            return refuse(ctx, where, f, value);
+            return refuse(ctx, where, row, f, value);
         memcpy(at, &x, sizeof x);
         return TERN_OK;
     }
@@ -378,33 +438,29 @@ tern_status tern_field_store(tern_ctx *ctx, const char *where, const struct tern
         const double low = (double)f->low;
         if ((value->kind != TERN_VALUE_INT && value->kind != TERN_VALUE_NUMBER) || !isfinite(stored) ||
             !(f->open ? stored > low : stored >= low))
-            return refuse(ctx, where, f, value);
+            return refuse(ctx, where, row, f, value);
         memcpy(at, &stored, sizeof stored);
         return TERN_OK;
     }
     case TRUTH:
     case TRUTH_OR_UNSET:
         if (value->kind != TERN_VALUE_BOOL)
-            return refuse(ctx, where, f, value);
+            return refuse(ctx, where, row, f, value);
         if (f->kind == TRUTH)
             memcpy(at, &value->truth, sizeof(bool));
         else
             memcpy(at, &(int32_t){ value->truth }, sizeof(int32_t));
         return TERN_OK;
     case CHOICE:
-        for (const struct choice *c = f->choices; value->kind == TERN_VALUE_NAME && c->name; c++)
-            if (strcmp(c->name, value->name) == 0) {
-                memcpy(at, &c->value, sizeof(int)); /* every enum here has the size of an int */
-                return TERN_OK;
-            }
-        return refuse(ctx, where, f, value);
+        if (!choice)
+            return refuse(ctx, where, row, f, value);
+        memcpy(at, &choice->value, sizeof(int)); /* every enum here has the size of an int */
+        return TERN_OK;
     case WORD:
-        for (const struct choice *c = f->choices; value->kind == TERN_VALUE_NAME && c->name; c++)
-            if (strcmp(c->name, value->name) == 0) {
-                memcpy(at, &c->name, sizeof c->name);
-                return TERN_OK;
-            }
-        return refuse(ctx, where, f, value);
+        if (!choice)
+            return refuse(ctx, where, row, f, value);
+        memcpy(at, &choice->name, sizeof choice->name);
+        return TERN_OK;
     }
     return TERN_OK;
 }
@@ -463,7 +519,7 @@ static tern_status set(tern_ctx *ctx, int index, tern_op_settings *settings, con
     if (!field)
         return tern_field_unknown(ctx, "config", index, key);
     read_text(value, field->kind, &v);
-    return tern_field_store(ctx, "config", field, &v, settings);
+    return tern_field_store(ctx, "config", index, field, &v, settings);
 }
 
 tern_status tern_config_set(tern_ctx *ctx, tern_config *config, const char *key, const char *value)
@@ -513,7 +569,8 @@ static void describe_standard(const struct tern_field *f, char *out, size_t size
         return;
     case WHOLE32:
         memcpy(&whole32, at, sizeof whole32);
-        snprintf(out, size, "%" PRId32, whole32);
+        if (f->choices || whole32 >= f->low) /* below it: to be given */
+            snprintf(out, size, "%" PRId32, whole32);
         return;
     case NUMBER64:
         memcpy(&number64, at, sizeof number64);
@@ -559,7 +616,7 @@ bool tern_op_key_at(int index, int key, tern_op_key *out)
         if ((!f->own && !(f->reads & reads)) || tern_field_find(index, f->name) != f || key-- > 0)
             continue;
         *out = (tern_op_key){ .name = f->name, .about = f->about };
-        describe_values(f, out->values, sizeof out->values);
+        describe_values(row, f, out->values, sizeof out->values);
         describe_standard(f, out->standard, sizeof out->standard);
         return true;
     }

@@ -25,8 +25,9 @@ const struct tern_field *tern_field_find(int index, const char *key);
 size_t tern_field_offset(const struct tern_field *field);
 /* TERN_ERR_CONFIG with the known keys.  `where` opens the text: a file's name, or "config". */
 tern_status tern_field_unknown(tern_ctx *ctx, const char *where, int index, const char *key);
-/* Stores a value, or says what was found and what was expected: TERN_ERR_CONFIG. */
-tern_status tern_field_store(tern_ctx *ctx, const char *where, const struct tern_field *field,
+/* Stores a value of operator `index` (-1: of the config alone), or says what was found and what was expected: TERN_ERR_CONFIG, and
+ * TERN_ERR_UNSUPPORTED for a name of a dtype, norm or device that is not there. */
+tern_status tern_field_store(tern_ctx *ctx, const char *where, int index, const struct tern_field *field,
                              const struct tern_value *value, tern_op_settings *settings);
 
 #endif

@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "ops/config_fields.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -26,8 +27,12 @@ static struct tern_value value_of(const tern_json_value *json, char text[32])
         v.name = text;
         break;
     case TERN_JSON_REAL:
-        v.kind = TERN_VALUE_NUMBER;
         v.number = tern_json_number(json);
+        v.kind = TERN_VALUE_NUMBER;
+        if (fabs(v.number) <= 1LL << 53 && v.number == (double)(int64_t)v.number && !signbit(v.number)) {
+            v.kind = TERN_VALUE_INT; /* 4.0 is 4 */
+            v.whole = (int64_t)v.number;
+        }
         snprintf(text, 32, "%.17g", v.number);
         v.name = text;
         break;
@@ -72,7 +77,7 @@ static tern_status read_object(tern_ctx *ctx, const char *where, int index, cons
         if (tern_json_type(json) == TERN_JSON_NULL)
             continue;
         const struct tern_value value = value_of(json, text);
-        TERN_TRY(tern_field_store(ctx, where, field, &value, settings));
+        TERN_TRY(tern_field_store(ctx, where, index, field, &value, settings));
     }
     return TERN_OK;
 }

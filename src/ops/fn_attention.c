@@ -247,7 +247,7 @@ tern_status tern_packed_attention(tern_ctx *ctx, const tern_tensor *qkv, int32_t
 
     TERN_TRY(tern_check_float(ctx, op, "qkv", qkv, TERN_ANY_FLOAT, false));
     TERN_TRY(tern_check_dims(ctx, op, "qkv", qkv, 3, any));
-    TERN_REQUIRE(ctx, heads >= 1, TERN_ERR_ARG, "%s: heads is %" PRId32 ", expected 1 or more", op, heads);
+    TERN_REQUIRE(ctx, heads >= 1, TERN_ERR_ARG, "%s: num_heads is %" PRId32 ", expected 1 or more", op, heads);
     TERN_REQUIRE(ctx, qkv->dim[2] % 3 == 0 && qkv->dim[2] / 3 % heads == 0, TERN_ERR_SHAPE,
                  "%s: qkv is %s, expected rows of 3 times %" PRId32 " heads", op, tern_dims_text(qkv).text, heads);
     TERN_TRY(check_scale(ctx, op, scale));

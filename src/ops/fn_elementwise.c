@@ -205,11 +205,13 @@ static void gate_row(const void *arg, const struct tern_kernels *kernels, size_t
         y[i] *= g->bias ? up[i * g->step] + g->bias[g->up + i * g->step] : up[i * g->step];
 }
 
+/* The first one, which stands for gelu, by name alone. */
+static const char *const gate_activations[] = { "", "gelu", "gelu_tanh", "gelu_sigmoid", "relu", "silu", NULL };
+
 tern_status tern_gated_activation(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *bias_tensor,
                                   tern_gate_layout layout, const char *activation, tern_tensor *output)
 {
     static const char op[] = "gated_activation";
-    static const char *const known[] = { "gelu", "gelu_tanh", "gelu_sigmoid", "relu", "silu", NULL };
     struct gate g = { 0 };
     float *owned = NULL;
     size_t rows, cols;
@@ -221,7 +223,7 @@ tern_status tern_gated_activation(tern_ctx *ctx, const tern_tensor *input, const
     TERN_TRY(tern_check_float_vector(ctx, op, "bias", bias_tensor, dtype, (int64_t)cols, true));
     TERN_REQUIRE(ctx, layout == TERN_GATE_HALVES || layout == TERN_GATE_INTERLEAVED, TERN_ERR_ARG,
                  "%s: layout is %d, expected halves 0 or interleaved 1", op, (int)layout);
-    TERN_TRY(tern_activation_parse(ctx, op, activation, known, &g.act));
+    TERN_TRY(tern_activation_parse(ctx, op, activation, gate_activations + 1, &g.act));
     TERN_TRY(tern_check_float_rows(ctx, op, "output", output, dtype, (int64_t)rows, (int64_t)cols / 2, NULL, NULL));
     const struct tern_operand operands[] = { { "input", input, false, false },
                                              { "bias", bias_tensor, false, false },
@@ -421,6 +423,7 @@ const struct tern_op_row tern_row_gated_activation = {
     .devices = TERN_ON_CPU,
     .reads = TERN_READS_GELU,
     .params = "activation gate_layout",
+    .activations = gate_activations,
     .kernels = "act_f32",
     .function = true,
     .run = run_gated_activation,

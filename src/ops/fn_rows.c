@@ -126,7 +126,7 @@ tern_status tern_pad_transform(tern_ctx *ctx, const tern_tensor *query, const te
     struct tern_operand operands[6];
     struct pad p = { .heads = (size_t)heads };
 
-    TERN_REQUIRE(ctx, heads >= 1, TERN_ERR_ARG, "%s: heads is %" PRId32 ", expected 1 or more", op, heads);
+    TERN_REQUIRE(ctx, heads >= 1, TERN_ERR_ARG, "%s: num_heads is %" PRId32 ", expected 1 or more", op, heads);
     for (int i = 0; i < 3; i++) {
         operands[2 * i] = (struct tern_operand){ names[i], from[i], false, false };
         operands[2 * i + 1] = (struct tern_operand){ output_names[i], to[i], true, false };
@@ -298,6 +298,7 @@ const struct tern_op_row tern_row_rotary = {
     .dtypes = TERN_ALL_DTYPES,
     .devices = TERN_ON_CPU,
     .reads = TERN_READS_ROTARY,
+    .params = "rotary_dim",
     .kernels = "rotary_f32",
     .function = true,
     .run = run_rotary,

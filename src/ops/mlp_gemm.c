@@ -65,7 +65,7 @@ tern_status tern_mlp_gemm(tern_ctx *ctx, const tern_config *config, const tern_t
     TERN_TRY(tern_check_float_vector(ctx, op, "bias", bias, dtype, up, true));
     TERN_TRY(tern_check_float_vector(ctx, op, "gamma", gamma, dtype, in, false));
     TERN_TRY(tern_check_float_vector(ctx, op, "beta", beta, dtype, in, true));
-    TERN_REQUIRE(ctx, !rms || !tern_given(beta), TERN_ERR_ARG, "%s: beta is given with RMSNorm, expected NULL", op);
+    TERN_REQUIRE(ctx, !rms || !tern_given(beta), TERN_ERR_ARG, "%s: beta is given with RMSNorm, expected none", op);
     TERN_TRY(tern_check_float_rows(ctx, op, "output", output, dtype, rows, out, NULL, NULL));
     if (tern_given(residual_add))
         TERN_TRY(tern_check_float_rows(ctx, op, "residual_add", residual_add, dtype, rows, in, NULL, NULL));

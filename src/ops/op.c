@@ -427,7 +427,7 @@ static tern_status learn(tern_ctx *ctx, const struct tern_op_row *row, const ter
 
     TERN_REQUIRE(ctx, t->rank >= 0 && t->rank <= TERN_MAX_RANK, TERN_ERR_SHAPE, "%s: %s has rank %d, expected 0..%d",
                  row->name, io->name, t->rank, TERN_MAX_RANK);
-    if (strcmp(at, "*") == 0)
+    if (strcmp(at, "*") == 0 || io->type == TERN_OP_SCALE) /* each matrix has its own G, in any shape */
         return TERN_OK;
     while (next_axis(&at, &axis)) {
         any |= axis.leading;

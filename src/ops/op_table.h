@@ -35,11 +35,12 @@ struct tern_op_row {
     const char *also;      /* another name for it, or NULL */
     tern_dtype also_dtype; /* the only dtype that the other name stands for */
     const char *formula;
-    unsigned dtypes;    /* one bit per tern_dtype that it runs in */
-    unsigned norms;     /* one bit per tern_norm; 0: the operator has no norm, so any will do */
-    unsigned devices;   /* one bit per tern_device */
-    unsigned reads;     /* enum tern_config_reads and enum tern_op_reads */
-    const char *params; /* names of its own parameters (config_fields.c), a space between two; NULL: none */
+    unsigned dtypes;                /* one bit per tern_dtype that it runs in */
+    unsigned norms;                 /* one bit per tern_norm; 0: the operator has no norm, so any will do */
+    unsigned devices;               /* one bit per tern_device */
+    unsigned reads;                 /* enum tern_config_reads and enum tern_op_reads */
+    const char *params;             /* names of its own parameters (config_fields.c), a space between two; NULL: none */
+    const char *const *activations; /* what its parameter activation may be, ends with NULL; NULL: it has none */
     const char *
         kernels; /* those that it runs, as in kernel_list.h, "" for none; "*" is layer_norm or rms_norm, "gemm" that of the dtype */
     bool function; /* a function without a config: `kernel` is seen to by tern_op_run() */
@@ -68,8 +69,9 @@ tern_status tern_op_check(tern_ctx *ctx, const struct tern_op_row *row, const te
 #define TERN_VECTOR(n, s)          { .name = n, .shape = s, .type = TERN_OP_VECTOR }
 #define TERN_VECTOR_OPTIONAL(n, s) { .name = n, .shape = s, .type = TERN_OP_VECTOR, .optional = true }
 #define TERN_MATRIX(n, s)          { .name = n, .shape = s, .type = TERN_OP_MATRIX }
-#define TERN_SCALE(n)              { .name = n "_scale", .shape = "*", .type = TERN_OP_SCALE, .optional = true } /* of matrix n */
-#define TERN_SCALE_ALSO(n, a)      { .name = n "_scale", .shape = "*", .type = TERN_OP_SCALE, .optional = true, .also = a }
+#define TERN_SCALE(n)              { .name = n "_scale", .shape = "[G]", .type = TERN_OP_SCALE, .optional = true } /* of matrix n */
+#define TERN_SCALES(n)             { .name = n "_scale", .shape = "[X, G]", .type = TERN_OP_SCALE, .optional = true } /* of X matrices */
+#define TERN_SCALE_ALSO(n, a)      { .name = n "_scale", .shape = "[G]", .type = TERN_OP_SCALE, .optional = true, .also = a }
 #define TERN_INTS(n, s)            { .name = n, .shape = s, .type = TERN_OP_INTS }
 #define TERN_INTS_OPTIONAL(n, s)   { .name = n, .shape = s, .type = TERN_OP_INTS, .optional = true }
 #define TERN_MASK(n, s)            { .name = n, .shape = s, .type = TERN_OP_MASK, .optional = true, .also = "attn_" n }

@@ -51,7 +51,7 @@ tern_status tern_qkv_gemm(tern_ctx *ctx, const tern_config *config, const tern_t
     TERN_TRY(tern_check_float_vector(ctx, op, "gamma", gamma, dtype, in, false));
     TERN_TRY(tern_check_float_vector(ctx, op, "beta", beta, dtype, in, true));
     TERN_REQUIRE(ctx, config->norm_type == TERN_LAYER_NORM || !tern_given(beta), TERN_ERR_ARG,
-                 "%s: beta is given with RMSNorm, expected NULL", op);
+                 "%s: beta is given with RMSNorm, expected none", op);
     TERN_TRY(tern_check_float_rows(ctx, op, "output", output, dtype, rows, out, NULL, NULL));
     if (tern_given(norm))
         TERN_TRY(tern_check_float_rows(ctx, op, "norm", norm, dtype, rows, in, NULL, NULL));

@@ -76,17 +76,20 @@ tern_status tern_check_float_vector(tern_ctx *ctx, const char *op, const char *n
 tern_status tern_check_dims(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t, int rank,
                             const int64_t *dim)
 {
-    tern_tensor want = { .rank = rank };
+    char want[TERN_MAX_RANK * 22 + 4] = "[";
     bool same = t->rank == rank;
+    size_t used = 1;
 
     for (int i = 0; i < rank && same; i++)
         same = dim[i] < 0 || t->dim[i] == dim[i];
     if (same)
         return TERN_OK;
-    for (int i = 0; i < rank; i++)
-        want.dim[i] = dim[i];
-    return tern_fail(ctx, TERN_ERR_SHAPE, "%s: %s is %s, expected %s (-1: any)", op, name, tern_dims_text(t).text,
-                     tern_dims_text(&want).text);
+    for (int i = 0; i < rank; i++) {
+        const char *between = i ? ", " : "";
+        used += (size_t)(dim[i] < 0 ? snprintf(want + used, sizeof want - used, "%sany", between)
+                                    : snprintf(want + used, sizeof want - used, "%s%" PRId64, between, dim[i]));
+    }
+    return tern_fail(ctx, TERN_ERR_SHAPE, "%s: %s is %s, expected %s]", op, name, tern_dims_text(t).text, want);
 }
 
 tern_status tern_check_ints(tern_ctx *ctx, const char *op, const char *name, const tern_tensor *t, int rank,

@@ -8,6 +8,7 @@ Only Python's standard library.  What is held here is the way of a number from o
 input, scales, caches.  The operators themselves are held to torch by tests/ops.
 """
 import ast
+import json
 import math
 import os
 import random
@@ -286,9 +287,33 @@ class CommandLine(InFolder):
 
     def test_long_keys_are_unknown_ones(self):
         command = [*self.qkv_gemm(), "--out", "output=o.npy"]
-        self.tern(*command, "--set", "k" * 100 + "=1", code=2, text="there is no key")
+        self.tern(*command, "--set", "k" * 100 + "=1", code=1, text="there is no key")
         self.tern(*command, "--set", "=1", code=2, text="--set wants KEY=VALUE, got '=1'")
         self.tern(*command, "--set", "dtype", code=2, text="--set wants KEY=VALUE, got 'dtype'")
+
+    def test_what_is_not_there_is_3_and_what_is_wrong_1_from_set_and_from_json(self):
+        command = [*self.qkv_gemm(), "--out", "output=o.npy"]
+        config = os.path.join(self.tmp, "c.json")
+        for key, value, code, text in (("dtype", "fp64", 3, 'dtype is "fp64", there is: fp32, fp16, bf16, int8'),
+                                       ("norm_type", "GroupNorm", 3, 'norm_type is "GroupNorm", there is: LayerNorm, RMSNorm'),
+                                       ("device", "cuda", 3, 'device is "cuda", there is: cpu'),
+                                       ("kernel", "best", 1, 'kernel is "best", expected one of auto, reference'),
+                                       ("activation_quant", "tensor", 1, 'activation_quant is "tensor", expected one of none, row'),
+                                       ("head", "1", 1, 'there is no key "head"')):
+            with open(config, "w") as f:
+                json.dump({key: value}, f)
+            self.tern(*command, "--set", f"{key}={value}", code=code, text=text)
+            self.tern(*command, "--config", "c.json", code=code, text=text)
+        os.remove(config)
+        self.tern(*command, "--set", "norm_type=RMSNorm", "--set", "pre_layer_norm=false", code=3, text="there is: LayerNorm")
+
+    def test_a_file_for_bf16_is_float32(self):
+        save(os.path.join(self.tmp, "h.npy"), self.numbers(2, 4).cast("<f2"))
+        save(os.path.join(self.tmp, "b.npy"), self.numbers(4))
+        for keys in (["dtype=bf16"], ["dtype=int8", "activation_dtype=bf16"]):
+            sets = [x for k in keys for x in ("--set", k)]
+            self.tern("bias_add", *sets, "--in", "input=h.npy", "--in", "bias=b.npy", "--out", "output=o.npy", code=1,
+                      text="bias_add: input is fp16, expected fp32 (a file has no bf16: float32 is rounded to it on input)")
 
     def test_what_has_no_end_is_not_read_to_it(self):
         self.tern("gelu", "--in", "input=/dev/zero", "--out", "output=o.npy", code=1, text="'/dev/zero': it is no NumPy file (.npy)")

@@ -110,14 +110,14 @@ static void test_bad_json(void **state)
         { "{\"rope_theta\": 1}", TERN_ERR_CONFIG, "rope_theta is 1, expected a finite number > 1" },
         { "{\"epsilon\": -1e-9}", TERN_ERR_CONFIG, "expected a finite number >= 0" },
         { "{\"epsilon\": 1e39}", TERN_ERR_CONFIG, "finite" },
-        { "{\"dtype\": \"fp8\"}", TERN_ERR_CONFIG, "dtype is \"fp8\", expected one of fp32, fp16, bf16, int8" },
+        { "{\"dtype\": \"fp8\"}", TERN_ERR_UNSUPPORTED, "dtype is \"fp8\", there is: fp32, fp16, bf16, int8" },
         { "{\"dtype\": 0}", TERN_ERR_CONFIG, "dtype is 0" },
         { "{\"dtype\": \"fp32\\u0000\"}", TERN_ERR_CONFIG, "dtype is a string with a NUL" },
-        { "{\"norm_type\": \"GroupNorm\"}", TERN_ERR_CONFIG, "expected one of LayerNorm, RMSNorm" },
+        { "{\"norm_type\": \"GroupNorm\"}", TERN_ERR_UNSUPPORTED, "there is: LayerNorm, RMSNorm" },
         { "{\"gelu\": \"new\"}", TERN_ERR_CONFIG, "expected one of erf, tanh, sigmoid" },
         { "{\"activation_dtype\": \"int8\"}", TERN_ERR_CONFIG, "expected one of fp32, fp16, bf16" },
         { "{\"activation_quant\": \"tensor\"}", TERN_ERR_CONFIG, "expected one of none, row" },
-        { "{\"heads\": 5, \"device\": \"cuda\"}", TERN_ERR_CONFIG, "device is \"cuda\", expected one of cpu" },
+        { "{\"heads\": 5, \"device\": \"cuda\"}", TERN_ERR_UNSUPPORTED, "device is \"cuda\", there is: cpu" },
     };
 
     (void)state;
@@ -159,11 +159,16 @@ static void test_set(void **state)
         { "epsilon", "inf" },
         { "epsilon", "0x1" },
         { "causal", "yes" },
-        { "dtype", "float16" },
+        { "heads", "4.0" },
         { "what", "1" },
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
         assert_fails(ctx, tern_config_set(ctx, &c, wrong[i][0], wrong[i][1]), TERN_ERR_CONFIG, wrong[i][0]);
+    static const char *const absent[][2] = { { "dtype", "float16" },
+                                             { "norm_type", "GroupNorm" },
+                                             { "device", "cuda" } };
+    for (size_t i = 0; i < sizeof absent / sizeof absent[0]; i++)
+        assert_fails(ctx, tern_config_set(ctx, &c, absent[i][0], absent[i][1]), TERN_ERR_UNSUPPORTED, "there is: ");
     assert_int_equal(c.heads, 12);
     assert_fails(ctx, tern_config_set(ctx, &c, NULL, "1"), TERN_ERR_ARG, "key");
 }
@@ -175,6 +180,40 @@ static int index_of(const char *name)
             return i;
     fail_msg("no operator %s", name);
     return -1;
+}
+
+/* What --help lists is what the operator takes. */
+static void test_values_of_an_operator_are_those_that_it_lists(void **state)
+{
+    static const struct {
+        const char *name, *key, *value, *expected; /* expected: NULL where it is taken */
+    } cases[] = {
+        { "matmul", "activation", "leaky_relu", NULL },
+        { "matmul", "activation", "silu",
+          "expected one of \"\", relu, leaky_relu, gelu, gelu_tanh, gelu_sigmoid, sigmoid" },
+        { "moe_gemm", "activation", "silu", NULL },
+        { "moe_gemm", "activation", "sigmoid", "expected one of \"\", relu, gelu, gelu_tanh, gelu_sigmoid, silu" },
+        { "gated_activation", "activation", "", NULL },
+        { "gated_activation", "activation", "sigmoid",
+          "expected one of \"\", relu, gelu, gelu_tanh, gelu_sigmoid, silu" },
+        { "rotary", "rotary_dim", "2", NULL },
+        { "rotary", "rotary_dim", "0", "rotary_dim is 0, expected a whole number from 2 to 2147483647" },
+        { "kv_copy", "rotary_dim", "0", NULL },
+        { "quantize", "bits", "4", NULL },
+        { "quantize", "bits", "8", NULL },
+        { "quantize", "bits", "5", "bits is 5, expected one of 8, 4" },
+        { "quantize", "bits", "x", "bits is \"x\", expected one of 8, 4" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        tern_op_settings s = tern_op_settings_default();
+        const tern_status status = tern_op_settings_set(ctx, index_of(cases[i].name), &s, cases[i].key, cases[i].value);
+        if (cases[i].expected)
+            assert_fails(ctx, status, TERN_ERR_CONFIG, cases[i].expected);
+        else
+            assert_ok(ctx, status);
+    }
 }
 
 static void test_settings(void **state)
@@ -194,6 +233,10 @@ static void test_settings(void **state)
     assert_fails(ctx, tern_op_settings_set(ctx, linear, &s, "head_offset", "2"), TERN_ERR_CONFIG, "head_offset");
     assert_ok(ctx, tern_op_settings_set(ctx, linear, &s, "window_size", "5"));
     assert_int_equal(s.config.window_size, 5);
+    assert_ok(ctx, tern_op_settings_parse(ctx, linear, "{\"hidden_size\": 4.0}", 20, "x", &s));
+    assert_int_equal(s.config.hidden_size, 4);
+    assert_fails(ctx, tern_op_settings_parse(ctx, linear, "{\"hidden_size\": 4.5}", 20, "x", &s), TERN_ERR_CONFIG,
+                 "hidden_size is 4.5, expected a whole number");
     assert_fails(ctx, tern_op_settings_set(ctx, -1, &s, "heads", "2"), TERN_ERR_ARG, "index");
     assert_fails(ctx, tern_op_settings_parse(ctx, 999, "{}", 2, "x", &s), TERN_ERR_ARG, "index");
 }
@@ -319,8 +362,14 @@ static void test_infer(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        OP_TEST(test_every_field),  OP_TEST(test_bad_json), OP_TEST(test_set),   OP_TEST(test_settings),
-        OP_TEST(test_descriptions), OP_TEST(test_cells),    OP_TEST(test_infer),
+        OP_TEST(test_every_field),
+        OP_TEST(test_bad_json),
+        OP_TEST(test_set),
+        OP_TEST(test_settings),
+        OP_TEST(test_values_of_an_operator_are_those_that_it_lists),
+        OP_TEST(test_descriptions),
+        OP_TEST(test_cells),
+        OP_TEST(test_infer),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

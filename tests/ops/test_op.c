@@ -834,10 +834,6 @@ static void test_bad_configs(void **state)
     GOOD("softmax_context", (bad.rotary_dim = 0, bad.rotate_half = true, bad.rotate_every_two = 1)); /* nothing turns */
     BAD("qkv_gemm", bad.layer_norm_eps = -1, "layer_norm_eps is -1");
     BAD("qkv_gemm", bad.layer_norm_eps = NAN, "layer_norm_eps is nan");
-    BAD("qkv_gemm", (bad.norm_type = TERN_RMS_NORM, bad.pre_layer_norm = false),
-        "norm_type is RMSNorm and pre_layer_norm is false");
-    BAD("mlp_gemm", (bad.norm_type = TERN_RMS_NORM, bad.pre_layer_norm = false),
-        "norm_type is RMSNorm and pre_layer_norm is false");
     BAD("mlp_gemm", bad.mlp_act_func_type = (tern_activation)0, "mlp_act_func_type is 0, expected GELU 1");
     BAD("mlp_gemm", bad.mlp_act_func_type = (tern_activation)5, "mlp_act_func_type is 5");
     BAD("mlp_gemm", bad.gelu = (tern_gelu_form)4, "gelu is 4, expected unset 0, tanh 1, erf 2 or sigmoid 3");
@@ -847,6 +843,14 @@ static void test_bad_configs(void **state)
     GOOD("linear", (bad.heads = 5, bad.gelu = (tern_gelu_form)9, bad.mp_size = 0, bad.layer_norm_eps = -1));
 #undef BAD
 #undef GOOD
+    /* The norm is not there in that block, each alone is. */
+    bad = good;
+    bad.norm_type = TERN_RMS_NORM;
+    bad.pre_layer_norm = false;
+    assert_fails(ctx, tern_op_create(ctx, "qkv_gemm", &bad, &op), TERN_ERR_UNSUPPORTED,
+                 "norm_type is RMSNorm and pre_layer_norm is false, there is: LayerNorm");
+    assert_fails(ctx, tern_op_create(ctx, "mlp_gemm", &bad, &op), TERN_ERR_UNSUPPORTED,
+                 "norm_type is RMSNorm and pre_layer_norm is false, there is: LayerNorm");
     bad = good;
     bad.bigscience_bloom = true;
     assert_fails(ctx, tern_op_create(ctx, "softmax_context", &bad, &op), TERN_ERR_CONFIG,
