@@ -30,7 +30,7 @@ TERN_API tern_ctx_options tern_ctx_options_default(void);
  *
  * @param out      the new context; NULL on error.
  * @param options  NULL: the defaults.  Copied.
- * @return TERN_OK, TERN_ERR_ARG (n_threads or TERN_THREADS outside of 0..1024, an unknown cpu, or one that this machine does
+ * @return TERN_OK, TERN_ERR_ARG (n_threads or TERN_THREADS outside of 0..1024, TERN_TUNE other than off, an unknown cpu, or one that this machine does
  *         not have), TERN_ERR_MEMORY, TERN_ERR_THREAD (a thread could not be started: then there is none, and no smaller
  *         team either).  As there is no context to ask, `message` gets the text.
  * @param message  buffer for the text of an error, may be NULL.

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 struct tern_kernels; /* src/kernels/kernels.h */
+struct tern_plans;   /* src/kernels/plans.h */
 struct tern_team;    /* src/base/threads.h */
 struct tern_trace;   /* src/base/trace.h */
 
@@ -27,6 +28,7 @@ struct tern_scratch {
 struct tern_ctx {
     struct tern_team *team;
     const struct tern_kernels *kernels;               /* the table of this context's ISA level; owned */
+    struct tern_plans *plans;                         /* the table's, as it may be changed; owned */
     struct tern_trace *trace;                         /* being recorded, or NULL; owned */
     const char *threads_reason;                       /* static storage, as tern_ctx_threads_reason() gives it */
     const char *isa;                                  /* name of the level; static storage */

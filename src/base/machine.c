@@ -1,8 +1,10 @@
 /* machine.c: instruction set and clock. */
 #include "base/machine.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 /* ---- instruction set ---- */
 
@@ -92,6 +94,56 @@ bool tern_isa_parse(const char *name, enum tern_isa *out)
             return true;
         }
     return false;
+}
+
+/* ---- the processor's name ---- */
+
+#if defined(__x86_64__)
+static void describe(char *out, size_t size)
+{
+    unsigned word[12] = { 0 }, a = 0, b, c, d;
+    char brand[sizeof word + 1] = { 0 };
+
+    for (unsigned i = 0; i < 3; i++) /* 48 characters, padded with spaces or zeros */
+        __get_cpuid(0x80000002 + i, &word[4 * i], &word[4 * i + 1], &word[4 * i + 2], &word[4 * i + 3]);
+    memcpy(brand, word, sizeof word);
+    size_t n = strlen(brand);
+    while (n && brand[n - 1] == ' ')
+        brand[--n] = '\0';
+    __get_cpuid(1, &a, &b, &c, &d);
+    const unsigned family = a >> 8 & 15, model = a >> 4 & 15;
+    snprintf(out, size, "%s, family %u model %u stepping %u", brand + strspn(brand, " "),
+             family == 15 ? family + (a >> 20 & 255) : family,
+             family == 6 || family == 15 ? model + (a >> 12 & 0xf0) : model, a & 15);
+}
+#else
+/* The main identification register, as Linux shows it on AArch64. */
+static void describe(char *out, size_t size)
+{
+    FILE *f = fopen("/sys/devices/system/cpu/cpu0/regs/identification/midr_el1", "re");
+
+    if (!f || !fgets(out, (int)(size < 64 ? size : 64), f))
+        snprintf(out, size, "unknown");
+    out[strcspn(out, "\n")] = '\0';
+    if (f)
+        fclose(f);
+}
+#endif
+
+void tern_machine_describe(char *out, size_t size)
+{
+    long l2 = 0;
+
+    describe(out, size);
+    for (char *c = out; *c; c++)
+        if ((unsigned char)*c < ' ' || (unsigned char)*c > '~')
+            *c = '?';
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+    const size_t n = strlen(out);
+    if (l2 > 0)
+        snprintf(out + n, size - n, ", L2 %ld KiB", l2 / 1024);
 }
 
 /* ---- the clock ---- */

@@ -29,6 +29,10 @@ const char *tern_isa_name(enum tern_isa isa);
 /* By name; false if there is none of that name. */
 bool tern_isa_parse(const char *name, enum tern_isa *out);
 
+/* The processor in one line, without control characters: "AMD EPYC 9R14, family 25 model 17 stepping 1, L2 1024 KiB".  Two that
+ * differ in how fast they are at something differ here; what can not be told is left out. */
+void tern_machine_describe(char *out, size_t size);
+
 /* Bytes that this process can still take (tern_memory_available()); UINT64_MAX if the system does not tell.
  * `root` is put before /proc and /sys, so that a recorded machine can be replayed ("" is this one). */
 uint64_t tern_machine_memory(const char *root);

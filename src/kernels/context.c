@@ -10,6 +10,7 @@
 #include "base/threads.h"
 #include "base/trace.h"
 #include "kernels/kernels.h"
+#include "kernels/plans.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,6 +62,21 @@ static tern_status choose_threads(tern_ctx *ctx, int option, int *out)
     return TERN_OK;
 }
 
+/* What was measured on this machine before. */
+static tern_status open_plans(tern_ctx *ctx, struct tern_kernels *kernels)
+{
+    const char *text = getenv("TERN_TUNE");
+
+    TERN_REQUIRE(ctx, !text || !*text || strcmp(text, "off") == 0, TERN_ERR_ARG,
+                 "TERN_TUNE: got \"%s\", expected off, or nothing", text);
+    TERN_TRY(tern_plans_create(ctx, &ctx->plans));
+    kernels->plans = ctx->plans;
+    ctx->plans->off = text && *text;
+    if (!ctx->plans->off)
+        tern_plans_load(ctx->plans, ctx->isa);
+    return TERN_OK;
+}
+
 static tern_status fill(tern_ctx *ctx, const tern_ctx_options *options)
 {
     struct tern_kernels *kernels;
@@ -75,6 +91,7 @@ static tern_status fill(tern_ctx *ctx, const tern_ctx_options *options)
     TERN_TRY(TERN_ALLOC(ctx, 1, "the table of kernels", &kernels));
     ctx->kernels = kernels;
     tern_kernels_init(kernels, isa);
+    TERN_TRY(open_plans(ctx, kernels));
     return tern_team_create(ctx, n_threads, &ctx->team);
 }
 
@@ -110,6 +127,7 @@ void tern_ctx_destroy(tern_ctx **ctx)
     tern_team_destroy((*ctx)->team);
     tern_scratch_drop(*ctx);
     tern_trace_free((*ctx)->trace);
+    tern_plans_destroy((*ctx)->plans);
     tern_free((void *)(uintptr_t)(*ctx)->kernels);
     tern_free(*ctx);
     *ctx = NULL;

@@ -68,6 +68,28 @@ void tern_plans_destroy(struct tern_plans *plans); /* NULL is fine */
 const struct tern_plan_entry *tern_plans_find(const struct tern_plans *plans, const struct tern_plan_key *key);
 /* Adds an entry, or replaces that of its key.  TERN_ERR_MEMORY: the table is as it was. */
 tern_status tern_plans_put(tern_ctx *ctx, struct tern_plans *plans, const struct tern_plan_entry *entry);
+/* ---- the file: one for each processor, level and version, $XDG_CACHE_HOME/tern/tune/LEVEL-VERSION-HASH.txt (~/.cache without it)
+ *
+ * Text: what it was made for, one line an entry, a checksum.  What is not right to the last byte is ignored, and replaced by the
+ * next store.  Nothing here fails: plans are a wish, `note` says what became of it. */
+
+/* The lines that a file of this machine and level begins with, with their newlines. */
+void tern_plans_head(const char *isa, char *out, size_t size);
+/* Adds a text's entries.  TERN_ERR_FORMAT with `where`, line, found and expected, TERN_ERR_MEMORY; some entries may be there then. */
+tern_status tern_plans_parse(tern_ctx *ctx, const char *text, size_t size, const char *where, const char *head,
+                             struct tern_plans *plans);
+/* The table as such a text, freed by tern_free.  TERN_ERR_MEMORY. */
+tern_status tern_plans_format(tern_ctx *ctx, const struct tern_plans *plans, const char *head, char **out,
+                              size_t *size);
+
+/* Takes the file's entries into an empty table.  No file: no note. */
+void tern_plans_load(struct tern_plans *plans, const char *isa);
+/* Puts what this context measured over what the file has by now, under a lock, and replaces the file at once.  Then the table has both.
+ * Whether it is stored; true if nothing was measured. */
+bool tern_plans_store(struct tern_plans *plans, const char *isa);
+/* The file's path, "" where neither variable is set; cut to size. */
+void tern_plans_path(const char *isa, char *out, size_t size);
+
 /* Whether each field of an entry is one that a table may hold. */
 bool tern_plan_entry_is_valid(const struct tern_plan_entry *entry);
 
