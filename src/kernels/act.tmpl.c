@@ -1,6 +1,7 @@
 /* act.tmpl.c: activations, alone and on a finished tile.  Built once per level; contracts in kernels.h.
  *
  * The activation is a constant inside each loop: a switch outside hands it to an inlined body. */
+#include "kernels/flow.h"
 #include "kernels/vec_math.h"
 
 #define ACT_EACH(X)          \
@@ -14,22 +15,27 @@
     X(TERN_ACT_SIGMOID)      \
     X(TERN_ACT_TANH)
 
-V16_FN void act_row(float *y, const float *x, size_t n, const enum tern_act act)
+V16_FN void act_row(float *y, const float *x, size_t n, const enum tern_act act, const struct tern_row_flow *hints)
 {
-    size_t i = 0;
+    const struct tern_row_flow flow = flow_of(hints);
+    size_t i = flow_head(flow.stream, y, 64, sizeof *y, n);
 
-    for (; i + 16 <= n; i += 16)
-        v16_store(y + i, v16_act(v16_load(x + i), act));
+    if (i)
+        v16_store_n(y, v16_act(v16_load_n(x, i), act), i);
+    for (; i + 16 <= n; i += 16) {
+        flow_store(flow.stream, y + i, v16_act(v16_load(x + i), act));
+        flow_ahead(flow, 4 * i);
+    }
     if (i < n)
         v16_store_n(y + i, v16_act(v16_load_n(x + i, n - i), act), n - i);
 }
 
-static void TERN_K(act_f32)(float *y, const float *x, size_t n, enum tern_act act)
+static void TERN_K(act_f32)(float *y, const float *x, size_t n, enum tern_act act, const struct tern_row_flow *flow)
 {
     switch (act) {
-#define ACT_CASE(constant)          \
-    case constant:                  \
-        act_row(y, x, n, constant); \
+#define ACT_CASE(constant)                \
+    case constant:                        \
+        act_row(y, x, n, constant, flow); \
         break;
         ACT_EACH(ACT_CASE)
 #undef ACT_CASE

@@ -1,5 +1,5 @@
 /* convert.tmpl.c: f32 from and to halves.  Built once per level; contract in kernels.h. */
-#include "kernels/vec.h"
+#include "kernels/flow.h"
 
 static void TERN_K(f32_from_f16)(float *y, const uint16_t *x, size_t n)
 {
@@ -37,6 +37,30 @@ static void TERN_K(bf16_from_f32)(uint16_t *y, const float *x, size_t n)
 
     for (; i + 16 <= n; i += 16)
         v16_store_bf16(y + i, v16_load(x + i));
+    if (i < n)
+        v16_store_bf16_n(y + i, v16_load_n(x + i, n - i), n - i);
+}
+
+static void TERN_K(stream_f16_f32)(uint16_t *y, const float *x, size_t n)
+{
+    size_t i = flow_head(true, y, 32, sizeof *y, n);
+
+    if (i)
+        v16_store_f16_n(y, v16_load_n(x, i), i);
+    for (; i + 16 <= n; i += 16)
+        v16_stream_f16(y + i, v16_load(x + i));
+    if (i < n)
+        v16_store_f16_n(y + i, v16_load_n(x + i, n - i), n - i);
+}
+
+static void TERN_K(stream_bf16_f32)(uint16_t *y, const float *x, size_t n)
+{
+    size_t i = flow_head(true, y, 32, sizeof *y, n);
+
+    if (i)
+        v16_store_bf16_n(y, v16_load_n(x, i), i);
+    for (; i + 16 <= n; i += 16)
+        v16_stream_bf16(y + i, v16_load(x + i));
     if (i < n)
         v16_store_bf16_n(y + i, v16_load_n(x + i, n - i), n - i);
 }

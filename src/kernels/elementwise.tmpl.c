@@ -1,13 +1,19 @@
 /* elementwise.tmpl.c: axpy, residual add, rotary.  Built once per level; contracts in kernels.h. */
-#include "kernels/vec.h"
+#include "kernels/flow.h"
 
-static void TERN_K(axpy_f32)(float *out, const float *x, const float *y, float scale, size_t n)
+static void TERN_K(axpy_f32)(float *out, const float *x, const float *y, float scale, size_t n,
+                             const struct tern_row_flow *hints)
 {
+    const struct tern_row_flow flow = flow_of(hints);
     const v16 s = v16_set1(scale);
-    size_t i = 0;
+    size_t i = flow_head(flow.stream, out, 64, sizeof *out, n);
 
-    for (; i + 16 <= n; i += 16)
-        v16_store(out + i, v16_fma(v16_load(x + i), s, v16_load(y + i)));
+    if (i)
+        v16_store_n(out, v16_fma(v16_load_n(x, i), s, v16_load_n(y, i)), i);
+    for (; i + 16 <= n; i += 16) {
+        flow_store(flow.stream, out + i, v16_fma(v16_load(x + i), s, v16_load(y + i)));
+        flow_ahead(flow, 4 * i);
+    }
     if (i < n)
         v16_store_n(out + i, v16_fma(v16_load_n(x + i, n - i), s, v16_load_n(y + i, n - i)), n - i);
 }
@@ -37,14 +43,21 @@ V16_FN v16 residual_value(const float *x, const float *residual, const struct te
 }
 
 static void TERN_K(residual_add_f32)(float *out, const float *x, const float *residual,
-                                     const struct tern_residual_terms *terms, size_t n)
+                                     const struct tern_residual_terms *terms, size_t n,
+                                     const struct tern_row_flow *hints)
 {
-    size_t i = 0;
+    const struct tern_row_flow flow = flow_of(hints);
+    const struct tern_residual_terms t = *terms;
+    size_t i = flow_head(flow.stream, out, 64, sizeof *out, n);
 
-    for (; i + 16 <= n; i += 16)
-        v16_store(out + i, residual_value(x, residual, terms, i, 16));
+    if (i)
+        v16_store_n(out, residual_value(x, residual, &t, 0, i), i);
+    for (; i + 16 <= n; i += 16) {
+        flow_store(flow.stream, out + i, residual_value(x, residual, &t, i, 16));
+        flow_ahead(flow, 4 * i);
+    }
     if (i < n)
-        v16_store_n(out + i, residual_value(x, residual, terms, i, n - i), n - i);
+        v16_store_n(out + i, residual_value(x, residual, &t, i, n - i), n - i);
 }
 
 static void TERN_K(rotary_f32)(float *x, const float *cos, const float *sin, size_t rot, bool neighbours)

@@ -123,6 +123,31 @@ typedef void tern_f32_from_bf16_fn(float *y, const uint16_t *x, size_t n);
 typedef void tern_f16_from_f32_fn(uint16_t *y, const float *x, size_t n);
 typedef void tern_bf16_from_f32_fn(uint16_t *y, const float *x, size_t n);
 
+/* The same narrowing, written past the caches: whole pieces of 32 bytes are, the ends of a row as usual.  tern_stream_end() below. */
+typedef void tern_stream_f16_f32_fn(uint16_t *y, const float *x, size_t n);
+typedef void tern_stream_bf16_f32_fn(uint16_t *y, const float *x, size_t n);
+
+/* How a kernel that is called for one row after the other meets memory; NULL or all zero: it needs to do nothing about it.  The answer
+ * is the same in any case.
+ * ahead: what a later row will be read from, `ahead_bytes` from each address that is not NULL (the first one, or both), prefetched
+ * evenly meanwhile.  A hint as gemm_f32's `next` is.   stream: whole cache lines of the row's output y (of a sum besides it not) are
+ * written past the caches, because it is larger than what they hold.  An output that is an input is not to be streamed.
+ * work: [n], what kernels of several passes keep meanwhile where they stream; not y. */
+struct tern_row_flow {
+    const void *ahead[2];
+    size_t ahead_bytes;
+    bool stream;
+    float *work;
+};
+
+/* What this thread has streamed is seen by the others once it has called this, before a barrier. */
+static inline void tern_stream_end(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_sfence();
+#endif
+}
+
 /* Activations, by number in struct tern_epilogue and for act_f32.
  *   GELU_TANH     0.5 x (1 + tanh(0.7978845608028654 (x + 0.044715 x^3)))
  *   GELU_ERF      0.5 x (1 + erf(x / sqrt 2))
@@ -142,7 +167,7 @@ enum tern_act {
 };
 
 /* y[i] = act(x[i]);  y == x allowed. */
-typedef void tern_act_f32_fn(float *y, const float *x, size_t n, enum tern_act act);
+typedef void tern_act_f32_fn(float *y, const float *x, size_t n, enum tern_act act, const struct tern_row_flow *flow);
 
 /* What happens to a finished tile of a product on its way to memory, in this order, all in f32:
  *   t *= scale[j];  t += bias[j];  t = act(t);  t += residual[i][j] (and residual2, each where given, in this order);  C[i][j] = t */
@@ -171,20 +196,22 @@ typedef void tern_epilogue_s32_fn(float *c, size_t ldc, const int32_t *tile, con
  * beta: NULL is 0.   y == x allowed.   n >= 1, eps >= 0.
  * Accuracy: the bound is in ulp of (|x| + mean |x|) / sqrt(var + eps) * |gamma| + |beta|, as x - mean can cancel. */
 typedef void tern_layer_norm_f32_fn(float *y, const float *x, const float *gamma, const float *beta, size_t n,
-                                    float eps);
+                                    float eps, const struct tern_row_flow *flow);
 
 /* z = (x + bias) + residual; y = layer_norm(z).  bias, residual, sum: NULL is left out; sum gets z.
  * y == x, sum == residual, sum == x allowed (y and sum differ). */
 typedef void tern_layer_norm_residual_f32_fn(float *y, float *sum, const float *x, const float *bias,
                                              const float *residual, const float *gamma, const float *beta, size_t n,
-                                             float eps);
+                                             float eps, const struct tern_row_flow *flow);
 
 /* y[i] = x[i] / sqrt(mean(x^2) + eps) * gamma[i].  y == x allowed. */
-typedef void tern_rms_norm_f32_fn(float *y, const float *x, const float *gamma, size_t n, float eps);
+typedef void tern_rms_norm_f32_fn(float *y, const float *x, const float *gamma, size_t n, float eps,
+                                  const struct tern_row_flow *flow);
 
 /* z = (x + bias) + residual; y = rms_norm(z); the rest as layer_norm_residual. */
 typedef void tern_rms_norm_residual_f32_fn(float *y, float *sum, const float *x, const float *bias,
-                                           const float *residual, const float *gamma, size_t n, float eps);
+                                           const float *residual, const float *gamma, size_t n, float eps,
+                                           const struct tern_row_flow *flow);
 
 /* y = softmax(s) over the columns first <= j < last; 0 <= first, last <= n; the others get 0.
  *   s = x[j] * scale;  s = fma(slope, j, s) if slope != 0;  s += mask[j] if mask is given      (each step rounded to f32)
@@ -195,10 +222,11 @@ typedef void tern_rms_norm_residual_f32_fn(float *y, float *sum, const float *x,
  * Accuracy: the bound is against the f64 definition applied to the f32 scores s and the f32 differences s - max, for
  * n <= 4096; where one lane holds nearly all of the sum the error grows as n / 32 roundings of it. */
 typedef void tern_softmax_f32_fn(float *y, const float *x, const float *mask, size_t n, size_t first, size_t last,
-                                 float scale, float slope);
+                                 float scale, float slope, const struct tern_row_flow *flow);
 
 /* out[i] = x[i] * scale + y[i] (one fma); the building block of residual adds.  out == x, out == y allowed. */
-typedef void tern_axpy_f32_fn(float *out, const float *x, const float *y, float scale, size_t n);
+typedef void tern_axpy_f32_fn(float *out, const float *x, const float *y, float scale, size_t n,
+                              const struct tern_row_flow *flow);
 
 /* Residual add of one row, as tern_residual_add() in op.h has it; every step in f32, in this order, what is NULL is left out:
  *
@@ -216,7 +244,8 @@ struct tern_residual_terms {
     bool attention_bias_divided; /* outside only: attention_bias * inv_mp is added, else attention_bias */
 };
 typedef void tern_residual_add_f32_fn(float *out, const float *x, const float *residual,
-                                      const struct tern_residual_terms *terms, size_t n);
+                                      const struct tern_residual_terms *terms, size_t n,
+                                      const struct tern_row_flow *flow);
 
 /* Rotates one head in place.  pairs (p, p + rot/2), or (2p, 2p + 1) when `neighbours`:
  *   (a, b) <- (a cos - b sin, b cos + a sin)      as  fma(a, cos, -(b * sin)), fma(b, cos, a * sin)
@@ -276,6 +305,7 @@ struct tern_kernels {
 #undef TERN_KERNEL
     size_t
         k_block; /* most k steps of a panel that stay in L2 between row tiles; a longer K is cut in equal blocks: table.c */
+    size_t cache_bytes;             /* of the second-level cache: a thread's larger outputs are streamed */
     const struct tern_plans *plans; /* plans.h: what was measured; NULL: nothing */
 };
 

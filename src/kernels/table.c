@@ -5,27 +5,31 @@
 #include <assert.h>
 #include <unistd.h>
 
+static size_t second_level_cache(void)
+{
+    long bytes = 0;
+
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+    return bytes > 0 ? (size_t)bytes : (size_t)512 * 1024;
+}
+
 /* A block of a panel is used by every row tile of M while the next one is being prefetched, so two of them, and as much again
  * for activations and output, should fit the second-level cache: L2 / 4 bytes, 128 bytes a step.  More than 1024 steps gain
  * nothing (K = 3072 in one block: 74 % of the peak, in three: 91 %); under 384 the tiles are too short for their stores. */
-static size_t k_block(void)
+static size_t k_block(size_t l2)
 {
-    long l2 = 0;
-    size_t steps;
+    const size_t steps = l2 / 4 / (TERN_PANEL * sizeof(float));
 
-#ifdef _SC_LEVEL2_CACHE_SIZE
-    l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
-#endif
-    if (l2 <= 0)
-        l2 = 512 * 1024;
-    steps = (size_t)l2 / 4 / (TERN_PANEL * sizeof(float));
     return steps < 384 ? 384 : steps > 1024 ? 1024 : steps;
 }
 
 void tern_kernels_init(struct tern_kernels *k, enum tern_isa isa)
 {
     k->isa = isa;
-    k->k_block = k_block();
+    k->cache_bytes = second_level_cache();
+    k->k_block = k_block(k->cache_bytes);
     k->plans = NULL;
 
     tern_kernels_init_portable(k); /* fills every slot */

@@ -6,6 +6,8 @@
  *
  *   load(p) load_n(p, n)        16 floats; the first n of them (n >= 16: all), the other lanes 0, nothing else touched
  *   store(p, v) store_n(p, v, n)
+ *   stream(p, v)                past the caches where there are such stores, else as store; p at a multiple of 64 bytes.
+ *                               Others see it once this thread has called tern_stream_end() (kernels.h)
  *   set1(x)                     all lanes
  *   add sub mul div             rounded once
  *   fma(a, b, c) fnma(a, b, c)  a*b + c, c - a*b, rounded once
@@ -18,6 +20,7 @@
  *   sum(v) largest(v)           over the lanes, by halving: lane i with lane i + 8, then 4, 2, 1 (add; max)
  *   load_f16 load_bf16 (p)      16 halves, widened exactly; _n as above
  *   store_f16 store_bf16 (p, v) narrowed to nearest even, overflow to infinity; _n as above
+ *   stream_f16 stream_bf16      both, past the caches; p at a multiple of 32 bytes
  *   store_u8(p, v)              integers of 0..255; _n as above
  *   weights(form, p, j, s)      columns j..j+15 of one step of a panel at p, its element s, widened exactly
  *

@@ -62,6 +62,12 @@ V16_FN void v16_store_n(float *p, v16 v, size_t n)
     }
 }
 
+V16_FN void v16_stream(float *p, v16 v)
+{
+    _mm256_stream_ps(p, v.lo);
+    _mm256_stream_ps(p + 8, v.hi);
+}
+
 /* An operation on both halves. */
 #define V16_BINARY(name, op)                             \
     V16_FN v16 v16_##name(v16 a, v16 b)                  \
@@ -231,6 +237,18 @@ V16_FN void v16_store_bf16(uint16_t *p, v16 v)
 {
     _mm_storeu_si128((__m128i *)p, v16_narrow_bf16(v.lo));
     _mm_storeu_si128((__m128i *)(p + 8), v16_narrow_bf16(v.hi));
+}
+
+V16_FN void v16_stream_f16(uint16_t *p, v16 v)
+{
+    _mm_stream_si128((__m128i *)p, v16_narrow_f16(v.lo));
+    _mm_stream_si128((__m128i *)(p + 8), v16_narrow_f16(v.hi));
+}
+
+V16_FN void v16_stream_bf16(uint16_t *p, v16 v)
+{
+    _mm_stream_si128((__m128i *)p, v16_narrow_bf16(v.lo));
+    _mm_stream_si128((__m128i *)(p + 8), v16_narrow_bf16(v.hi));
 }
 
 /* There are no masks for 16-bit lanes: partial vectors go through a copy. */

@@ -39,6 +39,11 @@ V16_FN void v16_store_n(float *p, v16 v, size_t n)
     _mm512_mask_storeu_ps(p, v16_first(n), v);
 }
 
+V16_FN void v16_stream(float *p, v16 v)
+{
+    _mm512_stream_ps(p, v);
+}
+
 V16_FN v16 v16_add(v16 a, v16 b)
 {
     return _mm512_add_ps(a, b);
@@ -184,6 +189,16 @@ V16_FN void v16_store_bf16(uint16_t *p, v16 v)
 V16_FN void v16_store_bf16_n(uint16_t *p, v16 v, size_t n)
 {
     _mm256_mask_storeu_epi16(p, v16_first(n), v16_narrow_bf16(v));
+}
+
+V16_FN void v16_stream_f16(uint16_t *p, v16 v)
+{
+    _mm256_stream_si256((__m256i *)p, v16_narrow_f16(v));
+}
+
+V16_FN void v16_stream_bf16(uint16_t *p, v16 v)
+{
+    _mm256_stream_si256((__m256i *)p, v16_narrow_bf16(v));
 }
 
 V16_FN void v16_store_u8(uint8_t *p, v16 v)

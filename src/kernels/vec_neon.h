@@ -35,6 +35,12 @@ V16_FN void v16_store(float *p, v16 v)
     vst1q_f32(p + 12, v.q[3]);
 }
 
+/* No store of C passes by the caches. */
+V16_FN void v16_stream(float *p, v16 v)
+{
+    v16_store(p, v);
+}
+
 /* There are no masked loads and stores: partial vectors go through a copy. */
 V16_FN v16 v16_load_n(const float *p, size_t n)
 {
@@ -210,6 +216,16 @@ V16_FN uint16x4_t v16_narrow_bf16(float32x4_t v)
 V16_HALVES(f16)
 V16_HALVES(bf16)
 #undef V16_HALVES
+
+V16_FN void v16_stream_f16(uint16_t *p, v16 v)
+{
+    v16_store_f16(p, v);
+}
+
+V16_FN void v16_stream_bf16(uint16_t *p, v16 v)
+{
+    v16_store_bf16(p, v);
+}
 
 V16_FN void v16_store_u8(uint8_t *p, v16 v)
 {

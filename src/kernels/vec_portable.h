@@ -82,6 +82,11 @@ V16_FN void v16_store_n(float *p, v16 v, size_t n)
         p[i] = v.f[i];
 }
 
+V16_FN void v16_stream(float *p, v16 v)
+{
+    v16_store(p, v);
+}
+
 /* Lane-wise definitions: `expression` over the lanes a.f[i], b.f[i], c.f[i]. */
 #define V16_UNARY(name, expression)        \
     V16_FN v16 v16_##name(v16 a)           \
@@ -243,6 +248,16 @@ V16_FN void v16_store_f16(uint16_t *p, v16 v)
 V16_FN void v16_store_bf16(uint16_t *p, v16 v)
 {
     v16_store_bf16_n(p, v, 16);
+}
+
+V16_FN void v16_stream_f16(uint16_t *p, v16 v)
+{
+    v16_store_f16(p, v);
+}
+
+V16_FN void v16_stream_bf16(uint16_t *p, v16 v)
+{
+    v16_store_bf16(p, v);
 }
 
 V16_FN void v16_store_u8_n(uint8_t *p, v16 v, size_t n)

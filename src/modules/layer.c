@@ -174,7 +174,7 @@ static void add_residual(const struct tern_par *par, float *x, const float *hidd
 
     tern_share(par, n_rows, 1, &row, &end);
     for (; row < end; row++)
-        par->kernels->residual_add_f32(x + row * n, hidden + row * n, residual + row * n, &terms, n);
+        par->kernels->residual_add_f32(x + row * n, hidden + row * n, residual + row * n, &terms, n, NULL);
     tern_barrier(par);
 }
 

@@ -283,7 +283,7 @@ static void mix_rows(const struct tern_par *par, struct forward *f)
         memset(sum, 0, n * sizeof *sum);
         for (size_t j = 0; j < f->k; j++)
             if (slots[j] >= 0)
-                par->kernels->axpy_f32(sum, f->grouped + (size_t)slots[j] * n, sum, scores[j] / total, n);
+                par->kernels->axpy_f32(sum, f->grouped + (size_t)slots[j] * n, sum, scores[j] / total, n, NULL);
     }
     tern_barrier(par);
 }
@@ -303,7 +303,7 @@ static void run_dense(const struct tern_par *par, struct forward *f, const float
     for (; row < rows_end; row++) {
         const float *y = f->dense + row * n;
         float *mixed = f->mixed + row * n, c[2];
-        par->kernels->softmax_f32(c, f->pair + 2 * row, NULL, 2, 0, 2, 1, 0);
+        par->kernels->softmax_f32(c, f->pair + 2 * row, NULL, 2, 0, 2, 1, 0, NULL);
         for (size_t i = 0; i < n; i++)
             mixed[i] = mixed[i] * c[0] + y[i] * c[1];
     }

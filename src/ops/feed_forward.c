@@ -27,7 +27,7 @@ static void gate(const struct tern_par *par, float *inner, size_t n_rows, size_t
     while (i < end) {
         const size_t row = i / n, col = i % n, count = end - i < n - col ? end - i : n - col;
         float *up = inner + row * 2 * n + col, *gates = up + n;
-        par->kernels->act_f32(gates, gates, count, act);
+        par->kernels->act_f32(gates, gates, count, act, NULL);
         for (size_t j = 0; j < count; j++)
             up[j] *= gates[j];
         i += count;

@@ -77,7 +77,7 @@ static void soften(const struct attention *a, const struct tern_kernels *kernels
     const float *mask = tern_mask_row(&a->mask, b, head, i);
     uint16_t half[64];
 
-    kernels->softmax_f32(scores, scores, mask, a->t, 0, n, a->scale, 0);
+    kernels->softmax_f32(scores, scores, mask, a->t, 0, n, a->scale, 0, NULL);
     for (size_t j = 0; a->dtype == TERN_BF16 && j < n; j += 64) {
         const size_t m = n - j < 64 ? n - j : 64;
         kernels->bf16_from_f32(half, scores + j, m);

@@ -42,11 +42,9 @@ static size_t string_rows(size_t n)
 
 /* ---- strings of numbers ---- */
 
-static void gelu_row(const void *arg, const struct tern_kernels *kernels, size_t row, size_t n, const float *const *in,
-                     float *const *out)
+static void gelu_row(const void *arg, const struct tern_row *row)
 {
-    (void)row;
-    kernels->act_f32(out[0], in[0], n, *(const enum tern_act *)arg);
+    row->kernels->act_f32(row->out[0], row->in[0], row->n, *(const enum tern_act *)arg, &row->flow);
 }
 
 tern_status tern_gelu(tern_ctx *ctx, const tern_tensor *input, tern_gelu_form form, tern_tensor *output)
@@ -69,11 +67,9 @@ tern_status tern_gelu(tern_ctx *ctx, const tern_tensor *input, tern_gelu_form fo
     return tern_rows_run(ctx, &call);
 }
 
-static void vector_add_row(const void *arg, const struct tern_kernels *kernels, size_t row, size_t n,
-                           const float *const *in, float *const *out)
+static void vector_add_row(const void *arg, const struct tern_row *row)
 {
-    (void)row;
-    kernels->axpy_f32(out[0], in[0], in[1], *(const float *)arg, n);
+    row->kernels->axpy_f32(row->out[0], row->in[0], row->in[1], *(const float *)arg, row->n, &row->flow);
 }
 
 tern_status tern_vector_add(tern_ctx *ctx, const tern_tensor *a, const tern_tensor *b, float gamma, tern_tensor *output)
@@ -105,22 +101,19 @@ struct bias {
     enum tern_act act;
 };
 
-/* in: x, residual or NULL. */
-static void bias_row(const void *arg, const struct tern_kernels *kernels, size_t row, size_t n, const float *const *in,
-                     float *const *out)
+/* in: x, residual or NULL; one of residual and bias is there.  A residual add with one rank: what is multiplied by 1 stays. */
+static void bias_row(const void *arg, const struct tern_row *row)
 {
     const struct bias *b = arg;
-    float *y = out[0];
+    const float *residual = row->in[1];
+    const struct tern_residual_terms terms = { .attention_bias = residual ? b->bias : NULL, .inv_mp = 1 };
+    const bool last = b->act == TERN_ACT_NONE;
+    float *sum = last ? row->out[0] : row->flow.work;
 
-    (void)row;
-    for (size_t i = 0; i < n; i++) {
-        float v = in[0][i];
-        if (in[1])
-            v += in[1][i];
-        y[i] = b->bias ? v + b->bias[i] : v;
-    }
-    if (b->act != TERN_ACT_NONE)
-        kernels->act_f32(y, y, n, b->act);
+    row->kernels->residual_add_f32(sum, row->in[0], residual ? residual : b->bias, &terms, row->n,
+                                   last ? &row->flow : NULL);
+    if (!last)
+        row->kernels->act_f32(row->out[0], sum, row->n, b->act, &row->flow);
 }
 
 static tern_status bias(tern_ctx *ctx, const char *op, const tern_tensor *input, const tern_tensor *residual,
@@ -190,18 +183,17 @@ struct gate {
     enum tern_act act;
 };
 
-static void gate_row(const void *arg, const struct tern_kernels *kernels, size_t row, size_t n, const float *const *in,
-                     float *const *out)
+static void gate_row(const void *arg, const struct tern_row *row)
 {
     const struct gate *g = arg;
-    const float *up = in[0] + g->up, *gate = in[0] + g->gate;
-    float *y = out[0];
+    const size_t n = row->n / 2;
+    const float *up = row->in[0] + g->up, *gate = row->in[0] + g->gate;
+    float *y = row->out[0];
 
-    (void)row;
-    for (size_t i = 0; i < n / 2; i++)
+    for (size_t i = 0; i < n; i++)
         y[i] = g->bias ? gate[i * g->step] + g->bias[g->gate + i * g->step] : gate[i * g->step];
-    kernels->act_f32(y, y, n / 2, g->act);
-    for (size_t i = 0; i < n / 2; i++)
+    row->kernels->act_f32(y, y, n, g->act, NULL);
+    for (size_t i = 0; i < n; i++)
         y[i] *= g->bias ? up[i * g->step] + g->bias[g->up + i * g->step] : up[i * g->step];
 }
 
@@ -251,17 +243,15 @@ tern_status tern_gated_activation(tern_ctx *ctx, const tern_tensor *input, const
 /* ---- the residual mixture of experts ---- */
 
 /* in: residual, experts, the row's pair or NULL;  arg: the shared vector or NULL. */
-static void moe_res_row(const void *arg, const struct tern_kernels *kernels, size_t row, size_t n,
-                        const float *const *in, float *const *out)
+static void moe_res_row(const void *arg, const struct tern_row *row)
 {
-    const float *shared = arg;
+    const size_t n = row->n;
+    const float *shared = arg, *pair = row->in[2];
 
-    (void)kernels;
-    (void)row;
     for (size_t i = 0; i < n; i++) {
-        const float of_residual = shared ? shared[i] : in[2][1], of_experts = shared ? shared[n + i] : in[2][0];
-        const float a = in[0][i] * of_residual, b = in[1][i] * of_experts;
-        out[0][i] = a + b;
+        const float of_residual = shared ? shared[i] : pair[1], of_experts = shared ? shared[n + i] : pair[0];
+        const float a = row->in[0][i] * of_residual, b = row->in[1][i] * of_experts;
+        row->out[0][i] = a + b;
     }
 }
 

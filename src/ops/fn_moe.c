@@ -34,7 +34,7 @@ void tern_gate_row(const struct tern_kernels *kernels, const float *logits, size
 {
     float *probability = scratch, *taken = scratch + n;
 
-    kernels->softmax_f32(probability, logits, NULL, n, 0, n, 1, 0);
+    kernels->softmax_f32(probability, logits, NULL, n, 0, n, 1, 0, NULL);
     memset(taken, 0, n * sizeof *taken);
     for (size_t j = 0; j < k; j++) {
         size_t best = n;
@@ -273,7 +273,7 @@ static void gather_region(void *arg, const struct tern_par *par)
             if (from >= 0) {
                 const float weight = !g->normalise ? scores[j] : total != 0 ? scores[j] / total : 0;
                 tern_wide_load(par->kernels, x, g->input->data, g->input->dtype, (size_t)from * n, n);
-                par->kernels->axpy_f32(sum, x, sum, weight, n);
+                par->kernels->axpy_f32(sum, x, sum, weight, n, NULL);
             }
         }
         tern_wide_store(par->kernels, g->output->data, g->output->dtype, row * n, sum, n);

@@ -11,20 +11,21 @@ struct norm {
 };
 
 /* in: x, residual;  out: y, sum. */
-static void norm_row(const void *arg, const struct tern_kernels *kernels, size_t row, size_t n, const float *const *in,
-                     float *const *out)
+static void norm_row(const void *arg, const struct tern_row *row)
 {
     const struct norm *m = arg;
+    const struct tern_kernels *kernels = row->kernels;
+    const float *x = row->in[0], *residual = row->in[1];
+    float *y = row->out[0], *sum = row->out[1];
 
-    (void)row;
     if (m->rms && m->sums)
-        kernels->rms_norm_residual_f32(out[0], out[1], in[0], NULL, in[1], m->gamma, n, m->eps);
+        kernels->rms_norm_residual_f32(y, sum, x, NULL, residual, m->gamma, row->n, m->eps, &row->flow);
     else if (m->rms)
-        kernels->rms_norm_f32(out[0], in[0], m->gamma, n, m->eps);
+        kernels->rms_norm_f32(y, x, m->gamma, row->n, m->eps, &row->flow);
     else if (m->sums)
-        kernels->layer_norm_residual_f32(out[0], out[1], in[0], m->bias, in[1], m->gamma, m->beta, n, m->eps);
+        kernels->layer_norm_residual_f32(y, sum, x, m->bias, residual, m->gamma, m->beta, row->n, m->eps, &row->flow);
     else
-        kernels->layer_norm_f32(out[0], in[0], m->gamma, m->beta, n, m->eps);
+        kernels->layer_norm_f32(y, x, m->gamma, m->beta, row->n, m->eps, &row->flow);
 }
 
 struct norm_tensors {

@@ -18,16 +18,15 @@ struct rotary {
     bool every_two;
 };
 
-static void rotary_row(const void *arg, const struct tern_kernels *kernels, size_t row, size_t n,
-                       const float *const *in, float *const *out)
+static void rotary_row(const void *arg, const struct tern_row *row)
 {
     const struct rotary *r = arg;
-    float cosine[TERN_ROTARY_MAX], sine[TERN_ROTARY_MAX];
+    float cosine[TERN_ROTARY_MAX], sine[TERN_ROTARY_MAX], *to = row->out[0];
 
-    tern_rotary_angles(cosine, sine, r->frequency, r->rotary_dim / 2, tern_int_at(r->positions, row));
-    memcpy(out[0], in[0], n * sizeof *in[0]);
-    for (size_t i = 0; i < n; i += r->head_dim)
-        kernels->rotary_f32(out[0] + i, cosine, sine, (size_t)r->rotary_dim, r->every_two);
+    tern_rotary_angles(cosine, sine, r->frequency, r->rotary_dim / 2, tern_int_at(r->positions, row->index));
+    memcpy(to, row->in[0], row->n * sizeof *to);
+    for (size_t i = 0; i < row->n; i += r->head_dim)
+        row->kernels->rotary_f32(to + i, cosine, sine, (size_t)r->rotary_dim, r->every_two);
 }
 
 tern_status tern_rotary(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *positions, int32_t rotary_dim,

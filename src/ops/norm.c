@@ -17,13 +17,13 @@ void tern_norm_run(const struct tern_par *par, float *y, float *sum, const float
         const float *xr = x + row * n, *rr = residual ? residual + row * n : NULL;
         if (norm->type == TERN_LAYER_NORM) {
             if (plain)
-                k->layer_norm_f32(yr, xr, norm->gamma, norm->beta, n, norm->eps);
+                k->layer_norm_f32(yr, xr, norm->gamma, norm->beta, n, norm->eps, NULL);
             else
-                k->layer_norm_residual_f32(yr, sr, xr, bias, rr, norm->gamma, norm->beta, n, norm->eps);
+                k->layer_norm_residual_f32(yr, sr, xr, bias, rr, norm->gamma, norm->beta, n, norm->eps, NULL);
         } else if (plain) {
-            k->rms_norm_f32(yr, xr, norm->gamma, n, norm->eps);
+            k->rms_norm_f32(yr, xr, norm->gamma, n, norm->eps, NULL);
         } else {
-            k->rms_norm_residual_f32(yr, sr, xr, bias, rr, norm->gamma, n, norm->eps);
+            k->rms_norm_residual_f32(yr, sr, xr, bias, rr, norm->gamma, n, norm->eps, NULL);
         }
     }
     tern_barrier(par);

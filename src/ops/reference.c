@@ -7,6 +7,7 @@ const struct tern_kernels *tern_kernels_reference(void)
     static const struct tern_kernels reference = {
         .isa = TERN_ISA_PORTABLE,
         .k_block = 1024,
+        .cache_bytes = SIZE_MAX,
 #define TERN_KERNEL(name, bound) .name = tern_##name##_ref,
 #include "kernels/kernel_list.h"
 #undef TERN_KERNEL

@@ -2,50 +2,57 @@
 #include "ops/residual_add.h"
 
 #include "ops/op_table.h"
-#include "ops/stage.h"
 #include "ops/widen.h"
 
-void tern_residual_add_run(const struct tern_par *par, const tern_config *config, float *out, const float *x,
-                           const struct tern_residual_add_inputs *in, size_t n_rows, size_t n)
+/* mp_size, mlp_after_attn and pre_layer_norm say which terms there are; the residual of a post-LN block is `residual_add` where it is
+ * given. */
+static bool is_post(const tern_config *config)
 {
-    const bool post = config->mlp_after_attn && !config->pre_layer_norm;
-    const float *residual = post && in->residual_add ? in->residual_add : in->residual;
-    struct tern_residual_terms terms = {
-        .attention_bias = post ? NULL : in->attention_bias,
-        .final_bias = in->final_bias,
+    return config->mlp_after_attn && !config->pre_layer_norm;
+}
+
+/* Inside a region, where the caller's rounding mode is put aside: 1 / mp_size is rounded. */
+static struct tern_residual_terms terms_of(const tern_config *config, const float *attention_bias,
+                                           const float *final_bias)
+{
+    return (struct tern_residual_terms){
+        .attention_bias = is_post(config) ? NULL : attention_bias,
+        .final_bias = final_bias,
         .inv_mp = 1.0f / (float)config->mp_size,
         .attention_inside = config->mlp_after_attn,
         .attention_bias_divided = true,
     };
+}
+
+void tern_residual_add_run(const struct tern_par *par, const tern_config *config, float *out, const float *x,
+                           const struct tern_residual_add_inputs *in, size_t n_rows, size_t n)
+{
+    const float *residual = is_post(config) && in->residual_add ? in->residual_add : in->residual;
+    struct tern_residual_terms terms = terms_of(config, in->attention_bias, in->final_bias);
     size_t row, end;
 
     tern_share(par, n_rows, 1, &row, &end);
     for (; row < end; row++) {
         const size_t at = row * n;
-        terms.attention = in->attention && !post ? in->attention + at : NULL;
-        par->kernels->residual_add_f32(out + at, x + at, residual + at, &terms, n);
+        terms.attention = in->attention && !is_post(config) ? in->attention + at : NULL;
+        par->kernels->residual_add_f32(out + at, x + at, residual + at, &terms, n, NULL);
     }
     tern_barrier(par);
 }
 
 struct residual_add {
-    const struct tern_kernels *kernels;
     const tern_config *config;
-    struct tern_stage stage;
-    float *out;
-    const float *x;
-    struct tern_residual_add_inputs in;
-    size_t rows, n;
+    const float *attention_bias, *final_bias;
 };
 
-static void residual_add_region(void *arg, const struct tern_par *par)
+/* in: hidden, residual, attention output or NULL. */
+static void residual_add_row(const void *arg, const struct tern_row *row)
 {
     const struct residual_add *r = arg;
-    const struct tern_par with = tern_par_with(par, r->kernels);
+    struct tern_residual_terms terms = terms_of(r->config, r->attention_bias, r->final_bias);
 
-    tern_stage_load(&with, &r->stage);
-    tern_residual_add_run(&with, r->config, r->out, r->x, &r->in, r->rows, r->n);
-    tern_stage_store(&with, &r->stage);
+    terms.attention = row->in[2];
+    row->kernels->residual_add_f32(row->out[0], row->in[0], row->in[1], &terms, row->n, &row->flow);
 }
 
 tern_status tern_residual_add(tern_ctx *ctx, const tern_config *config, const tern_tensor *hidden,
@@ -55,12 +62,14 @@ tern_status tern_residual_add(tern_ctx *ctx, const tern_config *config, const te
 {
     static const char op[] = "residual_add";
     struct residual_add r = { .config = config };
+    float *owned[2] = { NULL };
+    size_t n_rows, n_cols;
     tern_status status;
 
     TERN_TRY(tern_op_check(ctx, &tern_row_residual_add, config));
     const tern_dtype dtype = tern_config_activation(config);
-    TERN_TRY(tern_check_float_rows(ctx, op, "hidden", hidden, dtype, -1, -1, &r.rows, &r.n));
-    const int64_t n = (int64_t)r.n, rows = (int64_t)r.rows;
+    TERN_TRY(tern_check_float_rows(ctx, op, "hidden", hidden, dtype, -1, -1, &n_rows, &n_cols));
+    const int64_t n = (int64_t)n_cols, rows = (int64_t)n_rows;
     TERN_TRY(tern_check_float_rows(ctx, op, "residual", residual, dtype, rows, n, NULL, NULL));
     if (tern_given(attention_output))
         TERN_TRY(tern_check_float_rows(ctx, op, "attention_output", attention_output, dtype, rows, n, NULL, NULL));
@@ -82,19 +91,24 @@ tern_status tern_residual_add(tern_ctx *ctx, const tern_config *config, const te
     if (rows == 0 || n == 0)
         return TERN_OK;
 
-    tern_stage_in(&r.stage, hidden, &r.x);
-    tern_stage_in(&r.stage, residual, &r.in.residual);
-    tern_stage_in(&r.stage, attention_output, &r.in.attention);
-    tern_stage_in(&r.stage, residual_add, &r.in.residual_add);
-    tern_stage_in(&r.stage, attention_bias, &r.in.attention_bias);
-    tern_stage_in(&r.stage, final_bias, &r.in.final_bias);
-    tern_stage_out(&r.stage, output, &r.out);
-    TERN_TRY_OR_FAIL(tern_stage_open(ctx, &r.stage));
-    r.kernels = tern_kernels_for(ctx, config);
-    status = tern_region(ctx, residual_add_region, &r);
+    const tern_tensor *before = is_post(config) && tern_given(residual_add) ? residual_add : residual;
+    TERN_TRY_OR_FAIL(tern_widen_tensor(ctx, attention_bias, &owned[0], &r.attention_bias));
+    TERN_TRY_OR_FAIL(tern_widen_tensor(ctx, final_bias, &owned[1], &r.final_bias));
+    const struct tern_row_call call = {
+        .kernels = tern_kernels_for(ctx, config),
+        .in = { { hidden->data, dtype, n_cols, 0 },
+                { before->data, dtype, n_cols, 0 },
+                { is_post(config) ? NULL : tern_floats(attention_output), dtype, n_cols, 0 } },
+        .out = { { output->data, dtype, n_cols, 0 } },
+        .n_rows = n_rows,
+        .fn = residual_add_row,
+        .arg = &r,
+    };
+    status = tern_rows_run(ctx, &call);
 
 fail:
-    tern_stage_close(ctx, &r.stage);
+    tern_free(owned[0]);
+    tern_free(owned[1]);
     return status;
 }
 

@@ -10,16 +10,14 @@ struct residual {
 };
 
 /* in: hidden, residual, attention output or NULL. */
-static void residual_row(const void *arg, const struct tern_kernels *kernels, size_t row, size_t n,
-                         const float *const *in, float *const *out)
+static void residual_row(const void *arg, const struct tern_row *row)
 {
     const struct residual *r = arg;
     struct tern_residual_terms terms = r->terms;
 
-    (void)row;
     terms.inv_mp = 1 / (float)r->ranks; /* here, where the caller's rounding mode is put aside */
-    terms.attention = in[2];
-    kernels->residual_add_f32(out[0], in[0], in[1], &terms, n);
+    terms.attention = row->in[2];
+    row->kernels->residual_add_f32(row->out[0], row->in[0], row->in[1], &terms, row->n, &row->flow);
 }
 
 tern_status tern_residual_add_bias(tern_ctx *ctx, const tern_tensor *hidden, const tern_tensor *residual,

@@ -1,7 +1,6 @@
 /* softmax.c: softmax of attention scores with scale, additive mask, ALiBi, causal limit and window. */
 #include "ops/mask.h"
 #include "ops/op_table.h"
-#include "ops/stage.h"
 #include "ops/widen.h"
 
 tern_softmax_options tern_softmax_options_default(void)
@@ -12,41 +11,37 @@ tern_softmax_options tern_softmax_options_default(void)
 struct softmax {
     const struct tern_kernels *kernels;
     const tern_softmax_options *options;
-    struct tern_stage stage;
     struct tern_mask mask;
-    const float *x, *alibi;
-    float *y;
-    size_t batch, heads, s, t;
+    const float *alibi;
+    size_t heads, s, t; /* t: of a row */
 };
 
-static void softmax_region(void *arg, const struct tern_par *par)
+static void mask_region(void *arg, const struct tern_par *par)
 {
     const struct softmax *m = arg;
     const struct tern_par with = tern_par_with(par, m->kernels);
-    const tern_softmax_options *o = m->options;
-    const int64_t t = (int64_t)m->t;
-    size_t row, end;
 
-    tern_stage_load(&with, &m->stage);
     tern_mask_load(&with, &m->mask);
-    tern_share(par, m->batch * m->heads * m->s, 1, &row, &end);
-    for (; row < end; row++) {
-        const size_t i = row % m->s, head = row / m->s % m->heads, b = row / m->s / m->heads;
-        const int64_t position = (int64_t)i + t - (int64_t)m->s; /* of this row among the columns */
-        int64_t last = o->triangular ? position + 1 : t;
-        int64_t first = o->local_attention ? position + 1 - o->window_size : 0;
-        if (last < 0)
-            last = 0;
-        if (first < 0)
-            first = 0;
-        if (first > last)
-            first = last;
-        const float slope = m->alibi ? m->alibi[(size_t)o->head_offset + head] : 0;
-        m->kernels->softmax_f32(m->y + row * m->t, m->x + row * m->t, tern_mask_row(&m->mask, b, head, i), m->t,
-                                (size_t)first, (size_t)last, o->layer_scale, slope);
-    }
-    tern_barrier(&with);
-    tern_stage_store(&with, &m->stage);
+}
+
+static void softmax_row(const void *arg, const struct tern_row *row)
+{
+    const struct softmax *m = arg;
+    const tern_softmax_options *o = m->options;
+    const size_t i = row->index % m->s, head = row->index / m->s % m->heads, b = row->index / m->s / m->heads;
+    const int64_t t = (int64_t)m->t, position = (int64_t)i + t - (int64_t)m->s; /* of this row among the columns */
+    int64_t last = o->triangular ? position + 1 : t;
+    int64_t first = o->local_attention ? position + 1 - o->window_size : 0;
+
+    if (last < 0)
+        last = 0;
+    if (first < 0)
+        first = 0;
+    if (first > last)
+        first = last;
+    const float slope = m->alibi ? m->alibi[(size_t)o->head_offset + head] : 0;
+    row->kernels->softmax_f32(row->out[0], row->in[0], tern_mask_row(&m->mask, b, head, i), row->n, (size_t)first,
+                              (size_t)last, o->layer_scale, slope, &row->flow);
 }
 
 tern_status tern_softmax(tern_ctx *ctx, const tern_config *config, const tern_softmax_options *options,
@@ -56,6 +51,7 @@ tern_status tern_softmax(tern_ctx *ctx, const tern_config *config, const tern_so
     static const char op[] = "softmax";
     const tern_softmax_options standard = tern_softmax_options_default();
     struct softmax m = { 0 };
+    float *owned = NULL;
     tern_status status;
     size_t rows;
 
@@ -70,7 +66,6 @@ tern_status tern_softmax(tern_ctx *ctx, const tern_config *config, const tern_so
     TERN_TRY(tern_check_float_rows(ctx, op, "scores", scores, dtype, -1, -1, &rows, NULL));
     TERN_REQUIRE(ctx, scores->rank == 4, TERN_ERR_SHAPE, "%s: scores is %s, expected [batch, heads, rows, columns]", op,
                  tern_dims_text(scores).text);
-    m.batch = (size_t)scores->dim[0];
     m.heads = (size_t)scores->dim[1];
     m.s = (size_t)scores->dim[2];
     m.t = (size_t)scores->dim[3];
@@ -94,17 +89,24 @@ tern_status tern_softmax(tern_ctx *ctx, const tern_config *config, const tern_so
     if (rows == 0 || m.t == 0)
         return TERN_OK;
 
-    tern_stage_in(&m.stage, scores, &m.x);
-    tern_stage_in(&m.stage, alibi, &m.alibi);
-    tern_stage_out(&m.stage, output, &m.y);
-    TERN_TRY_OR_FAIL(tern_stage_open(ctx, &m.stage));
+    TERN_TRY_OR_FAIL(tern_widen_tensor(ctx, alibi, &owned, &m.alibi));
     TERN_TRY_OR_FAIL(tern_mask_open(ctx, &m.mask));
     m.kernels = tern_kernels_for(ctx, config);
-    status = tern_region(ctx, softmax_region, &m);
+    if (m.mask.made)
+        TERN_TRY_OR_FAIL(tern_region(ctx, mask_region, &m));
+    const struct tern_row_call call = {
+        .kernels = m.kernels,
+        .in = { { scores->data, dtype, m.t, 0 } },
+        .out = { { output->data, dtype, m.t, 0 } },
+        .n_rows = rows,
+        .fn = softmax_row,
+        .arg = &m,
+    };
+    status = tern_rows_run(ctx, &call);
 
 fail:
     tern_mask_close(ctx, &m.mask);
-    tern_stage_close(ctx, &m.stage);
+    tern_free(owned);
     return status;
 }
 

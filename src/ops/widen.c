@@ -165,74 +165,119 @@ static size_t round_up(size_t n)
 
 /* ---- rows ---- */
 
+/* Fewest bytes between the row that is worked on and the one that is prefetched: rows of 3 KiB are 1.6 times as fast with the one
+ * three rows on as with the next one. */
+#define ROWS_AHEAD ((size_t)8 << 10)
+
 struct rows {
     const struct tern_row_call *call;
-    float *scratch;
+    const struct tern_kernels *kernels;
+    void *scratch;
     size_t per_thread, width; /* floats of a thread's scratch, and of one row in it */
-    bool direct[TERN_ROW_OUTPUTS];
+    size_t ahead;             /* rows between the one that is worked on and the one that is prefetched */
+    bool direct[TERN_ROW_OUTPUTS], stream[TERN_ROW_OUTPUTS];
 };
+
+/* In a thread's scratch: inputs, outputs, work. */
+#define ROWS_WORK    (TERN_ROW_INPUTS + TERN_ROW_OUTPUTS)
+#define ROWS_SCRATCH (ROWS_WORK + 1)
 
 static size_t row_length(const struct tern_row_operand *o, size_t row)
 {
     return o->total && o->total - row * o->n < o->n ? o->total - row * o->n : o->n;
 }
 
+/* The row's inputs as fp32, and places for its outputs. */
+static void row_open(const struct rows *r, struct tern_row *row, float *scratch, size_t end)
+{
+    const struct tern_row_call *c = r->call;
+    const size_t ahead = row->index + r->ahead;
+
+    for (size_t i = 0; i < TERN_ROW_INPUTS; i++) {
+        const struct tern_row_operand *o = &c->in[i];
+        if (!o->data)
+            continue;
+        row->in[i] = tern_at(o->data, TERN_FP32, row->index * o->n);
+        if (o->dtype != TERN_FP32) {
+            tern_wide_load(r->kernels, scratch + i * r->width, o->data, o->dtype, row->index * o->n,
+                           row_length(o, row->index));
+            row->in[i] = scratch + i * r->width;
+        }
+    }
+    for (size_t i = 0; i < TERN_ROW_OUTPUTS; i++)
+        if (c->out[i].data)
+            row->out[i] = r->direct[i] ? (float *)c->out[i].data + row->index * c->out[i].n
+                                       : scratch + (TERN_ROW_INPUTS + i) * r->width;
+    row->n = row_length(&c->in[0], row->index);
+    row->flow.work = scratch + ROWS_WORK * r->width;
+    row->flow.stream = r->direct[0] && r->stream[0];
+    if (ahead < end) {
+        row->flow.ahead[0] = tern_at(c->in[0].data, c->in[0].dtype, ahead * c->in[0].n);
+        row->flow.ahead_bytes = row_length(&c->in[0], ahead) * tern_dtype_size(c->in[0].dtype);
+        if (c->in[1].data && c->in[1].n == c->in[0].n && c->in[1].dtype == c->in[0].dtype)
+            row->flow.ahead[1] = tern_at(c->in[1].data, c->in[1].dtype, ahead * c->in[1].n);
+    }
+}
+
 static void rows_region(void *arg, const struct tern_par *par)
 {
     const struct rows *r = arg;
     const struct tern_row_call *c = r->call;
-    float *scratch = r->scratch + r->per_thread * (size_t)par->thread;
-    size_t row, end;
+    float *scratch = (float *)r->scratch + r->per_thread * (size_t)par->thread;
+    size_t index, end;
 
-    tern_share(par, c->n_rows, 1, &row, &end);
-    for (; row < end; row++) {
-        const float *in[TERN_ROW_INPUTS] = { NULL };
-        float *out[TERN_ROW_OUTPUTS] = { NULL };
-        for (size_t i = 0; i < TERN_ROW_INPUTS; i++) {
-            const struct tern_row_operand *o = &c->in[i];
-            if (!o->data)
+    tern_share(par, c->n_rows, 1, &index, &end);
+    for (; index < end; index++) {
+        struct tern_row row = { .kernels = r->kernels, .index = index };
+        row_open(r, &row, scratch, end);
+        c->fn(c->arg, &row);
+        for (size_t i = 0; i < TERN_ROW_OUTPUTS; i++) {
+            const struct tern_row_operand *o = &c->out[i];
+            if (!o->data || r->direct[i])
                 continue;
-            in[i] = tern_at(o->data, TERN_FP32, row * o->n);
-            if (o->dtype != TERN_FP32) {
-                tern_wide_load(par->kernels, scratch + i * r->width, o->data, o->dtype, row * o->n, row_length(o, row));
-                in[i] = scratch + i * r->width;
-            }
+            const size_t n = row_length(o, index);
+            uint16_t *half = (uint16_t *)o->data + index * o->n;
+            if (r->stream[i] && o->dtype == TERN_FP16)
+                r->kernels->stream_f16_f32(half, row.out[i], n);
+            else if (r->stream[i] && o->dtype == TERN_BF16)
+                r->kernels->stream_bf16_f32(half, row.out[i], n);
+            else
+                tern_wide_store(r->kernels, o->data, o->dtype, index * o->n, row.out[i], n);
         }
-        for (size_t i = 0; i < TERN_ROW_OUTPUTS; i++)
-            if (c->out[i].data)
-                out[i] = r->direct[i] ? (float *)c->out[i].data + row * c->out[i].n
-                                      : scratch + (TERN_ROW_INPUTS + i) * r->width;
-        c->fn(c->arg, par->kernels, row, row_length(&c->in[0], row), in, out);
-        for (size_t i = 0; i < TERN_ROW_OUTPUTS; i++)
-            if (out[i] && !r->direct[i])
-                tern_wide_store(par->kernels, c->out[i].data, c->out[i].dtype, row * c->out[i].n, out[i],
-                                row_length(&c->out[i], row));
     }
+    tern_stream_end();
 }
 
 /* fp32 is read and written where it stands, but for an output that is an input: that goes through scratch, so that a row
- * function never sees two operands in one place. */
+ * function never sees two operands in one place; and it is in the cache already, so that it is not streamed. */
 tern_status tern_rows_run(tern_ctx *ctx, const struct tern_row_call *call)
 {
-    struct rows r = { .call = call };
+    const size_t threads = (size_t)tern_ctx_threads(ctx);
+    struct rows r = { .call = call, .kernels = call->kernels ? call->kernels : ctx->kernels };
+    size_t bytes;
 
     if (call->n_rows == 0)
         return TERN_OK;
     for (size_t i = 0; i < TERN_ROW_OUTPUTS; i++) {
         const struct tern_row_operand *o = &call->out[i];
+        const size_t whole = o->total ? o->total : o->n * call->n_rows;
         r.direct[i] = o->dtype == TERN_FP32;
+        r.stream[i] = whole * tern_dtype_size(o->dtype) / threads > r.kernels->cache_bytes;
         for (size_t j = 0; j < TERN_ROW_INPUTS; j++)
             if (o->data == call->in[j].data)
-                r.direct[i] = false;
+                r.direct[i] = r.stream[i] = false;
         r.width = o->data && o->n > r.width ? o->n : r.width;
     }
     for (size_t i = 0; i < TERN_ROW_INPUTS; i++)
         r.width = call->in[i].data && call->in[i].n > r.width ? call->in[i].n : r.width;
+    const size_t row_bytes = call->in[0].n * tern_dtype_size(call->in[0].dtype);
+    r.ahead = row_bytes ? (ROWS_AHEAD + row_bytes - 1) / row_bytes : 1;
     r.width = round_up(r.width);
-    r.per_thread = tern_mul_or_max(r.width, TERN_ROW_INPUTS + TERN_ROW_OUTPUTS);
-    TERN_TRY(TERN_ALLOC(ctx, tern_mul_or_max(r.per_thread, (size_t)tern_ctx_threads(ctx)), "rows in fp32", &r.scratch));
+    r.per_thread = tern_mul_or_max(r.width, ROWS_SCRATCH);
+    bytes = tern_mul_or_max(tern_mul_or_max(r.per_thread, threads), sizeof(float));
+    TERN_TRY(tern_scratch_take(ctx, bytes, "rows in fp32", &r.scratch));
     const tern_status status = tern_region(ctx, rows_region, &r);
-    tern_free(r.scratch);
+    tern_scratch_give(ctx, r.scratch, bytes);
     return status;
 }
 

@@ -73,12 +73,21 @@ struct tern_row_operand {
     size_t n, total; /* total 0: all rows are whole */
 };
 
-/* One row: n is that of in[0].  in and out are fp32, NULL where an operand is not there; none overlaps another. */
-typedef void tern_row_fn(const void *arg, const struct tern_kernels *kernels, size_t row, size_t n,
-                         const float *const *in, float *const *out);
+/* One row, in fp32: n is that of in[0]; NULL where an operand is not there; none overlaps another. */
+struct tern_row {
+    const struct tern_kernels *kernels;
+    size_t index, n;
+    const float *in[TERN_ROW_INPUTS];
+    float *out[TERN_ROW_OUTPUTS];
+    struct tern_row_flow
+        flow; /* for the last kernel, the one that writes out[0]; its work has the widest row's numbers */
+};
+typedef void tern_row_fn(const void *arg, const struct tern_row *row);
 
-/* Runs fn on every row, split over threads.  An output may be any input, exactly. */
+/* Runs fn on every row, split over threads.  An output may be any input, exactly.  Stored halves are widened and narrowed row by row in
+ * the cache; the first two inputs are prefetched; outputs beyond the second-level cache are streamed. */
 struct tern_row_call {
+    const struct tern_kernels *kernels; /* NULL: the context's */
     struct tern_row_operand in[TERN_ROW_INPUTS], out[TERN_ROW_OUTPUTS];
     size_t n_rows;
     tern_row_fn *fn;

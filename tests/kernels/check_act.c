@@ -26,13 +26,19 @@ void check_act_f32(struct tc *t)
             float *want = tc_out_f32(t, n), *base = tc_out_f32(t, n), *got = tc_out_f32(t, n);
             float *place = tc_copy_f32(t, x, n);
 
-            t->ref.act_f32(want, x, n, act);
-            t->base.act_f32(base, x, n, act);
-            t->new.act_f32(got, x, n, act);
-            t->new.act_f32(place, place, n, act);
+            t->ref.act_f32(want, x, n, act, NULL);
+            t->base.act_f32(base, x, n, act, NULL);
+            t->new.act_f32(got, x, n, act, NULL);
+            t->new.act_f32(place, place, n, act, NULL);
             tc_near_f32(t, want, got, NULL, n);
             tc_same_f32(t, base, got, n);
             tc_same_f32(t, got, place, n);
+
+            const struct tern_row_flow flow = tc_flow(t, n);
+            float *streamed = tc_out_row_f32(t, n);
+
+            t->new.act_f32(streamed, x, n, act, &flow);
+            tc_same_row_f32(t, got, streamed, n);
         }
         if (tc_case(t, "%s,dense",
                     acts[a].name)) { /* both signs: 400 floats in each binade, and -16..16 in small steps */
@@ -46,9 +52,9 @@ void check_act_f32(struct tc *t)
                 else
                     x[i] = (float)((double)(i - 2 * 254 * 400) / 2048 - 16 + (double)tc_below(t, 1000) * 1e-6);
             }
-            t->ref.act_f32(want, x, n, act);
-            t->base.act_f32(base, x, n, act);
-            t->new.act_f32(got, x, n, act);
+            t->ref.act_f32(want, x, n, act, NULL);
+            t->base.act_f32(base, x, n, act, NULL);
+            t->new.act_f32(got, x, n, act, NULL);
             tc_near_f32(t, want, got, NULL, n);
             tc_same_f32(t, base, got, n);
         }
@@ -56,7 +62,7 @@ void check_act_f32(struct tc *t)
             const float *x = tc_in_f32(t, 4096, TC_NORMAL);
             float *got = tc_out_f32(t, 4096);
 
-            TC_TIME(t) t->new.act_f32(got, x, 4096, act);
+            TC_TIME(t) t->new.act_f32(got, x, 4096, act, NULL);
         }
     }
 }

@@ -13,20 +13,25 @@ void check_axpy_f32(struct tc *t)
         const float *x = tc_in_f32(t, n, TC_SPECIAL), *y = tc_in_f32(t, n, TC_SPECIAL);
         float *want = tc_out_f32(t, n), *got = tc_out_f32(t, n), *place = tc_copy_f32(t, x, n);
 
-        t->ref.axpy_f32(want, x, y, 0.3f, n);
-        t->new.axpy_f32(got, x, y, 0.3f, n);
-        t->new.axpy_f32(place, place, y, 0.3f, n);
+        t->ref.axpy_f32(want, x, y, 0.3f, n, NULL);
+        t->new.axpy_f32(got, x, y, 0.3f, n, NULL);
+        t->new.axpy_f32(place, place, y, 0.3f, n, NULL);
         tc_same_f32(t, want, got, n);
         tc_same_f32(t, want, place, n);
+        const struct tern_row_flow flow = tc_flow(t, n);
+        float *streamed = tc_out_row_f32(t, n);
+
+        t->new.axpy_f32(streamed, x, y, 0.3f, n, &flow);
+        tc_same_row_f32(t, want, streamed, n);
         memcpy(place, y, n * sizeof *y);
-        t->new.axpy_f32(place, x, place, 0.3f, n);
+        t->new.axpy_f32(place, x, place, 0.3f, n, NULL);
         tc_same_f32(t, want, place, n);
     }
     if (tc_bench(t, 12.0 * 768, 0, "n=768")) {
         const float *x = tc_in_f32(t, 768, TC_NORMAL), *y = tc_in_f32(t, 768, TC_NORMAL);
         float *out = tc_out_f32(t, 768);
 
-        TC_TIME(t) t->new.axpy_f32(out, x, y, 0.5f, 768);
+        TC_TIME(t) t->new.axpy_f32(out, x, y, 0.5f, 768, NULL);
     }
 }
 
@@ -50,18 +55,24 @@ void check_residual_add_f32(struct tc *t)
                                                        form & 16 };
             float *want = tc_out_f32(t, n), *got = tc_out_f32(t, n), *place = tc_copy_f32(t, residual, n);
 
-            t->ref.residual_add_f32(want, x, residual, &terms, n);
-            t->new.residual_add_f32(got, x, residual, &terms, n);
-            t->new.residual_add_f32(place, x, place, &terms, n);
+            t->ref.residual_add_f32(want, x, residual, &terms, n, NULL);
+            t->new.residual_add_f32(got, x, residual, &terms, n, NULL);
+            t->new.residual_add_f32(place, x, place, &terms, n, NULL);
             tc_same_f32(t, want, got, n);
             tc_same_f32(t, want, place, n);
+
+            const struct tern_row_flow flow = tc_flow(t, n);
+            float *streamed = tc_out_row_f32(t, n);
+
+            t->new.residual_add_f32(streamed, x, residual, &terms, n, &flow);
+            tc_same_row_f32(t, want, streamed, n);
         }
     if (tc_bench(t, 24.0 * 768, 0, "n=768")) {
         const float *x = tc_in_f32(t, 768, TC_NORMAL), *y = tc_in_f32(t, 768, TC_NORMAL);
         const struct tern_residual_terms terms = { y, x, x, 1, true, false };
         float *out = tc_out_f32(t, 768);
 
-        TC_TIME(t) t->new.residual_add_f32(out, x, y, &terms, 768);
+        TC_TIME(t) t->new.residual_add_f32(out, x, y, &terms, 768, NULL);
     }
 }
 

@@ -35,20 +35,26 @@ void check_layer_norm_f32(struct tc *t)
             float *want = tc_out_f32(t, n), *base = tc_out_f32(t, n), *got = tc_out_f32(t, n),
                   *place = tc_copy_f32(t, x, n);
 
-            t->ref.layer_norm_f32(want, x, gamma, beta, n, eps);
-            t->base.layer_norm_f32(base, x, gamma, beta, n, eps);
-            t->new.layer_norm_f32(got, x, gamma, beta, n, eps);
-            t->new.layer_norm_f32(place, place, gamma, beta, n, eps);
+            t->ref.layer_norm_f32(want, x, gamma, beta, n, eps, NULL);
+            t->base.layer_norm_f32(base, x, gamma, beta, n, eps, NULL);
+            t->new.layer_norm_f32(got, x, gamma, beta, n, eps, NULL);
+            t->new.layer_norm_f32(place, place, gamma, beta, n, eps, NULL);
             tc_near_f32(t, want, got, layer_norm_scale(t, x, gamma, beta, n, eps), n);
             tc_same_f32(t, base, got, n);
             tc_same_f32(t, got, place, n);
+
+            const struct tern_row_flow flow = tc_flow(t, n);
+            float *streamed = tc_out_row_f32(t, n);
+
+            t->new.layer_norm_f32(streamed, x, gamma, beta, n, eps, &flow);
+            tc_same_row_f32(t, got, streamed, n);
         }
     if (tc_case(t, "nan")) {
         float *x = tc_copy_f32(t, tc_in_f32(t, 40, TC_NORMAL), 40), *want = tc_out_f32(t, 40), *got = tc_out_f32(t, 40);
 
         x[37] = NAN;
-        t->ref.layer_norm_f32(want, x, x, NULL, 40, 0);
-        t->new.layer_norm_f32(got, x, x, NULL, 40, 0);
+        t->ref.layer_norm_f32(want, x, x, NULL, 40, 0, NULL);
+        t->new.layer_norm_f32(got, x, x, NULL, 40, 0, NULL);
         tc_same_f32(t, want, got, 40);
     }
     for (size_t n = 768; n <= 3072; n *= 4)
@@ -57,7 +63,7 @@ void check_layer_norm_f32(struct tc *t)
                         *beta = tc_in_f32(t, n, TC_NORMAL);
             float *y = tc_out_f32(t, n);
 
-            TC_TIME(t) t->new.layer_norm_f32(y, x, gamma, beta, n, 1e-5f);
+            TC_TIME(t) t->new.layer_norm_f32(y, x, gamma, beta, n, 1e-5f, NULL);
         }
 }
 
@@ -74,20 +80,26 @@ void check_rms_norm_f32(struct tc *t)
             float *want = tc_out_f32(t, n), *base = tc_out_f32(t, n), *got = tc_out_f32(t, n),
                   *place = tc_copy_f32(t, x, n);
 
-            t->ref.rms_norm_f32(want, x, gamma, n, eps);
-            t->base.rms_norm_f32(base, x, gamma, n, eps);
-            t->new.rms_norm_f32(got, x, gamma, n, eps);
-            t->new.rms_norm_f32(place, place, gamma, n, eps);
+            t->ref.rms_norm_f32(want, x, gamma, n, eps, NULL);
+            t->base.rms_norm_f32(base, x, gamma, n, eps, NULL);
+            t->new.rms_norm_f32(got, x, gamma, n, eps, NULL);
+            t->new.rms_norm_f32(place, place, gamma, n, eps, NULL);
             tc_near_f32(t, want, got, NULL, n);
             tc_same_f32(t, base, got, n);
             tc_same_f32(t, got, place, n);
+
+            const struct tern_row_flow flow = tc_flow(t, n);
+            float *streamed = tc_out_row_f32(t, n);
+
+            t->new.rms_norm_f32(streamed, x, gamma, n, eps, &flow);
+            tc_same_row_f32(t, got, streamed, n);
         }
     for (size_t n = 768; n <= 3072; n *= 4)
         if (tc_bench(t, 8.0 * (double)n, 0, "n=%zu", n)) {
             const float *x = tc_in_f32(t, n, TC_NORMAL), *gamma = tc_in_f32(t, n, TC_NEAR_ONE);
             float *y = tc_out_f32(t, n);
 
-            TC_TIME(t) t->new.rms_norm_f32(y, x, gamma, n, 1e-5f);
+            TC_TIME(t) t->new.rms_norm_f32(y, x, gamma, n, 1e-5f, NULL);
         }
 }
 
@@ -120,10 +132,10 @@ static void check_residual(struct tc *t, bool layer)
                 }
                 if (layer)
                     k[i]->layer_norm_residual_f32(y[i], form & 4 ? sum[i] : NULL, from, form & 1 ? bias : NULL,
-                                                  form & 2 ? add : NULL, gamma, beta, n, 1e-5f);
+                                                  form & 2 ? add : NULL, gamma, beta, n, 1e-5f, NULL);
                 else
                     k[i]->rms_norm_residual_f32(y[i], form & 4 ? sum[i] : NULL, from, form & 1 ? bias : NULL,
-                                                form & 2 ? add : NULL, gamma, n, 1e-5f);
+                                                form & 2 ? add : NULL, gamma, n, 1e-5f, NULL);
             }
             tc_same_f32(t, sum[0], sum[2], n); /* one addition after the other: exact */
             if (layer && form & 4)
@@ -131,6 +143,20 @@ static void check_residual(struct tc *t, bool layer)
             else if (!layer)
                 tc_near_f32(t, y[0], y[2], NULL, n);
             tc_same_f32(t, y[1], y[2], n);
+
+            if (form & 8)
+                continue;
+            const struct tern_row_flow flow = tc_flow(t, n);
+            float *streamed = tc_out_row_f32(t, n), *stored = tc_out_f32(t, n);
+
+            if (layer)
+                t->new.layer_norm_residual_f32(streamed, form & 4 ? stored : NULL, x, form & 1 ? bias : NULL,
+                                               form & 2 ? residual : NULL, gamma, beta, n, 1e-5f, &flow);
+            else
+                t->new.rms_norm_residual_f32(streamed, form & 4 ? stored : NULL, x, form & 1 ? bias : NULL,
+                                             form & 2 ? residual : NULL, gamma, n, 1e-5f, &flow);
+            tc_same_f32(t, sum[2], stored, n);
+            tc_same_row_f32(t, y[2], streamed, n);
         }
     if (tc_bench(t, 16.0 * 768, 0, "n=768")) {
         const float *x = tc_in_f32(t, 768, TC_NORMAL), *gamma = tc_in_f32(t, 768, TC_NEAR_ONE);
@@ -138,9 +164,9 @@ static void check_residual(struct tc *t, bool layer)
         float *y = tc_out_f32(t, 768), *sum = tc_out_f32(t, 768);
 
         if (layer)
-            TC_TIME(t) t->new.layer_norm_residual_f32(y, sum, x, gamma, residual, gamma, gamma, 768, 1e-5f);
+            TC_TIME(t) t->new.layer_norm_residual_f32(y, sum, x, gamma, residual, gamma, gamma, 768, 1e-5f, NULL);
         else
-            TC_TIME(t) t->new.rms_norm_residual_f32(y, sum, x, gamma, residual, gamma, 768, 1e-5f);
+            TC_TIME(t) t->new.rms_norm_residual_f32(y, sum, x, gamma, residual, gamma, 768, 1e-5f, NULL);
     }
 }
 

@@ -25,13 +25,19 @@ void check_softmax_f32(struct tc *t)
             for (size_t i = 0; i < n; i++) /* what is not visible must not matter */
                 if (i < first || i >= last || (mask && mask[i] == -INFINITY))
                     place[i] = i % 2 ? NAN : INFINITY;
-            t->ref.softmax_f32(want, x, mask, n, first, last, scale, slope);
-            t->base.softmax_f32(base, x, mask, n, first, last, scale, slope);
-            t->new.softmax_f32(got, x, mask, n, first, last, scale, slope);
-            t->new.softmax_f32(place, place, mask, n, first, last, scale, slope);
+            t->ref.softmax_f32(want, x, mask, n, first, last, scale, slope, NULL);
+            t->base.softmax_f32(base, x, mask, n, first, last, scale, slope, NULL);
+            t->new.softmax_f32(got, x, mask, n, first, last, scale, slope, NULL);
+            t->new.softmax_f32(place, place, mask, n, first, last, scale, slope, NULL);
             tc_near_f32(t, want, got, NULL, n);
             tc_same_f32(t, base, got, n);
             tc_same_f32(t, got, place, n);
+
+            const struct tern_row_flow flow = tc_flow(t, n);
+            float *streamed = tc_out_row_f32(t, n);
+
+            t->new.softmax_f32(streamed, x, mask, n, first, last, scale, slope, &flow);
+            tc_same_row_f32(t, got, streamed, n);
         }
     static const struct {
         const char *name;
@@ -49,9 +55,9 @@ void check_softmax_f32(struct tc *t)
 
             for (size_t i = 0; i < n; i++)
                 x[i] = i == 3 ? specials[s].one : specials[s].value;
-            t->ref.softmax_f32(want, x, NULL, n, 1, n, 1, 0);
-            t->base.softmax_f32(base, x, NULL, n, 1, n, 1, 0);
-            t->new.softmax_f32(got, x, NULL, n, 1, n, 1, 0);
+            t->ref.softmax_f32(want, x, NULL, n, 1, n, 1, 0, NULL);
+            t->base.softmax_f32(base, x, NULL, n, 1, n, 1, 0, NULL);
+            t->new.softmax_f32(got, x, NULL, n, 1, n, 1, 0, NULL);
             tc_near_f32(t, want, got, NULL, n);
             tc_same_f32(t, base, got, n);
         }
@@ -65,9 +71,9 @@ void check_softmax_f32(struct tc *t)
             x[i] = i == 3 ? NAN : 1;
             mask[i] = i % 4 == 1 ? -INFINITY : 0;
         }
-        t->ref.softmax_f32(want, x, mask, n, 0, n, 1, 0);
-        t->base.softmax_f32(base, x, mask, n, 0, n, 1, 0);
-        t->new.softmax_f32(got, x, mask, n, 0, n, 1, 0);
+        t->ref.softmax_f32(want, x, mask, n, 0, n, 1, 0, NULL);
+        t->base.softmax_f32(base, x, mask, n, 0, n, 1, 0, NULL);
+        t->new.softmax_f32(got, x, mask, n, 0, n, 1, 0, NULL);
         tc_near_f32(t, want, got, NULL, n);
         tc_same_f32(t, base, got, n);
     }
@@ -76,6 +82,6 @@ void check_softmax_f32(struct tc *t)
             const float *x = tc_in_f32(t, n, TC_NORMAL);
             float *y = tc_out_f32(t, n);
 
-            TC_TIME(t) t->new.softmax_f32(y, x, NULL, n, 0, n, 0.125f, 0);
+            TC_TIME(t) t->new.softmax_f32(y, x, NULL, n, 0, n, 0.125f, 0, NULL);
         }
 }

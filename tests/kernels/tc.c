@@ -304,6 +304,54 @@ float *tc_out_panel(struct tc *t, size_t n)
     return tc_out_f32(t, (n + 15) / 16 * 16);
 }
 
+struct tern_row_flow tc_flow(struct tc *t, size_t n)
+{
+    static const char nothing;
+    return (struct tern_row_flow){ { &nothing, &nothing }, 4 * n, true, tc_out_f32(t, n) };
+}
+
+#define ROW_LINE 64 /* bytes before a row, at least */
+
+static void *row_place(struct tc *t, size_t bytes, size_t element)
+{
+    const size_t before = ROW_LINE + tc_below(t, ROW_LINE / element) * element;
+    char *p = buffer(t, before + bytes);
+
+    poison(p, before + bytes);
+    return p + before;
+}
+
+static void same_before(struct tc *t, const void *got)
+{
+    char untouched[ROW_LINE];
+
+    poison(untouched, ROW_LINE);
+    if (memcmp((const char *)got - ROW_LINE, untouched, ROW_LINE) != 0)
+        tc_fail(t, "writes before its row");
+}
+
+float *tc_out_row_f32(struct tc *t, size_t n)
+{
+    return row_place(t, n * sizeof(float), sizeof(float));
+}
+
+uint16_t *tc_out_row_u16(struct tc *t, size_t n)
+{
+    return row_place(t, n * sizeof(uint16_t), sizeof(uint16_t));
+}
+
+void tc_same_row_f32(struct tc *t, const float *want, const float *got, size_t n)
+{
+    tc_same_f32(t, want, got, n);
+    same_before(t, got);
+}
+
+void tc_same_row_u16(struct tc *t, const uint16_t *want, const uint16_t *got, size_t n)
+{
+    tc_same_u16(t, want, got, n);
+    same_before(t, got);
+}
+
 float *tc_copy_f32(struct tc *t, const float *from, size_t n)
 {
     float *p = buffer(t, n * sizeof *p);

@@ -76,6 +76,14 @@ uint8_t *tc_out_u8(struct tc *t, size_t n);
 int32_t *tc_out_s32(struct tc *t, size_t n);
 float *tc_copy_f32(struct tc *t, const float *from, size_t n); /* an output that starts as a copy: for calls in place */
 
+/* Streamed rows (struct tern_row_flow): what a kernel is told, prefetches of nothing included; a place for n elements that begins
+ * anywhere in a cache line; and the comparison, which looks at the line before it too. */
+struct tern_row_flow tc_flow(struct tc *t, size_t n);
+float *tc_out_row_f32(struct tc *t, size_t n);
+uint16_t *tc_out_row_u16(struct tc *t, size_t n);
+void tc_same_row_f32(struct tc *t, const float *want, const float *got, size_t n);
+void tc_same_row_u16(struct tc *t, const uint16_t *want, const uint16_t *got, size_t n);
+
 /* A random number below n, of the case. */
 size_t tc_below(struct tc *t, size_t n);
 

@@ -28,8 +28,9 @@ float tern_act_ref(double x, enum tern_act act)
     return (float)x;
 }
 
-void tern_act_f32_ref(float *y, const float *x, size_t n, enum tern_act act)
+void tern_act_f32_ref(float *y, const float *x, size_t n, enum tern_act act, const struct tern_row_flow *flow)
 {
+    (void)flow;
     for (size_t i = 0; i < n; i++)
         y[i] = tern_act_ref(x[i], act);
 }

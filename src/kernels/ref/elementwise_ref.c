@@ -3,15 +3,18 @@
 
 #include <math.h>
 
-void tern_axpy_f32_ref(float *out, const float *x, const float *y, float scale, size_t n)
+void tern_axpy_f32_ref(float *out, const float *x, const float *y, float scale, size_t n,
+                       const struct tern_row_flow *flow)
 {
+    (void)flow;
     for (size_t i = 0; i < n; i++)
         out[i] = fmaf(x[i], scale, y[i]);
 }
 
 void tern_residual_add_f32_ref(float *out, const float *x, const float *residual,
-                               const struct tern_residual_terms *terms, size_t n)
+                               const struct tern_residual_terms *terms, size_t n, const struct tern_row_flow *flow)
 {
+    (void)flow;
     const float *inside = terms->attention_inside ? terms->attention : NULL;
     const float *inside_bias = terms->attention_inside ? terms->attention_bias : NULL;
     const float *outside = terms->attention_inside ? NULL : terms->attention;

@@ -3,8 +3,10 @@
 
 #include <math.h>
 
-void tern_layer_norm_f32_ref(float *y, const float *x, const float *gamma, const float *beta, size_t n, float eps)
+void tern_layer_norm_f32_ref(float *y, const float *x, const float *gamma, const float *beta, size_t n, float eps,
+                             const struct tern_row_flow *flow)
 {
+    (void)flow;
     double mean = 0, variance = 0;
 
     for (size_t i = 0; i < n; i++)
@@ -17,8 +19,10 @@ void tern_layer_norm_f32_ref(float *y, const float *x, const float *gamma, const
         y[i] = (float)((x[i] - mean) / sqrt(variance + eps) * gamma[i] + (beta ? beta[i] : 0));
 }
 
-void tern_rms_norm_f32_ref(float *y, const float *x, const float *gamma, size_t n, float eps)
+void tern_rms_norm_f32_ref(float *y, const float *x, const float *gamma, size_t n, float eps,
+                           const struct tern_row_flow *flow)
 {
+    (void)flow;
     double squares = 0;
 
     for (size_t i = 0; i < n; i++)
@@ -45,13 +49,16 @@ static const float *residual_sum(float *y, float *sum, const float *x, const flo
 }
 
 void tern_layer_norm_residual_f32_ref(float *y, float *sum, const float *x, const float *bias, const float *residual,
-                                      const float *gamma, const float *beta, size_t n, float eps)
+                                      const float *gamma, const float *beta, size_t n, float eps,
+                                      const struct tern_row_flow *flow)
 {
-    tern_layer_norm_f32_ref(y, residual_sum(y, sum, x, bias, residual, n), gamma, beta, n, eps);
+    (void)flow;
+    tern_layer_norm_f32_ref(y, residual_sum(y, sum, x, bias, residual, n), gamma, beta, n, eps, NULL);
 }
 
 void tern_rms_norm_residual_f32_ref(float *y, float *sum, const float *x, const float *bias, const float *residual,
-                                    const float *gamma, size_t n, float eps)
+                                    const float *gamma, size_t n, float eps, const struct tern_row_flow *flow)
 {
-    tern_rms_norm_f32_ref(y, residual_sum(y, sum, x, bias, residual, n), gamma, n, eps);
+    (void)flow;
+    tern_rms_norm_f32_ref(y, residual_sum(y, sum, x, bias, residual, n), gamma, n, eps, NULL);
 }

@@ -4,8 +4,9 @@
 #include <math.h>
 
 void tern_softmax_f32_ref(float *y, const float *x, const float *mask, size_t n, size_t first, size_t last, float scale,
-                          float slope)
+                          float slope, const struct tern_row_flow *flow)
 {
+    (void)flow;
     float top = -INFINITY;
     double sum = 0;
 
