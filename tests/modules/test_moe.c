@@ -6,6 +6,7 @@
 #include <tern/moe.h>
 #include <tern/quantize.h>
 
+#include <fenv.h>
 #include <stdio.h>
 
 /* A mixture that tests change before they run it. */
@@ -485,6 +486,27 @@ static void test_capacity(void **state)
 }
 
 /* k = 2: the second choices stand behind all first ones, and who loses one choice has the other with all of the weight. */
+/* 6 / 18 is rounded up and 3 times it down, to 1: rounded upward both times there would be room for a second token. */
+static void test_capacity_in_every_rounding_mode(void **state)
+{
+    static const int modes[] = { FE_TONEAREST, FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO };
+    float logits[6 * 18] = { 0 };
+    tern_ctx *ctx = test_ctx(1);
+
+    (void)state;
+    for (int t = 0; t < 6; t++)
+        logits[18 * t] = 4;
+    struct mixture m = constant_experts(18, 1, 6, logits);
+    m.moe.eval_capacity_factor = 3;
+    const double p = 1 / (1 + 17 * exp(-4.0));
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        fesetround(modes[i]);
+        expect(ctx, &m, (double[]){ p, 0, 0, 0, 0, 0 }, "one token for each expert");
+        fesetround(FE_TONEAREST);
+    }
+    tern_ctx_destroy(&ctx);
+}
+
 static void test_second_choices_come_last(void **state)
 {
     /* Tokens 0 and 1 choose (0, 1), tokens 2 and 3 choose (1, 0); three experts. */
@@ -978,6 +1000,7 @@ int main(void)
         OP_TEST(test_output_may_be_input),
         OP_TEST(test_reference_kernels),
         OP_TEST(test_capacity),
+        OP_TEST(test_capacity_in_every_rounding_mode),
         OP_TEST(test_second_choices_come_last),
         OP_TEST(test_equal_tokens_by_probability),
         OP_TEST(test_a_sum_near_zero),

@@ -206,6 +206,51 @@ static void test_an_unset_scale_is_one_by_name_and_typed_in_every_rounding_mode(
     }
 }
 
+/* Attention over a cache of its own, one head of 6 channels. */
+static void attended_in_cache(const tern_config *config, float scale, const tern_tensor *qkv, tern_tensor *y)
+{
+    const tern_kv_shape shape = {
+        .n_layers = 1, .n_kv_heads = 1, .head_dim = 6, .n_positions = 64, .n_sequences = 1, .n_context = 64
+    };
+    tern_attention_options options = tern_attention_options_default();
+    tern_kv_span span = { .n_rows = 5 };
+    tern_tensor rows = *qkv;
+    tern_kv_cache *cache;
+
+    options.scale = scale;
+    assert_ok(ctx, tern_kv_cache_create(ctx, &shape, &cache));
+    assert_ok(ctx, tern_kv_sequence_add(ctx, cache, &span.sequence));
+    assert_ok(ctx, tern_kv_reserve(ctx, cache, &span, 1));
+    assert_ok(ctx, tern_softmax_context(ctx, config, &options, &rows, NULL, NULL, cache, 0, &span, 1, y));
+    tern_kv_cache_destroy(&cache);
+}
+
+static void test_the_scale_of_a_config_is_rounded_to_nearest(void **state)
+{
+    static const int modes[] = { FE_TONEAREST, FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO };
+    const tern_tensor qkv = FN_IN(TERN_FP32, 1, 5, 18);
+    tern_tensor want = FN_OUT(TERN_FP32, 5, 6), y = FN_OUT(TERN_FP32, 5, 6);
+
+    (void)state;
+    for (int form = 0; form < 5; form++) {
+        tern_config c = test_config();
+        c.hidden_size = 6;
+        c.heads = 1;
+        c.use_mup = form & 1;
+        c.scale_attn_by_inverse_layer_idx = form & 2;
+        c.layer_id = 2;
+        c.bigscience_bloom = form == 4;
+        const double plain = (form & 1 ? 1 / 6.0 : 1 / sqrt(6.0)) / (form & 2 ? 3 : 1);
+        attended_in_cache(&c, (float)plain, &qkv, &want);
+        for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+            fesetround(modes[i]);
+            attended_in_cache(&c, NAN, &qkv, &y);
+            fesetround(FE_TONEAREST);
+            fn_same(&y, want.data, "softmax_context");
+        }
+    }
+}
+
 /* Heads without channels have scores of 0 and no scale of their own: with one that is given, the mean of the values. */
 static void test_heads_without_channels_make_no_nan(void **state)
 {
@@ -256,6 +301,7 @@ int main(void)
         OP_TEST(test_rows_too_long_to_add_up),
         OP_TEST(test_the_largest_integer_sum),
         OP_TEST(test_an_unset_scale_is_one_by_name_and_typed_in_every_rounding_mode),
+        OP_TEST(test_the_scale_of_a_config_is_rounded_to_nearest),
         OP_TEST(test_heads_without_channels_make_no_nan),
         OP_TEST(test_no_rounding_mode_but_to_nearest),
     };
