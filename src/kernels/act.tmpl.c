@@ -42,34 +42,55 @@ static void TERN_K(act_f32)(float *y, const float *x, size_t n, enum tern_act ac
     }
 }
 
+/* 16 columns of one row, `lanes` of them where the tile is not whole. */
+V16_FN void epilogue_part(float *c, const void *tile, const bool integers, float row_scale, v16 scale, v16 bias,
+                          const struct tern_epilogue *e, const float *residual, const float *residual2,
+                          const bool whole, size_t lanes, const enum tern_act act)
+{
+    v16 t;
+
+    if (integers) /* times 1 is exact */
+        t = v16_mul(v16_load_s32(tile), v16_mul(v16_set1(row_scale), scale));
+    else
+        t = v16_load(tile);
+    if (!integers && e->scale)
+        t = v16_mul(t, scale);
+    if (e->bias)
+        t = v16_add(t, bias);
+    t = v16_act(t, act);
+    if (residual)
+        t = v16_add(t, whole ? v16_load(residual) : v16_load_n(residual, lanes));
+    if (residual2)
+        t = v16_add(t, whole ? v16_load(residual2) : v16_load_n(residual2, lanes));
+    if (whole)
+        v16_store(c, t);
+    else
+        v16_store_n(c, t, lanes);
+}
+
 /* The tile is in L1 and C is written once: reading lines of C back after a store that missed would wait for them. */
 V16_FN void epilogue_tile(float *c, size_t ldc, const void *tile, const float *row_scale, const struct tern_epilogue *e,
-                          size_t row, size_t col, size_t m, size_t n, const enum tern_act act)
+                          size_t row, size_t col, size_t m, size_t n, const bool whole, const enum tern_act act)
 {
-    for (size_t j = 0; j < n; j += 16) {
-        const size_t lanes = n - j, at = col + j;
-        const v16 bias = e->bias ? v16_load_n(e->bias + at, lanes) : v16_set1(0);
-        const v16 scale = e->scale ? v16_load_n(e->scale + at, lanes) : v16_set1(1);
+    const size_t n_lo = n < 16 ? n : 16, n_hi = n - n_lo;
+    const v16 zero = v16_set1(0), one = v16_set1(1);
+    const v16 bias_lo = e->bias ? v16_load_n(e->bias + col, n_lo) : zero;
+    const v16 bias_hi = e->bias && n_hi ? v16_load_n(e->bias + col + 16, n_hi) : zero;
+    const v16 scale_lo = e->scale ? v16_load_n(e->scale + col, n_lo) : one;
+    const v16 scale_hi = e->scale && n_hi ? v16_load_n(e->scale + col + 16, n_hi) : one;
+    const bool integers = row_scale != NULL;
+    const char *from = tile;
 
-        for (size_t i = 0; i < m; i++) {
-            v16 t;
+    for (size_t i = 0; i < m; i++, from += TERN_PANEL * sizeof(float)) {
+        float *to = c + (row + i) * ldc + col;
+        const float s = integers ? row_scale[i] : 1;
+        const float *r1 = e->residual ? e->residual + (row + i) * e->ld_residual + col : NULL;
+        const float *r2 = e->residual2 ? e->residual2 + (row + i) * e->ld_residual2 + col : NULL;
 
-            if (row_scale) /* of integers; times 1 is exact */
-                t = v16_mul(v16_load_s32((const int32_t *)tile + i * TERN_PANEL + j),
-                            v16_mul(v16_set1(row_scale[i]), scale));
-            else
-                t = v16_load((const float *)tile + i * TERN_PANEL + j);
-            if (!row_scale && e->scale)
-                t = v16_mul(t, scale);
-            if (e->bias)
-                t = v16_add(t, bias);
-            t = v16_act(t, act);
-            if (e->residual)
-                t = v16_add(t, v16_load_n(e->residual + (row + i) * e->ld_residual + at, lanes));
-            if (e->residual2)
-                t = v16_add(t, v16_load_n(e->residual2 + (row + i) * e->ld_residual2 + at, lanes));
-            v16_store_n(c + (row + i) * ldc + at, t, lanes);
-        }
+        epilogue_part(to, from, integers, s, scale_lo, bias_lo, e, r1, r2, whole, n_lo, act);
+        if (whole || n_hi)
+            epilogue_part(to + 16, from + 64, integers, s, scale_hi, bias_hi, e, r1 ? r1 + 16 : NULL,
+                          r2 ? r2 + 16 : NULL, whole, n_hi, act);
     }
 }
 
@@ -77,9 +98,12 @@ static void TERN_K(epilogue_f32)(float *c, size_t ldc, const float *tile, const 
                                  size_t col, size_t m, size_t n)
 {
     switch (e->act) {
-#define ACT_CASE(constant)                                              \
-    case constant:                                                      \
-        epilogue_tile(c, ldc, tile, NULL, e, row, col, m, n, constant); \
+#define ACT_CASE(constant)                                                         \
+    case constant:                                                                 \
+        if (n == TERN_PANEL)                                                       \
+            epilogue_tile(c, ldc, tile, NULL, e, row, col, m, n, true, constant);  \
+        else                                                                       \
+            epilogue_tile(c, ldc, tile, NULL, e, row, col, m, n, false, constant); \
         break;
         ACT_EACH(ACT_CASE)
 #undef ACT_CASE
@@ -90,9 +114,12 @@ static void TERN_K(epilogue_s32)(float *c, size_t ldc, const int32_t *tile, cons
                                  const struct tern_epilogue *e, size_t row, size_t col, size_t m, size_t n)
 {
     switch (e->act) {
-#define ACT_CASE(constant)                                                   \
-    case constant:                                                           \
-        epilogue_tile(c, ldc, tile, row_scale, e, row, col, m, n, constant); \
+#define ACT_CASE(constant)                                                              \
+    case constant:                                                                      \
+        if (n == TERN_PANEL)                                                            \
+            epilogue_tile(c, ldc, tile, row_scale, e, row, col, m, n, true, constant);  \
+        else                                                                            \
+            epilogue_tile(c, ldc, tile, row_scale, e, row, col, m, n, false, constant); \
         break;
         ACT_EACH(ACT_CASE)
 #undef ACT_CASE
