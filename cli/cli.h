@@ -37,9 +37,9 @@ int cli_signal(void);
 void cli_signal_session(tern_session *session);
 
 /* Fields of a config that nothing reads. */
-#define CLI_WITHOUT_EFFECT                                                                                   \
-    "use_triton, triton_autotune, stochastic_mode, local_rank, training_mp_size,\nenable_qkv_quantization, " \
-    "return_tuple, "                                                                                         \
+#define CLI_WITHOUT_EFFECT                                                                  \
+    "use_triton, stochastic_mode, local_rank, training_mp_size,\nenable_qkv_quantization, " \
+    "return_tuple, "                                                                        \
     "return_single_tuple"
 
 /* ---- stdout ---- */

@@ -10,6 +10,7 @@
 #include <tern/quantize.h>
 #include <tern/shape.h>
 #include <tern/trace.h>
+#include <tern/tune.h>
 #include <tern/version.h>
 #include <tern/workspace.h>
 

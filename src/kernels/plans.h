@@ -50,6 +50,7 @@ struct tern_plan_entry {
     struct tern_plan plan;
     int64_t default_ns, best_ns; /* of one product: by the rules, by the plan */
     bool measured;               /* by this context, and not stored yet */
+    uint32_t call;               /* which tuning call of this context found it; 0: none, it was in the file */
 };
 
 struct tern_plans {
@@ -57,6 +58,7 @@ struct tern_plans {
     size_t count, capacity;
     uint32_t *slots; /* open addressing: 0, or 1 + an index of entries */
     size_t n_slots;  /* a power of two, at least twice the entries */
+    uint32_t call;   /* number of the latest tuning call */
     bool off;        /* TERN_TUNE=off: no file is read or written, nothing is tuned at creation */
     char note[512];  /* what was wrong with the file when it was last used, "" if nothing */
 };

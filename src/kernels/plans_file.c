@@ -358,7 +358,7 @@ static tern_status merge(struct tern_ctx *reason, struct tern_plans *plans, stru
     TERN_TRY(status);
     for (size_t i = 0; i < file->count; i++) {
         struct tern_plan_entry e = file->entries[i];
-        e.measured = false;
+        e.measured = false; /* of ours, call stays: those are what this context found */
         TERN_TRY(tern_plans_put(reason, plans, &e));
     }
     return TERN_OK;

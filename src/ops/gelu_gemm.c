@@ -95,7 +95,7 @@ const struct tern_op_row tern_row_gelu_gemm = {
     .formula = "output = gelu(input W1 + bias) W2",
     .dtypes = TERN_ALL_DTYPES,
     .devices = TERN_ON_CPU,
-    .reads = TERN_READS_GELU,
+    .reads = TERN_READS_GELU | TERN_READS_TUNE,
     .kernels = "gemm act_f32",
     .run = run_gelu_gemm,
     .io = { TERN_IN("input", "[.., H]"), TERN_MATRIX("weight", "[H, I]"), TERN_VECTOR_OPTIONAL("bias", "[I]"),

@@ -50,10 +50,13 @@ static size_t count_tiles(const struct tern_plan *plan, size_t m)
     return (m + rows - 1) / rows;
 }
 
-/* Most steps of f32 in a block of k. */
-static size_t k_block(const struct product *p)
+/* Equal blocks of so many steps of a panel. */
+static size_t count_blocks(const struct tern_kernels *kernels, const struct tern_plan *plan, size_t steps,
+                           size_t step_bytes)
 {
-    return p->plan.k_block ? p->plan.k_block : p->kernels->k_block;
+    const size_t block = (plan->k_block ? plan->k_block : kernels->k_block) * TERN_PANEL * sizeof(float) / step_bytes;
+
+    return steps > block ? (steps + block - 1) / block : 1;
 }
 
 static bool splits_rows(const struct tern_plan *plan, size_t m)
@@ -120,8 +123,7 @@ static void panel_product(const struct product *p, size_t row, size_t m, size_t 
     const struct tern_kernels *kernels = p->kernels;
     const size_t steps = p->layout.steps, step_bytes = p->layout.step_bytes;
     const size_t col = panel * TERN_PANEL, left = (size_t)p->w->out - col, n = left < TERN_PANEL ? left : TERN_PANEL;
-    const size_t block_steps = k_block(p) * TERN_PANEL * sizeof(float) / step_bytes;
-    const size_t n_blocks = steps > block_steps ? (steps + block_steps - 1) / block_steps : 1;
+    const size_t n_blocks = count_blocks(kernels, &p->plan, steps, step_bytes);
     const size_t n_tiles = count_tiles(&p->plan, m);
     const char *words = (const char *)p->w->words + panel * steps * step_bytes;
     _Alignas(64) union tile_sums sums;
@@ -175,7 +177,7 @@ static void panel_parts(const struct product *p, size_t row, size_t m, size_t pa
     const struct tern_kernels *kernels = p->kernels;
     const struct tern_weight_groups *g = p->w->groups;
     const size_t n_tiles = count_tiles(&p->plan, m), steps = g->part_steps, step_bytes = 4 * TERN_PANEL;
-    const size_t n_blocks = (steps + k_block(p) - 1) / k_block(p);
+    const size_t n_blocks = count_blocks(kernels, &p->plan, steps, step_bytes);
     const size_t col = panel * TERN_PANEL, left = (size_t)p->w->out - col, n = left < TERN_PANEL ? left : TERN_PANEL;
     _Alignas(64) float sums[GROUP_ROWS * TERN_PANEL];
     _Alignas(64) int32_t codes[GROUP_ROWS * TERN_PANEL];
@@ -344,6 +346,20 @@ struct tern_plan tern_gemm_plan(const struct tern_par *par, size_t m, const stru
     if (plans && plans->count && tern_gemm_plan_kind(w, narrow, &key.kind))
         found = tern_plans_find(plans, &key);
     return found ? found->plan : (struct tern_plan){ 0 };
+}
+
+struct tern_gemm_cut tern_gemm_cut(const struct tern_kernels *kernels, int n_threads, size_t m,
+                                   const struct tern_weight *w, const struct tern_plan *plan)
+{
+    const struct tern_weight_layout layout = tern_weight_layout(w->format, (size_t)w->in);
+    const bool by_rows = n_threads > 1 && splits_rows(plan, m);
+    const size_t units = (m + 7) / 8, threads = (size_t)n_threads;
+    const size_t most = by_rows ? (units + threads - 1) / threads * 8 : m, here = most < m ? most : m;
+    const size_t n_groups = (here + GROUP_ROWS - 1) / GROUP_ROWS;
+
+    return (struct tern_gemm_cut){ .tiles = count_tiles(plan, (here + n_groups - 1) / n_groups),
+                                   .blocks = count_blocks(kernels, plan, layout.steps, layout.step_bytes),
+                                   .by_rows = by_rows };
 }
 
 /* ---- the product ---- */

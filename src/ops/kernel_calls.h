@@ -81,6 +81,15 @@ void tern_gemm_run_plan(const struct tern_par *par, float *c, size_t ldc, const 
                         const struct tern_plan *plan);
 bool tern_gemm_plan_kind(const struct tern_weight *w, bool narrow, enum tern_plan_kind *kind);
 
+/* What a plan comes to, w in any format but TERN_WEIGHT_GROUPS: plans with the same are the same. */
+struct tern_gemm_cut {
+    size_t tiles;  /* of the rows that are walked together, at most */
+    size_t blocks; /* of a panel */
+    bool by_rows;  /* threads share rows, not panels; false for one thread */
+};
+struct tern_gemm_cut tern_gemm_cut(const struct tern_kernels *kernels, int n_threads, size_t m,
+                                   const struct tern_weight *w, const struct tern_plan *plan);
+
 /* The one or the other: rows stay f32 where narrow is NULL, else it is the scratch with which they are rounded. */
 static inline void tern_gemm_run_either(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda,
                                         size_t m, const struct tern_weight *w, const struct tern_epilogue *e,

@@ -2,6 +2,7 @@
  *
  * Adding an operator is its typed function and its row in a file of its own, and its name in op_list.h. */
 #include "ops/op_table.h"
+#include "ops/tune.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -141,6 +142,7 @@ tern_status tern_op_create(tern_ctx *ctx, const char *name, const tern_config *c
         TERN_REQUIRE(ctx, config->dtype == rows[index]->also_dtype, TERN_ERR_UNSUPPORTED,
                      "%s: dtype is %s, expected %s, or the name %s", name, tern_dtype_name(config->dtype),
                      tern_dtype_name(rows[index]->also_dtype), rows[index]->name);
+    TERN_TRY(tern_tune_created(ctx, rows[index], config));
     TERN_TRY(TERN_ALLOC(ctx, 1, "an operator", &op));
     *op = (struct tern_op){ .row = rows[index], .config = *config };
     *out = op;

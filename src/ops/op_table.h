@@ -16,6 +16,7 @@ enum tern_op_reads {
     TERN_READS_MASK = 1 << 18,   /* invert_mask; follows from a tensor that is a mask */
     TERN_READS_EPS = 1 << 19,    /* layer_norm_eps alone */
     TERN_READS_AFTER = 1 << 21,  /* mlp_after_attn alone */
+    TERN_READS_TUNE = 1 << 22,   /* triton_autotune and what it tunes for: a product with a weight (tune.c) */
     TERN_READS_WORKSPACE =
         1 << 20 /* max_out_tokens, min_out_tokens, num_hidden_layers, bigscience_bloom, mlp_act_func_type */
 };
