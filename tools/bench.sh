@@ -1,11 +1,15 @@
 #!/bin/bash
-# bench.sh BUILD: kernels one by one, models, then what bench/ holds.
+# bench.sh BUILD: kernels one by one, products, models.
 set -eu
 
 build=$1
 cd "$(dirname "$0")/.."
 if [ -x "$build/tern-check" ]; then
     "$build/tern-check" --bench
+fi
+mkdir -p build/bench
+if [ -x "$build/bench_gemm" ]; then
+    "$build/bench_gemm" --below --out build/bench/gemm.json
 fi
 if [ -x "$build/tern" ]; then
     "$build/tern" bench
@@ -14,7 +18,4 @@ if [ -x "$build/tern" ]; then
             "$build/tern" bench --shape "$shape" --dtype "$dtype"
         done
     done
-fi
-if [ -x bench/run.sh ]; then
-    bench/run.sh "$build"
 fi
