@@ -22,6 +22,7 @@
  *   store_f16 store_bf16 (p, v) narrowed to nearest even, overflow to infinity; _n as above
  *   stream_f16 stream_bf16      both, past the caches; p at a multiple of 32 bytes
  *   store_u8(p, v)              integers of 0..255; _n as above
+ *   transpose(to, ld, from, ld_from)    to[c * ld + r] = from[r * ld_from + c] for 16 rows of 16; words, never read as numbers
  *   weights(form, p, j, s)      columns j..j+15 of one step of a panel at p, its element s, widened exactly
  *
  * and V16_GEMM_ROWS, the rows of a 32-column tile whose accumulators fit the registers.
@@ -58,6 +59,15 @@ enum v16_panel { V16_F32, V16_F16, V16_BF16, V16_S8, V16_S4, V16_BF16_DOT, V16_S
 #else
 #define V16_FN static inline /* the compiler may choose: sixteen calls of fmaf() inlined everywhere help no one */
 #include "kernels/vec_portable.h"
+#endif
+
+#ifndef V16_TRANSPOSE
+V16_FN void v16_transpose(float *to, size_t ld, const float *from, size_t ld_from)
+{
+    for (size_t c = 0; c < 16; c++)
+        for (size_t r = 0; r < 16; r++)
+            memcpy(to + c * ld + r, from + r * ld_from + c, sizeof *to);
+}
 #endif
 
 /* Sum of 32 virtual lanes: lane = index mod 32, lanes 16..31 in b. */

@@ -134,6 +134,36 @@ V16_FN float v16_largest(v16 v)
 }
 #undef V16_FOLD
 
+#define V16_TRANSPOSE
+
+/* Four elements of each of the rows r, r + 4, r + 8 and r + 12. */
+V16_FN v16 v16_quarters(const float *from, size_t ld)
+{
+    v16 v = _mm512_castps128_ps512(_mm_loadu_ps(from));
+
+    v = _mm512_mask_broadcast_f32x4(v, 0x00f0, _mm_loadu_ps(from + 4 * ld));
+    v = _mm512_mask_broadcast_f32x4(v, 0x0f00, _mm_loadu_ps(from + 8 * ld));
+    return _mm512_mask_broadcast_f32x4(v, 0xf000, _mm_loadu_ps(from + 12 * ld));
+}
+
+/* Four columns at a time: rows 4 i + j meet in quarter i of vector j, and four of these are turned within their quarters. */
+V16_FN void v16_transpose(float *to, size_t ld, const float *from, size_t ld_from)
+{
+    for (size_t c = 0; c < 16; c += 4) {
+        const v16 a = v16_quarters(from + c, ld_from), b = v16_quarters(from + c + ld_from, ld_from);
+        const v16 d = v16_quarters(from + c + 2 * ld_from, ld_from), e = v16_quarters(from + c + 3 * ld_from, ld_from);
+        const __m512d ab_lo = _mm512_castps_pd(_mm512_unpacklo_ps(a, b)),
+                      ab_hi = _mm512_castps_pd(_mm512_unpackhi_ps(a, b));
+        const __m512d de_lo = _mm512_castps_pd(_mm512_unpacklo_ps(d, e)),
+                      de_hi = _mm512_castps_pd(_mm512_unpackhi_ps(d, e));
+
+        v16_store(to + c * ld, _mm512_castpd_ps(_mm512_unpacklo_pd(ab_lo, de_lo)));
+        v16_store(to + (c + 1) * ld, _mm512_castpd_ps(_mm512_unpackhi_pd(ab_lo, de_lo)));
+        v16_store(to + (c + 2) * ld, _mm512_castpd_ps(_mm512_unpacklo_pd(ab_hi, de_hi)));
+        v16_store(to + (c + 3) * ld, _mm512_castpd_ps(_mm512_unpackhi_pd(ab_hi, de_hi)));
+    }
+}
+
 V16_FN v16 v16_load_f16(const uint16_t *p)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));

@@ -236,8 +236,8 @@ static int32_t ceil_div(int32_t a, int32_t b)
     return (a + b - 1) / b;
 }
 
-/* All tiles of the batch in one order; each thread takes every count-th, turning round after each round, because causal
- * tiles grow along a span. */
+/* All tiles of the batch in one order, those of one KV head side by side so that its keys and values stay in the second-level
+ * cache; each thread takes every count-th, turning round after each round, because causal tiles grow along a span. */
 static void attend_all(const struct tern_par *par, const struct tern_softmax_context_args *args, const float *qkv,
                        size_t ld, const struct tern_kv_batch *batch, float *out, size_t ld_out, float *scratch)
 {
@@ -251,9 +251,9 @@ static void attend_all(const struct tern_par *par, const struct tern_softmax_con
         const bool by_token = (int64_t)group * ceil_div(span->n_rows, TERN_ATTN_ROWS) <=
                               (int64_t)span->n_rows * ceil_div(group, TERN_ATTN_ROWS);
         const int32_t token_step = by_token ? TERN_ATTN_ROWS : 1, head_step = by_token ? 1 : TERN_ATTN_ROWS;
-        for (int32_t token = 0; token < span->n_rows; token += token_step)
-            for (int32_t g = 0; g < args->kv_heads; g++)
-                for (int32_t h = 0; h < group; h += head_step, item++) {
+        for (int32_t g = 0; g < args->kv_heads; g++)
+            for (int32_t h = 0; h < group; h += head_step)
+                for (int32_t token = 0; token < span->n_rows; token += token_step, item++) {
                     const size_t turn = item % count;
                     if ((item / count % 2 ? count - 1 - turn : turn) != mine)
                         continue;
