@@ -64,8 +64,8 @@ V16_FN v16 v16_erf_near(v16 a)
     return v16_fma(p, a, a);
 }
 
-/* erfc(a) for 0.92 <= a <= 4.3; 0 beyond, where it is below 1.2e-9. */
-V16_FN v16 v16_erfc_far(v16 a)
+/* log erfc(a) for 0.92 <= a <= 4.3. */
+V16_FN v16 v16_log_erfc(v16 a)
 {
     v16 p = v16_fma1(v16_set1(1.35944117e-06f), a, -4.12458285e-05f);
 
@@ -75,8 +75,7 @@ V16_FN v16 v16_erfc_far(v16 a)
     p = v16_fma1(p, a, -0.109533608f);
     p = v16_fma1(p, a, -0.632335067f);
     p = v16_fma1(p, a, -1.12996995f);
-    p = v16_fma1(p, a, 0.000262087095f);
-    return v16_select(v16_less(v16_set1(4.3f), a), v16_set1(0), v16_exp(p));
+    return v16_fma1(p, a, 0.000262087095f);
 }
 
 /* x / (1 + exp(-2u)) with u = sqrt(2 / pi) (x + 0.044715 x^3): the same as with tanh(u), without its cancellation. */
@@ -87,15 +86,27 @@ V16_FN v16 v16_gelu_tanh(v16 x)
     return v16_div(x, v16_add1(v16_exp(v16_mul(x, cubic))));
 }
 
-/* With z = |x| / sqrt 2: x (1 - erfc(z) / 2) for x >= 0, x erfc(z) / 2 below, which needs no difference from 1. */
-V16_FN v16 v16_gelu_erf(v16 x)
+/* With z = |x| / sqrt 2: x (1 - erfc(z) / 2) for x >= 0, x erfc(z) / 2 below, which needs no difference from 1.  In three steps, so that
+ * a row can take each of them for many vectors (act.tmpl.c): exp(log erfc(z)) between these two.  Beyond 4.3 erfc(z) is 0, being
+ * below 1.2e-9. */
+V16_FN v16 v16_gelu_erf_log(v16 x)
+{
+    return v16_log_erfc(v16_mul(v16_abs(x), v16_set1(0.707106781f)));
+}
+
+V16_FN v16 v16_gelu_erf_of(v16 x, v16 erfc)
 {
     const v16 z = v16_mul(v16_abs(x), v16_set1(0.707106781f)), half = v16_mul(x, v16_set1(0.5f));
-    const v16 c = v16_erfc_far(z);
+    const v16 c = v16_select(v16_less(v16_set1(4.3f), z), v16_set1(0), erfc);
     const v16 far = v16_mul(half, v16_select(v16_less(x, v16_set1(0)), c, v16_sub(v16_set1(2), c)));
     const v16 near = v16_fma(half, v16_copysign(v16_erf_near(z), x), half);
 
     return v16_select(v16_less(z, v16_set1(0.92f)), near, far);
+}
+
+V16_FN v16 v16_gelu_erf(v16 x)
+{
+    return v16_gelu_erf_of(x, v16_exp(v16_gelu_erf_log(x)));
 }
 
 V16_FN v16 v16_sigmoid(v16 x)
