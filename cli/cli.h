@@ -19,6 +19,7 @@ int cmd_logits(int argc, char **argv);
 int cmd_perplexity(int argc, char **argv);
 int cmd_op(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
+int cmd_tune(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 
 /* One line: what names in a file, or arguments, have of control characters is shown as \x1B, and reaches no terminal. */
@@ -64,6 +65,10 @@ int cli_ids_parse(const char *option, const char *text, int32_t **ids, size_t *c
 
 /* ---- opening ---- */
 int cli_context_open(int64_t threads, tern_ctx **out);
+/* By name; NULL after a line with those that there are. */
+const tern_model_shape *cli_shape_find(const char *name);
+/* "Shapes:" and one a line with what it is, for --help; freed with free(), NULL without memory. */
+char *cli_shapes_list(void);
 /* A directory, a file, or a name in the Hugging Face cache; NULL: the built-in model.  Freed with free(). */
 int cli_model_find(tern_ctx *ctx, const char *name, char **path);
 /* As `dtype`, a tern_model_dtype; with a progress bar if `bar` and stderr is a terminal. */

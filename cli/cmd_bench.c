@@ -14,28 +14,6 @@ struct settings {
     bool has_decode, no_ceilings, json, csv, quiet;
 };
 
-/* "tiny (2 x 64: for tests)" and so on, one a line; freed with free(), NULL without memory. */
-static char *list_shapes(void)
-{
-    char *text = NULL;
-    size_t size = 0;
-    FILE *f = open_memstream(&text, &size);
-
-    if (!f)
-        return NULL;
-    fputs("Shapes:\n", f);
-    for (int i = 0; i < tern_model_shape_count(); i++) {
-        const tern_model_shape *s = tern_model_shape_at(i);
-
-        fprintf(f, "  %-14s %s%s", s->name, s->about, i + 1 < tern_model_shape_count() ? "\n" : "");
-    }
-    if (fclose(f)) {
-        free(text);
-        return NULL;
-    }
-    return text;
-}
-
 static enum option_outcome parse(struct settings *s, const char *shapes, int argc, char **argv)
 {
     const struct option options[] = {
@@ -77,19 +55,6 @@ static enum option_outcome parse(struct settings *s, const char *shapes, int arg
     };
 
     return options_parse(&line, argc, argv);
-}
-
-static const tern_model_shape *find_shape(const char *name)
-{
-    const tern_model_shape *shape = tern_model_shape_find(name);
-    char names[512];
-    size_t n = 0;
-
-    for (int i = 0; !shape && i < tern_model_shape_count() && n < sizeof(names); i++)
-        n += (size_t)snprintf(names + n, sizeof(names) - n, "%s%s", i ? ", " : "", tern_model_shape_at(i)->name);
-    if (!shape)
-        cli_error(CLI_USAGE, "there is no shape '%s'; there are: %s", name, names);
-    return shape;
 }
 
 /* --contexts as a growing list, to be freed; none without the option. */
@@ -145,7 +110,7 @@ static int run(const struct settings *s)
     int code;
 
     if (s->shape) {
-        bench.shape = find_shape(s->shape);
+        bench.shape = cli_shape_find(s->shape);
         if (!bench.shape)
             return CLI_USAGE;
         if (bench.shape->encoder && s->has_decode)
@@ -191,7 +156,7 @@ static int run(const struct settings *s)
 int cmd_bench(int argc, char **argv)
 {
     struct settings s = { .sequences = 1, .decode = 10, .runs = 5, .dtype = TERN_MODEL_AUTO };
-    char *shapes = list_shapes();
+    char *shapes = cli_shapes_list();
     const enum option_outcome outcome = parse(&s, shapes, argc, argv);
     int code;
 

@@ -256,6 +256,40 @@ int cli_context_open(int64_t threads, tern_ctx **out)
     return status ? cli_fail(status, message) : 0;
 }
 
+const tern_model_shape *cli_shape_find(const char *name)
+{
+    const tern_model_shape *shape = tern_model_shape_find(name);
+    char names[512];
+    size_t n = 0;
+
+    for (int i = 0; !shape && i < tern_model_shape_count() && n < sizeof(names); i++)
+        n += (size_t)snprintf(names + n, sizeof(names) - n, "%s%s", i ? ", " : "", tern_model_shape_at(i)->name);
+    if (!shape)
+        cli_error(CLI_USAGE, "there is no shape '%s'; there are: %s", name, names);
+    return shape;
+}
+
+char *cli_shapes_list(void)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *f = open_memstream(&text, &size);
+
+    if (!f)
+        return NULL;
+    fputs("Shapes:\n", f);
+    for (int i = 0; i < tern_model_shape_count(); i++) {
+        const tern_model_shape *s = tern_model_shape_at(i);
+
+        fprintf(f, "  %-14s %s%s", s->name, s->about, i + 1 < tern_model_shape_count() ? "\n" : "");
+    }
+    if (fclose(f)) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
 int cli_model_find(tern_ctx *ctx, const char *name, char **path)
 {
     struct stat st;

@@ -16,6 +16,7 @@ static const struct {
     { "perplexity", cmd_perplexity, "how well a model predicts a text, in bits per byte" },
     { "op", cmd_op, "one operator on NumPy files" },
     { "bench", cmd_bench, "how fast a model is, beside what the machine can do" },
+    { "tune", cmd_tune, "measure how products are best cut on this machine, and remember it" },
     { "info", cmd_info, "a model, or this machine" },
 };
 
@@ -36,7 +37,7 @@ static void print_help(FILE *f)
           "not support, 130 stopped by Ctrl-C.  TERN_CPU=NAME lowers the instruction set (portable, neon, neondot, "
           "avx2,\n"
           "avxvnni, avx512, avx512vnni, avx512bf16), TERN_THREADS=N is the number of threads where --threads does not\n"
-          "say.\n",
+          "say, TERN_TUNE=off leaves out what tern tune found.\n",
           f);
 }
 

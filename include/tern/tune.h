@@ -79,6 +79,8 @@ TERN_API tern_status tern_autotune(tern_ctx *ctx, const char *op, int64_t min_le
 TERN_API int tern_tune_count(const tern_ctx *ctx);
 /** One of them.  @return false outside of 0 .. tern_tune_count() - 1. */
 TERN_API bool tern_tune_at(const tern_ctx *ctx, int index, tern_tune_result *out);
+/** Whether all that this context measured is in the file. */
+TERN_API bool tern_tune_is_stored(const tern_ctx *ctx);
 /** What was wrong with the file when it was last read or written, in a line; "" if nothing.  Valid until the next tuning call. */
 TERN_API const char *tern_tune_note(const tern_ctx *ctx);
 /** Path of the context's file, whether or not it is there; "" where the environment names no place.  Cut to `size` bytes. */

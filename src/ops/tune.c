@@ -562,6 +562,14 @@ bool tern_tune_at(const tern_ctx *ctx, int index, tern_tune_result *out)
     return true;
 }
 
+bool tern_tune_is_stored(const tern_ctx *ctx)
+{
+    for (size_t i = 0; ctx && i < ctx->plans->count; i++)
+        if (ctx->plans->entries[i].measured)
+            return false;
+    return ctx != NULL;
+}
+
 const char *tern_tune_note(const tern_ctx *ctx)
 {
     return ctx ? ctx->plans->note : "";

@@ -40,6 +40,7 @@ def read(*path, mode="r"):
 
 def environment(**extra):
     env = {k: v for k, v in os.environ.items() if not k.startswith(("TERN", "HF_"))}
+    env["TERN_TUNE"] = "off"
     env.update(extra)
     return env
 

@@ -39,6 +39,11 @@ t logits "$TINY" --ids 1
 t logits "$TINY" --ids 1 -p a -o x.npy
 t perplexity "$MODEL" --from -1 -p a
 t info a b
+t tune --shape gpt5
+t tune --shape tiny "$MODEL"
+t tune --shape tiny --max-tokens 0
+t tune --shape tiny --threads 1025
+t tune "$TINY/nothing"
 t bench --shape gpt5
 t bench --shape tiny "$MODEL"
 t bench --shape tiny --json --csv

@@ -1,0 +1,333 @@
+/* cmd_tune.c: tern tune: measures how the products of a model are best cut on this machine, and tells what it gained. */
+#include "cli.h"
+#include "json_out.h"
+#include "options.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PATH_SIZE 4096
+/* Rows of scores in one step: a token of each of some sequences, not all of a prompt. */
+#define HEAD_ROWS 16
+
+struct settings {
+    const char *model, *shape;
+    int64_t threads, max_tokens;
+    int dtype;
+    bool json, quiet;
+};
+
+/* Products with at most so many rows; one that is there twice is measured once. */
+struct products {
+    tern_tune_product *data;
+    size_t n;
+    int64_t max_rows;
+};
+
+/* What is found, as it is found. */
+struct report {
+    tern_tune_result *results;
+    size_t n, capacity;
+    bool bar, no_memory;
+    char note[512]; /* the first that there was */
+};
+
+static enum option_outcome parse(struct settings *s, const char *shapes, int argc, char **argv)
+{
+    const struct option options[] = {
+        { 0, "shape", "NAME", "the products of this shape, see below; no file is read", OPTION_TEXT, &s->shape, NULL, 0,
+          0, false },
+        OPTION_DTYPE(&s->dtype, NULL),
+        { 0, "threads", "N", "0: as many as the machine allows.  What is found holds for as many", OPTION_INT,
+          &s->threads, NULL, 0, 1024, false },
+        { 0, "max-tokens", "N", "the most tokens in one step; 512.  Above 2048 all are alike", OPTION_INT,
+          &s->max_tokens, NULL, 1, 1 << 24, false },
+        { 0, "json", NULL, "print one JSON object", OPTION_FLAG, &s->json, NULL, 0, 0, false },
+        { 'q', "quiet", NULL, "no progress bar", OPTION_FLAG, &s->quiet, NULL, 0, 0, false },
+    };
+    const struct command_line line = {
+        .command = "tune",
+        .arguments = "[MODEL | --shape NAME] [OPTIONS]",
+        .about =
+            "Measures how the products of a model are best cut on this machine, and remembers it for every later run:\n"
+            "rows of a tile, blocks of the inner size, what each thread takes.  Results do not change by a bit.  For "
+            "each\n"
+            "product and number of rows (from that to twice as many) it prints the time by tern's rules, the best "
+            "time, the gain,\n"
+            "and what gave it.  Without MODEL and --shape: all shapes below but the tiny ones, which takes minutes.",
+        .after = shapes,
+        .options = options,
+        .n_options = sizeof(options) / sizeof(options[0]),
+        .model = &s->model,
+    };
+
+    return options_parse(&line, argc, argv);
+}
+
+/* ---- what there is to measure ---- */
+
+static int add(struct products *p, int64_t in, int64_t out, const tern_tune_product *kind)
+{
+    tern_tune_product *grown = realloc(p->data, (p->n + 1) * sizeof(*grown));
+
+    if (!grown)
+        return cli_error(CLI_FAIL, "out of memory for a list of products");
+    p->data = grown;
+    grown[p->n++] = (tern_tune_product){ in, out, kind->dtype, kind->rounded };
+    return 0;
+}
+
+/* Sizes that a model and a shape both have. */
+struct sizes {
+    int64_t hidden, inner, heads, kv_heads, vocab;
+    tern_activation activation;
+};
+
+static int add_model(struct products *layers, struct products *heads, const struct sizes *s,
+                     const tern_tune_product *kind)
+{
+    const bool gated = s->activation == TERN_GATED_GELU || s->activation == TERN_GATED_SILU;
+    const int64_t E = s->hidden / s->heads;
+    int code = add(layers, s->hidden, s->hidden + 2 * s->kv_heads * E, kind);
+
+    if (!code)
+        code = add(layers, s->hidden, s->hidden, kind);
+    if (!code)
+        code = add(layers, s->hidden, gated ? 2 * s->inner : s->inner, kind);
+    if (!code)
+        code = add(layers, s->inner, s->hidden, kind);
+    return code ? code : add(heads, s->hidden, s->vocab, kind);
+}
+
+static int add_shape(struct products *layers, struct products *heads, const tern_model_shape *shape, int dtype)
+{
+    static const tern_tune_product kinds[] = { [TERN_MODEL_AUTO] = { 0, 0, TERN_FP32, false },
+                                               [TERN_MODEL_FP32] = { 0, 0, TERN_FP32, false },
+                                               [TERN_MODEL_BF16] = { 0, 0, TERN_BF16, true },
+                                               [TERN_MODEL_FP16] = { 0, 0, TERN_FP16, false },
+                                               [TERN_MODEL_INT8] = { 0, 0, TERN_INT8, true } };
+    const struct sizes sizes = { shape->hidden_size, shape->intermediate_size, shape->heads,
+                                 shape->kv_heads,    shape->vocab_size,        shape->activation };
+
+    return add_model(layers, heads, &sizes, &kinds[dtype]);
+}
+
+/* A checkpoint is opened for its sizes and for what its weights are packed as, and closed before anything is measured. */
+static int add_checkpoint(tern_ctx *ctx, const struct settings *s, struct products *layers, struct products *heads)
+{
+    tern_model *model = NULL;
+    char *path = NULL;
+    int code = cli_model_find(ctx, s->model, &path);
+
+    if (!code)
+        code = cli_model_open(ctx, path, s->dtype, !s->quiet, &model);
+    if (!code) {
+        const tern_model_config *c = tern_model_get_config(model);
+        const struct sizes sizes = { c->hidden_size, c->intermediate_size, c->heads,
+                                     c->kv_heads,    c->vocab_size,        c->activation };
+        const tern_tune_product kind = { 0, 0, c->weight_dtype, c->row_dtype != TERN_FP32 };
+
+        code = add_model(layers, heads, &sizes, &kind);
+    }
+    tern_model_close(&model);
+    free(path);
+    return code;
+}
+
+static int collect(tern_ctx *ctx, const struct settings *s, struct products *layers, struct products *heads)
+{
+    int code = 0;
+
+    if (s->model)
+        return add_checkpoint(ctx, s, layers, heads);
+    if (s->shape)
+        return add_shape(layers, heads, tern_model_shape_find(s->shape), s->dtype);
+    for (int i = 0; i < tern_model_shape_count() && !code; i++)
+        if (strncmp(tern_model_shape_at(i)->name, "tiny", 4) != 0)
+            code = add_shape(layers, heads, tern_model_shape_at(i), s->dtype);
+    return code;
+}
+
+/* ---- measuring ---- */
+
+static bool on_result(void *user, const tern_tune_result *result, size_t done, size_t total)
+{
+    struct report *r = user;
+
+    if (r->n == r->capacity) {
+        const size_t capacity = r->capacity ? 2 * r->capacity : 64;
+        tern_tune_result *grown = realloc(r->results, capacity * sizeof(*grown));
+
+        r->no_memory = !grown;
+        if (!grown)
+            return false;
+        r->results = grown;
+        r->capacity = capacity;
+    }
+    r->results[r->n++] = *result;
+    if (r->bar)
+        cli_progress("tuning", done, total);
+    return !cli_signal();
+}
+
+static int measure(tern_ctx *ctx, const struct products *p, struct report *r)
+{
+    tern_tune_options options = tern_tune_options_default();
+
+    options.max_rows = p->max_rows;
+    options.progress = on_result;
+    options.user = r;
+    const tern_status status = tern_tune_products(ctx, p->data, p->n, &options);
+    if (r->bar)
+        cli_progress_end();
+    if (!r->note[0])
+        snprintf(r->note, sizeof(r->note), "%s", tern_tune_note(ctx));
+    if (r->no_memory)
+        return cli_error(CLI_FAIL, "out of memory for what was measured");
+    return status ? cli_fail(status, tern_error(ctx)) : 0;
+}
+
+/* ---- the answer ---- */
+
+static double gain(const tern_tune_result *r)
+{
+    return r->best_seconds > 0 ? r->default_seconds / r->best_seconds - 1 : 0;
+}
+
+/* "tiles of 12 rows, k in blocks of 512, threads by rows"; "the rules" where nothing is better. */
+static const char *plan_text(const tern_tune_result *r, char *out, size_t size)
+{
+    size_t n = 0;
+
+    out[0] = '\0';
+    if (r->tile_rows)
+        n += (size_t)snprintf(out + n, size - n, "tiles of %d rows", r->tile_rows);
+    if (r->k_block)
+        n += (size_t)snprintf(out + n, size - n, "%sk in blocks of %d", n ? ", " : "", r->k_block);
+    if (r->split)
+        n += (size_t)snprintf(out + n, size - n, "%sthreads by %s", n ? ", " : "", r->split == 1 ? "panels" : "rows");
+    if (!n)
+        snprintf(out, size, "the rules");
+    return out;
+}
+
+static void print_table(const struct report *r, tern_ctx *ctx, const char *path)
+{
+    size_t better = 0;
+    char cpu[256], text[96];
+
+    cli_cpu_name(cpu, sizeof(cpu));
+    printf("%s, %s, %d thread%s (%s)\n\n", cpu, tern_ctx_isa(ctx), tern_ctx_threads(ctx),
+           tern_ctx_threads(ctx) == 1 ? "" : "s", tern_ctx_threads_reason(ctx));
+    printf("%-12s %8s %8s %6s %11s %11s %7s\n", "weights", "in", "out", "rows", "rules ms", "best ms", "gain");
+    for (size_t i = 0; i < r->n; i++) {
+        const tern_tune_result *t = &r->results[i];
+        char name[16];
+
+        snprintf(name, sizeof(name), "%s%s", tern_dtype_name(t->product.dtype),
+                 t->product.rounded && t->product.dtype == TERN_INT8 ? " rows" : "");
+        better += gain(t) > 0;
+        printf("%-12s %8" PRId64 " %8" PRId64 " %6" PRId64 " %11.4f %11.4f %5.1f %%  %s\n", name, t->product.in,
+               t->product.out, t->rows, 1e3 * t->default_seconds, 1e3 * t->best_seconds, 100 * gain(t),
+               plan_text(t, text, sizeof(text)));
+    }
+    printf("\n%zu of %zu are faster than by the rules%s%s\n", better, r->n, path ? "; kept in " : "", path ? path : "");
+}
+
+static int print_json(const struct report *r, tern_ctx *ctx, const char *path)
+{
+    static const char *const splits[] = { NULL, "panels", "rows" };
+    struct json_out j;
+    char cpu[256];
+    const int code = out_begin(&j);
+
+    if (code)
+        return code;
+    cli_cpu_name(cpu, sizeof(cpu));
+    out_object_begin(&j, NULL);
+    out_name(&j, "version", tern_version());
+    out_name(&j, "cpu", cpu);
+    out_name(&j, "isa", tern_ctx_isa(ctx));
+    out_int(&j, "threads", tern_ctx_threads(ctx));
+    out_array_begin(&j, "shapes");
+    for (size_t i = 0; i < r->n; i++) {
+        const tern_tune_result *t = &r->results[i];
+
+        out_object_begin(&j, NULL);
+        out_name(&j, "dtype", tern_dtype_name(t->product.dtype));
+        out_bool(&j, "rounded", t->product.rounded);
+        out_int(&j, "in", t->product.in);
+        out_int(&j, "out", t->product.out);
+        out_int(&j, "rows", t->rows);
+        out_number(&j, "default_ms", 1e3 * t->default_seconds, 6);
+        out_number(&j, "best_ms", 1e3 * t->best_seconds, 6);
+        out_number(&j, "gain", gain(t), 4);
+        out_int(&j, "tile_rows", t->tile_rows);
+        out_int(&j, "k_block", t->k_block);
+        if (t->split)
+            out_name(&j, "split", splits[t->split]);
+        else
+            out_null(&j, "split");
+        out_object_end(&j);
+    }
+    out_array_end(&j);
+    if (path)
+        out_name(&j, "file", path);
+    else
+        out_null(&j, "file");
+    out_name(&j, "note", r->note);
+    out_object_end(&j);
+    return out_end(&j, true);
+}
+
+static int run(const struct settings *s)
+{
+    struct products layers = { .max_rows = s->max_tokens };
+    struct products heads = { .max_rows = s->max_tokens < HEAD_ROWS ? s->max_tokens : HEAD_ROWS };
+    struct report report = { .bar = !s->quiet };
+    char path[PATH_SIZE] = "";
+    tern_ctx *ctx = NULL;
+    int code = s->shape && !cli_shape_find(s->shape) ? CLI_USAGE : cli_context_open(s->threads, &ctx);
+
+    if (!code)
+        code = collect(ctx, s, &layers, &heads);
+    if (!code) {
+        int printed = 0;
+
+        code = measure(ctx, &layers, &report);
+        if (!code)
+            code = measure(ctx, &heads, &report);
+        tern_tune_path(ctx, path, sizeof(path));
+        const char *kept = tern_tune_is_stored(ctx) ? path : NULL;
+        if (s->json && !code)
+            printed = print_json(&report, ctx, kept);
+        else if (!s->json && report.n)
+            print_table(&report, ctx, kept); /* after Ctrl-C what there is by then */
+        if (report.note[0])
+            cli_error(0, "%s", report.note);
+        code = code ? code : printed;
+    }
+    tern_ctx_destroy(&ctx);
+    free(layers.data);
+    free(heads.data);
+    free(report.results);
+    return code;
+}
+
+int cmd_tune(int argc, char **argv)
+{
+    struct settings s = { .max_tokens = 512, .dtype = TERN_MODEL_AUTO };
+    char *shapes = cli_shapes_list();
+    const enum option_outcome outcome = parse(&s, shapes, argc, argv);
+    int code;
+
+    if (outcome != OPTION_PARSED)
+        code = options_exit(outcome);
+    else if (s.model && s.shape)
+        code = cli_error(CLI_USAGE, "tune takes a MODEL or --shape, got both: '%s' and '%s'", s.model, s.shape);
+    else
+        code = run(&s);
+    free(shapes);
+    return code;
+}
