@@ -8,7 +8,8 @@
 #   make check-full everything under everything
 #   make asan | ubsan | tsan      the tests under a sanitizer
 #   make fuzz [T=name] [SECONDS=60]
-#   make bench      kernels and models, timed
+#   make bench      kernels, products and models, timed
+#   make peers      tern and other libraries in turn, on the same work; before it, once: make peers-setup
 #   make format     clang-format over what this tree's C files are
 #   make install    PREFIX=/usr/local DESTDIR=
 #   make clean
@@ -26,8 +27,8 @@ SOURCE := $(CURDIR)
 CONFIGURE = $(CMAKE) -S . -B build/$(1) -G Ninja $(2) >build/$(1).configure.log 2>&1 || { cat build/$(1).configure.log; exit 1; }
 BUILD = $(CMAKE) --build build/$(1) -j $(JOBS)
 
-.PHONY: all release setup setup-full setup-neon demo check neon check-full asan ubsan tsan asan-build tsan-build ubsan-build fuzz bench \
-        format format-check install clean
+.PHONY: all release setup setup-full setup-neon peers-setup demo check neon check-full asan ubsan tsan asan-build tsan-build ubsan-build fuzz \
+        bench peers format format-check install clean
 
 all: release
 
@@ -45,6 +46,9 @@ setup-full:
 
 setup-neon:
 	@sh tools/setup.sh neon
+
+peers-setup:
+	@sh tools/setup.sh peers
 
 # The command alone: the tests would be two thirds of the wait.
 demo: setup
@@ -85,6 +89,12 @@ fuzz:
 
 bench: release
 	@bash tools/bench.sh build/release
+
+# PEERS='--dtype fp32 --rows 16' and the like.
+PEERS ?=
+peers: release
+	@$(PYTHON) bench/peers/run.py $(PEERS)
+	@$(PYTHON) bench/plot.py
 
 format:
 	@bash tools/format.sh

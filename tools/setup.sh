@@ -4,9 +4,13 @@
 #   tools/setup.sh        what `make` and `make check` need
 #   tools/setup.sh neon   and the cross compiler for AArch64 and qemu's user mode
 #   tools/setup.sh full   and what fuzzing, the second compiler and formatting need
+#   tools/setup.sh peers  and the libraries that bench/peers compares with, and what bench/plot.py draws with
 #
-# Nothing else is ever downloaded.  Where packages are not Debian's (no dpkg-query), it checks for the programs instead.
+# With peers, build/peers becomes a Python environment with what Debian has not, or has older: torch, onnxruntime and
+# llama-cpp-python from pip, some GB.  Each of them may fail and is then left out, aloud.  Nothing else is ever downloaded.
+# Where packages are not Debian's (no dpkg-query), it checks for the programs instead.
 set -u
+cd "$(dirname "$0")/.." || exit 1
 
 packages="gcc libc6-dev g++ cmake ninja-build pkg-config libjansson-dev libutf8proc-dev libpcre2-dev libcmocka-dev python3"
 programs="cc c++ cmake ninja pkg-config python3"
@@ -18,6 +22,25 @@ if [ "${1:-}" = full ] || [ "${1:-}" = neon ]; then
     programs="$programs aarch64-linux-gnu-gcc qemu-aarch64"
 fi
 
+# What is done once all packages are there.
+finish() {
+    if [ "$peers" = yes ]; then
+        [ -x build/peers/bin/python ] || python3 -m venv build/peers || exit 1
+        for package in "numpy onnx onnxruntime" torch "llama-cpp-python gguf"; do
+            # shellcheck disable=SC2086 # lists of words
+            build/peers/bin/python -m pip install --quiet $package || echo "setup: pip cannot install $package: left out" >&2
+        done
+    fi
+    exit 0
+}
+
+peers=no
+if [ "${1:-}" = peers ]; then
+    peers=yes
+    packages="$packages libopenblas-openmp-dev libblis-openmp-dev libdnnl-dev python3-torch python3-numpy python3-matplotlib"
+    packages="$packages python3-venv python3-dev"
+fi
+
 if ! command -v dpkg-query >/dev/null 2>&1; then
     missing=
     for program in $programs; do
@@ -26,7 +49,7 @@ if ! command -v dpkg-query >/dev/null 2>&1; then
     for module in jansson libutf8proc libpcre2-8 cmocka; do
         pkg-config --exists "$module" 2>/dev/null || missing="$missing $module"
     done
-    [ -z "$missing" ] && exit 0
+    [ -z "$missing" ] && finish
     echo "setup: missing:$missing" >&2
     echo "setup: this is not a Debian system: please install them with its package manager" >&2
     exit 1
@@ -39,7 +62,7 @@ for package in $packages; do
     [ "$package" = pkg-config ] && command -v pkg-config >/dev/null 2>&1 && continue
     missing="$missing $package"
 done
-[ -z "$missing" ] && exit 0
+[ -z "$missing" ] && finish
 
 echo "setup: missing Debian packages:$missing" >&2
 as_root=
@@ -61,3 +84,4 @@ if ! { $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-insta
     echo "setup: please run: apt-get install$missing" >&2
     exit 1
 fi
+finish

@@ -1,0 +1,63 @@
+"""What a contestant in Python shares with gemm_peer.c: the talk with run.py, the values, the check of results."""
+import sys
+import time
+
+import numpy
+
+ROTATE = 192 << 20
+RUNS_MAX = 2000
+BYTES = {"fp32": 4, "bf16": 2, "int8": 1}
+
+
+def gemm_values(k, n, m):
+    """x [m, k] of 0..127 with a 127 in each row, w [k, n] of -3..3, as fp32"""
+    random = numpy.random.default_rng(1)
+    x = random.integers(0, 128, (m, k)).astype(numpy.float32)
+    x[:, 0] = 127
+    return x, random.integers(-3, 4, (k, n)).astype(numpy.float32)
+
+
+def gemm_copies(dtype, k, n):
+    return max(2, ROTATE // (k * n * BYTES[dtype]) + 1)
+
+
+def gemm_check(name, x, w, got, tolerance):
+    """got [m, n] against the sums of whole numbers, at 32 places; tolerance is relative to the largest"""
+    rows = numpy.random.default_rng(2).integers(0, len(x), 32)
+    columns = numpy.random.default_rng(3).integers(0, w.shape[1], 32)
+    want = numpy.einsum("ik,ki->i", x[rows].astype(numpy.float64), w[:, columns].astype(numpy.float64))
+    error = numpy.abs(got[rows, columns] - want).max()
+    if not error <= tolerance * max(1, numpy.abs(want).max()):
+        sys.exit(f"{name}: wrong: off by {error:g}, the largest of 32 results is {numpy.abs(want).max():g}")
+
+
+def serve(name, open_case):
+    """open_case(words of the line) gives run(copy) and the number of copies, or None where the case is not offered"""
+    run, copies, at = None, 1, 0
+    print("name", name, flush=True)
+    for line in sys.stdin:
+        words = line.split()
+        if words[0] == "case":
+            run = None  # memory of the last case goes before the next one takes its own
+            case = open_case(words[1:])
+            if case is None:
+                print("none", flush=True)
+                continue
+            run, copies = case
+            at = 0
+            for i in range(2):
+                run(i % copies)
+            print("ready", copies, flush=True)
+        elif words[0] == "run" and run:
+            budget, total, times = 1e-3 * float(words[1]), 0.0, []
+            while not times or (total < budget and len(times) < RUNS_MAX):
+                begin = time.perf_counter()
+                run(at)
+                times.append(time.perf_counter() - begin)
+                total += times[-1]
+                at = (at + 1) % copies
+            print("times", *(f"{t:.9f}" for t in times), flush=True)
+        elif words[0] == "ceilings":
+            print("none", flush=True)
+        else:
+            sys.exit(f"{name}: cannot do: {line}")

@@ -1,0 +1,271 @@
+#!/usr/bin/env python3
+"""Times tern and the libraries that one would otherwise take on the same work, in turn, in one run.
+
+    bench/peers/run.py [--build build/release] [--threads 1] [--work gemm,bert] [--dtype fp32,bf16,int8] [--shape 768x3072,..]
+                       [--rows 1,16,128] [--only NAME,..] [--rounds 5] [--ms 25] [--python PATH]... [--out build/bench/peers.json]
+
+Each contestant is a program of its own that sets up a case, checks its result, and waits (gemm_peer.c, peer.py).  Then they run one
+after the other, a few products each, tern among them, for `rounds` times, every second time in the opposite order: whatever the
+machine does meanwhile, it does to all.  A ratio is the time of a peer over tern's in the same round: above 1 tern is faster.  Shown
+are the medians of the rounds, and the smallest and the largest.
+
+Who is not installed is left out, and named.  Results are added to what the file of --out holds.
+"""
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+LIBRARIES = pathlib.Path("/usr/lib/x86_64-linux-gnu")
+HEADERS = pathlib.Path("/usr/include/x86_64-linux-gnu")
+# Widths of GPT-2 and BERT, of MiniLM, of LLaMA 7B.
+SHAPES = "768x2304,768x3072,3072x768,768x768,384x1536,1536x384,4096x4096,4096x11008"
+BERT_TOKENS = 128
+
+
+def say(*words):
+    print(*words, file=sys.stderr, flush=True)
+
+
+# ---- programs ------------------------------------------------------------------------------------------------------------
+
+def compile_program(folder, name, sources, flags):
+    """the path of the program, None where it does not build"""
+    program = folder / name
+    objects = []
+    for source in sources:
+        target = folder / f"{name}-{source}.o"
+        compiler = ["c++", "-std=c++17", "-fopenmp"] if source.endswith(".cpp") else ["cc", "-std=c11", "-D_GNU_SOURCE"]
+        objects.append(str(target))
+        made = subprocess.run([*compiler, "-O2", "-Wall", "-Wextra", *(f for f in flags if f[:2] in ("-I", "-D")), "-c",
+                               str(HERE / source), "-o", str(target)], capture_output=True, text=True)
+        if made.returncode:
+            say(f"{name}: does not compile:\n{made.stderr}")
+            return None
+    linker = ["c++", "-fopenmp"] if any(s.endswith(".cpp") for s in sources) else ["cc"]
+    made = subprocess.run([*linker, *objects, "-o", str(program), *(f for f in flags if f[:2] not in ("-I", "-D")), "-lm"],
+                          capture_output=True, text=True)
+    if made.returncode:
+        say(f"{name}: does not link:\n{made.stderr}")
+        return None
+    return program
+
+
+def library_programs(build):
+    """(name, command) of tern first, then of each library that is there"""
+    folder = ROOT / "build/bench/peers"
+    folder.mkdir(parents=True, exist_ok=True)
+    build = build.resolve()
+
+    def flags(include, where, library):
+        return [f"-I{include}", f"-L{where}", f"-l{library}", f"-Wl,-rpath,{where}"]
+
+    table = [
+        ("tern", "gemm_tern.c", build / "libtern.so", flags(ROOT / "include", build, "tern"), "make"),
+        ("openblas", "gemm_blas.c", LIBRARIES / "openblas-openmp/libopenblas.so",
+         flags(HEADERS / "openblas-openmp", LIBRARIES / "openblas-openmp", "openblas"), "libopenblas-openmp-dev"),
+        ("blis", "gemm_blas.c", LIBRARIES / "blis-openmp/libblis.so",
+         ["-DPEER_BLIS", *flags(HEADERS / "blis-openmp", LIBRARIES / "blis-openmp", "blis")], "libblis-openmp-dev"),
+        ("onednn", "gemm_onednn.cpp", LIBRARIES / "libdnnl.so", flags(HEADERS, LIBRARIES, "dnnl"), "libdnnl-dev"),
+    ]
+    for name, source, needs, options, package in table:
+        if not needs.exists():
+            say(f"{name}: left out: {needs} is not there ({package})")
+            continue
+        program = compile_program(folder, f"gemm_{name}", ["gemm_peer.c", source], options)
+        if program:
+            yield name, [str(program)]
+
+
+def python_programs(pythons, work):
+    modules = {"gemm": [("torch", "gemm_torch.py", "torch"), ("onnxruntime", "gemm_onnxruntime.py", "onnxruntime, onnx, numpy")],
+               "bert": [("torch", "bert_torch.py", "torch")]}
+    for python in pythons:
+        for name, program, imports in modules[work]:
+            if not pathlib.Path(python).exists():
+                say(f"{name}: left out of {work}: there is no {python}")
+                continue
+            there = subprocess.run([python, "-c", f"import {imports}"], capture_output=True).returncode == 0
+            if there:
+                yield name, [python, str(HERE / program)]
+            else:
+                say(f"{name}: left out of {work} with {python}, which cannot import {imports}")
+
+
+# ---- contestants ---------------------------------------------------------------------------------------------------------
+
+class Contestant:
+    """a program that speaks as gemm_peer.c does"""
+
+    def __init__(self, command, threads):
+        environment = dict(os.environ, OMP_NUM_THREADS=str(threads), BLIS_NUM_THREADS=str(threads),
+                           OPENBLAS_NUM_THREADS=str(threads))
+        self.process = subprocess.Popen([*command, str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        env=environment)
+        self.name = self.read("name", None)
+
+    def read(self, *expected):
+        line = self.process.stdout.readline().strip()
+        word, _, rest = line.partition(" ")
+        if word in expected:
+            return rest if word != "none" else None
+        sys.exit(f"{getattr(self, 'name', self.process.args[0])}: answered '{line}', expected {expected[0]}")
+
+    def ask(self, line, *expected):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        return self.read(*expected)
+
+    def open(self, case):
+        return self.ask(f"case {case}", "ready", "none") is not None
+
+    def run(self, ms):
+        return [float(t) for t in self.ask(f"run {ms}", "times").split()]
+
+    def ceilings(self):
+        answer = self.ask("ceilings", "ceilings", "none")
+        return [float(x) for x in answer.split()] if answer else None
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+class TernBert:
+    """`tern bench` of the shape, started anew for each round"""
+
+    def __init__(self, build, threads):
+        self.tern, self.threads = build / "tern", threads
+        self.name = "tern " + subprocess.run([self.tern, "--version"], capture_output=True, text=True,
+                                             check=True).stdout.split()[1]
+
+    def open(self, case):
+        self.dtype, self.tokens = case.split()
+        return True
+
+    def run(self, ms):
+        made = subprocess.run([self.tern, "bench", "--shape", "bert-base", "--dtype", self.dtype, "--contexts", self.tokens,
+                               "--threads", str(self.threads), "--runs", str(max(3, int(ms / 50))), "--no-ceilings", "--json",
+                               "--quiet"], capture_output=True, text=True, check=True)
+        return [1e-3 * t for t in json.loads(made.stdout)["rows"][0]["sorted_ms"]]
+
+    def close(self):
+        pass
+
+
+# ---- rounds --------------------------------------------------------------------------------------------------------------
+
+def compete(contestants, case, rounds, ms):
+    """{name: times and ratios} of those who offer the case; contestants[0] is tern"""
+    here = [c for c in contestants if c.open(case)]
+    times = {c.name: [] for c in here}
+    for i in range(rounds):
+        for c in here if i % 2 == 0 else reversed(here):
+            times[c.name].append(statistics.median(c.run(ms)))
+            time.sleep(0.002)  # threads that still wait in a loop for more work are asleep by then
+    tern = times[here[0].name]
+    results = {}
+    for c in here:
+        own = times[c.name]
+        ratios = sorted(x / y for x, y in zip(own, tern))
+        results[c.name] = {"seconds": statistics.median(own), "low": min(own), "high": max(own),
+                           "ratio": statistics.median(ratios), "ratio_low": ratios[0], "ratio_high": ratios[-1]}
+    return results
+
+
+def show(title, results):
+    names = list(results)
+    print(f"{title}  {names[0]} {1e6 * results[names[0]]['seconds']:.0f} us", end="")
+    for name in names[1:]:
+        r = results[name]
+        print(f" | {name} {r['ratio']:.2f} ({r['ratio_low']:.2f}..{r['ratio_high']:.2f})", end="")
+    print(flush=True)
+
+
+def gemm(options, answer):
+    programs = [*library_programs(options.build), *python_programs(options.python, "gemm")]
+    contestants = [Contestant(command, options.threads) for name, command in programs
+                   if name == "tern" or not options.only or name in options.only]
+    for dtype in options.dtype:
+        for shape in options.shape:
+            k, n = map(int, shape.split("x"))
+            ceilings = contestants[0].ceilings()
+            for m in options.rows:
+                results = compete(contestants, f"{dtype} {k} {n} {m}", options.rounds, options.ms)
+                row = {"dtype": dtype, "k": k, "n": n, "m": m, "threads": options.threads, "results": results}
+                if ceilings:
+                    row |= {"ops_ceiling": ceilings[["fp32", "bf16", "int8"].index(dtype)], "read_ceiling": ceilings[3]}
+                keep(answer, "gemm", row, ("dtype", "k", "n", "m", "threads"))
+                show(f"{dtype} {shape:>10} M={m:<3}", results)
+    for c in contestants:
+        c.close()
+
+
+def bert(options, answer):
+    programs = list(python_programs(options.python, "bert"))
+    contestants = [TernBert(options.build, options.threads),
+                   *(Contestant(command, options.threads) for name, command in programs if not options.only or name in options.only)]
+    for dtype in options.dtype:
+        results = compete(contestants, f"{dtype} {BERT_TOKENS}", options.rounds, 8 * options.ms)
+        row = {"dtype": dtype, "tokens": BERT_TOKENS, "threads": options.threads, "results": results}
+        keep(answer, "bert", row, ("dtype", "tokens", "threads"))
+        show(f"{dtype} BERT-base of {BERT_TOKENS} tokens", results)
+    for c in contestants:
+        c.close()
+
+
+def keep(answer, work, row, key):
+    """in place of what was measured of the same before"""
+    rows = answer.setdefault(work, [])
+    rows[:] = [r for r in rows if any(r[k] != row[k] for k in key)] + [row]
+
+
+def words(text):
+    return [w for w in text.split(",") if w]
+
+
+def processor():
+    for line in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return "unknown"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--work", type=words, default=["gemm", "bert"])
+    parser.add_argument("--dtype", type=words, default=["fp32", "bf16", "int8"])
+    parser.add_argument("--shape", type=words, default=words(SHAPES))
+    parser.add_argument("--rows", type=lambda text: [int(w) for w in words(text)], default=[1, 16, 128])
+    parser.add_argument("--only", type=words, default=[], help="openblas,blis,onednn,torch,onnxruntime")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--ms", type=float, default=25, help="of each contestant in each round")
+    parser.add_argument("--python", action="append", help="an interpreter with torch or onnxruntime; the system's, and "
+                                                          "build/peers/bin/python where there is one")
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "build/bench/peers.json")
+    options = parser.parse_args()
+    if not options.python:
+        venv = ROOT / "build/peers/bin/python"
+        options.python = ["/usr/bin/python3", *([str(venv)] if venv.exists() else [])]
+        if not venv.exists():
+            say(f"{venv.relative_to(ROOT)} is not there: newer versions of torch and onnxruntime are left out (make peers-setup)")
+    answer = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
+    answer["processor"] = processor()
+    try:
+        for work in options.work:
+            {"gemm": gemm, "bert": bert}[work](options, answer)
+    finally:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

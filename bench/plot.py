@@ -1,0 +1,179 @@
+#!/usr/bin/env python3
+"""Draws what `make bench` and `make peers` have measured: build/bench/*.png and *.svg.
+
+    bench/plot.py [--gemm build/bench/gemm.json] [--peers build/bench/peers.json] [--out build/bench]
+
+gemm         tern alone: share of the roofline (the higher of the shares of arithmetic and of reading), by matrix and rows
+peers-gemm   everyone: the same share, by matrix, for each dtype and number of rows
+peers-ratio  time of each peer over tern's, with the smallest and the largest of the rounds: above 1 tern is faster
+peers-bert   time of a forward pass
+A file that is not there is left out, and named.
+"""
+import argparse
+import json
+import pathlib
+import sys
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot  # noqa: E402 - the backend is chosen before
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+DTYPES = ["fp32", "bf16", "int8"]
+BYTES = {"fp32": 4, "bf16": 2, "int8": 1}
+# Told apart by most eyes, in print as well (Okabe and Ito); tern is the black one.
+COLOURS = ["#000000", "#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#0072b2", "#d55e00", "#999999"]
+
+
+def save(figure, folder, name):
+    for kind in ("png", "svg"):
+        path = folder / f"{name}.{kind}"
+        figure.savefig(path, dpi=120, bbox_inches="tight")
+        print(path)
+    pyplot.close(figure)
+
+
+def shape(row):
+    return f"{row['k']}x{row['n']}"
+
+
+def present(values, order=None):
+    """each once, in the given order, or in that of their first appearance"""
+    found = list(dict.fromkeys(values))
+    return sorted(found, key=order.index) if order else found
+
+
+def roofline(row, seconds):
+    """the best possible time over the one that was taken"""
+    ops = 2 * row["m"] * row["k"] * row["n"] / row["ops_ceiling"]
+    read = BYTES[row["dtype"]] * row["k"] * row["n"] / row["read_ceiling"] if row["read_ceiling"] else 0
+    return max(ops, read) / seconds
+
+
+def grid(rows, columns, width, height, title):
+    figure, axes = pyplot.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False, sharey=True)
+    figure.suptitle(title)
+    figure.subplots_adjust(hspace=0.5, wspace=0.05, top=0.92 if rows > 1 else 0.85)
+    return figure, axes
+
+
+def share_axis(axis):
+    axis.axhline(100, color="#999999", linewidth=0.8)
+    axis.set_ylim(0, 115)
+    axis.grid(axis="y", alpha=0.3)
+
+
+def plot_gemm(data, folder):
+    rows = data["rows"]
+    dtypes, shapes = present((r["dtype"] for r in rows), DTYPES), present(shape(r) for r in rows)
+    counts = sorted({r["m"] for r in rows})
+    figure, axes = grid(1, len(dtypes), 5, 3.5, f"tern {data['version']}, {data['isa']}, {data['threads']} thread(s): "
+                        "products with weights from memory, share of the roofline")
+    for axis, dtype in zip(axes[0], dtypes):
+        for i, s in enumerate(shapes):
+            own = {r["m"]: r for r in rows if r["dtype"] == dtype and shape(r) == s}
+            ms = [m for m in counts if m in own]
+            axis.plot([counts.index(m) for m in ms], [100 * roofline(own[m], own[m]["seconds"]) for m in ms], marker="o", markersize=3,
+                      color=COLOURS[i % len(COLOURS)], label=s)
+        axis.set_title(dtype)
+        axis.set_xticks(range(len(counts)), [str(m) for m in counts])
+        axis.set_xlabel("rows M")
+        share_axis(axis)
+    axes[0][0].set_ylabel("% of the roofline")
+    axes[0][-1].legend(fontsize=7, title="K x N", title_fontsize=7, loc="lower right")
+    save(figure, folder, "gemm")
+
+
+def plot_peers(data, folder, threads):
+    rows = [r for r in data["gemm"] if r["threads"] == threads]
+    dtypes, counts = present((r["dtype"] for r in rows), DTYPES), sorted({r["m"] for r in rows})
+    shapes, names = present(shape(r) for r in rows), present(n for r in rows for n in r["results"])
+    suffix = "" if threads == 1 else f"-{threads}-threads"
+    head = f"{data['processor']}, {threads} thread(s), weights from memory: "
+    for name, title, label in (("peers-gemm", "share of the roofline", "% of the roofline"),
+                               ("peers-ratio", "time of a peer / time of tern", "times tern's time")):
+        figure, axes = grid(len(dtypes), len(counts), 0.75 * len(shapes) + 1, 2.8, head + title)
+        shown = names if name == "peers-gemm" else names[1:]
+        for y, dtype in enumerate(dtypes):
+            for x, m in enumerate(counts):
+                axis = axes[y][x]
+                own = {shape(r): r for r in rows if r["dtype"] == dtype and r["m"] == m}
+                width = 0.8 / len(shown)
+                for i, who in enumerate(shown):
+                    there = [s for s in shapes if s in own and who in own[s]["results"]]
+                    at = [shapes.index(s) + (i - (len(shown) - 1) / 2) * width for s in there]
+                    results = [own[s]["results"][who] for s in there]
+                    colour = COLOURS[names.index(who) % len(COLOURS)]
+                    if name == "peers-gemm":
+                        axis.bar(at, [100 * roofline(own[s], r["seconds"]) for s, r in zip(there, results)], width, color=colour, label=who)
+                    else:
+                        middle = [r["ratio"] for r in results]
+                        axis.bar(at, middle, width, color=colour, label=who)
+                        axis.errorbar(at, middle, [[r["ratio"] - r["ratio_low"] for r in results],
+                                                   [r["ratio_high"] - r["ratio"] for r in results]],
+                                      fmt="none", ecolor="#444444", elinewidth=0.7)
+                axis.set_title(f"{dtype}, M = {m}", fontsize=9)
+                axis.set_xticks(range(len(shapes)), shapes, rotation=40, fontsize=7, ha="right")
+                if name == "peers-gemm":
+                    share_axis(axis)
+                else:
+                    axis.axhline(1, color="#000000", linewidth=0.8)
+                    axis.set_yscale("log", base=2)
+                    axis.set_ylim(0.5, 16)
+                    axis.set_yticks([0.5, 1, 2, 4, 8, 16], ["0.5", "1", "2", "4", "8", "16"])
+                    axis.grid(axis="y", alpha=0.3)
+            axes[y][0].set_ylabel(label)
+        handles, labels = axes[0][0].get_legend_handles_labels()
+        for row in axes:
+            for axis in row:
+                for handle, text in zip(*axis.get_legend_handles_labels()):
+                    if text not in labels:
+                        handles.append(handle)
+                        labels.append(text)
+        figure.legend(handles, labels, loc="lower center", ncol=len(labels), fontsize=8, bbox_to_anchor=(0.5, -0.06))
+        save(figure, folder, name + suffix)
+
+
+def plot_bert(data, folder, threads):
+    rows = [r for r in data["bert"] if r["threads"] == threads]
+    dtypes = present((r["dtype"] for r in rows), DTYPES)
+    names = present(n for r in rows for n in r["results"])
+    figure, axes = grid(1, 1, 6, 3.5, f"{data['processor']}, {threads} thread(s): BERT-base, {rows[0]['tokens']} tokens")
+    axis = axes[0][0]
+    for i, who in enumerate(names):
+        there = [r for r in rows if who in r["results"]]
+        at = [dtypes.index(r["dtype"]) + (i - (len(names) - 1) / 2) * 0.8 / len(names) for r in there]
+        ms = [1e3 * r["results"][who]["seconds"] for r in there]
+        bars = axis.bar(at, ms, 0.8 / len(names), color=COLOURS[i % len(COLOURS)], label=who)
+        axis.bar_label(bars, [f"{x:.0f}" for x in ms], fontsize=7)
+    axis.set_xticks(range(len(dtypes)), dtypes)
+    axis.set_ylabel("ms")
+    axis.legend(fontsize=8)
+    save(figure, folder, "peers-bert" + ("" if threads == 1 else f"-{threads}-threads"))
+
+
+def read(path):
+    if not path.exists():
+        print(f"plot: {path} is not there: left out", file=sys.stderr)
+        return {}
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gemm", type=pathlib.Path, default=ROOT / "build/bench/gemm.json")
+    parser.add_argument("--peers", type=pathlib.Path, default=ROOT / "build/bench/peers.json")
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "build/bench")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    own, peers = read(options.gemm), read(options.peers)
+    if own:
+        plot_gemm(own, options.out)
+    for work, plot in (("gemm", plot_peers), ("bert", plot_bert)):
+        for threads in sorted({r["threads"] for r in peers.get(work, [])}):
+            plot(peers, options.out, threads)
+
+
+if __name__ == "__main__":
+    main()
