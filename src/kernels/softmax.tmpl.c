@@ -29,7 +29,7 @@ V16_FN v16 softmax_score(const struct softmax_terms *t, size_t j, size_t lanes)
 /* exp(score - base), also stored to e */
 V16_FN v16 softmax_exp(const struct softmax_terms *t, float *e, size_t j, size_t lanes, v16 base)
 {
-    const v16 value = v16_exp(v16_sub(softmax_score(t, j, lanes), base));
+    const v16 value = v16_exp_negative(v16_sub(softmax_score(t, j, lanes), base));
 
     v16_store_n(e + j, value, lanes);
     return value;

@@ -21,11 +21,11 @@ V16_FN v16 v16_fma1(v16 a, v16 b, float c)
     return v16_fma(a, b, v16_set1(c));
 }
 
-/* x = n ln 2 + r; ln 2 in two parts, the first short enough that n times it is exact.  The argument is clamped to where the
- * result is infinity or 0 anyway, which keeps n in scale's range; max and min hand a NaN through as their second operand. */
-V16_FN v16 v16_exp(v16 x)
+/* exp(x) for x <= 0, or a NaN.  x = n ln 2 + r; ln 2 in two parts, the first short enough that n times it is exact.  The argument is
+ * clamped to where the result is 0 anyway, which keeps n in scale's range; max hands a NaN through as its second operand. */
+V16_FN v16 v16_exp_negative(v16 x)
 {
-    x = v16_min(v16_set1(89), v16_max(v16_set1(-104.5f), x));
+    x = v16_max(v16_set1(-104.5f), x);
 
     const v16 n = v16_rint(v16_mul(x, v16_set1(1.44269504f)));
     const v16 r = v16_fnma(n, v16_set1(1.42860677e-6f), v16_fnma(n, v16_set1(0.693145752f), x));
@@ -35,6 +35,12 @@ V16_FN v16 v16_exp(v16 x)
     p = v16_fma1(p, r, 0.166665211f);
     p = v16_fma1(p, r, 0.49999994f);
     return v16_scale(v16_add1(v16_fma(v16_mul(r, r), p, r)), n);
+}
+
+/* Any x: from 89 on the result is infinity. */
+V16_FN v16 v16_exp(v16 x)
+{
+    return v16_exp_negative(v16_min(v16_set1(89), x));
 }
 
 V16_FN v16 v16_tanh(v16 x)

@@ -7,7 +7,7 @@
 #include <math.h>
 
 /* Elements that are one row where a tensor is taken as a string of numbers. */
-#define STRING_ROW 4096
+#define STRING_ROW 1024
 
 static tern_status gelu_act(tern_ctx *ctx, const char *op, tern_gelu_form form, enum tern_act unset, enum tern_act *act)
 {
@@ -61,6 +61,7 @@ tern_status tern_gelu(tern_ctx *ctx, const tern_tensor *input, tern_gelu_form fo
         .in = { string_of(input) },
         .out = { string_of(output) },
         .n_rows = string_rows(tern_elements(input)),
+        .in_place = true,
         .fn = gelu_row,
         .arg = &act,
     };
@@ -88,6 +89,7 @@ tern_status tern_vector_add(tern_ctx *ctx, const tern_tensor *a, const tern_tens
         .in = { string_of(a), string_of(b) },
         .out = { string_of(output) },
         .n_rows = string_rows(tern_elements(a)),
+        .in_place = true,
         .fn = vector_add_row,
         .arg = &gamma,
     };
@@ -105,12 +107,12 @@ struct bias {
 static void bias_row(const void *arg, const struct tern_row *row)
 {
     const struct bias *b = arg;
-    const float *residual = row->in[1];
-    const struct tern_residual_terms terms = { .attention_bias = residual ? b->bias : NULL, .inv_mp = 1 };
+    const float *residual = row->in[1], *added = b->bias ? b->bias + row->first : NULL;
+    const struct tern_residual_terms terms = { .attention_bias = residual ? added : NULL, .inv_mp = 1 };
     const bool last = b->act == TERN_ACT_NONE;
     float *sum = last ? row->out[0] : row->flow.work;
 
-    row->kernels->residual_add_f32(sum, row->in[0], residual ? residual : b->bias, &terms, row->n,
+    row->kernels->residual_add_f32(sum, row->in[0], residual ? residual : added, &terms, row->n,
                                    last ? &row->flow : NULL);
     if (!last)
         row->kernels->act_f32(row->out[0], sum, row->n, b->act, &row->flow);
@@ -142,6 +144,8 @@ static tern_status bias(tern_ctx *ctx, const char *op, const tern_tensor *input,
         .in = { { input->data, dtype, cols, 0 }, { with_residual ? residual->data : NULL, dtype, cols, 0 } },
         .out = { { output->data, dtype, cols, 0 } },
         .n_rows = rows,
+        .in_place = true,
+        .by_column = true,
         .fn = bias_row,
         .arg = &b,
     };

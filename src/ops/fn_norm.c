@@ -72,6 +72,7 @@ static tern_status norm(tern_ctx *ctx, const char *op, const struct norm_tensors
         .in = { { t->input->data, dtype, cols, 0 }, { m->sums ? t->residual->data : NULL, dtype, cols, 0 } },
         .out = { { t->output->data, dtype, cols, 0 }, { tern_floats(t->sum), dtype, cols, 0 } },
         .n_rows = rows,
+        .in_place = true,
         .fn = norm_row,
         .arg = m,
     };

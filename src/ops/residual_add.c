@@ -49,7 +49,8 @@ struct residual_add {
 static void residual_add_row(const void *arg, const struct tern_row *row)
 {
     const struct residual_add *r = arg;
-    struct tern_residual_terms terms = terms_of(r->config, r->attention_bias, r->final_bias);
+    struct tern_residual_terms terms = terms_of(r->config, r->attention_bias ? r->attention_bias + row->first : NULL,
+                                                r->final_bias ? r->final_bias + row->first : NULL);
 
     terms.attention = row->in[2];
     row->kernels->residual_add_f32(row->out[0], row->in[0], row->in[1], &terms, row->n, &row->flow);
@@ -101,6 +102,8 @@ tern_status tern_residual_add(tern_ctx *ctx, const tern_config *config, const te
                 { is_post(config) ? NULL : tern_floats(attention_output), dtype, n_cols, 0 } },
         .out = { { output->data, dtype, n_cols, 0 } },
         .n_rows = n_rows,
+        .in_place = true,
+        .by_column = true,
         .fn = residual_add_row,
         .arg = &r,
     };

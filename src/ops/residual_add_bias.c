@@ -17,6 +17,10 @@ static void residual_row(const void *arg, const struct tern_row *row)
 
     terms.inv_mp = 1 / (float)r->ranks; /* here, where the caller's rounding mode is put aside */
     terms.attention = row->in[2];
+    if (terms.attention_bias)
+        terms.attention_bias += row->first;
+    if (terms.final_bias)
+        terms.final_bias += row->first;
     row->kernels->residual_add_f32(row->out[0], row->in[0], row->in[1], &terms, row->n, &row->flow);
 }
 
@@ -62,6 +66,8 @@ tern_status tern_residual_add_bias(tern_ctx *ctx, const tern_tensor *hidden, con
                 { post ? NULL : tern_floats(attention_output), dtype, cols, 0 } },
         .out = { { output->data, dtype, cols, 0 } },
         .n_rows = rows,
+        .in_place = true,
+        .by_column = true,
         .fn = residual_row,
         .arg = &r,
     };

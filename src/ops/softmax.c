@@ -99,6 +99,7 @@ tern_status tern_softmax(tern_ctx *ctx, const tern_config *config, const tern_so
         .in = { { scores->data, dtype, m.t, 0 } },
         .out = { { output->data, dtype, m.t, 0 } },
         .n_rows = rows,
+        .in_place = true,
         .fn = softmax_row,
         .arg = &m,
     };

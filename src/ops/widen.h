@@ -73,10 +73,11 @@ struct tern_row_operand {
     size_t n, total; /* total 0: all rows are whole */
 };
 
-/* One row, in fp32: n is that of in[0]; NULL where an operand is not there; none overlaps another. */
+/* One row, or with by_column columns [first, first + n) of one, in fp32: n is that of in[0]; NULL where an operand is not there; none
+ * overlaps another, but that out[0] may be in[0] with in_place. */
 struct tern_row {
     const struct tern_kernels *kernels;
-    size_t index, n;
+    size_t index, first, n;
     const float *in[TERN_ROW_INPUTS];
     float *out[TERN_ROW_OUTPUTS];
     struct tern_row_flow
@@ -85,11 +86,14 @@ struct tern_row {
 typedef void tern_row_fn(const void *arg, const struct tern_row *row);
 
 /* Runs fn on every row, split over threads.  An output may be any input, exactly.  Stored halves are widened and narrowed row by row in
- * the cache; the first two inputs are prefetched; outputs beyond the second-level cache are streamed. */
+ * the cache; outputs beyond the second-level cache are streamed, and then the first two inputs are prefetched. */
 struct tern_row_call {
     const struct tern_kernels *kernels; /* NULL: the context's */
     struct tern_row_operand in[TERN_ROW_INPUTS], out[TERN_ROW_OUTPUTS];
     size_t n_rows;
+    bool in_place; /* fn can write a row in the place of in[0], so that less is in the cache */
+    bool
+        by_column; /* each column of outputs depends on that column of inputs alone, and all have as many: rows may be cut */
     tern_row_fn *fn;
     const void *arg;
 };
