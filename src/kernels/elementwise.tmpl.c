@@ -42,22 +42,33 @@ V16_FN v16 residual_value(const float *x, const float *residual, const struct te
     return u;
 }
 
+V16_FN void residual_row(float *out, const float *x, const float *residual, const struct tern_residual_terms *terms,
+                         size_t n, struct tern_row_flow flow)
+{
+    size_t i = flow_head(flow.stream, out, 64, sizeof *out, n);
+
+    if (i)
+        v16_store_n(out, residual_value(x, residual, terms, 0, i), i);
+    for (; i + 16 <= n; i += 16) {
+        flow_store(flow.stream, out + i, residual_value(x, residual, terms, i, 16));
+        flow_ahead(flow, 4 * i);
+    }
+    if (i < n)
+        v16_store_n(out + i, residual_value(x, residual, terms, i, n - i), n - i);
+}
+
+/* The sum of two rows alone has a loop without questions. */
 static void TERN_K(residual_add_f32)(float *out, const float *x, const float *residual,
                                      const struct tern_residual_terms *terms, size_t n,
                                      const struct tern_row_flow *hints)
 {
+    const struct tern_residual_terms t = *terms, two = { .inv_mp = t.inv_mp };
     const struct tern_row_flow flow = flow_of(hints);
-    const struct tern_residual_terms t = *terms;
-    size_t i = flow_head(flow.stream, out, 64, sizeof *out, n);
 
-    if (i)
-        v16_store_n(out, residual_value(x, residual, &t, 0, i), i);
-    for (; i + 16 <= n; i += 16) {
-        flow_store(flow.stream, out + i, residual_value(x, residual, &t, i, 16));
-        flow_ahead(flow, 4 * i);
-    }
-    if (i < n)
-        v16_store_n(out + i, residual_value(x, residual, &t, i, n - i), n - i);
+    if (!t.attention && !t.attention_bias && !t.final_bias)
+        residual_row(out, x, residual, &two, n, flow);
+    else
+        residual_row(out, x, residual, &t, n, flow);
 }
 
 static void TERN_K(rotary_f32)(float *x, const float *cos, const float *sin, size_t rot, bool neighbours)
