@@ -70,7 +70,7 @@ typedef struct tern_config {
     bool set_empty_params;                /**< modules: q, k, v and up, gate may be given apart */
     bool transposed_mode;                 /**< raw 2-D weights are [out, in] instead of [in, out] */
     bool use_triton;                      /**< accepted, without effect */
-    bool triton_autotune;                 /**< with layer_id 0 an operator is tuned when it is created: tune.h */
+    bool triton_autotune;                 /**< with layer_id 0 it is tuned when it is created: tune.h */
     int32_t num_kv;                       /**< key/value heads, dividing h; < 0: as many as heads */
     float rope_theta;                     /**< base of the rotary wavelengths, > 1; 10000 */
     bool invert_mask;                     /**< bool and integer masks: what is not 0 is visible; false: hidden; true */

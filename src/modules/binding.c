@@ -2,6 +2,7 @@
 #include "modules/binding.h"
 
 #include "ops/checks.h"
+#include "ops/tune.h"
 
 #include <assert.h>
 
@@ -33,6 +34,7 @@ tern_status tern_bind(tern_ctx *ctx, const char *owner, const tern_config *confi
                       const struct tern_bind_vector *vectors, size_t n_vectors, const struct tern_bind_matrix *matrices,
                       size_t n_matrices, struct tern_binding *binding)
 {
+    const struct tern_weight *bound[TERN_BIND_MATRICES];
     size_t floats = 0;
 
     assert(n_matrices <= TERN_BIND_MATRICES);
@@ -56,7 +58,9 @@ tern_status tern_bind(tern_ctx *ctx, const char *owner, const tern_config *confi
     }
     for (size_t i = 0; i < n_matrices; i++)
         TERN_TRY(tern_bind_matrix(ctx, matrices[i].from, config, matrices[i].to, &binding->packed[i]));
-    return TERN_OK;
+    for (size_t i = 0; i < n_matrices; i++)
+        bound[i] = *matrices[i].to;
+    return tern_tune_bound(ctx, owner, config, bound, n_matrices);
 }
 
 void tern_binding_free(struct tern_binding *binding)

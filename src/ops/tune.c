@@ -19,8 +19,9 @@
     (64 << 20) /* of weights, one after the other: more than second-level caches, and a part of the third */
 #define MOST_BYTES   (256 << 20)
 #define MOST_WORK    ((size_t)1 << 30) /* multiply-adds of a product that is timed */
-#define LEAST_WORK   ((size_t)1 << 25) /* of a measurement; fewer products are repeated */
-#define LEAST_PANELS 8                 /* for each thread */
+#define LEAST_WORK   ((size_t)1 << 24) /* of a measurement; smaller products are repeated */
+#define MOST_REPEATS 64
+#define LEAST_PANELS 8 /* for each thread */
 #define MOST_COPIES  4096
 #define MOST_TRIED   32
 
@@ -353,7 +354,7 @@ static tern_status tune_bucket(struct tuning *g, struct trial *t, uint32_t bucke
     t->weight.out = (int64_t)columns_for(t, t->m);
     const size_t work = (t->m < 8 ? 8 : t->m) * (size_t)t->product.in * (size_t)t->weight.out;
     t->repeats = work < LEAST_WORK ? (LEAST_WORK + work - 1) / work : 1;
-    t->repeats = t->repeats > MOST_COPIES ? MOST_COPIES : t->repeats;
+    t->repeats = t->repeats > MOST_REPEATS ? MOST_REPEATS : t->repeats;
     TERN_TRY(search(t, &entry));
     TERN_TRY(tern_plans_put(g->ctx, g->ctx->plans, &entry));
     g->done++;
@@ -522,12 +523,32 @@ tern_status tern_autotune(tern_ctx *ctx, const char *op, int64_t min_len, int64_
     return tern_tune_products(ctx, products, n, &options);
 }
 
+/* Whether a config asks for what it multiplies to be tuned. */
+static bool asks(const tern_config *config)
+{
+    return config->triton_autotune && config->layer_id == 0 && config->kernel != TERN_KERNEL_REFERENCE;
+}
+
+/* What is not known yet of some products, for the rows of a config. */
+static tern_status tune_for(tern_ctx *ctx, const char *owner, const tern_config *config,
+                            const tern_tune_product *products, size_t n)
+{
+    TERN_REQUIRE(ctx, config->min_out_tokens >= 1 && config->max_out_tokens >= config->min_out_tokens, TERN_ERR_CONFIG,
+                 "%s: min_out_tokens is %" PRId32 " and max_out_tokens %" PRId32
+                 ", expected 1 <= min <= max where triton_autotune is true",
+                 owner, config->min_out_tokens, config->max_out_tokens);
+    if (ctx->plans->off)
+        return TERN_OK;
+    tern_tune_options options = rows_for(config->min_out_tokens, config->max_out_tokens);
+    options.missing_only = true;
+    return tern_tune_products(ctx, products, n, &options);
+}
+
 tern_status tern_tune_created(tern_ctx *ctx, const struct tern_op_row *row, const tern_config *config)
 {
     tern_tune_product products[MOST_PRODUCTS];
 
-    if (!config->triton_autotune || config->layer_id != 0 || config->kernel == TERN_KERNEL_REFERENCE ||
-        !(row->reads & TERN_READS_TUNE))
+    if (!asks(config) || !(row->reads & TERN_READS_TUNE))
         return TERN_OK;
     TERN_REQUIRE(ctx,
                  config->hidden_size >= 1 && config->hidden_size <= 1 << 20 && config->intermediate_size <= 1 << 22,
@@ -535,15 +556,26 @@ tern_status tern_tune_created(tern_ctx *ctx, const struct tern_op_row *row, cons
                  "%s: hidden_size is %" PRId64 " and intermediate_size %" PRId64
                  ", expected 1..%d and up to %d where triton_autotune is true",
                  row->name, config->hidden_size, config->intermediate_size, 1 << 20, 1 << 22);
-    TERN_REQUIRE(ctx, config->min_out_tokens >= 1 && config->max_out_tokens >= config->min_out_tokens, TERN_ERR_CONFIG,
-                 "%s: min_out_tokens is %" PRId32 " and max_out_tokens %" PRId32
-                 ", expected 1 <= min <= max where triton_autotune is true",
-                 row->name, config->min_out_tokens, config->max_out_tokens);
-    if (ctx->plans->off)
+    return tune_for(ctx, row->name, config, products, products_of(row->name, config, products));
+}
+
+tern_status tern_tune_bound(tern_ctx *ctx, const char *owner, const tern_config *config,
+                            const struct tern_weight *const *weights, size_t n)
+{
+    static const tern_dtype dtypes[] = { [TERN_WEIGHT_F32] = TERN_FP32,
+                                         [TERN_WEIGHT_F16] = TERN_FP16,
+                                         [TERN_WEIGHT_BF16] = TERN_BF16,
+                                         [TERN_WEIGHT_Q8] = TERN_INT8 };
+    tern_tune_product products[MOST_PRODUCTS];
+    size_t n_products = 0;
+
+    if (!asks(config))
         return TERN_OK;
-    tern_tune_options options = rows_for(config->min_out_tokens, config->max_out_tokens);
-    options.missing_only = true;
-    return tern_tune_products(ctx, products, products_of(row->name, config, products), &options);
+    for (size_t i = 0; i < n && n_products < MOST_PRODUCTS; i++)
+        if (weights[i]->format != TERN_WEIGHT_GROUPS)
+            products[n_products++] = (tern_tune_product){ weights[i]->in, weights[i]->out, dtypes[weights[i]->format],
+                                                          tern_config_narrow(config) };
+    return tune_for(ctx, owner, config, products, n_products);
 }
 
 /* ---- what is known ---- */

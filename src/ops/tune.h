@@ -8,6 +8,7 @@
 #include <tern/tune.h>
 
 struct tern_op_row; /* op_table.h */
+struct tern_weight; /* kernel_calls.h */
 
 /* Told before and after each measurement, with the plan that is tried: a test's clock goes as it likes. */
 struct tern_tune_clock {
@@ -22,5 +23,8 @@ tern_status tern_tune_measure(tern_ctx *ctx, const tern_tune_product *products, 
 /* Tunes what an operator with this checked config multiplies, if the config asks for it: triton_autotune, layer_id 0, a size, and
  * kernels that are not the definitions.  What is known is not measured again.  Nothing with TERN_TUNE=off. */
 tern_status tern_tune_created(tern_ctx *ctx, const struct tern_op_row *row, const tern_config *config);
+/* The same for what a module has bound, up to four weights of any format; those in groups are left out. */
+tern_status tern_tune_bound(tern_ctx *ctx, const char *owner, const tern_config *config,
+                            const struct tern_weight *const *weights, size_t n);
 
 #endif

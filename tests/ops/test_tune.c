@@ -233,7 +233,7 @@ static void test_autotune(void **state)
 /* An operator of layer 0 that asks for it; the others find what it found. */
 static void test_created(void **state)
 {
-    tern_ctx *ctx = test_ctx(2);
+    tern_ctx *ctx = test_ctx(1);
     tern_config c = tern_config_default();
     tern_op *op;
 
@@ -277,7 +277,7 @@ static void test_created(void **state)
     assert_true(is_known(ctx, 48, 80, TERN_FP32, false, 32)); /* (6 + 2 x 2) x 8, the same product: known already */
     assert_int_equal(tern_tune_count(ctx), 12);
 
-    tern_ctx *later = test_ctx(2);
+    tern_ctx *later = test_ctx(1);
     tern_tune_result r;
     assert_int_equal(tern_tune_count(later), 12);
     assert_ok(later, tern_op_create(later, "mlp_gemm", &c, &op));
@@ -294,7 +294,7 @@ static void test_created(void **state)
     assert_fails(ctx, tern_op_create(ctx, "mlp_gemm", &c, &op), TERN_ERR_CONFIG, "min_out_tokens is 3");
     setenv("TERN_TUNE", "off", 1);
     c.min_out_tokens = 1;
-    later = test_ctx(2);
+    later = test_ctx(1);
     assert_ok(later, tern_op_create(later, "mlp_gemm", &c, &op));
     tern_op_destroy(&op);
     assert_int_equal(tern_tune_count(later), 0);
