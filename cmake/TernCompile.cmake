@@ -84,9 +84,14 @@ function(tern_kernel_flags)
     set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/isa_avx2.c PROPERTIES COMPILE_OPTIONS "${avx2};${no_copies}")
     set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/isa_avxvnni.c PROPERTIES COMPILE_OPTIONS
                                 "${avx2};-mavxvnni;${no_copies}")
-    set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/isa_avx512.c PROPERTIES COMPILE_OPTIONS "${avx2};${avx512}")
+    # The same there, and constants of widening are not worth a register for the whole loop.
+    set(no_constants "$<$<C_COMPILER_ID:GNU>:-fno-move-loop-invariants>")
+    set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/isa_avx512.c PROPERTIES COMPILE_OPTIONS
+                                "${avx2};${avx512};${no_copies};${no_constants}")
+    # Else the sums of eleven rows go through memory at each step (tools/check_spills.py).
+    set(no_jumps "$<$<C_COMPILER_ID:GNU>:-fno-thread-jumps>")
     set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/isa_avx512vnni.c PROPERTIES COMPILE_OPTIONS
-                                "${avx2};${avx512};-mavx512vnni")
+                                "${avx2};${avx512};-mavx512vnni;${no_jumps}")
     set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/isa_avx512bf16.c PROPERTIES COMPILE_OPTIONS
                                 "${avx2};${avx512};-mavx512bf16")
     # Scheduling before registers are given out moves loads so far ahead that gcc spills accumulators for them.
