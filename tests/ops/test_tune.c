@@ -359,10 +359,11 @@ static void test_memory(void **state)
 {
     static const tern_tune_product product = { 40, 40, TERN_INT8, true };
     tern_tune_options o = tern_tune_options_default();
-    tern_ctx *ctx = test_ctx(1);
+    tern_ctx *ctx;
 
     (void)state;
     FAULT_NEEDED;
+    ctx = test_ctx(1);
     o.max_rows = 3;
     assert_ok(ctx, tern_tune_products(ctx, &product, 1, &o));
     for (long n = 0, met = 1; met; n++) {

@@ -325,10 +325,11 @@ static void test_off(void **state)
 /* A context whose file cannot be read for lack of memory is one without plans; one that cannot store keeps the old file. */
 static void test_memory(void **state)
 {
-    tern_ctx *ctx = test_ctx(1), *later = NULL;
+    tern_ctx *ctx, *later = NULL;
 
     (void)state;
     FAULT_NEEDED;
+    ctx = test_ctx(1);
     store(ctx, 64, 5);
     for (long n = 0, met = 1; met; n++) {
         fault_arm(n);
