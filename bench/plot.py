@@ -6,7 +6,7 @@
 gemm         tern alone: share of the roofline (the higher of the shares of arithmetic and of reading), by matrix and rows
 peers-gemm   everyone: the same share, by matrix, for each dtype and number of rows
 peers-ratio  time of each peer over tern's, with the smallest and the largest of the rounds: above 1 tern is faster
-peers-bert   time of a forward pass
+peers-models time of a forward pass, of a prompt, of a token
 A file that is not there is left out, and named.
 """
 import argparse
@@ -54,7 +54,7 @@ def roofline(row, seconds):
 def grid(rows, columns, width, height, title):
     figure, axes = pyplot.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False, sharey=True)
     figure.suptitle(title)
-    figure.subplots_adjust(hspace=0.5, wspace=0.05, top=0.92 if rows > 1 else 0.85)
+    figure.subplots_adjust(hspace=0.55, wspace=0.05, top=0.93 if rows > 1 else 0.85)
     return figure, axes
 
 
@@ -85,72 +85,84 @@ def plot_gemm(data, folder):
     save(figure, folder, "gemm")
 
 
+def draw_shares(axis, own, shapes, names):
+    """bars of everyone who has a result, side by side"""
+    for at, who, there, width in places(own, shapes, names):
+        axis.bar(at, [100 * roofline(r, r["results"][who]["seconds"]) for r in there], width, color=COLOURS[names.index(who) % len(COLOURS)],
+                 label=who)
+    share_axis(axis)
+
+
+def draw_ratios(axis, own, shapes, names):
+    """the same for everyone but tern, with the smallest and the largest ratio; from 1 on, downwards where tern is slower"""
+    for at, who, there, width in places(own, shapes, names, skip=1):
+        results = [r["results"][who] for r in there]
+        middle = [r["ratio"] for r in results]
+        axis.bar(at, [x - 1 for x in middle], width, bottom=1, color=COLOURS[names.index(who) % len(COLOURS)], label=who)
+        axis.errorbar(at, middle, [[r["ratio"] - r["ratio_low"] for r in results], [r["ratio_high"] - r["ratio"] for r in results]],
+                      fmt="none", ecolor="#444444", elinewidth=0.7)
+    axis.axhline(1, color="#000000", linewidth=0.8)
+    axis.set_yscale("log", base=2)
+    axis.set_ylim(0.5, 16)
+    axis.set_yticks([0.5, 1, 2, 4, 8, 16], ["0.5", "1", "2", "4", "8", "16"])
+    axis.grid(axis="y", alpha=0.3)
+
+
+def places(own, shapes, names, skip=0):
+    """(positions, contestant, rows, width of a bar) of each who has a result among `own`, rows by shape"""
+    shown = [who for who in names if any(who in r["results"] for r in own.values())][skip:]
+    width = 0.8 / max(1, len(shown))
+    for i, who in enumerate(shown):
+        there = [s for s in shapes if s in own and who in own[s]["results"]]
+        yield [shapes.index(s) + (i - (len(shown) - 1) / 2) * width for s in there], who, [own[s] for s in there], width
+
+
 def plot_peers(data, folder, threads):
     rows = [r for r in data["gemm"] if r["threads"] == threads]
     dtypes, counts = present((r["dtype"] for r in rows), DTYPES), sorted({r["m"] for r in rows})
-    shapes, names = present(shape(r) for r in rows), present(n for r in rows for n in r["results"])
+    shapes = present(shape(r) for r in sorted(rows, key=lambda r: (r["k"] * r["n"], r["k"])))
+    names = present(n for r in sorted(rows, key=lambda r: DTYPES.index(r["dtype"])) for n in r["results"])
     suffix = "" if threads == 1 else f"-{threads}-threads"
-    head = f"{data['processor']}, {threads} thread(s), weights from memory: "
-    for name, title, label in (("peers-gemm", "share of the roofline", "% of the roofline"),
-                               ("peers-ratio", "time of a peer / time of tern", "times tern's time")):
-        figure, axes = grid(len(dtypes), len(counts), 0.75 * len(shapes) + 1, 2.8, head + title)
-        shown = names if name == "peers-gemm" else names[1:]
+    for name, draw, label in (("peers-gemm", draw_shares, "% of the roofline"),
+                              ("peers-ratio", draw_ratios, "time of a peer / time of tern")):
+        figure, axes = grid(len(dtypes), len(counts), 0.6 * len(shapes) + 1, 2.6,
+                            f"{data['processor']}, {threads} thread(s), weights from memory: {label}")
+        handles = {}
         for y, dtype in enumerate(dtypes):
             for x, m in enumerate(counts):
                 axis = axes[y][x]
-                own = {shape(r): r for r in rows if r["dtype"] == dtype and r["m"] == m}
-                width = 0.8 / len(shown)
-                for i, who in enumerate(shown):
-                    there = [s for s in shapes if s in own and who in own[s]["results"]]
-                    at = [shapes.index(s) + (i - (len(shown) - 1) / 2) * width for s in there]
-                    results = [own[s]["results"][who] for s in there]
-                    colour = COLOURS[names.index(who) % len(COLOURS)]
-                    if name == "peers-gemm":
-                        axis.bar(at, [100 * roofline(own[s], r["seconds"]) for s, r in zip(there, results)], width, color=colour, label=who)
-                    else:
-                        middle = [r["ratio"] for r in results]
-                        axis.bar(at, middle, width, color=colour, label=who)
-                        axis.errorbar(at, middle, [[r["ratio"] - r["ratio_low"] for r in results],
-                                                   [r["ratio_high"] - r["ratio"] for r in results]],
-                                      fmt="none", ecolor="#444444", elinewidth=0.7)
+                draw(axis, {shape(r): r for r in rows if r["dtype"] == dtype and r["m"] == m}, shapes, names)
                 axis.set_title(f"{dtype}, M = {m}", fontsize=9)
+                axis.set_xlim(-0.6, len(shapes) - 0.4)
                 axis.set_xticks(range(len(shapes)), shapes, rotation=40, fontsize=7, ha="right")
-                if name == "peers-gemm":
-                    share_axis(axis)
-                else:
-                    axis.axhline(1, color="#000000", linewidth=0.8)
-                    axis.set_yscale("log", base=2)
-                    axis.set_ylim(0.5, 16)
-                    axis.set_yticks([0.5, 1, 2, 4, 8, 16], ["0.5", "1", "2", "4", "8", "16"])
-                    axis.grid(axis="y", alpha=0.3)
+                handles |= {text: handle for handle, text in zip(*axis.get_legend_handles_labels())}
             axes[y][0].set_ylabel(label)
-        handles, labels = axes[0][0].get_legend_handles_labels()
-        for row in axes:
-            for axis in row:
-                for handle, text in zip(*axis.get_legend_handles_labels()):
-                    if text not in labels:
-                        handles.append(handle)
-                        labels.append(text)
-        figure.legend(handles, labels, loc="lower center", ncol=len(labels), fontsize=8, bbox_to_anchor=(0.5, -0.06))
+        figure.legend(handles.values(), handles.keys(), loc="lower center", ncol=len(handles), fontsize=8, bbox_to_anchor=(0.5, -0.02))
         save(figure, folder, name + suffix)
 
 
-def plot_bert(data, folder, threads):
-    rows = [r for r in data["bert"] if r["threads"] == threads]
-    dtypes = present((r["dtype"] for r in rows), DTYPES)
+def plot_models(data, folder, threads):
+    rows = [r for r in data["models"] if r["threads"] == threads]
+    works = present((r["shape"], r["what"], r["tokens"]) for r in rows)
     names = present(n for r in rows for n in r["results"])
-    figure, axes = grid(1, 1, 6, 3.5, f"{data['processor']}, {threads} thread(s): BERT-base, {rows[0]['tokens']} tokens")
-    axis = axes[0][0]
-    for i, who in enumerate(names):
-        there = [r for r in rows if who in r["results"]]
-        at = [dtypes.index(r["dtype"]) + (i - (len(names) - 1) / 2) * 0.8 / len(names) for r in there]
-        ms = [1e3 * r["results"][who]["seconds"] for r in there]
-        bars = axis.bar(at, ms, 0.8 / len(names), color=COLOURS[i % len(COLOURS)], label=who)
-        axis.bar_label(bars, [f"{x:.0f}" for x in ms], fontsize=7)
-    axis.set_xticks(range(len(dtypes)), dtypes)
-    axis.set_ylabel("ms")
-    axis.legend(fontsize=8)
-    save(figure, folder, "peers-bert" + ("" if threads == 1 else f"-{threads}-threads"))
+    figure, axes = pyplot.subplots(1, len(works), figsize=(5 * len(works), 3.5), squeeze=False)
+    figure.suptitle(f"{data['processor']}, {threads} thread(s)")
+    for axis, work in zip(axes[0], works):
+        own = [r for r in rows if (r["shape"], r["what"], r["tokens"]) == work]
+        dtypes = present((r["dtype"] for r in own), DTYPES)
+        there = [who for who in names if any(who in r["results"] for r in own)]
+        for i, who in enumerate(there):
+            results = [(dtypes.index(r["dtype"]), r["results"][who]) for r in own if who in r["results"]]
+            bars = axis.bar([at + (i - (len(there) - 1) / 2) * 0.8 / len(there) for at, _ in results],
+                            [1e3 * r["seconds"] for _, r in results], 0.8 / len(there), color=COLOURS[names.index(who) % len(COLOURS)],
+                            label=who)
+            axis.bar_label(bars, [f"{1e3 * r['seconds']:.0f}" for _, r in results], fontsize=7)
+        axis.set_title("{}, {} {}".format(*work), fontsize=9)
+        axis.set_xticks(range(len(dtypes)), dtypes)
+        axis.set_ylabel("ms")
+        axis.legend(fontsize=8)
+    figure.tight_layout()
+    save(figure, folder, "peers-models" + ("" if threads == 1 else f"-{threads}-threads"))
 
 
 def read(path):
@@ -170,7 +182,7 @@ def main():
     own, peers = read(options.gemm), read(options.peers)
     if own:
         plot_gemm(own, options.out)
-    for work, plot in (("gemm", plot_peers), ("bert", plot_bert)):
+    for work, plot in (("gemm", plot_peers), ("models", plot_models)):
         for threads in sorted({r["threads"] for r in peers.get(work, [])}):
             plot(peers, options.out, threads)
 

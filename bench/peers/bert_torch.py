@@ -64,7 +64,7 @@ def forms(dtype):
 
 
 def open_case(words):
-    dtype, length = words[0], int(words[1])
+    dtype, length = words[1], int(words[2])
     ids, places = (torch.arange(length) * 7919 % VOCABULARY)[None], torch.arange(length)[None]
     best, fastest = None, None
     for model in forms(dtype):

@@ -2,6 +2,7 @@
 
     gemm_torch.py THREADS
 """
+import functools
 import sys
 import warnings
 
@@ -30,29 +31,38 @@ def quantised(layer):
         return torch.ao.quantization.quantize_dynamic(torch.nn.Sequential(layer), {torch.nn.Linear})[0]
 
 
+@functools.lru_cache(maxsize=1)
+def weights(dtype, k, n):
+    """copies of the weight, ready to be used with any number of rows; None where the dtype is not offered"""
+    plain = torch.from_numpy(peer.gemm_weight(k, n).T.copy())
+    copies = range(peer.gemm_copies(dtype, k, n))
+    if dtype != "int8":
+        return [plain.to(DTYPES[dtype], copy=True) for _ in copies]
+    layer = torch.nn.Linear(k, n, bias=False)
+    layer.weight.data = plain
+    layers = [quantised(layer) for _ in copies]
+    return None if layers[0] is None else layers
+
+
 def open_case(words):
     dtype, (k, n, m) = words[0], map(int, words[1:])
-    x, w = peer.gemm_values(k, n, m)
-    copies = peer.gemm_copies(dtype, k, n)
+    copies = weights(dtype, k, n)
+    if copies is None:
+        return None
+    x = peer.gemm_rows(k, m)
     if dtype == "int8":
-        layers = []
         rows = torch.from_numpy(x)
-        for _ in range(copies):
-            layer = torch.nn.Linear(k, n, bias=False)
-            layer.weight.data = torch.from_numpy(w.T.copy())
-            layer = quantised(layer)
-            if layer is None:
-                return None
-            layers.append(layer)
-        # Scales are its own choice, so results are near: 2 steps of 255 in a row's values and 1 of 127 in weights.
-        peer.gemm_check(name(), x, w, layers[0](rows).numpy(), 0.05)
-        return (lambda copy: layers[copy](rows)), copies
-    rows = torch.from_numpy(x).to(DTYPES[dtype])
-    weight = torch.from_numpy(w.T.copy()).to(DTYPES[dtype])
-    weights = [weight.clone() for _ in range(copies)]
-    peer.gemm_check(name(), x, w, torch.nn.functional.linear(rows, weights[0]).float().numpy(),
-                    1 / 256 if dtype == "bf16" else 0)
-    return (lambda copy: torch.nn.functional.linear(rows, weights[copy])), copies
+
+        def run(copy):
+            return copies[copy](rows)
+    else:
+        rows = torch.from_numpy(x).to(DTYPES[dtype])
+
+        def run(copy):
+            return torch.nn.functional.linear(rows, copies[copy])
+    # In int8 the scales are its own choice, and results near: half a step of 255 in rows and of 127 in weights, each.
+    peer.gemm_check(name(), x, peer.gemm_weight(k, n), run(0).float().numpy(), {"fp32": 0, "bf16": 1 / 256, "int8": 0.05}[dtype])
+    return run, len(copies)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 """Times tern and the libraries that one would otherwise take on the same work, in turn, in one run.
 
-    bench/peers/run.py [--build build/release] [--threads 1] [--work gemm,bert] [--dtype fp32,bf16,int8] [--shape 768x3072,..]
-                       [--rows 1,16,128] [--only NAME,..] [--rounds 5] [--ms 25] [--python PATH]... [--out build/bench/peers.json]
+    bench/peers/run.py [--build build/release] [--threads 1] [--work gemm,bert,prefill,decode] [--dtype fp32,bf16,int8]
+                       [--shape 768x3072,..] [--rows 1,16,128] [--only NAME,..] [--rounds 5] [--ms 25] [--python PATH]... [--out build/bench/peers.json]
 
 Each contestant is a program of its own that sets up a case, checks its result, and waits (gemm_peer.c, peer.py).  Then they run one
 after the other, a few products each, tern among them, for `rounds` times, every second time in the opposite order: whatever the
 machine does meanwhile, it does to all.  A ratio is the time of a peer over tern's in the same round: above 1 tern is faster.  Shown
 are the medians of the rounds, and the smallest and the largest.
 
-Who is not installed is left out, and named.  Results are added to what the file of --out holds.
+Who is not installed is left out, and named.  Results are added to what the file of --out holds, and at the end the ratios of all
+products in it are summed up over the matrices; --work '' does that alone.
 """
 import argparse
 import json
@@ -26,7 +27,13 @@ LIBRARIES = pathlib.Path("/usr/lib/x86_64-linux-gnu")
 HEADERS = pathlib.Path("/usr/include/x86_64-linux-gnu")
 # Widths of GPT-2 and BERT, of MiniLM, of LLaMA 7B.
 SHAPES = "768x2304,768x3072,3072x768,768x768,384x1536,1536x384,4096x4096,4096x11008"
-BERT_TOKENS = 128
+# Whole models: shape and row of `tern bench`, tokens, and who else does it (name, program, what it imports).
+MODELS = {
+    "bert": ("bert-base", "forward", 128, ("torch", "bert_torch.py", "torch, numpy")),
+    "prefill": ("llama-1.1b", "prefill", 512, ("llama.cpp", "llama_cpp_python.py", "llama_cpp, gguf, numpy")),
+    "decode": ("llama-1.1b", "decode", 128, ("llama.cpp", "llama_cpp_python.py", "llama_cpp, gguf, numpy")),
+}
+PRODUCTS = (("torch", "gemm_torch.py", "torch, numpy"), ("onnxruntime", "gemm_onnxruntime.py", "onnxruntime, onnx, numpy"))
 
 
 def say(*words):
@@ -38,6 +45,9 @@ def say(*words):
 def compile_program(folder, name, sources, flags):
     """the path of the program, None where it does not build"""
     program = folder / name
+    made_of = [*(HERE / s for s in sources), HERE / "gemm_peer.h", pathlib.Path(__file__)]
+    if program.exists() and program.stat().st_mtime > max(f.stat().st_mtime for f in made_of):
+        return program
     objects = []
     for source in sources:
         target = folder / f"{name}-{source}.o"
@@ -83,19 +93,16 @@ def library_programs(build):
             yield name, [str(program)]
 
 
-def python_programs(pythons, work):
-    modules = {"gemm": [("torch", "gemm_torch.py", "torch"), ("onnxruntime", "gemm_onnxruntime.py", "onnxruntime, onnx, numpy")],
-               "bert": [("torch", "bert_torch.py", "torch")]}
+def python_programs(pythons, programs):
+    folder = ROOT / "build/bench/peers"
     for python in pythons:
-        for name, program, imports in modules[work]:
-            if not pathlib.Path(python).exists():
-                say(f"{name}: left out of {work}: there is no {python}")
-                continue
-            there = subprocess.run([python, "-c", f"import {imports}"], capture_output=True).returncode == 0
+        for name, program, imports in programs:
+            there = pathlib.Path(python).exists() and subprocess.run([python, "-c", f"import {imports}"],
+                                                                     capture_output=True).returncode == 0
             if there:
-                yield name, [python, str(HERE / program)]
+                yield name, [python, str(HERE / program), *([str(folder)] if name == "llama.cpp" else [])]
             else:
-                say(f"{name}: left out of {work} with {python}, which cannot import {imports}")
+                say(f"{name}: left out with {python}, which cannot import {imports}")
 
 
 # ---- contestants ---------------------------------------------------------------------------------------------------------
@@ -137,23 +144,23 @@ class Contestant:
         self.process.wait()
 
 
-class TernBert:
-    """`tern bench` of the shape, started anew for each round"""
+class TernBench:
+    """`tern bench` of a shape, started anew for each round"""
 
-    def __init__(self, build, threads):
-        self.tern, self.threads = build / "tern", threads
+    def __init__(self, build, threads, shape):
+        self.tern, self.threads, self.shape = build / "tern", threads, shape
         self.name = "tern " + subprocess.run([self.tern, "--version"], capture_output=True, text=True,
                                              check=True).stdout.split()[1]
 
     def open(self, case):
-        self.dtype, self.tokens = case.split()
+        self.what, self.dtype, self.tokens = case.split()
         return True
 
     def run(self, ms):
-        made = subprocess.run([self.tern, "bench", "--shape", "bert-base", "--dtype", self.dtype, "--contexts", self.tokens,
-                               "--threads", str(self.threads), "--runs", str(max(3, int(ms / 50))), "--no-ceilings", "--json",
+        made = subprocess.run([self.tern, "bench", "--shape", self.shape, "--dtype", self.dtype, "--contexts", self.tokens,
+                               "--threads", str(self.threads), "--runs", str(max(2, int(ms / 50))), "--no-ceilings", "--json",
                                "--quiet"], capture_output=True, text=True, check=True)
-        return [1e-3 * t for t in json.loads(made.stdout)["rows"][0]["sorted_ms"]]
+        return [1e-3 * t for r in json.loads(made.stdout)["rows"] if r["what"] == self.what for t in r["sorted_ms"]]
 
     def close(self):
         pass
@@ -189,7 +196,7 @@ def show(title, results):
 
 
 def gemm(options, answer):
-    programs = [*library_programs(options.build), *python_programs(options.python, "gemm")]
+    programs = [*library_programs(options.build), *python_programs(options.python, PRODUCTS)]
     contestants = [Contestant(command, options.threads) for name, command in programs
                    if name == "tern" or not options.only or name in options.only]
     for dtype in options.dtype:
@@ -201,33 +208,48 @@ def gemm(options, answer):
                 row = {"dtype": dtype, "k": k, "n": n, "m": m, "threads": options.threads, "results": results}
                 if ceilings:
                     row |= {"ops_ceiling": ceilings[["fp32", "bf16", "int8"].index(dtype)], "read_ceiling": ceilings[3]}
-                keep(answer, "gemm", row, ("dtype", "k", "n", "m", "threads"))
+                keep(options.out, answer, "gemm", row, ("dtype", "k", "n", "m", "threads"))
                 show(f"{dtype} {shape:>10} M={m:<3}", results)
     for c in contestants:
         c.close()
 
 
-def bert(options, answer):
-    programs = list(python_programs(options.python, "bert"))
-    contestants = [TernBert(options.build, options.threads),
-                   *(Contestant(command, options.threads) for name, command in programs if not options.only or name in options.only)]
+def model(work, options, answer):
+    shape, what, tokens, peer = MODELS[work]
+    contestants = [TernBench(options.build, options.threads, shape),
+                   *(Contestant(command, options.threads) for name, command in python_programs(options.python, [peer])
+                     if not options.only or name in options.only)]
     for dtype in options.dtype:
-        results = compete(contestants, f"{dtype} {BERT_TOKENS}", options.rounds, 8 * options.ms)
-        row = {"dtype": dtype, "tokens": BERT_TOKENS, "threads": options.threads, "results": results}
-        keep(answer, "bert", row, ("dtype", "tokens", "threads"))
-        show(f"{dtype} BERT-base of {BERT_TOKENS} tokens", results)
+        results = compete(contestants, f"{what} {dtype} {tokens}", options.rounds, 8 * options.ms)
+        row = {"shape": shape, "what": what, "dtype": dtype, "tokens": tokens, "threads": options.threads, "results": results}
+        keep(options.out, answer, "models", row, ("shape", "what", "dtype", "tokens", "threads"))
+        show(f"{dtype} {shape} {what} {tokens}", results)
     for c in contestants:
         c.close()
 
 
-def keep(answer, work, row, key):
-    """in place of what was measured of the same before"""
+def keep(path, answer, work, row, key):
+    """in place of what was measured of the same before; written at once, so that it is there whatever happens next"""
     rows = answer.setdefault(work, [])
     rows[:] = [r for r in rows if any(r[k] != row[k] for k in key)] + [row]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
 
 
 def words(text):
     return [w for w in text.split(",") if w]
+
+
+def summary(answer):
+    """for each dtype and number of rows: the median of the ratios over all matrices, the least and the most of them"""
+    cases = sorted({(r["threads"], r["dtype"], r["m"]) for r in answer.get("gemm", [])})
+    for threads, dtype, m in cases:
+        rows = [r for r in answer["gemm"] if (r["threads"], r["dtype"], r["m"]) == (threads, dtype, m)]
+        print(f"{threads} thread(s), {dtype}, M = {m}, {len(rows)} matrices:", end="")
+        for name in dict.fromkeys(n for r in rows for n in r["results"] if not n.startswith("tern ")):
+            ratios = sorted(r["results"][name]["ratio"] for r in rows if name in r["results"])
+            print(f" {name} {statistics.median(ratios):.2f} ({ratios[0]:.2f}..{ratios[-1]:.2f})", end="")
+        print()
 
 
 def processor():
@@ -241,14 +263,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--work", type=words, default=["gemm", "bert"])
+    parser.add_argument("--work", type=words, default=["gemm", *MODELS], help="gemm, " + ", ".join(MODELS))
     parser.add_argument("--dtype", type=words, default=["fp32", "bf16", "int8"])
     parser.add_argument("--shape", type=words, default=words(SHAPES))
     parser.add_argument("--rows", type=lambda text: [int(w) for w in words(text)], default=[1, 16, 128])
-    parser.add_argument("--only", type=words, default=[], help="openblas,blis,onednn,torch,onnxruntime")
+    parser.add_argument("--only", type=words, default=[], help="openblas,blis,onednn,torch,onnxruntime,llama.cpp")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ms", type=float, default=25, help="of each contestant in each round")
-    parser.add_argument("--python", action="append", help="an interpreter with torch or onnxruntime; the system's, and "
+    parser.add_argument("--python", action="append", help="an interpreter with torch, onnxruntime or llama_cpp; the system's, and "
                                                           "build/peers/bin/python where there is one")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "build/bench/peers.json")
     options = parser.parse_args()
@@ -259,12 +281,12 @@ def main():
             say(f"{venv.relative_to(ROOT)} is not there: newer versions of torch and onnxruntime are left out (make peers-setup)")
     answer = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
     answer["processor"] = processor()
-    try:
-        for work in options.work:
-            {"gemm": gemm, "bert": bert}[work](options, answer)
-    finally:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
+    for work in options.work:
+        if work == "gemm":
+            gemm(options, answer)
+        else:
+            model(work, options, answer)
+    summary(answer)
 
 
 if __name__ == "__main__":
