@@ -1,0 +1,47 @@
+# labels: slow
+"""What bench_gemm says of itself adds up, and what it cannot do it refuses."""
+import json
+import os
+import pathlib
+import subprocess
+import tempfile
+
+PROGRAM = pathlib.Path(os.environ["TERN_BUILD"]) / "bench_gemm"
+CASE = ["--shape", "384x1536", "--dtype", "int8", "--rows", "4", "--ms", "1", "--threads", "1"]
+
+
+def run(*options):
+    return subprocess.run([PROGRAM, *options], capture_output=True, text=True)
+
+
+def near(a, b):
+    return abs(a - b) <= 1e-4 * abs(b)
+
+
+with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / "gemm.json"
+    table = run(*CASE, "--below", "--out", str(path))
+    assert table.returncode == 0, table.stderr
+    assert len(table.stdout.splitlines()) == 3, table.stdout
+    written = json.loads(path.read_text(encoding="utf-8"))
+    assert written["threads"] == 1 and len(written["rows"]) == 1, written
+
+answer = run(*CASE, "--json")
+assert answer.returncode == 0, answer.stderr
+(row,) = json.loads(answer.stdout)["rows"]
+assert (row["dtype"], row["k"], row["n"], row["m"]) == ("int8", 384, 1536, 4), row
+assert row["low"] <= row["seconds"] <= row["high"], row
+assert near(row["ops_per_s"], 2 * 4 * 384 * 1536 / row["seconds"]), row
+assert near(row["bytes_per_s"], 384 * 1536 / row["seconds"]), row
+assert near(row["of_ops"], row["ops_per_s"] / row["ops_ceiling"]), row
+if row["read_ceiling"] is not None:  # null where memory was short
+    assert near(row["of_read"], row["bytes_per_s"] / row["read_ceiling"]), row
+    assert near(row["of_roofline"], max(row["of_ops"], row["of_read"])), row
+
+lines = run(*CASE, "--csv").stdout.splitlines()
+assert len(lines) == 2 and len(lines[0].split(",")) == len(lines[1].split(",")), lines
+
+for options, code, text in ((["--rows", "x"], 2, "--rows"), (["--shape", "384"], 2, "--shape"), (["--what"], 2, "--what"),
+                            (["--shape", "1x1"], 1, "no such case"), ([*CASE, "--out", "/nowhere/x"], 1, "/nowhere/x")):
+    wrong = run(*options)
+    assert wrong.returncode == code and text in wrong.stderr, (options, wrong)
