@@ -19,6 +19,9 @@ typedef struct tern_kv_shape {
     int64_t n_positions; /**< positions of all sequences together; rounded up to blocks of 64 */
     int32_t n_sequences; /**< sequences at once */
     int64_t n_context;   /**< positions of one sequence at most */
+    /** What keys and values are kept in: fp32 (0), or, for attention whose activations are fp16 or bf16, the same: half the bytes.
+     *  Numbers are rounded to it where they are stored, as such attention does in any case. */
+    tern_dtype dtype;
 } tern_kv_shape;
 
 /** Allocates pool and tables; nothing is allocated afterwards.

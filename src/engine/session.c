@@ -72,6 +72,7 @@ static tern_status plan(tern_ctx *ctx, const tern_model *model, const tern_sessi
         .n_positions = o->n_positions ? o->n_positions : rounded * o->n_sequences,
         .n_sequences = o->n_sequences,
         .n_context = s->n_context,
+        .dtype = config->row_dtype == TERN_BF16 ? TERN_BF16 : TERN_FP32,
     };
     return TERN_OK;
 }

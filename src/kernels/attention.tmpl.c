@@ -1,4 +1,4 @@
-/* attention.tmpl.c: storage of keys and values, and attention over them.  Built once per level; contracts in kernels.h.
+/* attention.tmpl.c: attention over stored keys and values.  Built once per level; contracts in kernels.h.
  *
  * Softmax blocks of TERN_ATTN_BLOCK positions, cut at absolute positions.  For each block that a row sees a part of:
  *
@@ -12,9 +12,15 @@
  * row sees: where rows of a tile do not see the same, what a row does not see is marked in the strip and leaves its sums alone. */
 #include "kernels/vec_math.h"
 
+#include "kernels/gemm_tile.h"
+
 #include <float.h>
 
 #define ATTN_HALF_BLOCK (TERN_KV_BLOCK / TERN_PANEL) /* K panels of a storage block */
+
+/* Elements of a step of a panel, and bytes of the steps that hold k of them. */
+#define ATTN_PER(form)      ((form) == V16_BF16 || (form) == V16_BF16_DOT ? 2 : 1)
+#define ATTN_BYTES(form, k) (((size_t)(k) + ATTN_PER(form) - 1) / ATTN_PER(form) * GEMM_BYTES(form))
 
 #if V16_GEMM_ROWS == 14
 #define ATTN_ROWS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
@@ -22,30 +28,10 @@
 #define ATTN_ROWS(X) X(0)
 #endif
 
-static void TERN_K(kv_store_f32)(float *k_block, float *v_block, const float *k, const float *v, size_t stride,
-                                 size_t head_dim, size_t v_dim, size_t k_width, size_t p, size_t n)
-{
-    const size_t width = (v_dim + TERN_PANEL - 1) / TERN_PANEL * TERN_PANEL;
-
-    for (size_t i = 0, m; i < n; i += m, p += m) {
-        float *to = k_block + p / TERN_PANEL * k_width * TERN_PANEL + p % TERN_PANEL;
-        size_t c = 0;
-
-        m = p % 16 == 0 && n - i >= 16 ? 16 : 1;
-        for (; m == 16 && c + 16 <= head_dim; c += 16)
-            v16_transpose(to + c * TERN_PANEL, TERN_PANEL, k + i * stride + c, stride);
-        for (; c < head_dim; c++)
-            for (size_t j = 0; j < m; j++)
-                to[c * TERN_PANEL + j] = k[(i + j) * stride + c];
-        for (size_t j = 0; j < m; j++)
-            for (c = 0; c < width; c += 16)
-                v16_store(v_block + (c / TERN_PANEL * TERN_KV_BLOCK + p + j) * TERN_PANEL + c % TERN_PANEL,
-                          c < v_dim ? v16_load_n(v + (i + j) * stride + c, v_dim - c) : v16_set1(0));
-    }
-}
-
 /* The state of a call, in its scratch. */
 struct attention_state {
+    const float *q; /* rows q_stride apart; two bf16 to a word for products of pairs */
+    size_t q_stride;
     float *strip;  /* [8][TERN_ATTN_BLOCK] scores, then exponentials, of positions block .. block + TERN_ATTN_BLOCK */
     float *out;    /* [n_rows][width] sums of exponential times value */
     float *sum;    /* [n_rows][32] sums of exponentials */
@@ -63,8 +49,23 @@ struct attention_tile {
     bool hides;                 /* whether a mask hides any of them from any row */
 };
 
-/* What stands in the strip for a position that a row does not see: no exponential is below 0. */
-#define ATTN_UNSEEN (-1.0f)
+/* What stands in the strip for a position that a row does not see: no exponential is below 0.  Pairs of bf16 have the sign alone,
+ * which no exponential has either. */
+#define ATTN_UNSEEN(form) ((form) == V16_BF16_DOT ? -0.0f : -1.0f)
+
+/* Exponentials i .. i + 15 of a strip, as f32 or, for products of pairs, as bf16 in the first half of a row. */
+V16_FN v16 attention_strip(const enum v16_panel form, const float *strip, int64_t i)
+{
+    return form == V16_BF16_DOT ? v16_load_bf16((const uint16_t *)strip + i) : v16_load(strip + i);
+}
+
+V16_FN void attention_strip_set(const enum v16_panel form, float *strip, int64_t i, v16 v)
+{
+    if (form == V16_BF16_DOT)
+        v16_store_bf16((uint16_t *)strip + i, v);
+    else
+        v16_store(strip + i, v);
+}
 
 /* Lanes [begin, end) of sixteen floats of which p is the first; the other lanes are `rest` and their memory is not read. */
 V16_FN v16 attention_load(const float *p, int64_t begin, int64_t end, float rest)
@@ -88,24 +89,48 @@ V16_FN v16 attention_within(v16 v, int64_t begin, int64_t end, v16 rest)
     return v;
 }
 
-/* The panel of K that holds positions [32 p, 32 p + 32). */
-V16_FN const float *attention_keys(const struct tern_attention_f32 *a, int64_t p)
+/* c[m][32] (+)= a[m][k] times a panel, by the product of the form. */
+V16_FN void attention_product(const enum v16_panel form, float *c, size_t ldc, const float *a, size_t lda,
+                              const char *panel, size_t k, size_t m, bool accumulate, const char *next, size_t bytes)
 {
-    return a->k_blocks[p / ATTN_HALF_BLOCK] + (size_t)(p % ATTN_HALF_BLOCK) * a->k_width * TERN_PANEL;
+#ifdef TERN_VEC_BF16
+    (void)form; /* two bf16 are a word of `a`, whose rows are counted in floats */
+    TERN_K(gemm_bf16)
+    (c, ldc, (const uint16_t *)a, 2 * lda, (const uint16_t *)panel, k, m, accumulate, next, bytes);
+#else
+    if (form == V16_F16)
+        TERN_K(gemm_f32_f16)(c, ldc, a, lda, (const uint16_t *)panel, k, m, accumulate, next, bytes);
+    else if (form == V16_BF16)
+        TERN_K(gemm_f32_bf16)(c, ldc, a, lda, (const uint16_t *)panel, k, m, accumulate, next, bytes);
+    else
+        TERN_K(gemm_f32)(c, ldc, a, lda, (const float *)panel, k, m, accumulate, next, bytes);
+#endif
+}
+
+/* The panel of K that holds positions [32 p, 32 p + 32). */
+V16_FN const char *attention_keys(const enum v16_panel form, const struct tern_attention_rows *a, int64_t p)
+{
+    return (const char *)a->k_blocks[p / ATTN_HALF_BLOCK] +
+           (size_t)(p % ATTN_HALF_BLOCK) * ATTN_BYTES(form, a->k_width);
+}
+
+/* Position p, the first of a step, in panel c / 32 of V. */
+V16_FN const char *attention_panel(const enum v16_panel form, const struct tern_attention_rows *a, int64_t p, size_t c)
+{
+    return (const char *)a->v_blocks[p / TERN_KV_BLOCK] + c / TERN_PANEL * ATTN_BYTES(form, TERN_KV_BLOCK) +
+           ATTN_BYTES(form, p % TERN_KV_BLOCK);
 }
 
 /* Scores of the tile for the K panels that hold what it sees. */
-V16_FN void attention_scores(const struct tern_attention_f32 *a, const struct attention_state *s,
-                             const struct attention_tile *t)
+V16_FN void attention_scores(const enum v16_panel form, const struct tern_attention_rows *a,
+                             const struct attention_state *s, const struct attention_tile *t)
 {
-    const size_t e = a->head_dim;
-
     for (int64_t p = t->begin / TERN_PANEL; p * TERN_PANEL < t->end; p++) {
-        const float *next = (p + 1) * TERN_PANEL < t->end ? attention_keys(a, p + 1) : NULL;
+        const char *next = (p + 1) * TERN_PANEL < t->end ? attention_keys(form, a, p + 1) : NULL;
 
-        TERN_K(gemm_f32)
-        (s->strip + (p * TERN_PANEL - s->block), TERN_ATTN_BLOCK, a->q + t->row * a->q_stride, a->q_stride,
-         attention_keys(a, p), e, t->m, false, next, e * TERN_PANEL * sizeof *next);
+        attention_product(form, s->strip + (p * TERN_PANEL - s->block), TERN_ATTN_BLOCK, s->q + t->row * s->q_stride,
+                          s->q_stride, attention_keys(form, a, p), a->head_dim, t->m, false, next,
+                          ATTN_BYTES(form, a->head_dim));
     }
 }
 
@@ -119,7 +144,7 @@ V16_FN v16 attention_round(v16 v)
 }
 
 /* Scores j .. j + 15 of row r, whose products stand at p, -inf where it does not see; *least is the smallest mask so far. */
-V16_FN v16 attention_score(const struct tern_attention_f32 *a, const struct attention_state *s, size_t r, int64_t j,
+V16_FN v16 attention_score(const struct tern_attention_rows *a, const struct attention_state *s, size_t r, int64_t j,
                            const float *p, v16 *least)
 {
     static const float steps[16] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 };
@@ -158,10 +183,10 @@ V16_FN float attention_maximum(struct attention_state *s, size_t r, float larges
     return now == -INFINITY ? 0 : now;
 }
 
-/* The exponential of a difference to the maximum; as it meets the values. */
-V16_FN v16 attention_weight(const struct tern_attention_f32 *a, v16 e)
+/* Whether exponentials are rounded to bf16 before they meet the values; pairs are, where they are stored. */
+V16_FN v16 attention_weight(const enum v16_panel form, const struct tern_attention_rows *a, v16 e)
 {
-    return a->round_bf16 ? attention_round(e) : e;
+    return form == V16_BF16 || (form != V16_BF16_DOT && a->round_bf16) ? attention_round(e) : e;
 }
 
 /* The vectors, in twos, that hold what row r sees: [from, to); those of [whole, whole_end) have no edges. */
@@ -180,7 +205,7 @@ V16_FN struct attention_span attention_span(const struct attention_state *s, siz
 }
 
 /* Row r's products of q and K become scores, -inf where it does not see; gives the largest. */
-V16_FN float attention_largest(const struct tern_attention_f32 *a, const struct attention_state *s,
+V16_FN float attention_largest(const struct tern_attention_rows *a, const struct attention_state *s,
                                struct attention_tile *t, size_t r)
 {
     const struct attention_span span = attention_span(s, r);
@@ -223,55 +248,71 @@ V16_FN float attention_largest(const struct tern_attention_f32 *a, const struct 
 }
 
 /* Marks what row r does not see of what its tile sees. */
-V16_FN void attention_mark(const struct tern_attention_f32 *a, const struct attention_state *s,
-                           const struct attention_tile *t, size_t r)
+V16_FN void attention_mark(const enum v16_panel form, const struct tern_attention_rows *a,
+                           const struct attention_state *s, const struct attention_tile *t, size_t r)
 {
     const int64_t begin = s->begin[r], end = s->end[r];
     const float *mask = t->hides && a->mask ? a->mask[r] : NULL;
-    const v16 unseen = v16_set1(ATTN_UNSEEN);
-    float *strip = s->strip + (r - t->row) * TERN_ATTN_BLOCK - s->block;
+    const v16 unseen = v16_set1(ATTN_UNSEEN(form));
+    float *strip = s->strip + (r - t->row) * TERN_ATTN_BLOCK;
 
     for (int64_t j = t->begin / 16 * 16; j < t->end; j += 16) {
         if (j >= begin && j + 16 <= end && !mask) {
             j = end / 16 * 16 - 16;
             continue;
         }
-        v16 v = attention_within(v16_load(strip + j), begin - j, end - j, unseen);
+        v16 v = attention_within(attention_strip(form, strip, j - s->block), begin - j, end - j, unseen);
         if (mask)
             v = v16_select(v16_less(attention_load(mask + j, begin - j, end - j, 0), v16_set1(-FLT_MAX)), unseen, v);
-        v16_store(strip + j, v);
+        attention_strip_set(form, strip, j - s->block, v);
     }
 }
 
 /* Row r's scores become exponentials of their difference to `base`; its sum goes on, in 32 lanes. */
-V16_FN void attention_exponentials(const struct tern_attention_f32 *a, const struct attention_state *s,
-                                   const struct attention_tile *t, size_t r, float base)
+V16_FN void attention_exponentials(const enum v16_panel form, const struct tern_attention_rows *a,
+                                   const struct attention_state *s, const struct attention_tile *t, size_t r,
+                                   float base)
 {
     const struct attention_span span = attention_span(s, r);
-    float *strip = s->strip + (r - t->row) * TERN_ATTN_BLOCK - s->block, *sum = s->sum + r * 32;
+    float *strip = s->strip + (r - t->row) * TERN_ATTN_BLOCK, *sum = s->sum + r * 32;
     const v16 less = v16_set1(base);
     v16 sum0 = v16_load(sum), sum1 = v16_load(sum + 16);
 
     for (int64_t j = span.from; j < span.to; j += 32) {
-        const v16 e0 = v16_exp(v16_sub(v16_load(strip + j), less));
-        const v16 e1 = v16_exp(v16_sub(v16_load(strip + j + 16), less));
+        const int64_t i = j - s->block;
+        const v16 e0 = v16_exp(v16_sub(v16_load(strip + i), less));
+        const v16 e1 = v16_exp(v16_sub(v16_load(strip + i + 16), less));
         sum0 = v16_add(sum0, e0);
         sum1 = v16_add(sum1, e1);
-        v16_store(strip + j, attention_weight(a, e0));
-        v16_store(strip + j + 16, attention_weight(a, e1));
+        attention_strip_set(form, strip, i, attention_weight(form, a, e0));
+        attention_strip_set(form, strip, i + 16, attention_weight(form, a, e1));
     }
     v16_store(sum, sum0);
     v16_store(sum + 16, sum1);
 }
 
-/* c[m][32] goes on over `steps` positions of a panel of V, each row over those that it sees. */
-V16_FN void attention_seen(const int m, float *c, size_t ldc, const float *a, size_t lda, const float *panel,
-                           size_t steps)
+/* Where a row sees one of a pair only, the other's value is taken for 0; where it sees neither, its sum stays as it is. */
+V16_FN v16 attention_seen_pair(float word, v16 w, v16 sum)
+{
+#ifdef TERN_VEC_BF16
+    return v16_dot_bf16_seen(v16_set1(word), w, sum);
+#else
+    (void)word, (void)w;
+    return sum;
+#endif
+}
+
+/* c[m][32] goes on over `steps` steps of a panel of V, each row over the positions that it sees. */
+V16_FN void attention_seen(const enum v16_panel form, const int m, float *c, size_t ldc, const float *a, size_t lda,
+                           const char *panel, size_t steps)
 {
 #define ATTN_BEGIN(i) \
     v16 r##i##_lo = v16_load(c + (i < m ? i : 0) * ldc), r##i##_hi = v16_load(c + (i < m ? i : 0) * ldc + 16);
 #define ATTN_STEP(i)                                                          \
-    if (i < m) {                                                              \
+    if (i < m && form == V16_BF16_DOT) {                                      \
+        r##i##_lo = attention_seen_pair(a[i * lda], lo, r##i##_lo);           \
+        r##i##_hi = attention_seen_pair(a[i * lda], hi, r##i##_hi);           \
+    } else if (i < m) {                                                       \
         const v16 x = v16_set1(a[i * lda]);                                   \
         const m16 unseen = v16_less(x, v16_set1(0));                          \
         r##i##_lo = v16_select(unseen, r##i##_lo, v16_fma(x, lo, r##i##_lo)); \
@@ -282,24 +323,32 @@ V16_FN void attention_seen(const int m, float *c, size_t ldc, const float *a, si
         v16_store(c + i * ldc, r##i##_lo);      \
         v16_store(c + i * ldc + 16, r##i##_hi); \
     }
+#define ATTN_ELEMENT(s)                                                                      \
+    {                                                                                        \
+        const v16 lo = v16_weights(form, panel, 0, s), hi = v16_weights(form, panel, 16, s); \
+        ATTN_ROWS(ATTN_STEP)                                                                 \
+        a++;                                                                                 \
+    }
     ATTN_ROWS(ATTN_BEGIN)
-    for (size_t step = 0; step < steps; step++, a++, panel += TERN_PANEL) {
-        const v16 lo = v16_load(panel), hi = v16_load(panel + 16);
-        ATTN_ROWS(ATTN_STEP)
+    for (size_t step = 0; step < steps; step++, panel += GEMM_BYTES(form)) {
+        ATTN_ELEMENT(0)
+        if (form == V16_BF16)
+            ATTN_ELEMENT(1)
     }
     ATTN_ROWS(ATTN_END)
 #undef ATTN_BEGIN
 #undef ATTN_STEP
 #undef ATTN_END
+#undef ATTN_ELEMENT
 }
 
-V16_FN void attention_seen_rows(float *c, size_t ldc, const float *a, size_t lda, const float *panel, size_t steps,
-                                size_t m)
+V16_FN void attention_seen_rows(const enum v16_panel form, float *c, size_t ldc, const float *a, size_t lda,
+                                const char *panel, size_t steps, size_t m)
 {
 #if V16_GEMM_ROWS == 14
-#define ATTN_CASE(i)                                         \
-    case i + 1:                                              \
-        attention_seen(i + 1, c, ldc, a, lda, panel, steps); \
+#define ATTN_CASE(i)                                               \
+    case i + 1:                                                    \
+        attention_seen(form, i + 1, c, ldc, a, lda, panel, steps); \
         break;
     switch (m) {
         ATTN_ROWS(ATTN_CASE)
@@ -307,39 +356,44 @@ V16_FN void attention_seen_rows(float *c, size_t ldc, const float *a, size_t lda
 #undef ATTN_CASE
 #else
     for (size_t i = 0; i < m; i++)
-        attention_seen(1, c + i * ldc, ldc, a + i * lda, lda, panel, steps);
+        attention_seen(form, 1, c + i * ldc, ldc, a + i * lda, lda, panel, steps);
 #endif
 }
 
-/* out += exponentials times values for the tile, positions [begin, end).   all: every row sees every one of them. */
-V16_FN void attention_values(const struct tern_attention_f32 *a, const struct attention_state *s,
-                             const struct attention_tile *t, int64_t begin, int64_t end, bool all)
+/* out += exponentials times values for the tile, positions [begin, end), whole steps.   all: every row sees every one of them. */
+V16_FN void attention_values(const enum v16_panel form, const struct tern_attention_rows *a,
+                             const struct attention_state *s, const struct attention_tile *t, int64_t begin,
+                             int64_t end, bool all)
 {
     while (begin < end) {
         const int64_t block = begin / TERN_KV_BLOCK,
                       stop = (block + 1) * TERN_KV_BLOCK < end ? (block + 1) * TERN_KV_BLOCK : end;
         const size_t n = (size_t)(stop - begin);
-        const float *strip = s->strip + (begin - s->block);
+        const float *strip = s->strip + (begin - s->block) / (form == V16_BF16_DOT ? 2 : 1);
 
         for (size_t c = 0; c < s->width; c += TERN_PANEL) {
-            const float *panel = a->v_blocks[block] + c * TERN_KV_BLOCK + (size_t)(begin % TERN_KV_BLOCK) * TERN_PANEL;
-            const float *next = c + TERN_PANEL < s->width ? a->v_blocks[block] + (c + TERN_PANEL) * TERN_KV_BLOCK
-                                : stop < end              ? a->v_blocks[block + 1]
-                                                          : NULL;
+            const char *panel = attention_panel(form, a, begin, c);
+            const char *next = c + TERN_PANEL < s->width
+                                   ? attention_panel(form, a, block * TERN_KV_BLOCK, c + TERN_PANEL)
+                               : stop < end ? attention_panel(form, a, stop, 0)
+                                            : NULL;
             float *out = s->out + t->row * s->width + c;
 
             if (all)
-                TERN_K(gemm_f32)
-            (out, s->width, strip, TERN_ATTN_BLOCK, panel, n, t->m, true, next, n * TERN_PANEL * sizeof *panel);
-            else attention_seen_rows(out, s->width, strip, TERN_ATTN_BLOCK, panel, n, t->m);
+                attention_product(form, out, s->width, strip, TERN_ATTN_BLOCK, panel, n, t->m, true, next,
+                                  ATTN_BYTES(form, n));
+            else
+                attention_seen_rows(form, out, s->width, strip, TERN_ATTN_BLOCK, panel, n / ATTN_PER(form), t->m);
         }
         begin = stop;
     }
 }
 
 /* One softmax block for neighbouring rows, all of which see a part of it. */
-V16_FN void attention_block(const struct tern_attention_f32 *a, struct attention_state *s, size_t row, size_t m)
+V16_FN void attention_block(const enum v16_panel form, const struct tern_attention_rows *a, struct attention_state *s,
+                            size_t row, size_t m)
 {
+    const int64_t per = ATTN_PER(form);
     struct attention_tile t = { .row = row, .m = m, .begin = INT64_MAX, .all_end = INT64_MAX };
 
     for (size_t r = row; r < row + m; r++) {
@@ -348,33 +402,55 @@ V16_FN void attention_block(const struct tern_attention_f32 *a, struct attention
         t.all_begin = s->begin[r] > t.all_begin ? s->begin[r] : t.all_begin;
         t.all_end = s->end[r] < t.all_end ? s->end[r] : t.all_end;
     }
-    attention_scores(a, s, &t);
+    attention_scores(form, a, s, &t);
     float base[TERN_ATTN_ROWS];
     for (size_t r = row; r < row + m; r++)
         base[r - row] = attention_maximum(s, r, attention_largest(a, s, &t, r));
     for (size_t r = row; r < row + m; r++)
-        attention_exponentials(a, s, &t, r, base[r - row]);
-    if (t.hides || t.all_begin > t.begin || t.all_end < t.end)
+        attention_exponentials(form, a, s, &t, r, base[r - row]);
+    /* Whole steps: a pair of which no row sees one position is not for the tile of all. */
+    const int64_t begin = t.begin / per * per, end = (t.end + per - 1) / per * per;
+    const int64_t all_begin = (t.all_begin + per - 1) / per * per, all_end = t.all_end / per * per;
+
+    if (t.hides || all_begin > begin || all_end < end)
         for (size_t r = row; r < row + m; r++)
-            attention_mark(a, s, &t, r);
-    if (t.hides || t.all_begin >= t.all_end) {
-        attention_values(a, s, &t, t.begin, t.end, false);
+            attention_mark(form, a, s, &t, r);
+    if (t.hides || all_begin >= all_end) {
+        attention_values(form, a, s, &t, begin, end, false);
         return;
     }
-    attention_values(a, s, &t, t.begin, t.all_begin, false);
-    attention_values(a, s, &t, t.all_begin, t.all_end, true);
-    attention_values(a, s, &t, t.all_end, t.end, false);
+    attention_values(form, a, s, &t, begin, all_begin, false);
+    attention_values(form, a, s, &t, all_begin, all_end, true);
+    attention_values(form, a, s, &t, all_end, end, false);
 }
 
-static void TERN_K(attention_f32)(const struct tern_attention_f32 *a)
+/* q rounded to bf16: as pairs where products take them, else as f32. */
+V16_FN void attention_narrow(const enum v16_panel form, const struct tern_attention_rows *a, struct attention_state *s,
+                             float *to)
 {
-    struct attention_state s = { 0 };
+    s->q = to;
+    s->q_stride = TERN_ATTN_WIDEST;
+    for (size_t r = 0; r < a->n_rows; r++, to += s->q_stride)
+        for (size_t c = 0; c < a->head_dim; c += 16) {
+            const v16 v = v16_load_n(a->q + r * a->q_stride + c, a->head_dim - c);
+            if (form == V16_BF16_DOT)
+                v16_store_bf16((uint16_t *)to + c, v);
+            else
+                v16_store(to + c, attention_round(v));
+        }
+}
+
+V16_FN void attention_rows(const enum v16_panel form, const struct tern_attention_rows *a)
+{
+    struct attention_state s = { .q = a->q, .q_stride = a->q_stride };
     int64_t first = INT64_MAX, last = 0;
 
     s.width = (a->v_dim + TERN_PANEL - 1) / TERN_PANEL * TERN_PANEL;
     s.strip = a->scratch;
     s.out = s.strip + TERN_ATTN_ROWS * TERN_ATTN_BLOCK;
     s.sum = s.out + TERN_ATTN_ROWS * s.width;
+    if (ATTN_PER(form) > 1)
+        attention_narrow(form, a, &s, s.sum + TERN_ATTN_ROWS * 32);
     memset(s.out, 0, a->n_rows * s.width * sizeof *s.out);
     memset(s.sum, 0, a->n_rows * 32 * sizeof *s.sum);
     for (size_t r = 0; r < a->n_rows; r++) {
@@ -396,7 +472,7 @@ static void TERN_K(attention_f32)(const struct tern_attention_f32 *a)
             for (m = 0; r + m < a->n_rows && s.begin[r + m] < s.end[r + m]; m++)
                 ;
             if (m)
-                attention_block(a, &s, r, m);
+                attention_block(form, a, &s, r, m);
             else
                 m = 1;
         }
@@ -412,3 +488,25 @@ static void TERN_K(attention_f32)(const struct tern_attention_f32 *a)
         }
     }
 }
+
+#ifdef TERN_VEC_BF16
+static void TERN_K(attention_bf16)(const struct tern_attention_rows *a)
+{
+    attention_rows(V16_BF16_DOT, a);
+}
+#else
+static void TERN_K(attention_f32)(const struct tern_attention_rows *a)
+{
+    attention_rows(V16_F32, a);
+}
+
+static void TERN_K(attention_f32_f16)(const struct tern_attention_rows *a)
+{
+    attention_rows(V16_F16, a);
+}
+
+static void TERN_K(attention_bf16)(const struct tern_attention_rows *a)
+{
+    attention_rows(V16_BF16, a);
+}
+#endif

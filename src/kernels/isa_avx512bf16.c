@@ -6,6 +6,7 @@
 #include "kernels/level.h"
 
 static tern_gemm_bf16_fn TERN_K(gemm_bf16);
+static tern_attention_bf16_fn TERN_K(attention_bf16);
 
 /* A pair is one word for the tile, of `a` as of the panel. */
 static void TERN_K(gemm_bf16)(float *c, size_t ldc, const uint16_t *a, size_t lda, const uint16_t *panel, size_t k,
@@ -17,7 +18,10 @@ static void TERN_K(gemm_bf16)(float *c, size_t ldc, const uint16_t *a, size_t ld
                gemm_hint(panel, steps, 128, m, next, next_bytes));
 }
 
+#include "kernels/attention.tmpl.c"
+
 void tern_kernels_init_avx512bf16(struct tern_kernels *k)
 {
     k->gemm_bf16 = TERN_K(gemm_bf16);
+    k->attention_bf16 = TERN_K(attention_bf16);
 }

@@ -34,10 +34,11 @@
 #include <stdint.h>
 #include <stdbool.h>
 
-#define TERN_PANEL     32 /* columns of a packed panel */
-#define TERN_TILE_ROWS 14 /* the most rows that one call of gemm_f32 takes */
-#define TERN_KV_BLOCK  64 /* positions of a KV storage block */
-#define TERN_ATTN_ROWS 8  /* the most query rows that one call of attention_f32 takes */
+#define TERN_PANEL       32  /* columns of a packed panel */
+#define TERN_TILE_ROWS   14  /* the most rows that one call of gemm_f32 takes */
+#define TERN_KV_BLOCK    64  /* positions of a KV storage block */
+#define TERN_ATTN_WIDEST 512 /* the widest head of attention */
+#define TERN_ATTN_ROWS   8   /* the most query rows that one call of attention_f32 takes */
 
 /* Keys between two rescalings of the running maximum, cut at absolute positions.  Never tuned: part of the answer. */
 #define TERN_ATTN_BLOCK 512
@@ -259,6 +260,15 @@ typedef void tern_rotary_f32_fn(float *x, const float *cos, const float *sin, si
 typedef void tern_kv_store_f32_fn(float *k_block, float *v_block, const float *k, const float *v, size_t stride,
                                   size_t head_dim, size_t v_dim, size_t k_width, size_t p, size_t n);
 
+/* The same in two bytes a number, rounded to nearest even.
+ * f16: in the same places.
+ * bf16: pairs, as in panels of bf16.  K block [2][ceil(k_width/2)][32][2]: element (p, c) at [p / 32][c / 2][p % 32][c % 2], an odd E
+ * ends with a 0 (written when p is).  V block: ceil(E'/32) panels [32][32][2]: element (p, c) at [c / 32][p / 2][c % 32][p % 2]. */
+typedef void tern_kv_store_f16_fn(uint16_t *k_block, uint16_t *v_block, const float *k, const float *v, size_t stride,
+                                  size_t head_dim, size_t v_dim, size_t k_width, size_t p, size_t n);
+typedef void tern_kv_store_bf16_fn(uint16_t *k_block, uint16_t *v_block, const float *k, const float *v, size_t stride,
+                                   size_t head_dim, size_t v_dim, size_t k_width, size_t p, size_t n);
+
 /* Attention of up to 8 query rows that share one KV head, over that head's blocks of 64 positions.
  *
  *   s[r][j] = scale * dot(q[r], K[j]) + slope[r] * j + mask[r][j]   for first[r] <= j < last[r], absolute positions
@@ -273,16 +283,22 @@ typedef void tern_kv_store_f32_fn(float *k_block, float *v_block, const float *k
  * cut into chunks, or on what stale storage holds.  A row that sees nothing, or only -inf, gives zeros.
  * Accuracy: the bound is relative to max |V| times 1 + the largest sum |scale * q * K| + |slope * j| + |mask| of the row: what
  * an error in a score moves the output by; with round_bf16, 2^-8 of max |V| more, where a weight lies beside a tie of its rounding.
- * out == q allowed row by row where E' <= E (a row's q is read before any out is written). */
-struct tern_attention_f32 {
+ * out == q allowed row by row where E' <= E (a row's q is read before any out is written).
+ *
+ * attention_f32: blocks of kv_store_f32.
+ * attention_f32_f16: blocks of kv_store_f16; each number is widened: the bits of attention_f32 on what they hold.
+ * attention_bf16: blocks of kv_store_bf16; q is rounded to bf16, and exponentials are as with round_bf16, whatever that says.
+ * The bits of attention_f32 with round_bf16 on such q and what the blocks hold; at avx512bf16 both products are those of gemm_bf16 there, in
+ * pairs of channels and of positions 2i, 2i + 1, of which one that a row does not see counts as 0. */
+struct tern_attention_rows {
     const float *q; /* [n_rows][E], rows q_stride apart */
     float *out;     /* [n_rows][E'], rows out_stride apart */
     size_t q_stride, out_stride;
-    size_t n_rows;                /* 1..TERN_ATTN_ROWS */
-    size_t head_dim, v_dim;       /* E and E', 1..512 */
-    size_t k_width;               /* of the K blocks, at least E */
-    const float *const *k_blocks; /* k_blocks[b]: K block of positions [64b, 64b + 64), layout of kv_store_f32 */
-    const float *const *v_blocks;
+    size_t n_rows;               /* 1..TERN_ATTN_ROWS */
+    size_t head_dim, v_dim;      /* E and E', 1..512 */
+    size_t k_width;              /* of the K blocks, at least E */
+    const void *const *k_blocks; /* k_blocks[b]: K block of positions [64b, 64b + 64), layout of kv_store */
+    const void *const *v_blocks;
     const int64_t *first, *last; /* [n_rows]: row r sees [first[r], last[r]); 0 <= first[r] */
     const float *slope;          /* [n_rows] ALiBi slopes, or NULL */
     const float *const
@@ -292,7 +308,9 @@ struct tern_attention_f32 {
     bool round_bf16;
     float *scratch; /* tern_attention_scratch(E') floats, 64-byte aligned */
 };
-typedef void tern_attention_f32_fn(const struct tern_attention_f32 *a);
+typedef void tern_attention_f32_fn(const struct tern_attention_rows *a);
+typedef void tern_attention_f32_f16_fn(const struct tern_attention_rows *a);
+typedef void tern_attention_bf16_fn(const struct tern_attention_rows *a);
 size_t tern_attention_scratch(size_t v_dim); /* floats */
 
 struct tern_plans;

@@ -61,5 +61,6 @@ size_t tern_attention_scratch(size_t v_dim)
 {
     const size_t width = (v_dim + TERN_PANEL - 1) / TERN_PANEL * TERN_PANEL;
 
-    return TERN_ATTN_ROWS * (TERN_ATTN_BLOCK + width + 32); /* strip, out, sum: attention.tmpl.c */
+    return TERN_ATTN_ROWS *
+           (TERN_ATTN_BLOCK + width + 32 + TERN_ATTN_WIDEST); /* strip, out, sum, q: attention.tmpl.c */
 }

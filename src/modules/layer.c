@@ -310,6 +310,7 @@ tern_status tern_layer_forward_masked(tern_ctx *ctx, const tern_layer *layer, co
     TERN_REQUIRE(ctx, cache->shape.n_kv_heads == layer->sizes.kv_heads && cache->shape.head_dim == widest,
                  TERN_ERR_SHAPE, "%s: the cache has %" PRId32 " heads of %" PRId32 ", expected %" PRId32 " of %" PRId32,
                  op, cache->shape.n_kv_heads, cache->shape.head_dim, layer->sizes.kv_heads, widest);
+    TERN_TRY(tern_kv_check_dtype(ctx, op, cache, tern_config_activation(&layer->config)));
     TERN_REQUIRE(ctx, cache_layer >= 0 && cache_layer < cache->shape.n_layers, TERN_ERR_ARG,
                  "%s: cache_layer is %" PRId32 ", expected 0..%" PRId32, op, cache_layer, cache->shape.n_layers - 1);
     TERN_TRY(tern_kv_check_spans(ctx, op, cache, spans, n_spans, rows));

@@ -26,6 +26,8 @@ static tern_status check_shape(tern_ctx *ctx, const tern_kv_shape *s)
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         TERN_REQUIRE(ctx, sizes[i].value >= 1 && sizes[i].value <= sizes[i].max, TERN_ERR_ARG,
                      "kv_cache: %s is %" PRId64 ", expected 1..%" PRId64, sizes[i].name, sizes[i].value, sizes[i].max);
+    TERN_REQUIRE(ctx, s->dtype == TERN_FP32 || s->dtype == TERN_FP16 || s->dtype == TERN_BF16, TERN_ERR_ARG,
+                 "kv_cache: dtype is %s, expected fp32, fp16 or bf16", tern_dtype_name(s->dtype));
     return TERN_OK;
 }
 
@@ -46,11 +48,12 @@ static tern_status fill_sizes(tern_ctx *ctx, const tern_kv_shape *shape, struct 
     c->shape = *shape;
     c->n_blocks = (int32_t)blocks_of(shape->n_positions);
     c->blocks_each = (int32_t)blocks_of(shape->n_context);
-    c->k_floats = (size_t)TERN_KV_BLOCK * (size_t)shape->head_dim;
-    c->v_floats = (size_t)TERN_KV_BLOCK * (((size_t)shape->head_dim + 31) / 32 * 32);
-    c->layer_floats = (c->k_floats + c->v_floats) * (size_t)shape->n_kv_heads;
-    TERN_TRY(product(ctx, c->layer_floats, (size_t)shape->n_layers, "a KV pool", &c->block_floats));
-    return product(ctx, c->block_floats * sizeof(float), (size_t)c->n_blocks, "a KV pool", &c->pool_bytes);
+    const size_t e = (size_t)shape->head_dim, size = tern_dtype_size(shape->dtype);
+    c->k_bytes = TERN_KV_BLOCK * size * (shape->dtype == TERN_BF16 ? (e + 1) / 2 * 2 : e);
+    c->v_bytes = TERN_KV_BLOCK * size * ((e + 31) / 32 * 32);
+    c->layer_bytes = (c->k_bytes + c->v_bytes) * (size_t)shape->n_kv_heads;
+    TERN_TRY(product(ctx, c->layer_bytes, (size_t)shape->n_layers, "a KV pool", &c->block_bytes));
+    return product(ctx, c->block_bytes, (size_t)c->n_blocks, "a KV pool", &c->pool_bytes);
 }
 
 tern_status tern_kv_cache_measure(tern_ctx *ctx, const tern_kv_shape *shape, size_t *bytes)
@@ -125,16 +128,16 @@ void tern_kv_cache_destroy(tern_kv_cache **cache)
 
 /* ---- blocks ---- */
 
-static int32_t take_block(struct tern_kv_cache *c, const float *contents)
+static int32_t take_block(struct tern_kv_cache *c, const unsigned char *contents)
 {
     assert(c->n_free > 0);
     const int32_t block = c->free[--c->n_free];
-    float *data = c->pool + (size_t)block * c->block_floats;
+    unsigned char *data = c->pool + (size_t)block * c->block_bytes;
 
     if (contents)
-        memcpy(data, contents, c->block_floats * sizeof(float));
+        memcpy(data, contents, c->block_bytes);
     else if (c->written[block])
-        memset(data, 0, c->block_floats * sizeof(float));
+        memset(data, 0, c->block_bytes);
     c->written[block] = true;
     c->refs[block] = 1;
     return block;
@@ -155,6 +158,31 @@ static void shrink(struct tern_kv_cache *c, int32_t sequence, int32_t keep)
 
     while (s->n_blocks > keep)
         release_block(c, table[--s->n_blocks]);
+}
+
+tern_status tern_kv_check_dtype(tern_ctx *ctx, const char *op, const tern_kv_cache *cache, tern_dtype activation)
+{
+    const tern_dtype dtype = cache->shape.dtype;
+
+    TERN_REQUIRE(ctx, dtype == TERN_FP32 || dtype == activation, TERN_ERR_DTYPE,
+                 "%s: the cache keeps %s, expected fp32%s%s, as the activations are %s", op, tern_dtype_name(dtype),
+                 activation == TERN_FP32 ? "" : " or ", activation == TERN_FP32 ? "" : tern_dtype_name(activation),
+                 tern_dtype_name(activation));
+    return TERN_OK;
+}
+
+void tern_kv_store(const struct tern_kernels *kernels, const struct tern_kv_cache *c, unsigned char *to, const float *k,
+                   const float *v, size_t stride, size_t head_dim, size_t v_dim, size_t p, size_t n)
+{
+    const size_t k_width = (size_t)c->shape.head_dim;
+    void *k_block = to, *v_block = to + c->k_bytes;
+
+    if (c->shape.dtype == TERN_FP16)
+        kernels->kv_store_f16(k_block, v_block, k, v, stride, head_dim, v_dim, k_width, p, n);
+    else if (c->shape.dtype == TERN_BF16)
+        kernels->kv_store_bf16(k_block, v_block, k, v, stride, head_dim, v_dim, k_width, p, n);
+    else
+        kernels->kv_store_f32(k_block, v_block, k, v, stride, head_dim, v_dim, k_width, p, n);
 }
 
 /* ---- sequences ---- */
@@ -338,7 +366,7 @@ tern_status tern_kv_reserve(tern_ctx *ctx, tern_kv_cache *cache, const tern_kv_s
         for (; first < end && first < s->n_blocks; first++) {
             const int32_t shared = table[first];
             if (cache->refs[shared] > 1) {
-                table[first] = take_block(cache, cache->pool + (size_t)shared * cache->block_floats);
+                table[first] = take_block(cache, cache->pool + (size_t)shared * cache->block_bytes);
                 release_block(cache, shared);
             }
         }

@@ -3,7 +3,8 @@
  * A block holds 64 positions of one sequence for all layers and all KV heads, so that one number in a sequence's table
  * stands for all of it:
  *
- *     pool    [block][layer][kv head][ K: 64 E | V: 64 E32 ]      E32: E rounded up to 32; layouts of K and V in kernels.h
+ *     pool    [block][layer][kv head][ K: 64 E | V: 64 E32 ]      E32: E rounded up to 32; layouts of K and V in kernels.h,
+ *                                                                 in the shape's dtype (bf16: an odd E is one more)
  *
  * Keys and values of one head stand together: decoding reads them as one stream. */
 #ifndef TERN_OPS_KV_POOL_H
@@ -20,11 +21,11 @@ struct kv_sequence {
 
 struct tern_kv_cache {
     struct tern_kv_shape shape;
-    size_t k_floats, v_floats;         /* of one head in one block */
-    size_t layer_floats, block_floats; /* of all heads in one block, and of all layers */
-    int32_t n_blocks, blocks_each;     /* of the pool; of one sequence at most */
+    size_t k_bytes, v_bytes;         /* of one head in one block */
+    size_t layer_bytes, block_bytes; /* of all heads in one block, and of all layers */
+    int32_t n_blocks, blocks_each;   /* of the pool; of one sequence at most */
 
-    float *pool;
+    unsigned char *pool;
     size_t pool_bytes;
 
     int32_t *free; /* stack of free blocks */
@@ -38,7 +39,7 @@ struct tern_kv_cache {
     uint32_t stamp;
 
     /* Addresses for the attention kernel: [n_sequences][kv head][blocks_each], of the layer that is running. */
-    const float **k_blocks, **v_blocks;
+    const void **k_blocks, **v_blocks;
 };
 
 static inline const int32_t *kv_table(const struct tern_kv_cache *c, int32_t sequence)
@@ -46,11 +47,11 @@ static inline const int32_t *kv_table(const struct tern_kv_cache *c, int32_t seq
     return c->tables + (size_t)sequence * (size_t)c->blocks_each;
 }
 
-/* The K part of one head in one block; V follows k_floats later. */
-static inline float *kv_block(const struct tern_kv_cache *c, int32_t block, int32_t layer, int32_t kv_head)
+/* The K part of one head in one block; V follows k_bytes later. */
+static inline unsigned char *kv_block(const struct tern_kv_cache *c, int32_t block, int32_t layer, int32_t kv_head)
 {
-    return c->pool + (size_t)block * c->block_floats + (size_t)layer * c->layer_floats +
-           (size_t)kv_head * (c->k_floats + c->v_floats);
+    return c->pool + (size_t)block * c->block_bytes + (size_t)layer * c->layer_bytes +
+           (size_t)kv_head * (c->k_bytes + c->v_bytes);
 }
 
 /* Index of a sequence's head in k_blocks and v_blocks. */
@@ -58,6 +59,13 @@ static inline size_t kv_addresses(const struct tern_kv_cache *c, int32_t sequenc
 {
     return ((size_t)sequence * (size_t)c->shape.n_kv_heads + (size_t)kv_head) * (size_t)c->blocks_each;
 }
+
+/* Whether attention with activations of a dtype works with what the cache keeps: fp32, or the same dtype. */
+tern_status tern_kv_check_dtype(tern_ctx *ctx, const char *op, const tern_kv_cache *cache, tern_dtype activation);
+
+/* kv_store of the cache's dtype: positions [p, p + n) of a head into the block at `to`. */
+void tern_kv_store(const struct tern_kernels *kernels, const struct tern_kv_cache *c, unsigned char *to, const float *k,
+                   const float *v, size_t stride, size_t head_dim, size_t v_dim, size_t p, size_t n);
 
 /* Whether spans cover n_rows rows in order, each with a sequence of its own whose positions are reserved. */
 tern_status tern_kv_check_spans(tern_ctx *ctx, const char *op, tern_kv_cache *cache, const tern_kv_span *spans,

@@ -41,15 +41,21 @@ static tern_status check(tern_ctx *ctx, const char *op, const tern_kv_cache *cac
     return TERN_OK;
 }
 
-/* Channel c of position p in the blocks of kv_store_f32 (kernels.h). */
-static float *k_channel(float *k, size_t head_dim, size_t p, size_t c)
+/* Channel c of position p in the blocks of kv_store (kernels.h), in numbers of the cache's dtype. */
+static size_t k_channel(const tern_kv_cache *cache, size_t p, size_t c)
 {
-    return k + (p / 32 * head_dim + c) * 32 + p % 32;
+    const size_t head_dim = (size_t)cache->shape.head_dim;
+
+    if (cache->shape.dtype == TERN_BF16)
+        return ((p / 32 * ((head_dim + 1) / 2) + c / 2) * 32 + p % 32) * 2 + c % 2;
+    return (p / 32 * head_dim + c) * 32 + p % 32;
 }
 
-static float *v_channel(float *v, size_t p, size_t c)
+static size_t v_channel(const tern_kv_cache *cache, size_t p, size_t c)
 {
-    return v + (c / 32 * TERN_KV_BLOCK + p) * 32 + c % 32;
+    if (cache->shape.dtype == TERN_BF16)
+        return (c / 32 * (TERN_KV_BLOCK / 2) + p / 2) * 64 + c % 32 * 2 + p % 2;
+    return (c / 32 * TERN_KV_BLOCK + p) * 32 + c % 32;
 }
 
 tern_status tern_kv_write(tern_ctx *ctx, tern_kv_cache *cache, int32_t layer, const tern_kv_span *span,
@@ -72,11 +78,10 @@ tern_status tern_kv_write(tern_ctx *ctx, tern_kv_cache *cache, int32_t layer, co
     for (int32_t g = 0; g < cache->shape.n_kv_heads; g++)
         for (int64_t i = 0; i < n; i++) {
             const size_t row = (size_t)g * (size_t)n + (size_t)i, p = (size_t)(span->position + i);
-            float *block = kv_block(cache, table[p / TERN_KV_BLOCK], layer, g);
+            unsigned char *block = kv_block(cache, table[p / TERN_KV_BLOCK], layer, g);
             tern_wide_load(ctx->kernels, k, key->data, key->dtype, row * k_dim, k_dim);
             tern_wide_load(ctx->kernels, v, value->data, value->dtype, row * v_dim, v_dim);
-            ctx->kernels->kv_store_f32(block, block + cache->k_floats, k, v, 0, head_dim, head_dim, head_dim,
-                                       p % TERN_KV_BLOCK, 1);
+            tern_kv_store(ctx->kernels, cache, block, k, v, 0, head_dim, head_dim, p % TERN_KV_BLOCK, 1);
         }
     tern_fpmode_leave(caller);
     return TERN_OK;
@@ -97,18 +102,19 @@ tern_status tern_kv_read(tern_ctx *ctx, const tern_kv_cache *cache, int32_t laye
     const struct tern_operand operands[] = { { "key", key, true, false }, { "value", value, true, false } };
     TERN_TRY(tern_check_overlaps(ctx, op, operands, 2));
 
-    const size_t k_dim = (size_t)key->dim[2], v_dim = (size_t)value->dim[2], head_dim = (size_t)cache->shape.head_dim;
+    const size_t k_dim = (size_t)key->dim[2], v_dim = (size_t)value->dim[2];
+    const tern_dtype dtype = cache->shape.dtype;
     const int32_t *table = kv_table(cache, sequence);
     const tern_fpmode caller = tern_fpmode_enter();
     for (int32_t g = 0; g < cache->shape.n_kv_heads; g++)
         for (int64_t i = 0; i < n; i++) {
             const size_t at = (size_t)g * (size_t)n + (size_t)i, p = (size_t)(position + i);
-            float *k = kv_block(cache, table[p / TERN_KV_BLOCK], layer, g), *v = k + cache->k_floats;
+            const unsigned char *k = kv_block(cache, table[p / TERN_KV_BLOCK], layer, g), *v = k + cache->k_bytes;
             for (size_t c = 0; c < k_dim; c++)
-                row[c] = *k_channel(k, head_dim, p % TERN_KV_BLOCK, c);
+                tern_wide_load(ctx->kernels, row + c, k, dtype, k_channel(cache, p % TERN_KV_BLOCK, c), 1);
             tern_wide_store(ctx->kernels, key->data, key->dtype, at * k_dim, row, k_dim);
             for (size_t c = 0; c < v_dim; c++)
-                row[c] = *v_channel(v, p % TERN_KV_BLOCK, c);
+                tern_wide_load(ctx->kernels, row + c, v, dtype, v_channel(cache, p % TERN_KV_BLOCK, c), 1);
             tern_wide_store(ctx->kernels, value->data, value->dtype, at * v_dim, row, v_dim);
         }
     tern_fpmode_leave(caller);

@@ -84,9 +84,15 @@ static void round_head(const struct tern_kernels *kernels, float *x, size_t n, t
     tern_wide_load(kernels, x, half, dtype, 0, n);
 }
 
-/* Head i of one row, turned and rounded: first those of q, then k, then v. */
+/* Whether rows are rounded before they are stored: a cache of their dtype rounds them itself, as its kernel does with q. */
+static bool rounds(const struct tern_softmax_context_args *args, const struct tern_kv_batch *batch)
+{
+    return args->store != batch->cache->shape.dtype;
+}
+
+/* Head i of one row, turned and, where `round`, rounded: first those of q, then k, then v. */
 static void prepare_head(const struct tern_kernels *kernels, const struct tern_softmax_context_args *args, float *row,
-                         size_t i, const float *cosine, const float *sine)
+                         size_t i, bool round, const float *cosine, const float *sine)
 {
     const size_t heads = (size_t)args->heads, kv_heads = (size_t)args->kv_heads, e = (size_t)args->head_dim;
     const bool is_q = i < heads, is_v = i >= heads + kv_heads;
@@ -97,7 +103,8 @@ static void prepare_head(const struct tern_kernels *kernels, const struct tern_s
     if (!is_v && args->rotary_dim > 0)
         kernels->rotary_f32(x, cosine, sine, (size_t)args->rotary_dim, args->rotate_neighbours);
     round_head(kernels, x, is_v ? (size_t)args->v_dim : e,
-               !is_q              ? args->store
+               !round             ? TERN_FP32
+               : !is_q            ? args->store
                : args->round_bf16 ? TERN_BF16
                                   : TERN_FP32);
 }
@@ -107,7 +114,8 @@ static void prepare(const struct tern_par *par, const struct tern_softmax_contex
                     const struct tern_kv_batch *batch)
 {
     const size_t turned = (size_t)args->heads + (size_t)args->kv_heads;
-    const size_t n_heads = args->store == TERN_FP32 ? turned : turned + (size_t)args->kv_heads;
+    const bool round = rounds(args, batch);
+    const size_t n_heads = round ? turned + (size_t)args->kv_heads : turned;
     double frequency[TERN_ROTARY_MAX];
     float cosine[TERN_ROTARY_MAX], sine[TERN_ROTARY_MAX];
     size_t i, end, span = 0;
@@ -124,7 +132,7 @@ static void prepare(const struct tern_par *par, const struct tern_softmax_contex
         tern_rotary_angles(cosine, sine, frequency, args->rotary_dim / 2,
                            args->position_ids ? tern_int_at(args->position_ids, row) : place);
         for (; i < end && i / n_heads == row; i++)
-            prepare_head(par->kernels, args, qkv + row * ld, i % n_heads, cosine, sine);
+            prepare_head(par->kernels, args, qkv + row * ld, i % n_heads, round, cosine, sine);
     }
 }
 
@@ -135,7 +143,6 @@ static void store(const struct tern_par *par, const struct tern_softmax_context_
 {
     const struct tern_kv_cache *cache = batch->cache;
     const size_t head_dim = (size_t)args->head_dim, v_dim = (size_t)args->v_dim;
-    const size_t k_width = (size_t)cache->shape.head_dim;
     const size_t count = (size_t)par->count, mine = (size_t)par->thread;
     size_t item = 0;
 
@@ -150,10 +157,9 @@ static void store(const struct tern_par *par, const struct tern_softmax_context_
             const float *row = qkv + ((size_t)span->row + (size_t)(p - span->position)) * ld;
             for (int32_t g = 0; g < args->kv_heads; g++)
                 if (item++ % count == mine) {
-                    float *k = kv_block(cache, table[block], layer, g);
-                    par->kernels->kv_store_f32(k, k + cache->k_floats, row + k_column(args, (size_t)g),
-                                               row + v_column(args, (size_t)g), ld, head_dim, v_dim, k_width,
-                                               (size_t)(p % TERN_KV_BLOCK), (size_t)(stop - p));
+                    tern_kv_store(par->kernels, cache, kv_block(cache, table[block], layer, g),
+                                  row + k_column(args, (size_t)g), row + v_column(args, (size_t)g), ld, head_dim, v_dim,
+                                  (size_t)(p % TERN_KV_BLOCK), (size_t)(stop - p));
                 }
             p = stop;
         }
@@ -163,8 +169,9 @@ static void store(const struct tern_par *par, const struct tern_softmax_context_
             if (item++ % count == mine) {
                 const size_t at = kv_addresses(cache, span->sequence, g);
                 for (int64_t b = 0; b < n_blocks; b++) {
-                    cache->k_blocks[at + (size_t)b] = kv_block(cache, table[b], layer, g);
-                    cache->v_blocks[at + (size_t)b] = cache->k_blocks[at + (size_t)b] + cache->k_floats;
+                    const unsigned char *k = kv_block(cache, table[b], layer, g);
+                    cache->k_blocks[at + (size_t)b] = k;
+                    cache->v_blocks[at + (size_t)b] = k + cache->k_bytes;
                 }
             }
     }
@@ -208,7 +215,7 @@ static void attend(const struct tern_par *par, const struct tern_softmax_context
         slope[r] = args->alibi ? args->alibi[head] : 0;
         mask[r] = mask_row(args, batch, span, tile->token + token, head);
     }
-    const struct tern_attention_f32 a = {
+    const struct tern_attention_rows a = {
         .q = qkv + row0 * ld + (size_t)tile->head * q_step(args),
         .out = out + row0 * ld_out + (size_t)tile->head * v_dim,
         .q_stride = tile->n_tokens > 1 ? ld : q_step(args),
@@ -228,7 +235,13 @@ static void attend(const struct tern_par *par, const struct tern_softmax_context
         .round_bf16 = args->round_bf16,
         .scratch = scratch,
     };
-    par->kernels->attention_f32(&a);
+    const tern_dtype dtype = batch->cache->shape.dtype;
+    if (dtype == TERN_FP16)
+        par->kernels->attention_f32_f16(&a);
+    else if (dtype == TERN_BF16)
+        par->kernels->attention_bf16(&a);
+    else
+        par->kernels->attention_f32(&a);
 }
 
 static int32_t ceil_div(int32_t a, int32_t b)
@@ -288,7 +301,7 @@ void tern_softmax_context_run(const struct tern_par *par, const struct tern_soft
     static const struct tern_trace_kind kind = { "softmax_context", { "rows", "sequences", "layer" } };
     const double begin = tern_trace_begin(par);
 
-    if (args->rotary_dim > 0 || args->store != TERN_FP32 || args->round_bf16) {
+    if (args->rotary_dim > 0 || rounds(args, batch)) {
         prepare(par, args, qkv, ld, batch);
         tern_barrier(par);
     }
@@ -420,6 +433,7 @@ tern_status tern_softmax_context(tern_ctx *ctx, const tern_config *config, const
     TERN_REQUIRE(ctx, cache->shape.n_kv_heads == c.args.kv_heads && cache->shape.head_dim == widest, TERN_ERR_SHAPE,
                  "%s: the cache has %" PRId32 " heads of %" PRId32 ", expected %" PRId32 " of %" PRId64, op,
                  cache->shape.n_kv_heads, cache->shape.head_dim, c.args.kv_heads, widest);
+    TERN_TRY(tern_kv_check_dtype(ctx, op, cache, dtype));
     TERN_REQUIRE(ctx, layer >= 0 && layer < cache->shape.n_layers, TERN_ERR_ARG,
                  "%s: layer is %" PRId32 ", expected 0..%" PRId32, op, layer, cache->shape.n_layers - 1);
     TERN_TRY(tern_kv_check_spans(ctx, op, cache, spans, n_spans, rows));
@@ -506,7 +520,7 @@ const struct tern_op_row tern_row_softmax_context = {
     .devices = TERN_ON_CPU,
     .reads = TERN_READS_HEADS | TERN_READS_ATTENTION,
     .params = "scale softcap v_head_dim",
-    .kernels = "rotary_f32 kv_store_f32 attention_f32",
+    .kernels = "rotary_f32 kv_store_f32 kv_store_f16 kv_store_bf16 attention_f32 attention_f32_f16 attention_bf16",
     .run = run_softmax_context,
     .infer = infer_softmax_context,
     .io = { TERN_IN("qkv", "[.., (h+G)E+GE']"),

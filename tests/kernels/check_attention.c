@@ -3,83 +3,132 @@
 
 #include <stdlib.h>
 
-void check_kv_store_f32(struct tc *t)
+/* What the numbers of a block are; two bytes each but for the first. */
+enum kv { KV_F32, KV_F16, KV_BF16 };
+
+/* Numbers of a K block and of a V block. */
+static size_t k_numbers(enum kv kv, size_t k_width)
+{
+    return (kv == KV_BF16 ? (k_width + 1) / 2 * 2 : k_width) * 64;
+}
+
+static size_t v_numbers(size_t v_dim)
+{
+    return (v_dim + 31) / 32 * 32 * 64;
+}
+
+/* A block beside an unmapped page. */
+static void *out_block(struct tc *t, enum kv kv, size_t numbers)
+{
+    return tc_out_panel(t, kv == KV_F32 ? numbers : numbers / 2);
+}
+
+static void kv_store(const struct tern_kernels *kernels, enum kv kv, void *k_block, void *v_block, const float *k,
+                     const float *v, size_t stride, size_t e, size_t v_dim, size_t k_width, size_t p, size_t n)
+{
+    if (kv == KV_F16)
+        kernels->kv_store_f16(k_block, v_block, k, v, stride, e, v_dim, k_width, p, n);
+    else if (kv == KV_BF16)
+        kernels->kv_store_bf16(k_block, v_block, k, v, stride, e, v_dim, k_width, p, n);
+    else
+        kernels->kv_store_f32(k_block, v_block, k, v, stride, e, v_dim, k_width, p, n);
+}
+
+static void check_store(struct tc *t, enum kv kv)
 {
     static const size_t dims[] = { 1, 8, 15, 31, 32, 33, 64, 80, 100 };
     static const struct {
         size_t p, n;
-    } places[] = { { 0, 0 }, { 0, 1 }, { 31, 1 }, { 63, 1 }, { 30, 5 }, { 0, 64 }, { 17, 47 } };
+    } places[] = { { 0, 0 }, { 0, 1 }, { 31, 1 }, { 63, 1 }, { 30, 5 }, { 0, 64 }, { 17, 47 }, { 16, 17 } };
 
     for (size_t d = 0; d < TC_COUNT(dims); d++)
         for (size_t i = 0; i < TC_COUNT(places); i++) {
             const size_t e = dims[d], v_dim = i % 3 ? e : dims[(d + 4) % TC_COUNT(dims)];
             const size_t p = places[i].p, n = places[i].n, stride = (e > v_dim ? e : v_dim) + 7 * (i & 1);
-            const size_t k_width = e > v_dim ? e : v_dim, k_size = k_width * TERN_KV_BLOCK,
-                         v_size = (v_dim + 31) / 32 * 32 * TERN_KV_BLOCK;
+            const size_t k_width = e > v_dim ? e : v_dim;
+            const size_t k_size = k_numbers(kv, k_width), v_size = v_numbers(v_dim);
 
             if (!tc_case(t, "E=%zu,E'=%zu,p=%zu,n=%zu", e, v_dim, p, n))
                 continue;
-            const float *k = tc_in_f32(t, n ? (n - 1) * stride + e : 0, TC_SPECIAL);
-            const float *v = tc_in_f32(t, n ? (n - 1) * stride + v_dim : 0, TC_SPECIAL);
-            float *want_k = tc_out_panel(t, k_size), *got_k = tc_out_panel(t, k_size);
-            float *want_v = tc_out_panel(t, v_size), *got_v = tc_out_panel(t, v_size);
+            const enum tc_data data = kv == KV_F32 ? TC_SPECIAL : TC_OUTLIERS;
+            const float *k = tc_in_f32(t, n ? (n - 1) * stride + e : 0, data);
+            const float *v = tc_in_f32(t, n ? (n - 1) * stride + v_dim : 0, data);
+            void *want_k = out_block(t, kv, k_size), *got_k = out_block(t, kv, k_size);
+            void *want_v = out_block(t, kv, v_size), *got_v = out_block(t, kv, v_size);
 
-            t->ref.kv_store_f32(want_k, want_v, k, v, stride, e, v_dim, k_width, p, n);
-            t->new.kv_store_f32(got_k, got_v, k, v, stride, e, v_dim, k_width, p, n);
-            tc_same_f32(t, want_k, got_k, k_size);
-            tc_same_f32(t, want_v, got_v, v_size);
+            kv_store(&t->ref, kv, want_k, want_v, k, v, stride, e, v_dim, k_width, p, n);
+            kv_store(&t->new, kv, got_k, got_v, k, v, stride, e, v_dim, k_width, p, n);
+            tc_same_f32(t, want_k, got_k, kv == KV_F32 ? k_size : k_size / 2);
+            tc_same_f32(t, want_v, got_v, kv == KV_F32 ? v_size : v_size / 2);
         }
     for (size_t n = 1; n <= 64; n *= 64)
-        if (tc_bench(t, 16.0 * 64 * (double)n, 0, "E=64,n=%zu", n)) {
+        if (tc_bench(t, (kv == KV_F32 ? 16.0 : 12.0) * 64 * (double)n, 0, "E=64,n=%zu", n)) {
             const float *k = tc_in_f32(t, 64 * 768, TC_NORMAL);
             float *to_k = tc_out_panel(t, 64 * 64), *to_v = tc_out_panel(t, 64 * 64);
 
-            TC_TIME(t) t->new.kv_store_f32(to_k, to_v, k, k + 64, 768, 64, 64, 64, n == 1 ? 5 : 0, n);
+            TC_TIME(t) kv_store(&t->new, kv, to_k, to_v, k, k + 64, 768, 64, 64, 64, n == 1 ? 5 : 0, n);
         }
+}
+
+void check_kv_store_f32(struct tc *t)
+{
+    check_store(t, KV_F32);
+}
+
+void check_kv_store_f16(struct tc *t)
+{
+    check_store(t, KV_F16);
+}
+
+void check_kv_store_bf16(struct tc *t)
+{
+    check_store(t, KV_BF16);
 }
 
 #define MAX_BLOCKS 20
 
 /* One head's keys and values, as rows and as stored. */
 struct head {
+    enum kv kv;
     size_t e, v_dim, k_width, positions, blocks;
     const float *k, *v; /* [positions][e], [positions][v_dim] */
-    float *k_blocks[MAX_BLOCKS], *v_blocks[MAX_BLOCKS];
+    void *k_blocks[MAX_BLOCKS], *v_blocks[MAX_BLOCKS];
 };
 
 /* Stores the positions of [first, last) that `mask` (or NULL) does not hide; everything else is NaN. */
 static void store(struct tc *t, struct head *h, int64_t first, int64_t last, const float *mask)
 {
-    for (size_t b = 0; b < h->blocks; b++) {
-        for (size_t i = 0; i < h->k_width * 64; i++)
-            h->k_blocks[b][i] = NAN;
-        for (size_t i = 0; i < (h->v_dim + 31) / 32 * 32 * 64; i++)
-            h->v_blocks[b][i] = NAN;
+    const size_t size = h->kv == KV_F32 ? 4 : 2;
+
+    for (size_t b = 0; b < h->blocks; b++) { /* all bits set: a NaN of each type */
+        memset(h->k_blocks[b], 0xff, k_numbers(h->kv, h->k_width) * size);
+        memset(h->v_blocks[b], 0xff, v_numbers(h->v_dim) * size);
     }
     for (int64_t p = first; p < last; p++)
         if (!mask || mask[p] != -INFINITY)
-            t->ref.kv_store_f32(h->k_blocks[p / 64], h->v_blocks[p / 64], h->k + (size_t)p * h->e,
-                                h->v + (size_t)p * h->v_dim, h->e, h->e, h->v_dim, h->k_width, (size_t)(p % 64), 1);
+            kv_store(&t->ref, h->kv, h->k_blocks[p / 64], h->v_blocks[p / 64], h->k + (size_t)p * h->e,
+                     h->v + (size_t)p * h->v_dim, h->e, h->e, h->v_dim, h->k_width, (size_t)(p % 64), 1);
 }
 
-static struct head make_head(struct tc *t, size_t e, size_t v_dim, size_t positions, enum tc_data data)
+static struct head make_head(struct tc *t, enum kv kv, size_t e, size_t v_dim, size_t positions, enum tc_data data)
 {
-    struct head h = { .e = e, .v_dim = v_dim, .positions = positions, .blocks = (positions + 63) / 64 };
+    struct head h = { .kv = kv, .e = e, .v_dim = v_dim, .positions = positions, .blocks = (positions + 63) / 64 };
 
     h.k_width = e > v_dim ? e : v_dim;
     h.k = tc_in_f32(t, positions * e, data);
     h.v = tc_in_f32(t, positions * v_dim, data);
     for (size_t b = 0; b < h.blocks; b++) {
-        h.k_blocks[b] = tc_out_panel(t, h.k_width * 64);
-        h.v_blocks[b] = tc_out_panel(t, (v_dim + 31) / 32 * 32 * 64);
+        h.k_blocks[b] = out_block(t, kv, k_numbers(kv, h.k_width));
+        h.v_blocks[b] = out_block(t, kv, v_numbers(v_dim));
     }
     store(t, &h, 0, (int64_t)positions, NULL);
     return h;
 }
 
 /* The largest value times (1 + the largest score before cancellation): what an error in a score moves the output by.  Where
- * weights are rounded to bf16, what the rounding of all of them to the other side would: the bound of the list is 2e-7 of a scale. */
-static float scale_of_row(const struct tern_attention_f32 *a, const struct head *h, size_t r)
+ * weights are rounded to bf16, what the rounding of all of them to the other side would: the bound of the list is 2e-7 of a scale.
+ * Values of two bytes are rounded, and no larger than 1 + 2^-8 times what they were. */
+static float scale_of_row(const struct tern_attention_rows *a, const struct head *h, size_t r)
 {
     double largest = 0, value = 0;
 
@@ -96,13 +145,14 @@ static float scale_of_row(const struct tern_attention_f32 *a, const struct head 
             s += fabs(a->mask[r][j]);
         largest = fmax(largest, s);
     }
-    return (float)(value * (1 + largest + (a->round_bf16 ? 0x1p-8 / 2e-7 : 0)));
+    const bool rounds = a->round_bf16 || h->kv == KV_BF16;
+    return (float)((h->kv == KV_F32 ? 1 : 1 + 0x1p-8) * value * (1 + largest + (rounds ? 0x1p-8 / 2e-7 : 0)));
 }
 
 /* Row r of `a` alone, into out. */
-static void run_row(tern_attention_f32_fn *run, const struct tern_attention_f32 *a, size_t r, float *out)
+static void run_row(tern_attention_f32_fn *run, const struct tern_attention_rows *a, size_t r, float *out)
 {
-    struct tern_attention_f32 one = *a;
+    struct tern_attention_rows one = *a;
 
     one.n_rows = 1;
     one.q += r * a->q_stride;
@@ -146,7 +196,12 @@ static void make_ranges(struct tc *t, enum ranges ranges, size_t positions, size
     }
 }
 
-void check_attention_f32(struct tc *t)
+static tern_attention_f32_fn *attention_of(const struct tern_kernels *kernels, enum kv kv)
+{
+    return kv == KV_F32 ? kernels->attention_f32 : kv == KV_F16 ? kernels->attention_f32_f16 : kernels->attention_bf16;
+}
+
+static void check_attention(struct tc *t, enum kv kv)
 {
     static const struct {
         size_t e, positions;
@@ -158,6 +213,8 @@ void check_attention_f32(struct tc *t)
     for (size_t s = 0; s < TC_COUNT(shapes); s++)
         for (int ranges = CAUSAL; ranges <= BLOCK_BORDER; ranges++)
             for (size_t f = 0; f < TC_COUNT(forms); f++) {
+                if (kv != KV_F32 && (forms[f] & BF16) && (s + f) % 4) /* says nothing there */
+                    continue;
                 const size_t e = shapes[s].e, positions = shapes[s].positions, rows = f == 0 ? 8 : 1 + (s * 3 + f) % 8;
                 const size_t v_dim = forms[f] & V_DIM ? shapes[(s + 3) % TC_COUNT(shapes)].e : e;
                 const size_t stride = (e > v_dim ? e : v_dim) + 5, size = (rows - 1) * stride + stride - 5;
@@ -173,7 +230,7 @@ void check_attention_f32(struct tc *t)
                              forms[f] & OUTLIERS ? ",outliers" : "", forms[f] & BF16 ? ",bf16" : "",
                              forms[f] & V_DIM ? ",V apart" : ""))
                     continue;
-                struct head h = make_head(t, e, v_dim, positions, forms[f] & OUTLIERS ? TC_OUTLIERS : TC_NORMAL);
+                struct head h = make_head(t, kv, e, v_dim, positions, forms[f] & OUTLIERS ? TC_OUTLIERS : TC_NORMAL);
                 const float *q = tc_in_f32(t, size, forms[f] & OUTLIERS ? TC_OUTLIERS : TC_NORMAL);
                 float *want = tc_out_f32(t, size), *base = tc_out_f32(t, size), *got = tc_out_f32(t, size);
                 float *alone = tc_out_f32(t, v_dim), *scratch = tc_out_panel(t, tern_attention_scratch(v_dim));
@@ -187,37 +244,38 @@ void check_attention_f32(struct tc *t)
                     mask[r] = r % 4 == 3 ? NULL : m;
                     slope[r] = -0.01f * (float)(r + 1);
                 }
-                struct tern_attention_f32 a = { .q = q,
-                                                .out = want,
-                                                .q_stride = stride,
-                                                .out_stride = stride,
-                                                .n_rows = rows,
-                                                .head_dim = e,
-                                                .v_dim = v_dim,
-                                                .k_width = h.k_width,
-                                                .k_blocks = (const float *const *)h.k_blocks,
-                                                .v_blocks = (const float *const *)h.v_blocks,
-                                                .first = first,
-                                                .last = last,
-                                                .slope = forms[f] & SLOPE ? slope : NULL,
-                                                .mask = forms[f] & MASK ? mask : NULL,
-                                                .scale = 1 / sqrtf((float)e),
-                                                .softcap = forms[f] & CAP ? 3 : 0,
-                                                .round_bf16 = forms[f] & BF16,
-                                                .scratch = scratch };
+                struct tern_attention_rows a = { .q = q,
+                                                 .out = want,
+                                                 .q_stride = stride,
+                                                 .out_stride = stride,
+                                                 .n_rows = rows,
+                                                 .head_dim = e,
+                                                 .v_dim = v_dim,
+                                                 .k_width = h.k_width,
+                                                 .k_blocks = (const void *const *)h.k_blocks,
+                                                 .v_blocks = (const void *const *)h.v_blocks,
+                                                 .first = first,
+                                                 .last = last,
+                                                 .slope = forms[f] & SLOPE ? slope : NULL,
+                                                 .mask = forms[f] & MASK ? mask : NULL,
+                                                 .scale = 1 / sqrtf((float)e),
+                                                 .softcap = forms[f] & CAP ? 3 : 0,
+                                                 .round_bf16 = forms[f] & BF16,
+                                                 .scratch = scratch };
 
-                t->ref.attention_f32(&a);
+                attention_of(&t->ref, kv)(&a);
                 a.out = base;
-                t->base.attention_f32(&a);
+                attention_of(&t->base, kv)(&a);
                 a.out = got;
                 if (forms[f] & IN_PLACE) {
                     for (size_t r = 0; r < rows; r++)
                         memcpy(got + r * stride, q + r * stride, e * sizeof *q);
                     a.q = got;
                 }
-                t->new.attention_f32(&a);
+                attention_of(&t->new, kv)(&a);
                 a.q = q;
-                tc_same_f32(t, base, got, size);
+                if (kv != KV_BF16 || t->new.isa < TERN_ISA_AVX512BF16) /* there an instruction rounds in its own way */
+                    tc_same_f32(t, base, got, size);
                 for (size_t r = 0; r < rows; r++) {
                     const float all = scale_of_row(&a, &h, r);
                     for (size_t c = 0; c < v_dim; c++)
@@ -227,15 +285,15 @@ void check_attention_f32(struct tc *t)
 
                 /* alone; then, where it is quick, beside the same rows with NaN in all that this row does not see */
                 for (size_t r = 0; r < rows; r++) {
-                    run_row(t->new.attention_f32, &a, r, alone);
+                    run_row(attention_of(&t->new, kv), &a, r, alone);
                     tc_same_f32(t, got + r * stride, alone, v_dim);
                 }
                 for (size_t r = 0; r < rows && (t->new.isa != TERN_ISA_PORTABLE || positions <= 100); r++) {
                     store(t, &h, first[r], last[r], a.mask ? a.mask[r] : NULL);
                     a.out = base;
-                    t->new.attention_f32(&a);
+                    attention_of(&t->new, kv)(&a);
                     tc_same_f32(t, got + r * stride, base + r * stride, v_dim);
-                    run_row(t->new.attention_f32, &a, r, alone);
+                    run_row(attention_of(&t->new, kv), &a, r, alone);
                     tc_same_f32(t, got + r * stride, alone, v_dim);
                 }
             }
@@ -249,34 +307,54 @@ void check_attention_f32(struct tc *t)
         const size_t positions = loads[i].positions, rows = loads[i].rows;
         const double size = (double)(positions * 64);
 
-        if (!tc_bench(t, rows < 8 ? 8.0 * size : 0, 4.0 * size * (double)rows, "E=64,S=%zu,rows=%zu", positions, rows))
+        if (!tc_bench(t, rows < 8 ? (kv == KV_F32 ? 8.0 : 4.0) * size : 0, 4.0 * size * (double)rows,
+                      "E=64,S=%zu,rows=%zu", positions, rows))
             continue;
-        const float *q = tc_in_f32(t, 8 * 64, TC_NORMAL), *cache = tc_in_panel(t, 2 * positions * 64, TC_NORMAL);
+        const float *q = tc_in_f32(t, 8 * 64, TC_NORMAL), *rows_of = tc_in_f32(t, 64 * 64, TC_NORMAL);
+        const size_t number = kv == KV_F32 ? 4 : 2;
+        char *cache = (char *)tc_in_panel(t, 2 * positions * 64, TC_NORMAL);
         float *out = tc_out_f32(t, 8 * 64), *scratch = tc_out_panel(t, tern_attention_scratch(64));
-        const float *k[2048 / 64], *v[2048 / 64];
+        const void *k[2048 / 64], *v[2048 / 64];
         int64_t first[8] = { 0 }, last[8];
 
         for (size_t b = 0; b < positions / 64; b++) {
-            k[b] = cache + b * 64 * 64;
-            v[b] = cache + (positions + b * 64) * 64;
+            char *to_k = cache + b * 2 * 64 * 64 * number, *to_v = to_k + 64 * 64 * number;
+            kv_store(&t->new, kv, to_k, to_v, rows_of, rows_of, 64, 64, 64, 64, 0, 64);
+            k[b] = to_k;
+            v[b] = to_v;
         }
         for (size_t r = 0; r < rows; r++)
             last[r] = (int64_t)(rows == 8 ? positions - 7 + r : positions);
-        const struct tern_attention_f32 a = { .q = q,
-                                              .out = out,
-                                              .q_stride = 64,
-                                              .out_stride = 64,
-                                              .n_rows = rows,
-                                              .head_dim = 64,
-                                              .v_dim = 64,
-                                              .k_width = 64,
-                                              .k_blocks = k,
-                                              .v_blocks = v,
-                                              .first = first,
-                                              .last = last,
-                                              .scale = 0.125f,
-                                              .scratch = scratch };
+        const struct tern_attention_rows a = { .q = q,
+                                               .out = out,
+                                               .q_stride = 64,
+                                               .out_stride = 64,
+                                               .n_rows = rows,
+                                               .head_dim = 64,
+                                               .v_dim = 64,
+                                               .k_width = 64,
+                                               .k_blocks = k,
+                                               .v_blocks = v,
+                                               .first = first,
+                                               .last = last,
+                                               .scale = 0.125f,
+                                               .scratch = scratch };
 
-        TC_TIME(t) t->new.attention_f32(&a);
+        TC_TIME(t) attention_of(&t->new, kv)(&a);
     }
+}
+
+void check_attention_f32(struct tc *t)
+{
+    check_attention(t, KV_F32);
+}
+
+void check_attention_f32_f16(struct tc *t)
+{
+    check_attention(t, KV_F16);
+}
+
+void check_attention_bf16(struct tc *t)
+{
+    check_attention(t, KV_BF16);
 }

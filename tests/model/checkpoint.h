@@ -162,7 +162,8 @@ static inline struct runner runner_create(tern_ctx *ctx, const tern_model *model
     };
     const tern_kv_shape shape = { c->n_layers, c->kv_heads,
                                   c->head_dim, ((int64_t)c->n_context + 63) / 64 * 64 * n_sequences,
-                                  n_sequences, c->n_context };
+                                  n_sequences, c->n_context,
+                                  TERN_FP32 };
     struct tern_arena counter = tern_arena_counter();
 
     assert_ok(ctx, tern_kv_cache_create(ctx, &shape, &r.cache));

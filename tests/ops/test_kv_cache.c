@@ -71,13 +71,13 @@ static void test_blocks_come_back_zeroed(void **state)
 
     assert_ok(ctx, tern_kv_sequence_add(ctx, cache, &a));
     assert_ok(ctx, append(ctx, cache, a, 128));
-    for (size_t i = 0; i < tern_kv_cache_bytes(cache) / sizeof(float); i++)
+    for (size_t i = 0; i < tern_kv_cache_bytes(cache); i++)
         cache->pool[i] = 7;
     assert_ok(ctx, tern_kv_sequence_truncate(ctx, cache, a, 64));
     assert_ok(ctx, append(ctx, cache, a, 1));
-    for (size_t i = 0; i < cache->block_floats; i++) {
-        assert_true(cache->pool[(size_t)kv_table(cache, a)[0] * cache->block_floats + i] == 7);
-        assert_true(cache->pool[(size_t)kv_table(cache, a)[1] * cache->block_floats + i] == 0);
+    for (size_t i = 0; i < cache->block_bytes; i++) {
+        assert_true(cache->pool[(size_t)kv_table(cache, a)[0] * cache->block_bytes + i] == 7);
+        assert_true(cache->pool[(size_t)kv_table(cache, a)[1] * cache->block_bytes + i] == 0);
     }
     tern_kv_cache_destroy(&cache);
     tern_ctx_destroy(&ctx);
@@ -92,7 +92,7 @@ static void test_fork(void **state)
 
     assert_ok(ctx, tern_kv_sequence_add(ctx, cache, &a));
     assert_ok(ctx, append(ctx, cache, a, 64 + 10));
-    float *first = kv_block(cache, kv_table(cache, a)[1], 0, 0);
+    unsigned char *first = kv_block(cache, kv_table(cache, a)[1], 0, 0);
     first[0] = 3;
     assert_ok(ctx, tern_kv_sequence_fork(ctx, cache, a, &b));
     assert_ok(ctx, tern_kv_sequence_fork(ctx, cache, b, &c));

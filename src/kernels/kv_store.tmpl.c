@@ -1,0 +1,100 @@
+/* kv_store.tmpl.c: keys and values of new positions into their storage blocks.  Built once per level; contract in kernels.h.
+ *
+ * Sixteen positions that fill whole vectors of a K panel are turned 16 x 16, so that each line of a block is written at once
+ * and not by a float of each position; others go one by one. */
+#include "kernels/kernels.h"
+#include "kernels/vec.h"
+
+/* K of m positions, 16 or 1, from channel c on, two channels to a word where `pairs`: words [c][32 positions]. */
+V16_FN void kv_store_words(float *to, const float *words, size_t ld, size_t c, size_t n, size_t m)
+{
+    for (; m == 16 && c + 16 <= n; c += 16)
+        v16_transpose(to + c * TERN_PANEL, TERN_PANEL, words + c, ld);
+    for (; c < n; c++)
+        for (size_t j = 0; j < m; j++)
+            memcpy(to + c * TERN_PANEL + j, words + j * ld + c, sizeof *to);
+}
+
+static void TERN_K(kv_store_f32)(float *k_block, float *v_block, const float *k, const float *v, size_t stride,
+                                 size_t head_dim, size_t v_dim, size_t k_width, size_t p, size_t n)
+{
+    const size_t width = (v_dim + TERN_PANEL - 1) / TERN_PANEL * TERN_PANEL;
+
+    for (size_t i = 0, m; i < n; i += m, p += m) {
+        m = p % 16 == 0 && n - i >= 16 ? 16 : 1;
+        kv_store_words(k_block + p / TERN_PANEL * k_width * TERN_PANEL + p % TERN_PANEL, k + i * stride, stride, 0,
+                       head_dim, m);
+        for (size_t j = 0; j < m; j++)
+            for (size_t c = 0; c < width; c += 16)
+                v16_store(v_block + (c / TERN_PANEL * TERN_KV_BLOCK + p + j) * TERN_PANEL + c % TERN_PANEL,
+                          c < v_dim ? v16_load_n(v + (i + j) * stride + c, v_dim - c) : v16_set1(0));
+    }
+}
+
+static void TERN_K(kv_store_f16)(uint16_t *k_block, uint16_t *v_block, const float *k, const float *v, size_t stride,
+                                 size_t head_dim, size_t v_dim, size_t k_width, size_t p, size_t n)
+{
+    const size_t width = (v_dim + TERN_PANEL - 1) / TERN_PANEL * TERN_PANEL;
+    float turned[16 * 16];
+
+    for (size_t i = 0, m; i < n; i += m, p += m) {
+        uint16_t *to = k_block + p / TERN_PANEL * k_width * TERN_PANEL + p % TERN_PANEL;
+        size_t c = 0;
+
+        m = p % 16 == 0 && n - i >= 16 ? 16 : 1;
+        for (; m == 16 && c + 16 <= head_dim; c += 16) {
+            v16_transpose(turned, 16, k + i * stride + c, stride);
+            for (size_t j = 0; j < 16; j++)
+                v16_store_f16(to + (c + j) * TERN_PANEL, v16_load(turned + j * 16));
+        }
+        for (; c < head_dim; c++)
+            for (size_t j = 0; j < m; j++)
+                v16_store_f16_n(to + c * TERN_PANEL + j, v16_set1(k[(i + j) * stride + c]), 1);
+        for (size_t j = 0; j < m; j++)
+            for (c = 0; c < width; c += 16)
+                v16_store_f16(v_block + (c / TERN_PANEL * TERN_KV_BLOCK + p + j) * TERN_PANEL + c % TERN_PANEL,
+                              c < v_dim ? v16_load_n(v + (i + j) * stride + c, v_dim - c) : v16_set1(0));
+    }
+}
+
+/* Channels of a row that are made pairs at a time. */
+#define KV_STORE_PART 64
+
+static void TERN_K(kv_store_bf16)(uint16_t *k_block, uint16_t *v_block, const float *k, const float *v, size_t stride,
+                                  size_t head_dim, size_t v_dim, size_t k_width, size_t p, size_t n)
+{
+    const size_t width = (v_dim + TERN_PANEL - 1) / TERN_PANEL * TERN_PANEL, steps = (k_width + 1) / 2;
+    float pairs[16][KV_STORE_PART / 2];
+    uint16_t half[16], other[16];
+
+    for (size_t i = 0, m; i < n; i += m, p += m) {
+        m = p % 16 == 0 && n - i >= 16 ? 16 : 1;
+        for (size_t c = 0; c < head_dim; c += KV_STORE_PART) {
+            const size_t part = head_dim - c < KV_STORE_PART ? head_dim - c : KV_STORE_PART;
+            uint16_t *to = k_block + (p / TERN_PANEL * steps + c / 2) * 2 * TERN_PANEL + p % TERN_PANEL * 2;
+            for (size_t j = 0; j < m; j++)
+                for (size_t d = 0; d < part; d += 16) {
+                    v16_store_bf16(half, v16_load_n(k + (i + j) * stride + c + d, part - d));
+                    memcpy(&pairs[j][d / 2], half, sizeof half);
+                }
+            kv_store_words((float *)(void *)to, pairs[0], KV_STORE_PART / 2, 0, (part + 1) / 2, m);
+        }
+        for (size_t c = 0; c < width; c += 16)
+            for (size_t j = 0; j < m; j += 2) {
+                uint16_t *to = v_block + c / TERN_PANEL * TERN_KV_BLOCK * TERN_PANEL +
+                               ((p + j) / 2 * TERN_PANEL + c % TERN_PANEL) * 2;
+                const float *from = v + (i + j) * stride + c;
+                v16_store_bf16(half, c < v_dim ? v16_load_n(from, v_dim - c) : v16_set1(0));
+                if (m == 1) {
+                    for (size_t d = 0; d < 16; d++)
+                        to[2 * d + p % 2] = half[d];
+                    continue;
+                }
+                v16_store_bf16(other, c < v_dim ? v16_load_n(from + stride, v_dim - c) : v16_set1(0));
+                for (size_t d = 0; d < 16; d++) {
+                    to[2 * d] = half[d];
+                    to[2 * d + 1] = other[d];
+                }
+            }
+    }
+}
