@@ -60,7 +60,6 @@ def grid(rows, columns, width, height, title):
 
 def share_axis(axis):
     axis.axhline(100, color="#999999", linewidth=0.8)
-    axis.set_ylim(0, 115)
     axis.grid(axis="y", alpha=0.3)
 
 
@@ -81,7 +80,8 @@ def plot_gemm(data, folder):
         axis.set_xlabel("rows M")
         share_axis(axis)
     axes[0][0].set_ylabel("% of the roofline")
-    axes[0][-1].legend(fontsize=7, title="K x N", title_fontsize=7, loc="lower right")
+    axes[0][0].set_ylim(bottom=0)  # of all of them
+    axes[0][-1].legend(fontsize=7, title="K x N", title_fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))
     save(figure, folder, "gemm")
 
 

@@ -263,7 +263,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--work", type=words, default=["gemm", *MODELS], help="gemm, " + ", ".join(MODELS))
+    parser.add_argument("--work", type=words, default=["gemm", "bert"], help="of gemm, " + ", ".join(MODELS) + "; gemm,bert")
     parser.add_argument("--dtype", type=words, default=["fp32", "bf16", "int8"])
     parser.add_argument("--shape", type=words, default=words(SHAPES))
     parser.add_argument("--rows", type=lambda text: [int(w) for w in words(text)], default=[1, 16, 128])
