@@ -191,7 +191,7 @@ long fault_live(void)
     return atomic_load(&live);
 }
 
-void fault_check(long n, bool failed, const tern_ctx *ctx, tern_status status, const void *object, long live_before,
+void fault_check(long n, bool failed, const tern_ctx *ctx, tern_status status, const void *object, long *live_before,
                  const char *file, int line)
 {
     const char *wrong = NULL;
@@ -206,11 +206,13 @@ void fault_check(long n, bool failed, const tern_ctx *ctx, tern_status status, c
         wrong = "expected out of memory, or a thread not started";
     else if (status != TERN_OK && ctx && !*tern_error(ctx))
         wrong = "no text";
-    else if (status != TERN_OK && fault_live() > live_before)
+    else if (status != TERN_OK && fault_live() > *live_before)
         wrong = "blocks were left behind";
+    else if (status != TERN_OK)
+        *live_before = fault_live();
     if (!wrong)
         return;
     print_error("failure of call %ld: %s (status: %s, text: \"%s\", blocks: %ld before, %ld after)\n", n, wrong,
-                tern_status_name(status), ctx ? tern_error(ctx) : "", live_before, fault_live());
+                tern_status_name(status), ctx ? tern_error(ctx) : "", *live_before, fault_live());
     _fail(file, line);
 }

@@ -46,14 +46,15 @@ void fault_count_start(void);
 long fault_live(void);
 
 #define FAULT_EACH(n) for (long n = 0, fault_live_before_ = fault_live();; n++)
-#define FAULT_DONE(n, ctx, status, object)                                                                          \
-    {                                                                                                               \
-        const bool failed_ = fault_disarm();                                                                        \
-        fault_check((n), failed_, (ctx), (status), (const void *)(object), fault_live_before_, __FILE__, __LINE__); \
-        if (!failed_ && (status) == TERN_OK)                                                                        \
-            break;                                                                                                  \
+#define FAULT_DONE(n, ctx, status, object)                                                                           \
+    {                                                                                                                \
+        const bool failed_ = fault_disarm();                                                                         \
+        fault_check((n), failed_, (ctx), (status), (const void *)(object), &fault_live_before_, __FILE__, __LINE__); \
+        if (!failed_ && (status) == TERN_OK)                                                                         \
+            break;                                                                                                   \
     }
-void fault_check(long n, bool failed, const tern_ctx *ctx, tern_status status, const void *object, long live_before,
+/* *live_before becomes what is alive now, where that is less: the next failure has to come down to it again. */
+void fault_check(long n, bool failed, const tern_ctx *ctx, tern_status status, const void *object, long *live_before,
                  const char *file, int line);
 
 #endif
