@@ -11,6 +11,7 @@ extern "C" {
 /** One caller of tern: a team of threads, a table of kernels and the text of the last error.
  *  A context serves one thread at a time; every thread that computes concurrently makes its own.  A call that meets its
  *  context at work for another one answers TERN_ERR_STATE and has computed nothing.
+ *  It keeps up to 64 MiB of operators' working memory from call to call, and gives it up where memory runs out.
  *  There is no global state: contexts with different settings live side by side. */
 typedef struct tern_ctx tern_ctx;
 
