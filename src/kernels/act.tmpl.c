@@ -68,30 +68,46 @@ static void TERN_K(act_f32)(float *y, const float *x, size_t n, enum tern_act ac
     }
 }
 
-/* 16 columns of one row, `lanes` of them where the tile is not whole. */
-V16_FN void epilogue_part(float *c, const void *tile, const bool integers, float row_scale, v16 scale, v16 bias,
-                          const struct tern_epilogue *e, const float *residual, const float *residual2,
-                          const bool whole, size_t lanes, const enum tern_act act)
+/* 16 columns of one row, `lanes` of them where the tile is not whole; pointers to the first of them, NULL for what is not there. */
+struct epilogue_part {
+    const void *tile;
+    const float *factor, *residual, *residual2;
+    float *c;
+    uint16_t *half;
+};
+
+V16_FN void epilogue_part(const struct epilogue_part p, const bool integers, float row_scale, v16 scale, v16 bias,
+                          const struct tern_epilogue *e, const bool whole, size_t lanes, const enum tern_act act)
 {
     v16 t;
 
     if (integers) /* times 1 is exact */
-        t = v16_mul(v16_load_s32(tile), v16_mul(v16_set1(row_scale), scale));
+        t = v16_mul(v16_load_s32(p.tile), v16_mul(v16_set1(row_scale), scale));
     else
-        t = v16_load(tile);
+        t = v16_load(p.tile);
     if (!integers && e->scale)
         t = v16_mul(t, scale);
     if (e->bias)
         t = v16_add(t, bias);
     t = v16_act(t, act);
-    if (residual)
-        t = v16_add(t, whole ? v16_load(residual) : v16_load_n(residual, lanes));
-    if (residual2)
-        t = v16_add(t, whole ? v16_load(residual2) : v16_load_n(residual2, lanes));
-    if (whole)
-        v16_store(c, t);
-    else
-        v16_store_n(c, t, lanes);
+    if (p.factor)
+        t = v16_mul(t, v16_load(p.factor));
+    if (p.residual)
+        t = v16_add(t, whole ? v16_load(p.residual) : v16_load_n(p.residual, lanes));
+    if (p.residual2)
+        t = v16_add(t, whole ? v16_load(p.residual2) : v16_load_n(p.residual2, lanes));
+    if (!p.half) {
+        if (whole)
+            v16_store(p.c, t);
+        else
+            v16_store_n(p.c, t, lanes);
+    } else if (e->half_is_f16) {
+        v16_store_f16_n(p.half, t, whole ? 16 : lanes);
+    } else if (whole) {
+        v16_store_bf16(p.half, t);
+    } else {
+        v16_store_bf16_n(p.half, t, lanes);
+    }
 }
 
 /* The tile is in L1 and C is written once: reading lines of C back after a store that missed would wait for them. */
@@ -105,18 +121,29 @@ V16_FN void epilogue_tile(float *c, size_t ldc, const void *tile, const float *r
     const v16 scale_lo = e->scale ? v16_load_n(e->scale + col, n_lo) : one;
     const v16 scale_hi = e->scale && n_hi ? v16_load_n(e->scale + col + 16, n_hi) : one;
     const bool integers = row_scale != NULL;
-    const char *from = tile;
 
-    for (size_t i = 0; i < m; i++, from += TERN_PANEL * sizeof(float)) {
-        float *to = c + (row + i) * ldc + col;
+    for (size_t i = 0; i < m; i++) {
         const float s = integers ? row_scale[i] : 1;
-        const float *r1 = e->residual ? e->residual + (row + i) * e->ld_residual + col : NULL;
-        const float *r2 = e->residual2 ? e->residual2 + (row + i) * e->ld_residual2 + col : NULL;
+        const size_t at = row + i;
+        struct epilogue_part p = {
+            .tile = (const char *)tile + i * TERN_PANEL * sizeof(float),
+            .factor = e->factor ? e->factor + i * TERN_PANEL : NULL,
+            .residual = e->residual ? e->residual + at * e->ld_residual + col : NULL,
+            .residual2 = e->residual2 ? e->residual2 + at * e->ld_residual2 + col : NULL,
+            .c = e->half ? NULL : c + at * ldc + col,
+            .half = e->half ? e->half + at * e->ld_half + col : NULL,
+        };
 
-        epilogue_part(to, from, integers, s, scale_lo, bias_lo, e, r1, r2, whole, n_lo, act);
-        if (whole || n_hi)
-            epilogue_part(to + 16, from + 64, integers, s, scale_hi, bias_hi, e, r1 ? r1 + 16 : NULL,
-                          r2 ? r2 + 16 : NULL, whole, n_hi, act);
+        epilogue_part(p, integers, s, scale_lo, bias_lo, e, whole, n_lo, act);
+        if (!whole && !n_hi)
+            continue;
+        p.tile = (const char *)p.tile + 16 * sizeof(float);
+        p.factor = p.factor ? p.factor + 16 : NULL;
+        p.residual = p.residual ? p.residual + 16 : NULL;
+        p.residual2 = p.residual2 ? p.residual2 + 16 : NULL;
+        p.c = p.c ? p.c + 16 : NULL;
+        p.half = p.half ? p.half + 16 : NULL;
+        epilogue_part(p, integers, s, scale_hi, bias_hi, e, whole, n_hi, act);
     }
 }
 

@@ -171,19 +171,26 @@ enum tern_act {
 typedef void tern_act_f32_fn(float *y, const float *x, size_t n, enum tern_act act, const struct tern_row_flow *flow);
 
 /* What happens to a finished tile of a product on its way to memory, in this order, all in f32:
- *   t *= scale[j];  t += bias[j];  t = act(t);  t += residual[i][j] (and residual2, each where given, in this order);  C[i][j] = t */
+ *   t *= scale[j];  t += bias[j];  t = act(t);  t *= factor[i][j];  t += residual[i][j] (and residual2, in this order);  C[i][j] = t
+ * each where given.   factor: a tile as the finished one, its rows 32 apart, whatever row and col are.
+ * half: stored instead of C, of which nothing is read or written (but what is a residual): t as bf16, or as f16 if half_is_f16,
+ * rounded as by bf16_from_f32 and f16_from_f32. */
 struct tern_epilogue {
     const float *scale; /* [N] or NULL */
     const float *bias;  /* [N] or NULL */
     enum tern_act act;
+    const float *factor;   /* [m][32] or NULL */
     const float *residual; /* [M][ld_residual] or NULL; == C allowed */
     size_t ld_residual;
     const float *residual2; /* the same, added after it */
     size_t ld_residual2;
+    uint16_t *half; /* [M][ld_half] or NULL */
+    size_t ld_half;
+    bool half_is_f16;
 };
 
 /* Stores a tile [m][32] (rows 32 apart) to C[row .. row+m)[col .. col+n), n <= 32, through the epilogue.
- * c: the whole matrix, rows ldc apart; row and col place the tile in it and in the epilogue's vectors. */
+ * c: the whole matrix, rows ldc apart (NULL where half is given); row and col place the tile in it and in the epilogue's vectors. */
 typedef void tern_epilogue_f32_fn(float *c, size_t ldc, const float *tile, const struct tern_epilogue *e, size_t row,
                                   size_t col, size_t m, size_t n);
 

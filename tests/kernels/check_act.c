@@ -67,6 +67,46 @@ void check_act_f32(struct tc *t)
     }
 }
 
+/* A finished tile and its place; the floats, or integers with their scales. */
+struct finished {
+    const float *tile;
+    const int32_t *integers;
+    const float *row_scale;
+    size_t row, col, m, n;
+};
+
+static void finish(const struct tern_kernels *k, const struct finished *f, float *c, size_t ldc,
+                   const struct tern_epilogue *e)
+{
+    if (f->tile)
+        k->epilogue_f32(c, ldc, f->tile, e, f->row, f->col, f->m, f->n);
+    else
+        k->epilogue_s32(c, ldc, f->integers, f->row_scale, e, f->row, f->col, f->m, f->n);
+}
+
+/* Halves are what goes to C otherwise, narrowed: of the level and of the definition. */
+static void check_halves(struct tc *t, const struct finished *f, struct tern_epilogue e)
+{
+    const size_t width = f->col + f->n, ld = width + 5, size = (f->row + f->m - 1) * ld + width;
+    const struct tern_kernels *tables[] = { &t->new, &t->ref };
+
+    e.ld_half = ld;
+    for (int i = 0; i < 4; i++) {
+        const struct tern_kernels *k = tables[i / 2];
+        float *c = tc_out_f32(t, size);
+        uint16_t *want = tc_out_u16(t, size), *got = tc_out_u16(t, size);
+
+        e.half_is_f16 = i % 2;
+        e.half = NULL;
+        finish(k, f, c, ld, &e);
+        for (size_t at = f->row * ld + f->col; at < size; at += ld)
+            (e.half_is_f16 ? t->ref.f16_from_f32 : t->ref.bf16_from_f32)(want + at, c + at, f->n);
+        e.half = got;
+        finish(k, f, NULL, 0, &e);
+        tc_same_u16(t, want, got, size);
+    }
+}
+
 void check_epilogue_f32(struct tc *t)
 {
     static const size_t columns[] = { 1, 7, 8, 9, 15, 16, 17, 24, 31, 32 };
@@ -87,8 +127,11 @@ void check_epilogue_f32(struct tc *t)
                 float *want = tc_copy_f32(t, c, c_size), *base = tc_copy_f32(t, c, c_size),
                       *got = tc_copy_f32(t, c, c_size);
                 float *scale = tc_copy_f32(t, c, c_size);
+                const float *factor = tc_in_panel(t, m * 32, TC_NEAR_ONE);
                 struct tern_epilogue e = { .act = acts[a].act };
 
+                if ((form + s) % 3 == 1)
+                    e.factor = factor;
                 if (form & 1)
                     e.bias = bias;
                 if ((form + s) % 3 == 0)
@@ -115,6 +158,9 @@ void check_epilogue_f32(struct tc *t)
                     tc_near_f32(t, want, got, scale, c_size);
                     tc_same_f32(t, base, got, c_size);
                 }
+                e.residual = form & 2 ? c : NULL;
+                e.ld_residual = ldc;
+                check_halves(t, &(struct finished){ tile, NULL, NULL, row, col, m, n }, e);
             }
     for (size_t a = 0; a < TC_COUNT(acts); a++)
         if (tc_bench(t, 0, 8 * 32, "bias,%s,residual,m=8", acts[a].name)) {
@@ -147,9 +193,11 @@ void check_epilogue_s32(struct tc *t)
                 const float *bias = tc_in_f32(t, col + n, TC_NORMAL), *c = tc_in_f32(t, c_size, TC_NORMAL);
                 float *want = tc_copy_f32(t, c, c_size), *base = tc_copy_f32(t, c, c_size),
                       *got = tc_copy_f32(t, c, c_size), *size = tc_copy_f32(t, c, c_size);
+                const float *factor = tc_in_panel(t, m * 32, TC_NEAR_ONE);
                 const struct tern_epilogue e = { .scale = form & 1 ? scale : NULL,
                                                  .bias = form & 2 ? bias : NULL,
                                                  .act = acts[a].act,
+                                                 .factor = (form + s) % 3 == 1 ? factor : NULL,
                                                  .residual = form & 4 ? c : NULL,
                                                  .ld_residual = ldc };
 
@@ -163,6 +211,7 @@ void check_epilogue_s32(struct tc *t)
                     size[i] = fabsf(want[i]) + (form & 4 ? fabsf(c[i]) : 0);
                 tc_near_f32(t, want, got, size, c_size);
                 tc_same_f32(t, base, got, c_size);
+                check_halves(t, &(struct finished){ NULL, tile, row_scale, row, col, m, n }, e);
             }
     if (tc_bench(t, 0, 8 * 32, "scale,bias,m=8")) {
         const float *row_scale = tc_in_f32(t, 8, TC_NORMAL), *bias = tc_in_f32(t, 768, TC_NORMAL);

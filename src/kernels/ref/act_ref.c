@@ -35,17 +35,27 @@ void tern_act_f32_ref(float *y, const float *x, size_t n, enum tern_act act, con
         y[i] = tern_act_ref(x[i], act);
 }
 
-/* From the bias on. */
-static float finish(float t, const struct tern_epilogue *e, size_t i, size_t j)
+/* From the bias on, for row i of the tile: element (row + i, j) of C. */
+static void finish(float *c, size_t ldc, float t, const struct tern_epilogue *e, size_t row, size_t i, size_t col,
+                   size_t j)
 {
+    const size_t r = row + i, s = col + j;
+
     if (e->bias)
-        t += e->bias[j];
+        t += e->bias[s];
     t = tern_act_ref(t, e->act);
+    if (e->factor)
+        t *= e->factor[i * TERN_PANEL + j];
     if (e->residual)
-        t += e->residual[i * e->ld_residual + j];
+        t += e->residual[r * e->ld_residual + s];
     if (e->residual2)
-        t += e->residual2[i * e->ld_residual2 + j];
-    return t;
+        t += e->residual2[r * e->ld_residual2 + s];
+    if (!e->half)
+        c[r * ldc + s] = t;
+    else if (e->half_is_f16)
+        tern_f16_from_f32_ref(e->half + r * e->ld_half + s, &t, 1);
+    else
+        tern_bf16_from_f32_ref(e->half + r * e->ld_half + s, &t, 1);
 }
 
 void tern_epilogue_f32_ref(float *c, size_t ldc, const float *tile, const struct tern_epilogue *e, size_t row,
@@ -56,7 +66,7 @@ void tern_epilogue_f32_ref(float *c, size_t ldc, const float *tile, const struct
             float t = tile[i * TERN_PANEL + j];
             if (e->scale)
                 t *= e->scale[col + j];
-            c[(row + i) * ldc + col + j] = finish(t, e, row + i, col + j);
+            finish(c, ldc, t, e, row, i, col, j);
         }
 }
 
@@ -66,7 +76,6 @@ void tern_epilogue_s32_ref(float *c, size_t ldc, const int32_t *tile, const floa
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) {
             const float scale = e->scale ? row_scale[i] * e->scale[col + j] : row_scale[i];
-            const float t = (float)tile[i * TERN_PANEL + j] * scale;
-            c[(row + i) * ldc + col + j] = finish(t, e, row + i, col + j);
+            finish(c, ldc, (float)tile[i * TERN_PANEL + j] * scale, e, row, i, col, j);
         }
 }
