@@ -1,5 +1,5 @@
 #!/bin/bash
-# bench.sh BUILD: kernels one by one, products, models.
+# bench.sh BUILD: kernels one by one, products, feed-forwards, attention, rows, models.  Answers lie in build/bench.
 set -eu
 
 build=$1
@@ -8,9 +8,12 @@ if [ -x "$build/tern-check" ]; then
     "$build/tern-check" --bench
 fi
 mkdir -p build/bench
-if [ -x "$build/bench_gemm" ]; then
-    "$build/bench_gemm" --below --out build/bench/gemm.json
-fi
+for program in gemm mlp attention rows; do
+    if [ -x "$build/bench_$program" ]; then
+        echo
+        "$build/bench_$program" --below --out "build/bench/$program.json"
+    fi
+done
 if [ -x "$build/tern" ]; then
     "$build/tern" bench
     for shape in bert-base gpt2-124m; do

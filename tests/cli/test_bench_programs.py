@@ -1,0 +1,52 @@
+# labels: quick
+"""Each program of bench/ that shares bench.h: what it says adds up in all three forms, and what it cannot do it refuses."""
+import json
+import os
+import pathlib
+import subprocess
+import tempfile
+
+BUILD = pathlib.Path(os.environ["TERN_BUILD"])
+TINY = ["--ms", "1", "--rotate", "1", "--threads", "1"]
+CASES = {  # the smallest case, its figures by name, and a case that there is not
+    "bench_rows": (["--op", "layer_norm", "--shape", "512x768", "--dtype", "bf16"],
+                   {"op": "layer_norm", "dtype": "bf16", "rows": 512, "width": 768}, ["--op", "none"]),
+    "bench_mlp": (["--what", "block", "--shape", "768x3072", "--dtype", "int8", "--rows", "1"],
+                  {"what": "block", "dtype": "int8", "h": 768, "i": 3072, "m": 1}, ["--shape", "1x1"]),
+}
+
+
+def run(program, *options):
+    return subprocess.run([BUILD / program, *options], capture_output=True, text=True)
+
+
+def near(a, b):
+    return abs(a - b) <= 1e-4 * abs(b)
+
+
+for program, (case, wanted, nothing) in CASES.items():
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "answer.json"
+        table = run(program, *TINY, *case, "--out", str(path))
+        assert table.returncode == 0 and table.stderr == "", table.stderr
+        assert len(table.stdout.splitlines()) == 3, table.stdout
+        written = json.loads(path.read_text(encoding="utf-8"))
+    assert written["bench"] == program and written["threads"] == 1 and written["rotate_bytes"] == 1 << 20, written
+    (row,) = written["rows"]
+    assert {name: row[name] for name in wanted} == wanted, row
+    assert 0 < row["low"] <= row["seconds"] <= row["high"], row
+    if program == "bench_rows":
+        assert near(row["bytes_per_s"], 2 * 512 * 768 * 2 / row["seconds"]), row
+        assert row["of_copy_low"] <= row["of_copy"] <= row["of_copy_high"], row
+    else:
+        assert near(row["ops_per_s"], 2 * 2 * 768 * 3072 / row["seconds"]), row
+        assert near(row["of_ops"], row["ops_per_s"] / row["ops_ceiling"]), row
+        assert row["ratio_low"] <= row["ratio"] <= row["ratio_high"], row
+
+    lines = run(program, *TINY, *case, "--csv").stdout.splitlines()
+    assert len(lines) == 2 and len(lines[0].split(",")) == len(lines[1].split(",")) == len(row), lines
+
+    for options, code, text in ((["--threads", "x"], 2, "--threads"), (["--what-not"], 2, "--what-not"),
+                                ([*TINY, *nothing], 1, "no such case"), ([*case, "--out", "/nowhere/x"], 1, "/nowhere/x")):
+        wrong = run(program, *options)
+        assert wrong.returncode == code and text in wrong.stderr and wrong.stdout == "", (options, wrong)
