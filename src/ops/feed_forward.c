@@ -35,24 +35,65 @@ static void gate(const struct tern_par *par, float *inner, size_t n_rows, size_t
     tern_barrier(par);
 }
 
-void tern_feed_forward_run(const struct tern_par *par, const struct tern_feed_forward_args *args, float *c, size_t ldc,
-                           const float *x, size_t ldx, size_t n_rows, float *inner, const struct tern_epilogue *e,
-                           void *narrow)
+/* Bytes of the rows of the first product, in front of those of the second; SIZE_MAX where there cannot be so many. */
+static size_t first_bytes(const struct tern_feed_forward_args *args, size_t n_rows)
 {
-    const size_t up = (size_t)args->up->out;
-    const bool gated = tern_is_gated(args->activation);
-    const enum tern_act act = act_of(args->activation, args->gelu);
-    const struct tern_epilogue first = { .bias = args->up_bias, .act = gated ? TERN_ACT_NONE : act };
+    const size_t bytes = tern_gemm_scratch(args->up, n_rows);
 
-    tern_gemm_run_either(par, inner, up, x, ldx, n_rows, args->up, &first, narrow);
-    if (gated)
-        gate(par, inner, n_rows, up / 2, act);
-    tern_gemm_run_either(par, c, ldc, inner, up, n_rows, args->down, e, narrow);
+    return bytes > SIZE_MAX - 63 ? SIZE_MAX : (bytes + 63) / 64 * 64;
 }
 
 size_t tern_feed_forward_scratch(const struct tern_feed_forward_args *args, size_t n_rows)
 {
-    const size_t up = tern_gemm_scratch(args->up, n_rows), down = tern_gemm_scratch(args->down, n_rows);
+    const size_t up = first_bytes(args, n_rows), down = tern_gemm_scratch(args->down, n_rows);
 
-    return up > down ? up : down;
+    return up > SIZE_MAX - down ? SIZE_MAX : up + down;
+}
+
+struct tern_rows tern_feed_forward_rows(const struct tern_feed_forward_args *args, size_t n_rows, void *narrow)
+{
+    return tern_rows_narrow(args->up, narrow, n_rows);
+}
+
+/* Activated rows are stored once as the second product reads them: as bf16 by the epilogue of the first.  A gate is its epilogue
+ * too, where up and gate begin with whole panels. */
+void tern_feed_forward_run_rows(const struct tern_par *par, const struct tern_feed_forward_args *args, float *c,
+                                size_t ldc, const struct tern_rows *x, size_t n_rows, float *inner,
+                                const struct tern_epilogue *e, void *narrow)
+{
+    const size_t up = (size_t)args->up->out;
+    const bool gated = tern_is_gated(args->activation), fused = gated && tern_gemm_gates(args->up);
+    const bool pass = gated && !fused;
+    const enum tern_act act = act_of(args->activation, args->gelu);
+    const size_t width = fused ? up / 2 : up;
+    struct tern_epilogue first = { .bias = args->up_bias, .act = gated ? TERN_ACT_NONE : act };
+    struct tern_rows rows =
+        tern_rows_narrow(args->down, narrow ? (char *)narrow + first_bytes(args, n_rows) : NULL, n_rows);
+    const bool halves = !pass && tern_rows_halves(par, &rows, args->down, n_rows, &first);
+    float *to = halves ? NULL : inner;
+
+    if (fused)
+        tern_gemm_run_gated(par, to, width, x, n_rows, args->up, &first, act);
+    else
+        tern_gemm_run_rows(par, to, width, x, n_rows, args->up, &first);
+    if (pass)
+        gate(par, inner, n_rows, up / 2, act);
+    if (!rows.narrow)
+        rows = tern_rows_f32(inner, width);
+    else if (!halves)
+        tern_rows_round(par, &rows, args->down, inner, width, n_rows);
+    tern_gemm_run_rows(par, c, ldc, &rows, n_rows, args->down, e);
+}
+
+void tern_feed_forward_run(const struct tern_par *par, const struct tern_feed_forward_args *args, float *c, size_t ldc,
+                           const float *x, size_t ldx, size_t n_rows, float *inner, const struct tern_epilogue *e,
+                           void *narrow)
+{
+    struct tern_rows rows = tern_feed_forward_rows(args, n_rows, narrow);
+
+    if (rows.narrow)
+        tern_rows_round(par, &rows, args->up, x, ldx, n_rows);
+    else
+        rows = tern_rows_f32(x, ldx);
+    tern_feed_forward_run_rows(par, args, c, ldc, &rows, n_rows, inner, e, narrow);
 }

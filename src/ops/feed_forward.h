@@ -21,4 +21,10 @@ void tern_feed_forward_run(const struct tern_par *par, const struct tern_feed_fo
                            void *narrow);
 size_t tern_feed_forward_scratch(const struct tern_feed_forward_args *args, size_t n_rows);
 
+/* The same from rows that are rounded already, in the room for them in `narrow` (tern_rows_narrow: nothing, where they stay f32). */
+void tern_feed_forward_run_rows(const struct tern_par *par, const struct tern_feed_forward_args *args, float *c,
+                                size_t ldc, const struct tern_rows *x, size_t n_rows, float *inner,
+                                const struct tern_epilogue *e, void *narrow);
+struct tern_rows tern_feed_forward_rows(const struct tern_feed_forward_args *args, size_t n_rows, void *narrow);
+
 #endif

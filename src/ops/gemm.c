@@ -37,6 +37,8 @@ struct product {
     size_t lda;
     bool narrow;
     const float *row_scale; /* [M], u8 rows only */
+    bool gated;             /* the second half of the panels are gates */
+    enum tern_act gate_act;
     struct tern_weight_layout layout;
     struct tern_plan plan;
 };
@@ -117,12 +119,51 @@ static void tile_product(const struct product *p, union tile_sums *sums, size_t 
     }
 }
 
-/* Panel `panel` for rows [row, row + m), m <= GROUP_ROWS.  next: what is read after it, or NULL. */
-static void panel_product(const struct product *p, size_t row, size_t m, size_t panel, const char *next)
+/* Panel `panel` for rows [row, row + m), m <= GROUP_ROWS. */
+struct piece {
+    size_t row, m, panel;
+    const char *next; /* what is read after it, or NULL */
+    float *gates;     /* [m][32] of a gated product: filled by the panel of gates, multiplied by the other; else NULL */
+    bool is_gate;
+};
+
+/* A finished tile, of floats or integers, for rows [r0, r0 + rows) of the piece. */
+static void finish(const struct product *p, const struct piece *piece, const float *sums, const int32_t *integers,
+                   size_t r0, size_t rows)
 {
     const struct tern_kernels *kernels = p->kernels;
+    size_t row = piece->row + r0, col = piece->panel * TERN_PANEL, ldc = p->ldc;
+    const size_t left = (size_t)p->w->out - col, n = left < TERN_PANEL ? left : TERN_PANEL;
+    const float *row_scale = integers ? p->row_scale + row : NULL;
+    const struct tern_epilogue *e = &p->e;
+    struct tern_epilogue part;
+    float *c = p->c;
+
+    if (piece->gates && piece->is_gate) {
+        part = (struct tern_epilogue){ .scale = e->scale ? e->scale + col : NULL,
+                                       .bias = e->bias ? e->bias + col : NULL,
+                                       .act = p->gate_act };
+        e = &part;
+        c = piece->gates;
+        ldc = TERN_PANEL;
+        row = r0;
+        col = 0;
+    } else if (piece->gates) {
+        part = *e;
+        part.factor = piece->gates + r0 * TERN_PANEL;
+        e = &part;
+    }
+    if (integers)
+        kernels->epilogue_s32(c, ldc, integers, row_scale, e, row, col, rows, n);
+    else
+        kernels->epilogue_f32(c, ldc, sums, e, row, col, rows, n);
+}
+
+static void panel_product(const struct product *p, const struct piece *piece)
+{
+    const size_t row = piece->row, m = piece->m, panel = piece->panel;
+    const struct tern_kernels *kernels = p->kernels;
     const size_t steps = p->layout.steps, step_bytes = p->layout.step_bytes;
-    const size_t col = panel * TERN_PANEL, left = (size_t)p->w->out - col, n = left < TERN_PANEL ? left : TERN_PANEL;
     const size_t n_blocks = count_blocks(kernels, &p->plan, steps, step_bytes);
     const size_t n_tiles = count_tiles(&p->plan, m);
     const char *words = (const char *)p->w->words + panel * steps * step_bytes;
@@ -131,7 +172,7 @@ static void panel_product(const struct product *p, size_t row, size_t m, size_t 
     for (size_t block = 0; block < n_blocks; block++) {
         const size_t s0 = part(steps, n_blocks, block), s1 = part(steps, n_blocks, block + 1);
         const bool last = block + 1 == n_blocks;
-        const char *ahead = last ? next : words + s1 * step_bytes;
+        const char *ahead = last ? piece->next : words + s1 * step_bytes;
         const size_t ahead_steps = !ahead ? 0 : last ? part(steps, n_blocks, 1) : part(steps, n_blocks, block + 2) - s1;
         for (size_t t = 0; t < n_tiles; t++) {
             const size_t r0 = part(m, n_tiles, t), rows = part(m, n_tiles, t + 1) - r0;
@@ -140,21 +181,19 @@ static void panel_product(const struct product *p, size_t row, size_t m, size_t 
 
             tile_product(p, &sums, at, row + r0, rows, panel, s0, s1, h1 > h0 ? ahead + h0 * step_bytes : NULL,
                          (h1 - h0) * step_bytes);
-            if (last && p->row_scale)
-                kernels->epilogue_s32(p->c, p->ldc, sums.s32 + at * TERN_PANEL, p->row_scale + row + r0, &p->e,
-                                      row + r0, col, rows, n);
-            else if (last)
-                kernels->epilogue_f32(p->c, p->ldc, sums.f32 + at * TERN_PANEL, &p->e, row + r0, col, rows, n);
+            if (last)
+                finish(p, piece, sums.f32 + at * TERN_PANEL, p->row_scale ? sums.s32 + at * TERN_PANEL : NULL, r0,
+                       rows);
         }
     }
 }
 
 /* The same for a panel of codes with groups, in f32. */
-static void panel_groups(const struct product *p, size_t row, size_t m, size_t panel)
+static void panel_groups(const struct product *p, const struct piece *piece)
 {
     const struct tern_kernels *kernels = p->kernels;
+    const size_t row = piece->row, m = piece->m, panel = piece->panel;
     const size_t in = (size_t)p->w->in, n_tiles = count_tiles(&p->plan, m);
-    const size_t col = panel * TERN_PANEL, left = (size_t)p->w->out - col, n = left < TERN_PANEL ? left : TERN_PANEL;
     _Alignas(64) float sums[GROUP_ROWS * TERN_PANEL], numbers[NUMBERS * TERN_PANEL];
 
     for (size_t k0 = 0; k0 < in; k0 += NUMBERS) {
@@ -166,19 +205,19 @@ static void panel_groups(const struct product *p, size_t row, size_t m, size_t p
             kernels->gemm_f32(tile, TERN_PANEL, (const float *)p->a + (row + r0) * p->lda + k0, p->lda, numbers, k,
                               rows, k0 > 0, NULL, 0);
             if (k0 + k == in)
-                kernels->epilogue_f32(p->c, p->ldc, tile, &p->e, row + r0, col, rows, n);
+                finish(p, piece, tile, NULL, r0, rows);
         }
     }
 }
 
 /* The same with rows of u8: integers for each part of K, added up as f32. */
-static void panel_parts(const struct product *p, size_t row, size_t m, size_t panel)
+static void panel_parts(const struct product *p, const struct piece *piece)
 {
     const struct tern_kernels *kernels = p->kernels;
     const struct tern_weight_groups *g = p->w->groups;
+    const size_t row = piece->row, m = piece->m, panel = piece->panel;
     const size_t n_tiles = count_tiles(&p->plan, m), steps = g->part_steps, step_bytes = 4 * TERN_PANEL;
     const size_t n_blocks = count_blocks(kernels, &p->plan, steps, step_bytes);
-    const size_t col = panel * TERN_PANEL, left = (size_t)p->w->out - col, n = left < TERN_PANEL ? left : TERN_PANEL;
     _Alignas(64) float sums[GROUP_ROWS * TERN_PANEL];
     _Alignas(64) int32_t codes[GROUP_ROWS * TERN_PANEL];
 
@@ -201,40 +240,56 @@ static void panel_parts(const struct product *p, size_t row, size_t m, size_t pa
                                                    .ld_residual = TERN_PANEL };
                 kernels->epilogue_s32(tile, TERN_PANEL, exact, p->row_scale + row + r0, &add, 0, 0, rows, TERN_PANEL);
                 if (i + 1 == g->n_parts)
-                    kernels->epilogue_f32(p->c, p->ldc, tile, &p->e, row + r0, col, rows, n);
+                    finish(p, piece, tile, NULL, r0, rows);
             }
         }
 }
 
+static void run_piece(const struct product *p, const struct piece *piece)
+{
+    if (p->w->format != TERN_WEIGHT_GROUPS)
+        panel_product(p, piece);
+    else if (p->narrow)
+        panel_parts(p, piece);
+    else
+        panel_groups(p, piece);
+}
+
+/* Panels, or pairs of a panel of gates and the one that is multiplied by them, in this order. */
 static void run(const struct tern_par *par, const struct product *p, size_t m)
 {
     const size_t n_panels = ((size_t)p->w->out + TERN_PANEL - 1) / TERN_PANEL;
-    const size_t panel_bytes = p->layout.steps * p->layout.step_bytes;
-    size_t panel = 0, panel_end = n_panels, row0 = 0, row_end = m;
+    const size_t panel_bytes = p->layout.steps * p->layout.step_bytes, pair = p->gated ? n_panels / 2 : 0;
+    size_t panel = 0, panel_end = p->gated ? pair : n_panels, row0 = 0, row_end = m;
+    _Alignas(64) float gates[GROUP_ROWS * TERN_PANEL];
 
     if (splits_rows(&p->plan, m))
         tern_share(par, m, 8, &row0, &row_end);
     else
-        tern_share(par, n_panels, 1, &panel, &panel_end);
+        tern_share(par, panel_end, 1, &panel, &panel_end);
 
     const size_t m_here = row_end - row0, n_groups = (m_here + GROUP_ROWS - 1) / GROUP_ROWS;
     for (; panel < panel_end; panel++) {
-        const char *here = (const char *)p->w->words + panel * panel_bytes;
-        const char *following = panel + 1 < panel_end ? here + panel_bytes : NULL;
+        const char *here = (const char *)p->w->words + panel * panel_bytes, *first = here + pair * panel_bytes;
+        const char *following = panel + 1 < panel_end ? first + panel_bytes : NULL;
         for (size_t g = 0; g < n_groups; g++) {
             const size_t r0 = part(m_here, n_groups, g), r1 = part(m_here, n_groups, g + 1);
-            if (p->w->format != TERN_WEIGHT_GROUPS)
-                panel_product(p, row0 + r0, r1 - r0, panel, g + 1 < n_groups ? here : following);
-            else if (p->narrow)
-                panel_parts(p, row0 + r0, r1 - r0, panel);
-            else
-                panel_groups(p, row0 + r0, r1 - r0, panel);
+            struct piece piece = { .row = row0 + r0, .m = r1 - r0, .panel = panel + pair, .next = here };
+            if (p->gated) {
+                piece.gates = gates;
+                piece.is_gate = true;
+                run_piece(p, &piece);
+                piece.is_gate = false;
+                piece.panel = panel;
+            }
+            piece.next = g + 1 < n_groups ? first : following;
+            run_piece(p, &piece);
         }
     }
     tern_barrier(par);
 }
 
-static struct product product_of(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda,
+static struct product product_of(const struct tern_par *par, float *c, size_t ldc, const struct tern_rows *rows,
                                  const struct tern_weight *w, const struct tern_epilogue *e)
 {
     struct product p = { .kernels = par->kernels,
@@ -242,8 +297,10 @@ static struct product product_of(const struct tern_par *par, float *c, size_t ld
                          .e = *e,
                          .c = c,
                          .ldc = ldc,
-                         .a = a,
-                         .lda = lda,
+                         .a = rows->f32 ? rows->f32 : rows->narrow,
+                         .lda = rows->ld,
+                         .narrow = !rows->f32,
+                         .row_scale = rows->f32 ? NULL : rows->scale,
                          .layout = tern_weight_layout(w->format, (size_t)w->in) };
 
     if (w->scale)
@@ -314,6 +371,68 @@ static void spread_parts(uint8_t *row, const struct tern_weight_groups *g)
     }
 }
 
+struct tern_rows tern_rows_narrow(const struct tern_weight *w, void *scratch, size_t m)
+{
+    const bool u8 = tern_weight_has_rows_q8(w);
+    const size_t stride = narrow_stride(w);
+
+    if (!scratch || (!u8 && w->format != TERN_WEIGHT_BF16))
+        return (struct tern_rows){ 0 };
+    return (struct tern_rows){ .narrow = scratch,
+                               .scale = u8 ? (float *)(void *)((char *)scratch + m * stride) : NULL,
+                               .ld = stride };
+}
+
+void tern_rows_put(const struct tern_kernels *kernels, const struct tern_rows *rows, const struct tern_weight *w,
+                   size_t row, const float *x)
+{
+    const size_t in = (size_t)w->in;
+
+    if (rows->scale) {
+        uint8_t *to = (uint8_t *)rows->narrow + row * rows->ld;
+        kernels->quantize_row_q8(to, &rows->scale[row], x, in);
+        if (w->groups)
+            spread_parts(to, w->groups);
+    } else {
+        uint16_t *to = (uint16_t *)rows->narrow + row * rows->ld;
+        kernels->bf16_from_f32(to, x, in);
+        if (in % 2)
+            to[in] = 0;
+    }
+}
+
+void tern_rows_round(const struct tern_par *par, const struct tern_rows *rows, const struct tern_weight *w,
+                     const float *a, size_t lda, size_t m)
+{
+    static const struct tern_trace_kind kinds[] = { { "bf16_from_f32", { "rows", "in" } },
+                                                    { "quantize_row_q8", { "rows", "in" } } };
+    const double begin = tern_trace_begin(par);
+    size_t row, end;
+
+    tern_share(par, m, 1, &row, &end);
+    for (; row < end; row++)
+        tern_rows_put(par->kernels, rows, w, row, a + row * lda);
+    tern_barrier(par);
+    tern_trace_end(par, &kinds[rows->scale != NULL], begin, m, (size_t)w->in, 0);
+}
+
+bool tern_rows_halves(const struct tern_par *par, const struct tern_rows *rows, const struct tern_weight *w, size_t m,
+                      struct tern_epilogue *e)
+{
+    size_t row, end;
+
+    if (!rows->narrow || rows->scale)
+        return false;
+    e->half = rows->narrow;
+    e->ld_half = rows->ld;
+    if (w->in % 2) {
+        tern_share(par, m, 1, &row, &end);
+        for (; row < end; row++)
+            e->half[row * rows->ld + (size_t)w->in] = 0;
+    }
+    return true;
+}
+
 /* ---- plans ---- */
 
 bool tern_gemm_plan_kind(const struct tern_weight *w, bool narrow, enum tern_plan_kind *kind)
@@ -364,54 +483,35 @@ struct tern_gemm_cut tern_gemm_cut(const struct tern_kernels *kernels, int n_thr
 
 /* ---- the product ---- */
 
+static void run_traced(const struct tern_par *par, const struct product *p, size_t m)
+{
+    const double begin = tern_trace_begin(par);
+
+    run(par, p, m);
+    trace(par, p->narrow, p->w, m, begin);
+}
+
 void tern_gemm_run_plan(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda, size_t m,
                         const struct tern_weight *w, const struct tern_epilogue *e, void *scratch,
                         const struct tern_plan *plan)
 {
-    static const struct tern_trace_kind rounding[] = { { "bf16_from_f32", { "rows", "in" } },
-                                                       { "quantize_row_q8", { "rows", "in" } } };
-    struct product p = product_of(par, c, ldc, a, lda, w, e);
-    const size_t in = (size_t)w->in;
-    const bool rows_q8 = tern_weight_has_rows_q8(w);
-    double begin = tern_trace_begin(par);
-    size_t row, end;
+    struct tern_rows rows = tern_rows_narrow(w, scratch, m);
 
+    if (rows.narrow)
+        tern_rows_round(par, &rows, w, a, lda, m);
+    else
+        rows = tern_rows_f32(a, lda);
+    struct product p = product_of(par, c, ldc, &rows, w, e);
     p.plan = *plan;
-    if (scratch && (rows_q8 || w->format == TERN_WEIGHT_BF16)) {
-        const size_t stride = narrow_stride(w);
-        float *row_scale = (float *)(void *)((char *)scratch + m * stride);
-
-        tern_share(par, m, 1, &row, &end);
-        for (; row < end; row++)
-            if (rows_q8) {
-                uint8_t *to = (uint8_t *)scratch + row * stride;
-                par->kernels->quantize_row_q8(to, &row_scale[row], a + row * lda, in);
-                if (w->groups)
-                    spread_parts(to, w->groups);
-            } else {
-                uint16_t *to = (uint16_t *)scratch + row * stride;
-                par->kernels->bf16_from_f32(to, a + row * lda, in);
-                if (in % 2)
-                    to[in] = 0;
-            }
-        tern_barrier(par);
-        p.a = scratch;
-        p.lda = stride;
-        p.narrow = true;
-        p.row_scale = rows_q8 ? row_scale : NULL;
-        tern_trace_end(par, &rounding[rows_q8], begin, m, in, 0);
-        begin = tern_trace_begin(par);
-    }
-    run(par, &p, m);
-    trace(par, p.narrow, w, m, begin);
+    run_traced(par, &p, m);
 }
 
 void tern_gemm_run(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda, size_t m,
                    const struct tern_weight *w, const struct tern_epilogue *e)
 {
-    const struct tern_plan plan = tern_gemm_plan(par, m, w, false);
+    const struct tern_rows rows = tern_rows_f32(a, lda);
 
-    tern_gemm_run_plan(par, c, ldc, a, lda, m, w, e, NULL, &plan);
+    tern_gemm_run_rows(par, c, ldc, &rows, m, w, e);
 }
 
 void tern_gemm_run_narrow(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda, size_t m,
@@ -420,4 +520,29 @@ void tern_gemm_run_narrow(const struct tern_par *par, float *c, size_t ldc, cons
     const struct tern_plan plan = tern_gemm_plan(par, m, w, scratch != NULL);
 
     tern_gemm_run_plan(par, c, ldc, a, lda, m, w, e, scratch, &plan);
+}
+
+void tern_gemm_run_rows(const struct tern_par *par, float *c, size_t ldc, const struct tern_rows *rows, size_t m,
+                        const struct tern_weight *w, const struct tern_epilogue *e)
+{
+    struct product p = product_of(par, c, ldc, rows, w, e);
+
+    p.plan = tern_gemm_plan(par, m, w, p.narrow);
+    run_traced(par, &p, m);
+}
+
+bool tern_gemm_gates(const struct tern_weight *w)
+{
+    return w->out % (2 * TERN_PANEL) == 0;
+}
+
+void tern_gemm_run_gated(const struct tern_par *par, float *c, size_t ldc, const struct tern_rows *rows, size_t m,
+                         const struct tern_weight *w, const struct tern_epilogue *e, enum tern_act act)
+{
+    struct product p = product_of(par, c, ldc, rows, w, e);
+
+    p.gated = true;
+    p.gate_act = act;
+    p.plan = tern_gemm_plan(par, m, w, p.narrow);
+    run_traced(par, &p, m);
 }

@@ -47,7 +47,8 @@ void tern_weight_channel(const struct tern_kernels *kernels, const struct tern_w
 
 /* c[M, ldc] = epilogue(a[M, lda] W), a 1 <= M product of any size, computed in f32 whatever the format: each weight is widened
  * exactly.  The scales of q8 are applied to finished sums; weights in groups become f32 numbers (the bits of
- * tern_weight_dequantize) block by block of a panel, and the product is that of these.  e->scale is NULL for both.
+ * tern_weight_dequantize) block by block of a panel, and the product is that of these.  e->scale and e->factor are NULL for both.
+ * Where e->half is given, c is NULL.
  * Split over threads by panels below 128 rows, by rows from there on, where no plan was measured.  Barrier at the end. */
 void tern_gemm_run(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda, size_t m,
                    const struct tern_weight *w, const struct tern_epilogue *e);
@@ -62,6 +63,42 @@ void tern_gemm_run(const struct tern_par *par, float *c, size_t ldc, const float
 void tern_gemm_run_narrow(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda, size_t m,
                           const struct tern_weight *w, const struct tern_epilogue *e, void *scratch);
 size_t tern_gemm_scratch(const struct tern_weight *w, size_t m);
+
+/* Rows as products read them: f32, or rounded to the type of a weight by whoever makes them, while they are in the cache. */
+struct tern_rows {
+    const float *f32; /* [M, ld], or NULL: narrow */
+    void *narrow;     /* [M, ld] bf16 bits or u8, as tern_gemm_run_narrow has them */
+    float *scale;     /* [M], where they are u8 */
+    size_t ld;        /* elements */
+};
+static inline struct tern_rows tern_rows_f32(const float *a, size_t lda)
+{
+    return (struct tern_rows){ .f32 = a, .ld = lda };
+}
+
+/* Room for m rows rounded to the type of w, in the scratch that tern_gemm_run_narrow takes.  For a weight whose rows stay f32,
+ * or scratch NULL, everything is NULL: tern_rows_f32 is what its products take. */
+struct tern_rows tern_rows_narrow(const struct tern_weight *w, void *scratch, size_t m);
+/* Rounds x[K] to be row `row`. */
+void tern_rows_put(const struct tern_kernels *kernels, const struct tern_rows *rows, const struct tern_weight *w,
+                   size_t row, const float *x);
+/* Rounds all rows of a[m, lda], a share by each thread.  Barrier at the end. */
+void tern_rows_round(const struct tern_par *par, const struct tern_rows *rows, const struct tern_weight *w,
+                     const float *a, size_t lda, size_t m);
+/* Whether the epilogue of the product before can round them: bf16, stored as e->half and e->ld_half.  An odd K has one element more,
+ * which stays 0: tern_rows_halves writes it, each thread a share, before that product. */
+bool tern_rows_halves(const struct tern_par *par, const struct tern_rows *rows, const struct tern_weight *w, size_t m,
+                      struct tern_epilogue *e);
+
+/* The product of rows in either form, with the bits of the two above. */
+void tern_gemm_run_rows(const struct tern_par *par, float *c, size_t ldc, const struct tern_rows *rows, size_t m,
+                        const struct tern_weight *w, const struct tern_epilogue *e);
+
+/* c[M][N / 2] = epilogue of the first half of the columns, multiplied by act(t + bias) of the second, the two of a panel being made
+ * together: the products of neither are stored.  N is a multiple of 64 (tern_gemm_gates).  e: bias of N; act is none. */
+void tern_gemm_run_gated(const struct tern_par *par, float *c, size_t ldc, const struct tern_rows *rows, size_t m,
+                         const struct tern_weight *w, const struct tern_epilogue *e, enum tern_act act);
+bool tern_gemm_gates(const struct tern_weight *w);
 
 /* Fewest elements of K that share a scale where rows are u8: parts begin with a step of four. */
 #define TERN_ROWS_Q8_PART 4
