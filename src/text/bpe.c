@@ -17,8 +17,6 @@
 #include "base/utf8.h"
 #include "text/byte_level.h"
 
-#include <tern/tokenizer.h>
-
 #include <assert.h>
 #include <string.h>
 
@@ -168,6 +166,7 @@ void tern_bpe_scratch_destroy(struct tern_bpe_scratch *scratch)
     tern_free(scratch->symbols);
     tern_free(scratch->heap);
     tern_free(scratch->mapped);
+    tern_free(scratch->lengths);
     tern_free(scratch->cache);
     *scratch = (struct tern_bpe_scratch){ 0 };
 }
@@ -193,16 +192,9 @@ static size_t cache_slot(struct word_key key)
 
 /* ---- one word ---------------------------------------------------------------------------------------------------- */
 
-tern_status tern_ids_push(tern_ctx *ctx, struct tern_ids *ids, int32_t id)
-{
-    TERN_TRY(TERN_GROW(ctx, &ids->data, &ids->capacity, ids->count + 1, "token ids"));
-    ids->data[ids->count++] = id;
-    return TERN_OK;
-}
-
-/* The ids of the word's characters at out[0..*n), which has room for one per byte. */
+/* The ids of the word's characters at out[0..*n), which has room for one per byte, and with `lengths` their bytes. */
 static tern_status characters(tern_ctx *ctx, const struct tern_bpe *bpe, const char *word, size_t size, bool bytes,
-                              int32_t *out, size_t *n)
+                              int32_t *out, uint32_t *lengths, size_t *n)
 {
     bool after_unknown = false;
     size_t count = 0;
@@ -218,14 +210,21 @@ static tern_status characters(tern_ctx *ctx, const struct tern_bpe *bpe, const c
             id = tern_names_find(&bpe->vocab, word + begin, at - begin);
         }
         if (id >= 0) {
+            if (lengths)
+                lengths[count] = (uint32_t)(at - begin);
             out[count++] = id;
             after_unknown = false;
         } else if (bpe->unk_token) {
             TERN_REQUIRE(ctx, bpe->unk_id >= 0, TERN_ERR_FORMAT,
                          "the text needs the unknown token '%s', which the vocabulary of %zu tokens does not have",
                          bpe->unk_token, bpe->vocab.count);
-            if (!after_unknown || !bpe->fuse_unk)
+            if (!after_unknown || !bpe->fuse_unk) {
+                if (lengths)
+                    lengths[count] = 0;
                 out[count++] = bpe->unk_id;
+            }
+            if (lengths)
+                lengths[count - 1] += (uint32_t)(at - begin);
             after_unknown = true;
         }
     }
@@ -233,8 +232,9 @@ static tern_status characters(tern_ctx *ctx, const struct tern_bpe *bpe, const c
     return TERN_OK;
 }
 
-/* Merges ids[0..n) in place by looking for the lowest rank each time; gives how many are left.  2 <= n <= SCAN_MAX. */
-static size_t merge_by_scan(const struct tern_bpe *bpe, int32_t *ids, size_t n, uint64_t *steps)
+/* Merges ids[0..n), and their lengths if there are any, in place by looking for the lowest rank each time; gives how
+ * many are left.  2 <= n <= SCAN_MAX. */
+static size_t merge_by_scan(const struct tern_bpe *bpe, int32_t *ids, uint32_t *lengths, size_t n, uint64_t *steps)
 {
     uint32_t rank[SCAN_MAX];
 
@@ -251,6 +251,10 @@ static size_t merge_by_scan(const struct tern_bpe *bpe, int32_t *ids, size_t n, 
             break;
         ids[best] = bpe->products[rank[best]];
         n--;
+        if (lengths) {
+            lengths[best] += lengths[best + 1];
+            memmove(lengths + best + 1, lengths + best + 2, (n - best - 1) * sizeof *lengths);
+        }
         for (size_t i = best + 1; i < n; i++) {
             ids[i] = ids[i + 1];
             rank[i - 1] = rank[i];
@@ -314,7 +318,7 @@ static tern_status push_pair(tern_ctx *ctx, const struct tern_bpe *bpe, struct t
 }
 
 static tern_status merge_by_heap(tern_ctx *ctx, const struct tern_bpe *bpe, struct tern_bpe_scratch *s, int32_t *ids,
-                                 size_t *count)
+                                 uint32_t *lengths, size_t *count)
 {
     const size_t n = *count;
     size_t n_heap = 0, left = 0;
@@ -351,13 +355,18 @@ static tern_status merge_by_heap(tern_ctx *ctx, const struct tern_bpe *bpe, stru
         s->symbols[at].id = product;
         s->symbols[at].next = s->symbols[next].next;
         s->symbols[next].id = -1;
+        if (lengths)
+            lengths[at] += lengths[next];
         if (s->symbols[at].next != END)
             s->symbols[s->symbols[at].next].previous = at;
         TERN_TRY(push_pair(ctx, bpe, s, &n_heap, s->symbols[at].previous));
         TERN_TRY(push_pair(ctx, bpe, s, &n_heap, at));
     }
-    for (uint32_t at = 0; at != END; at = s->symbols[at].next)
+    for (uint32_t at = 0; at != END; at = s->symbols[at].next) {
+        if (lengths)
+            lengths[left] = lengths[at];
         ids[left++] = s->symbols[at].id;
+    }
     *count = left;
     return TERN_OK;
 }
@@ -376,8 +385,9 @@ static tern_status whole_word(tern_ctx *ctx, const struct tern_bpe *bpe, struct 
 }
 
 static tern_status encode(tern_ctx *ctx, const struct tern_bpe *bpe, struct tern_bpe_scratch *s, const char *word,
-                          size_t size, bool bytes, struct tern_ids *ids)
+                          size_t size, bool bytes, struct tern_token_list *list)
 {
+    uint32_t *lengths = NULL;
     size_t n = 0;
 
     if (bpe->ignore_merges) {
@@ -385,26 +395,33 @@ static tern_status encode(tern_ctx *ctx, const struct tern_bpe *bpe, struct tern
 
         TERN_TRY(whole_word(ctx, bpe, s, word, size, bytes, &id));
         if (id >= 0)
-            return tern_ids_push(ctx, ids, id);
+            return tern_token_list_push(ctx, list, id, 0, size);
     }
-    TERN_TRY(TERN_GROW(ctx, &ids->data, &ids->capacity, ids->count + size, "token ids"));
-    int32_t *out = ids->data + ids->count;
-    TERN_TRY(characters(ctx, bpe, word, size, bytes, out, &n));
+    TERN_TRY(tern_token_list_reserve(ctx, list, size));
+    if (list->wants_spans) {
+        TERN_TRY(TERN_GROW(ctx, &s->lengths, &s->lengths_capacity, size, "a word's symbols"));
+        lengths = s->lengths;
+    }
+    int32_t *out = list->ids.data + list->ids.count;
+    TERN_TRY(characters(ctx, bpe, word, size, bytes, out, lengths, &n));
     if (n > 1 && n <= SCAN_MAX && bpe->one_way)
-        n = merge_by_scan(bpe, out, n, &s->steps);
+        n = merge_by_scan(bpe, out, lengths, n, &s->steps);
     else if (n > 1)
-        TERN_TRY(merge_by_heap(ctx, bpe, s, out, &n));
-    ids->count += n;
+        TERN_TRY(merge_by_heap(ctx, bpe, s, out, lengths, &n));
+    for (uint32_t i = 0, at = 0; lengths && i < n; at += lengths[i++])
+        list->spans[list->ids.count + i] = (struct tern_span){ at, at + lengths[i] };
+    list->ids.count += n;
     return TERN_OK;
 }
 
 tern_status tern_bpe_encode(tern_ctx *ctx, const struct tern_bpe *bpe, struct tern_bpe_scratch *scratch,
-                            const char *word, size_t size, bool bytes, struct tern_ids *ids)
+                            const char *word, size_t size, bool bytes, struct tern_token_list *list)
 {
+    struct tern_ids *ids = &list->ids;
     const size_t begin = ids->count;
 
-    if (!scratch->cache || size == 0 || size > CACHE_BYTES)
-        return encode(ctx, bpe, scratch, word, size, bytes, ids);
+    if (!scratch->cache || list->wants_spans || size == 0 || size > CACHE_BYTES)
+        return encode(ctx, bpe, scratch, word, size, bytes, list);
 
     const struct word_key key = word_key(word, size);
     const size_t slot = cache_slot(key);
@@ -417,7 +434,7 @@ tern_status tern_bpe_encode(tern_ctx *ctx, const struct tern_bpe *bpe, struct te
             ids->data[ids->count++] = cached[i];
         return TERN_OK;
     }
-    TERN_TRY(encode(ctx, bpe, scratch, word, size, bytes, ids));
+    TERN_TRY(encode(ctx, bpe, scratch, word, size, bytes, list));
     const size_t n = ids->count - begin;
     if (n <= CACHE_IDS) {
         scratch->cache->slots[slot].key = key;

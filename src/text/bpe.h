@@ -8,6 +8,7 @@
 #define TERN_TEXT_BPE_H
 
 #include "text/names.h"
+#include "text/token_list.h"
 
 struct tern_merge {
     uint64_t pair; /* left id << 32 | right id; UINT64_MAX: the place is free */
@@ -38,7 +39,9 @@ struct tern_bpe_scratch {
     char *mapped;
     size_t mapped_capacity;
     struct tern_word_cache *cache; /* NULL: none */
-    uint64_t steps;                /* pairs looked at: what a test counts instead of time */
+    uint32_t *lengths;             /* of the word's symbols, in bytes; where spans are wanted */
+    size_t lengths_capacity;
+    uint64_t steps; /* pairs looked at: what a test counts instead of time */
 };
 void tern_bpe_scratch_destroy(struct tern_bpe_scratch *scratch);
 
@@ -57,15 +60,11 @@ tern_status tern_bpe_merges_add(tern_ctx *ctx, struct tern_bpe *bpe, const char 
 tern_status tern_bpe_finish(tern_ctx *ctx, struct tern_bpe *bpe);
 void tern_bpe_destroy(struct tern_bpe *bpe);
 
-struct tern_ids; /* tern/tokenizer.h */
-
-/* Appends the ids of one word.  `bytes`: the word's bytes stand for their byte-level characters; else it is valid
- * UTF-8 whose characters are looked up as they are.  TERN_ERR_FORMAT (unk_token is needed and not in the
- * vocabulary), TERN_ERR_CAPACITY (2^31 characters or more), TERN_ERR_MEMORY. */
+/* Appends the tokens of one word.  `bytes`: the word's bytes stand for their byte-level characters; else it is valid
+ * UTF-8 whose characters are looked up as they are.  Spans follow one another from 0 on, each as long as the characters
+ * of its token.  TERN_ERR_FORMAT (unk_token is needed and not in the vocabulary), TERN_ERR_CAPACITY (2^31 characters or
+ * more), TERN_ERR_MEMORY. */
 tern_status tern_bpe_encode(tern_ctx *ctx, const struct tern_bpe *bpe, struct tern_bpe_scratch *scratch,
-                            const char *word, size_t size, bool bytes, struct tern_ids *ids);
-
-/* Appends one id. */
-tern_status tern_ids_push(tern_ctx *ctx, struct tern_ids *ids, int32_t id);
+                            const char *word, size_t size, bool bytes, struct tern_token_list *out);
 
 #endif

@@ -88,7 +88,7 @@ static tern_status parse_merges(struct files *f, const char *path, const char *t
 
     for (size_t at = 0; next_line(text, size, &at, &line, &length);)
         n += length > 0 && !is_comment(line, length);
-    TERN_TRY(tern_bpe_merges_create(f->ctx, &f->t->bpe, n));
+    TERN_TRY(tern_bpe_merges_create(f->ctx, &f->t->model.bpe, n));
     for (size_t at = 0; next_line(text, size, &at, &line, &length);) {
         number++;
         if (length == 0 || is_comment(line, length))
@@ -97,7 +97,7 @@ static tern_status parse_merges(struct files *f, const char *path, const char *t
         TERN_REQUIRE(f->ctx, space && !memchr(space + 1, ' ', length - (size_t)(space + 1 - line)), TERN_ERR_FORMAT,
                      "%s: line %zu is '%.*s', expected two tokens with one space between them", path, number,
                      (int)length, line);
-        TERN_TRY(tern_bpe_merges_add(f->ctx, &f->t->bpe, line, (size_t)(space - line), space + 1,
+        TERN_TRY(tern_bpe_merges_add(f->ctx, &f->t->model.bpe, line, (size_t)(space - line), space + 1,
                                      length - (size_t)(space + 1 - line), path));
     }
     return TERN_OK;
@@ -275,14 +275,14 @@ static tern_status add_tokens(struct files *f, const bool *used, size_t n_used)
     if (!f->config || !tern_json_get(tern_json_root(f->config), "added_tokens_decoder"))
         TERN_TRY(collect_specials(f, f->map));
     TERN_TRY(collect_specials(f, f->config));
-    if (tern_names_find(&t->bpe.vocab, end.text, end.size) >= 0)
+    if (tern_names_find(&t->model.bpe.vocab, end.text, end.size) >= 0)
         TERN_TRY(add_candidate(f, end, true));
 
     for (size_t i = 0; i < f->n_candidates; i++)
         bytes += f->candidates[i].size;
     TERN_TRY(tern_added_tokens_create(f->ctx, f->n_candidates, bytes, &t->added));
     for (size_t i = 0; i < f->n_candidates; i++)
-        TERN_TRY(tern_added_tokens_add(f->ctx, &t->added, &t->bpe.vocab, used, n_used, f->candidates[i].text,
+        TERN_TRY(tern_added_tokens_add(f->ctx, &t->added, &t->model.bpe.vocab, used, n_used, f->candidates[i].text,
                                        f->candidates[i].size, f->candidates[i].flags, f->dir));
     return tern_added_tokens_finish(f->ctx, &t->added, &t->normalizer);
 }
@@ -302,9 +302,10 @@ static tern_status bind(struct files *f)
     f->t->pre_tokenizer.steps[0] = step;
     f->t->pre_tokenizer.n_steps = 1;
     f->t->decoder = TERN_DECODE_BYTE_LEVEL;
-    TERN_TRY_OR_FAIL(tern_vocab_read(f->ctx, f->vocab, tern_json_root(f->vocab), &f->t->bpe, &used, &n_used));
+    TERN_TRY_OR_FAIL(
+        tern_vocab_read(f->ctx, f->vocab, tern_json_root(f->vocab), &f->t->model.bpe.vocab, &used, &n_used));
     TERN_TRY_OR_FAIL(read_merges(f));
-    TERN_TRY_OR_FAIL(tern_bpe_finish(f->ctx, &f->t->bpe));
+    TERN_TRY_OR_FAIL(tern_bpe_finish(f->ctx, &f->t->model.bpe));
     TERN_TRY_OR_FAIL(add_tokens(f, used, n_used));
     TERN_TRY_OR_FAIL(add_bos(f));
     status = TERN_OK;

@@ -4,9 +4,9 @@
 
 #include "base/json.h"
 #include "text/added_tokens.h"
-#include "text/bpe.h"
 #include "text/normalizer.h"
 #include "text/pre_tokenizer.h"
+#include "text/token_model.h"
 
 #include <tern/tokenizer.h>
 
@@ -33,7 +33,7 @@ struct tern_post_piece {
 struct tern_tokenizer {
     struct tern_normalizer normalizer;
     struct tern_pre_tokenizer pre_tokenizer;
-    struct tern_bpe bpe;
+    struct tern_token_model model;
     struct tern_added_tokens added;
     struct tern_post_piece *post; /* with special tokens; n_post 0: the text's own ids alone */
     size_t n_post, post_capacity;
@@ -50,14 +50,14 @@ tern_status tern_tokenizer_read_json(tern_ctx *ctx, struct tern_tokenizer *t, co
 tern_status tern_tokenizer_read_gpt2(tern_ctx *ctx, struct tern_tokenizer *t, const char *dir);
 tern_status tern_tokenizer_bind_json(tern_ctx *ctx, struct tern_tokenizer *t, const struct tern_json *json);
 
-/* What both need: a vocabulary object {token: id} into the model; `used` is by id, n_used long, freed by the caller. */
+/* What both need: a vocabulary object {token: id} into a model's; `used` is by id, n_used long, freed by the caller. */
 tern_status tern_vocab_read(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *vocab,
-                            struct tern_bpe *bpe, bool **used, size_t *n_used);
+                            struct tern_names *names, bool **used, size_t *n_used);
 
 /* The tokenizer of bytes that are not in a file; `where` names them in errors.  For tests and fuzzing. */
 tern_status tern_tokenizer_parse(tern_ctx *ctx, const char *text, size_t size, const char *where, tern_tokenizer **out);
 
-/* Encoding with a count of the elementary steps that the merges took.  For tests of growth. */
+/* Encoding with a count of the elementary steps that the model took.  For tests of growth. */
 tern_status tern_tokenizer_encode_counted(tern_ctx *ctx, const tern_tokenizer *tokenizer, const char *text, size_t size,
                                           bool add_special, tern_ids *ids, uint64_t *steps);
 

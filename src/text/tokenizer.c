@@ -16,8 +16,6 @@
 
 #include <string.h>
 
-#define CACHE_FROM 2048 /* bytes of text from which on a cache of words pays for its 128 KiB of zeros */
-
 /* ---- opening ----------------------------------------------------------------------------------------------------- */
 
 void tern_tokenizer_close(tern_tokenizer **tokenizer)
@@ -28,7 +26,7 @@ void tern_tokenizer_close(tern_tokenizer **tokenizer)
 
     tern_normalizer_destroy(&t->normalizer);
     tern_pre_tokenizer_destroy(&t->pre_tokenizer);
-    tern_bpe_destroy(&t->bpe);
+    tern_token_model_destroy(&t->model);
     tern_added_tokens_destroy(&t->added);
     tern_free(t->post);
     tern_free(t->tokens);
@@ -57,7 +55,7 @@ static void set_token(struct tern_tokenizer *t, size_t *bytes, int32_t id, const
 /* The table by id, from the vocabulary and the added tokens, which go before it. */
 static tern_status make_tokens(tern_ctx *ctx, struct tern_tokenizer *t)
 {
-    const struct tern_names *vocab = &t->bpe.vocab;
+    const struct tern_names *vocab = tern_token_model_vocab(&t->model);
     int32_t top = t->added.max_id;
     size_t bytes = 0, room = vocab->text_size, size;
 
@@ -178,7 +176,7 @@ int32_t tern_tokenizer_find(const tern_tokenizer *tokenizer, const char *token)
     const int32_t added = tern_names_find(&tokenizer->added.names, token, strlen(token));
 
     return added >= 0 ? tokenizer->added.tokens[added].id
-                      : tern_names_find(&tokenizer->bpe.vocab, token, strlen(token));
+                      : tern_names_find(tern_token_model_vocab(&tokenizer->model), token, strlen(token));
 }
 
 tern_status tern_tokenizer_token(tern_ctx *ctx, const tern_tokenizer *tokenizer, int32_t id, const char **bytes,
@@ -210,15 +208,15 @@ struct work {
     const struct tern_tokenizer *t;
     struct tern_normalizer_scratch normalizer;
     struct tern_pre_scratch pre;
-    struct tern_bpe_scratch bpe;
-    tern_ids ids;
+    struct tern_token_model_scratch model;
+    struct tern_token_list list;
 };
 
 static tern_status take_word(void *user, const char *word, size_t size, bool bytes)
 {
     struct work *w = user;
 
-    return tern_bpe_encode(w->ctx, &w->t->bpe, &w->bpe, word, size, bytes, &w->ids);
+    return tern_token_model_encode(w->ctx, &w->t->model, &w->model, word, size, bytes, &w->list);
 }
 
 static tern_status find_added(struct work *w, bool normalized, const char *text, size_t size);
@@ -292,7 +290,7 @@ static tern_status find_added(struct work *w, bool normalized, const char *text,
             continue;
         if (done < begin)
             TERN_TRY(take_stretch(w, normalized, text + done, begin - done));
-        TERN_TRY(tern_ids_push(w->ctx, &w->ids, token->id));
+        TERN_TRY(tern_token_list_push(w->ctx, &w->list, token->id, begin, stop));
         done = stop;
     }
     return done < size ? take_stretch(w, normalized, text + done, size - done) : TERN_OK;
@@ -309,20 +307,20 @@ static tern_status post_process(struct work *w, bool add_special)
     if (t->n_post == 0)
         return TERN_OK;
     for (size_t i = 0; i < t->n_post; i++)
-        TERN_REQUIRE(w->ctx, tern_size_add(n, t->post[i].id < 0 ? w->ids.count : 1, &n), TERN_ERR_MEMORY,
+        TERN_REQUIRE(w->ctx, tern_size_add(n, t->post[i].id < 0 ? w->list.ids.count : 1, &n), TERN_ERR_MEMORY,
                      "out of memory: %zu token ids", n);
     TERN_TRY_OR_FAIL(TERN_GROW(w->ctx, &out.data, &out.capacity, n, "token ids"));
     for (size_t i = 0; i < t->n_post; i++) {
         if (t->post[i].id >= 0) {
             if (add_special)
                 out.data[out.count++] = t->post[i].id;
-        } else if (w->ids.count > 0) {
-            memcpy(out.data + out.count, w->ids.data, w->ids.count * sizeof *out.data);
-            out.count += w->ids.count;
+        } else if (w->list.ids.count > 0) {
+            memcpy(out.data + out.count, w->list.ids.data, w->list.ids.count * sizeof *out.data);
+            out.count += w->list.ids.count;
         }
     }
-    tern_ids_free(&w->ids);
-    w->ids = out;
+    tern_ids_free(&w->list.ids);
+    w->list.ids = out;
     return TERN_OK;
 
 fail:
@@ -342,22 +340,21 @@ tern_status tern_tokenizer_encode_counted(tern_ctx *ctx, const tern_tokenizer *t
     TERN_REQUIRE(ctx, tern_utf8_check(text, size, &bad), TERN_ERR_FORMAT,
                  "the text is not UTF-8: byte 0x%02X at offset %zu of %zu", (unsigned char)text[bad], bad, size);
 
-    if (size >= CACHE_FROM)
-        TERN_TRY_OR_FAIL(tern_bpe_cache_create(ctx, &w.bpe));
-    TERN_TRY_OR_FAIL(TERN_GROW(ctx, &w.ids.data, &w.ids.capacity, size / 4 + 16, "token ids"));
+    TERN_TRY_OR_FAIL(tern_token_model_begin(ctx, &tokenizer->model, &w.model, size));
+    TERN_TRY_OR_FAIL(TERN_GROW(ctx, &w.list.ids.data, &w.list.ids.capacity, size / 4 + 16, "token ids"));
     TERN_TRY_OR_FAIL(find_added(&w, false, text, size));
     TERN_TRY_OR_FAIL(post_process(&w, add_special));
     tern_ids_free(ids);
-    *ids = w.ids;
-    w.ids = (tern_ids){ 0 };
+    *ids = w.list.ids;
+    w.list.ids = (tern_ids){ 0 };
     status = TERN_OK;
 
 fail:
-    *steps = w.bpe.steps;
+    *steps = tern_token_model_steps(&tokenizer->model, &w.model);
     tern_normalizer_scratch_destroy(&w.normalizer);
     tern_pre_scratch_destroy(&w.pre);
-    tern_bpe_scratch_destroy(&w.bpe);
-    tern_ids_free(&w.ids);
+    tern_token_model_scratch_destroy(&tokenizer->model, &w.model);
+    tern_token_list_destroy(&w.list);
     return status;
 }
 

@@ -378,7 +378,7 @@ static void short_and_long_ways_agree(void **state)
     (void)state;
     assert_ok(&ctx, small_open(&ctx, PARTS(.pre_tokenizer = SMALL_BYTES, .model = one_way), &scan));
     assert_ok(&ctx, small_open(&ctx, PARTS(.pre_tokenizer = SMALL_BYTES, .model = heap_only), &heap));
-    assert_true(scan->bpe.one_way && !heap->bpe.one_way);
+    assert_true(scan->model.bpe.one_way && !heap->model.bpe.one_way);
     for (int round = 0; round < 300; round++) {
         char text[4096];
         const size_t size = 1 + (size_t)(test_random(&seed) % (round % 3 ? 60 : sizeof text));
