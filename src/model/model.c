@@ -249,12 +249,20 @@ void tern_forward_head(const struct tern_par *par, const tern_model *model, cons
                       n_rows, H, norm); /* [T, H] */
     if (n == 0)
         return;
+    struct tern_rows rows = tern_rows_narrow(head, work->narrow, n);
     tern_share(par, n, 1, &begin, &end);
-    for (size_t i = begin; i < end; i++)
-        memcpy(work->final + i * H, work->x + (size_t)batch->logit_rows[i] * H, H * sizeof(float));
+    for (size_t i = begin; i < end; i++) {
+        const float *x = work->x + (size_t)batch->logit_rows[i] * H;
+        float *final = work->final + i * H;
+        if (norm)
+            tern_norm_row(par->kernels, final, NULL, x, NULL, NULL, H, norm);
+        else
+            memcpy(final, x, H * sizeof *x);
+        if (rows.narrow)
+            tern_rows_put(par->kernels, &rows, head, i, final);
+    }
     tern_barrier(par);
-    if (norm)
-        tern_norm_run(par, work->final, NULL, work->final, NULL, NULL, n, H, norm); /* [n_logits, H] */
-    tern_gemm_run_either(par, batch->logits, (size_t)head->out, work->final, H, n, head, &plain,
-                         work->narrow); /* [n_logits, V] */
+    if (!rows.narrow)
+        rows = tern_rows_f32(work->final, H);                                          /* [n_logits, H] */
+    tern_gemm_run_rows(par, batch->logits, (size_t)head->out, &rows, n, head, &plain); /* [n_logits, V] */
 }

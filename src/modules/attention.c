@@ -63,18 +63,21 @@ size_t tern_attention_narrow(const struct tern_attention_bound *attention, size_
 }
 
 void tern_attention_run(const struct tern_par *par, const struct tern_attention_bound *attention, float *c,
-                        const float *x, float *normed, const struct tern_kv_batch *batch, int32_t cache_layer,
-                        const struct tern_attention_work *work, const struct tern_epilogue *e)
+                        const float *x, float *normed, bool keep, const struct tern_kv_batch *batch,
+                        int32_t cache_layer, const struct tern_attention_work *work, const struct tern_epilogue *e)
 {
     const size_t hidden = (size_t)attention->qkv_w->in, qkv = (size_t)attention->qkv_w->out;
     const size_t context = (size_t)attention->out_w->in, n_rows = batch->n_rows;
     const struct tern_epilogue bias = { .bias = attention->qkv_b };
+    struct tern_rows rows;
 
     if (attention->norm.gamma) {
-        tern_norm_run(par, normed, NULL, x, NULL, NULL, n_rows, hidden, &attention->norm);
-        x = normed;
+        rows = tern_rows_narrow(attention->qkv_w, work->narrow, n_rows);
+        tern_norm_run_rows(par, &rows, attention->qkv_w, normed, keep, NULL, x, NULL, NULL, n_rows, &attention->norm);
+    } else {
+        rows = tern_rows_from(par, attention->qkv_w, work->narrow, x, hidden, n_rows);
     }
-    tern_gemm_run_either(par, work->qkv, qkv, x, hidden, n_rows, attention->qkv_w, &bias, work->narrow);
+    tern_gemm_run_rows(par, work->qkv, qkv, &rows, n_rows, attention->qkv_w, &bias);
     tern_softmax_context_run(par, &attention->context, work->qkv, qkv, batch, cache_layer, work->context, context,
                              work->scratch);
     tern_gemm_run_either(par, c, hidden, work->context, context, n_rows, attention->out_w, e, work->narrow);

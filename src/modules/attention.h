@@ -43,10 +43,10 @@ tern_status tern_attention_check_width(tern_ctx *ctx, const char *owner, const s
 /* Bytes that rounding n_rows rows of either product takes. */
 size_t tern_attention_narrow(const struct tern_attention_bound *attention, size_t n_rows);
 
-/* c [T, H] = attention(norm(x [T, H])) through `e`.  normed [T, H] gets the normed rows, which stay as they are; without a
- * norm it is not touched.  c may be x.  Called by every thread; barrier at the end. */
+/* c [T, H] = attention(norm(x [T, H])) through `e`.  normed [T, H]: with `keep` it gets the normed rows, which stay as they are, else
+ * it is scratch; without a norm it is not touched.  c may be x.  Called by every thread; barrier at the end. */
 void tern_attention_run(const struct tern_par *par, const struct tern_attention_bound *attention, float *c,
-                        const float *x, float *normed, const struct tern_kv_batch *batch, int32_t cache_layer,
-                        const struct tern_attention_work *work, const struct tern_epilogue *e);
+                        const float *x, float *normed, bool keep, const struct tern_kv_batch *batch,
+                        int32_t cache_layer, const struct tern_attention_work *work, const struct tern_epilogue *e);
 
 #endif

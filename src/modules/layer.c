@@ -195,8 +195,8 @@ static tern_status run_sequential(const struct tern_par *par, const struct tern_
         const struct tern_epilogue mlp_end = { .bias = mlp->down_b, .residual = rest, .ld_residual = n };
         const struct tern_mlp_input input = { .x = s };
 
-        tern_attention_run(par, attention, s, x, normed, batch, cache_layer, &work->attention, &attn_end);
-        tern_mlp_run(par, mlp, end, &input, normed, rows, work->inner, &mlp_end, work->narrow);
+        tern_attention_run(par, attention, s, x, normed, false, batch, cache_layer, &work->attention, &attn_end);
+        tern_mlp_run(par, mlp, end, &input, normed, !pre, rows, work->inner, &mlp_end, work->narrow);
         if (!pre)
             tern_norm_run(par, x, NULL, end, NULL, NULL, rows, n, &l->closing);
     } else {
@@ -205,9 +205,10 @@ static tern_status run_sequential(const struct tern_par *par, const struct tern_
             .x = work->attn, .bias = attention->out_b, .residual = x, .sum = pre ? x : NULL
         };
 
-        tern_attention_run(par, attention, work->attn, x, normed, batch, cache_layer, &work->attention, &partial);
+        tern_attention_run(par, attention, work->attn, x, normed, false, batch, cache_layer, &work->attention,
+                           &partial);
         TERN_TRY(all_reduce(par, l, work->attn, rows * n, work));
-        tern_mlp_run(par, mlp, work->hidden, &input, normed, rows, work->inner, &partial, work->narrow);
+        tern_mlp_run(par, mlp, work->hidden, &input, normed, !pre, rows, work->inner, &partial, work->narrow);
         TERN_TRY(all_reduce(par, l, work->hidden, rows * n, work));
         if (pre)
             add_residual(par, x, work->hidden, x, mlp->down_b, NULL, rows, n);
@@ -226,17 +227,19 @@ static tern_status run_parallel(const struct tern_par *par, const struct tern_la
     const size_t n = (size_t)l->sizes.hidden, rows = batch->n_rows;
     const bool alone = l->comm->size == 1;
     const struct tern_epilogue attn_end = { .bias = alone ? attention->out_b : NULL };
-    const struct tern_mlp_input input = { .x = mlp->norm.gamma ? x : work->normed };
+    const bool shared = !mlp->norm.gamma;
+    const struct tern_mlp_input input = { .x = shared ? work->normed : x };
 
-    tern_attention_run(par, attention, work->attn, x, work->normed, batch, cache_layer, &work->attention, &attn_end);
+    tern_attention_run(par, attention, work->attn, x, work->normed, shared, batch, cache_layer, &work->attention,
+                       &attn_end);
     if (alone) {
         const struct tern_epilogue mlp_end = {
             .bias = mlp->down_b, .residual = work->attn, .ld_residual = n, .residual2 = x, .ld_residual2 = n
         };
-        tern_mlp_run(par, mlp, x, &input, work->normed, rows, work->inner, &mlp_end, work->narrow);
+        tern_mlp_run(par, mlp, x, &input, work->normed, false, rows, work->inner, &mlp_end, work->narrow);
     } else {
         const struct tern_epilogue partial = { .residual = work->attn, .ld_residual = n };
-        tern_mlp_run(par, mlp, work->hidden, &input, work->normed, rows, work->inner, &partial, work->narrow);
+        tern_mlp_run(par, mlp, work->hidden, &input, work->normed, false, rows, work->inner, &partial, work->narrow);
         TERN_TRY(all_reduce(par, l, work->hidden, rows * n, work));
         add_residual(par, x, work->hidden, x, mlp->down_b, attention->out_b, rows, n);
     }

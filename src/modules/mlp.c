@@ -32,15 +32,18 @@ void tern_mlp_free(struct tern_mlp_bound *mlp)
 }
 
 void tern_mlp_run(const struct tern_par *par, const struct tern_mlp_bound *mlp, float *c,
-                  const struct tern_mlp_input *input, float *normed, size_t n_rows, float *inner,
+                  const struct tern_mlp_input *input, float *normed, bool keep, size_t n_rows, float *inner,
                   const struct tern_epilogue *e, void *narrow)
 {
-    const size_t hidden = (size_t)mlp->feed_forward.up->in;
-    const float *x = input->x;
+    const struct tern_feed_forward_args *args = &mlp->feed_forward;
+    const size_t hidden = (size_t)args->up->in;
 
     if (mlp->norm.gamma) {
-        tern_norm_run(par, normed, input->sum, x, input->bias, input->residual, n_rows, hidden, &mlp->norm);
-        x = normed;
+        struct tern_rows rows = tern_feed_forward_rows(args, n_rows, narrow);
+        tern_norm_run_rows(par, &rows, args->up, normed, keep, input->sum, input->x, input->bias, input->residual,
+                           n_rows, &mlp->norm);
+        tern_feed_forward_run_rows(par, args, c, hidden, &rows, n_rows, inner, e, narrow);
+    } else {
+        tern_feed_forward_run(par, args, c, hidden, input->x, hidden, n_rows, inner, e, narrow);
     }
-    tern_feed_forward_run(par, &mlp->feed_forward, c, hidden, x, hidden, n_rows, inner, e, narrow);
 }

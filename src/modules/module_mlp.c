@@ -114,7 +114,7 @@ static void forward_region(void *arg, const struct tern_par *par)
 
     tern_stage_load(&with, &f->stage);
     in.residual_add = norm ? f->z : NULL;
-    tern_mlp_run(&with, &m->bound, f->x, &input, f->z, f->rows, f->inner, &plain, f->narrow);
+    tern_mlp_run(&with, &m->bound, f->x, &input, f->z, true, f->rows, f->inner, &plain, f->narrow);
     tern_residual_add_run(&with, &m->config, f->out, f->x, &in, f->rows, (size_t)m->hidden);
     if (f->out != f->x)
         tern_stage_store(&with, &f->stage);

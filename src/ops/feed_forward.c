@@ -89,11 +89,7 @@ void tern_feed_forward_run(const struct tern_par *par, const struct tern_feed_fo
                            const float *x, size_t ldx, size_t n_rows, float *inner, const struct tern_epilogue *e,
                            void *narrow)
 {
-    struct tern_rows rows = tern_feed_forward_rows(args, n_rows, narrow);
+    const struct tern_rows rows = tern_rows_from(par, args->up, narrow, x, ldx, n_rows);
 
-    if (rows.narrow)
-        tern_rows_round(par, &rows, args->up, x, ldx, n_rows);
-    else
-        rows = tern_rows_f32(x, ldx);
     tern_feed_forward_run_rows(par, args, c, ldc, &rows, n_rows, inner, e, narrow);
 }

@@ -416,6 +416,17 @@ void tern_rows_round(const struct tern_par *par, const struct tern_rows *rows, c
     tern_trace_end(par, &kinds[rows->scale != NULL], begin, m, (size_t)w->in, 0);
 }
 
+struct tern_rows tern_rows_from(const struct tern_par *par, const struct tern_weight *w, void *scratch, const float *a,
+                                size_t lda, size_t m)
+{
+    const struct tern_rows rows = tern_rows_narrow(w, scratch, m);
+
+    if (!rows.narrow)
+        return tern_rows_f32(a, lda);
+    tern_rows_round(par, &rows, w, a, lda, m);
+    return rows;
+}
+
 bool tern_rows_halves(const struct tern_par *par, const struct tern_rows *rows, const struct tern_weight *w, size_t m,
                       struct tern_epilogue *e)
 {
@@ -495,13 +506,9 @@ void tern_gemm_run_plan(const struct tern_par *par, float *c, size_t ldc, const 
                         const struct tern_weight *w, const struct tern_epilogue *e, void *scratch,
                         const struct tern_plan *plan)
 {
-    struct tern_rows rows = tern_rows_narrow(w, scratch, m);
-
-    if (rows.narrow)
-        tern_rows_round(par, &rows, w, a, lda, m);
-    else
-        rows = tern_rows_f32(a, lda);
+    const struct tern_rows rows = tern_rows_from(par, w, scratch, a, lda, m);
     struct product p = product_of(par, c, ldc, &rows, w, e);
+
     p.plan = *plan;
     run_traced(par, &p, m);
 }

@@ -85,6 +85,9 @@ void tern_rows_put(const struct tern_kernels *kernels, const struct tern_rows *r
 /* Rounds all rows of a[m, lda], a share by each thread.  Barrier at the end. */
 void tern_rows_round(const struct tern_par *par, const struct tern_rows *rows, const struct tern_weight *w,
                      const float *a, size_t lda, size_t m);
+/* Both in one: rows of a, rounded in scratch where it is given and the weight has such rows, else as they are. */
+struct tern_rows tern_rows_from(const struct tern_par *par, const struct tern_weight *w, void *scratch, const float *a,
+                                size_t lda, size_t m);
 /* Whether the epilogue of the product before can round them: bf16, stored as e->half and e->ld_half.  An odd K has one element more,
  * which stays 0: tern_rows_halves writes it, each thread a share, before that product. */
 bool tern_rows_halves(const struct tern_par *par, const struct tern_rows *rows, const struct tern_weight *w, size_t m,
@@ -147,6 +150,16 @@ struct tern_norm_args {
 /* y[T][n] = norm(x + bias + residual); sum (or NULL) gets the sum; bias, residual NULL are left out.  Rows are split.  Barrier at the end. */
 void tern_norm_run(const struct tern_par *par, float *y, float *sum, const float *x, const float *bias,
                    const float *residual, size_t n_rows, size_t n, const struct tern_norm_args *norm);
+
+/* The same for rows that a product with w[n][N] reads next.  *rows is room for them (tern_rows_narrow): each is rounded while it is in
+ * the cache; without room it becomes y.   keep: y[T][n] gets all normed rows, else what it holds afterwards means nothing where
+ * rows were rounded. */
+void tern_norm_run_rows(const struct tern_par *par, struct tern_rows *rows, const struct tern_weight *w, float *y,
+                        bool keep, float *sum, const float *x, const float *bias, const float *residual, size_t n_rows,
+                        const struct tern_norm_args *norm);
+/* One row, by the calling thread alone. */
+void tern_norm_row(const struct tern_kernels *kernels, float *y, float *sum, const float *x, const float *bias,
+                   const float *residual, size_t n, const struct tern_norm_args *norm);
 
 /* Rows of a batch and where they stand in the cache. */
 struct tern_kv_batch {

@@ -13,6 +13,7 @@ struct mlp_gemm {
     struct tern_norm_args norm;
     struct tern_feed_forward_args mlp;
     bool residual_alone; /* z = norm(residual) */
+    bool keep;           /* z is asked for */
     void *narrow;        /* NULL: rows of the products stay fp32 */
 };
 
@@ -20,15 +21,15 @@ static void mlp_gemm_region(void *arg, const struct tern_par *par)
 {
     const struct mlp_gemm *m = arg;
     const struct tern_par with = tern_par_with(par, m->kernels);
-    const size_t in = (size_t)m->mlp.up->in, out = (size_t)m->mlp.down->out;
+    const size_t out = (size_t)m->mlp.down->out;
     const struct tern_epilogue plain = { .act = TERN_ACT_NONE };
+    struct tern_rows rows = tern_feed_forward_rows(&m->mlp, m->rows, m->narrow);
+    const bool alone = m->residual_alone;
 
     tern_stage_load(&with, &m->stage);
-    if (m->residual_alone)
-        tern_norm_run(&with, m->z, m->sum, m->residual, NULL, NULL, m->rows, in, &m->norm);
-    else
-        tern_norm_run(&with, m->z, m->sum, m->input, m->input_bias, m->residual, m->rows, in, &m->norm);
-    tern_feed_forward_run(&with, &m->mlp, m->c, out, m->z, in, m->rows, m->inner, &plain, m->narrow);
+    tern_norm_run_rows(&with, &rows, m->mlp.up, m->z, m->keep, m->sum, alone ? m->residual : m->input,
+                       alone ? NULL : m->input_bias, alone ? NULL : m->residual, m->rows, &m->norm);
+    tern_feed_forward_run_rows(&with, &m->mlp, m->c, out, &rows, m->rows, m->inner, &plain, m->narrow);
     tern_stage_store(&with, &m->stage);
 }
 
@@ -89,6 +90,7 @@ tern_status tern_mlp_gemm(tern_ctx *ctx, const tern_config *config, const tern_t
     tern_stage_out(&m.stage, output, &m.c);
     tern_stage_out(&m.stage, residual_add, rms ? &m.sum : &m.z);
     TERN_TRY_OR_FAIL(tern_stage_open(ctx, &m.stage));
+    m.keep = m.z;
     if (!m.z) {
         z_bytes = m.rows * n * sizeof(float);
         TERN_TRY_OR_FAIL(tern_scratch_take(ctx, z_bytes, "normed rows", &z));

@@ -12,6 +12,7 @@ struct qkv_gemm {
     const tern_weight *weight;
     struct tern_norm_args norm;
     struct tern_epilogue epilogue;
+    bool keep;    /* the normed rows are asked for */
     void *narrow; /* NULL: rows stay fp32 */
 };
 
@@ -19,12 +20,11 @@ static void qkv_gemm_region(void *arg, const struct tern_par *par)
 {
     const struct qkv_gemm *q = arg;
     const struct tern_par with = tern_par_with(par, q->kernels);
-    const size_t in = (size_t)q->weight->in;
+    struct tern_rows rows = tern_rows_narrow(q->weight, q->narrow, q->rows);
 
     tern_stage_load(&with, &q->stage);
-    tern_norm_run(&with, q->normed, NULL, q->a, NULL, NULL, q->rows, in, &q->norm);
-    tern_gemm_run_either(&with, q->c, (size_t)q->weight->out, q->normed, in, q->rows, q->weight, &q->epilogue,
-                         q->narrow);
+    tern_norm_run_rows(&with, &rows, q->weight, q->normed, q->keep, NULL, q->a, NULL, NULL, q->rows, &q->norm);
+    tern_gemm_run_rows(&with, q->c, (size_t)q->weight->out, &rows, q->rows, q->weight, &q->epilogue);
     tern_stage_store(&with, &q->stage);
 }
 
@@ -70,6 +70,7 @@ tern_status tern_qkv_gemm(tern_ctx *ctx, const tern_config *config, const tern_t
     tern_stage_out(&q.stage, output, &q.c);
     tern_stage_out(&q.stage, norm, &q.normed);
     TERN_TRY_OR_FAIL(tern_stage_open(ctx, &q.stage));
+    q.keep = q.normed;
     if (!q.normed) {
         scratch_bytes = q.rows * n * sizeof(float);
         TERN_TRY_OR_FAIL(tern_scratch_take(ctx, scratch_bytes, "normed rows", &scratch));
