@@ -1,11 +1,18 @@
-/* bench_gemm.c: products of rows with packed weights, through tern_linear(), beside what the machine can do.
+/* bench_gemm.c: products of rows with packed weights beside what the machine can do: the product alone, of rows in the type that it
+ * takes, and the whole of tern_linear(), which also rounds or quantises rows and looks at its tensors.
  *
  *   bench_gemm [--threads N] [--dtype fp32|bf16|int8] [--shape KxN] [--rows M] [--ms N] [--below] [--json|--csv] [--out FILE]
  *
  * Weights come from memory, as in a model: copies of more than 192 MiB are visited in turn.  Rows stay in the caches.  Each case runs
- * for --ms (150) milliseconds and at least 9 times after one call that warms up.  Ceilings are measured anew before each matrix.
+ * for --ms (150) milliseconds and at least 9 times after one call that warms up, both forms in turn.  So are samples of the ceilings,
+ * arithmetic on registers and reading a large buffer: the clock and memory change their pace from one second to the next, and
+ * shares are of the medians of the case itself.
  * --below measures the same at the next lower instruction set that has other products for the dtype; not where that is compiled
  * portable code, which takes minutes for 512 rows.  --out writes the JSON object to a file, whatever is printed. */
+#include "base/memory.h"
+#include "kernels/peak.h"
+#include "ops/kernel_calls.h"
+
 #include <tern/tern.h>
 
 #include <math.h>
@@ -20,6 +27,12 @@
 #define ROWS_MAX  512
 #define ALIGNMENT 64
 
+#define READ_BYTES  ((size_t)256 << 20) /* what reading goes round in, and how much of it is one sample */
+#define READ_SAMPLE ((size_t)8 << 20)
+#define PAUSE       2e-3 /* seconds of products between two samples of the ceilings */
+#define CEILINGS    256
+#define SHORT_CALL  2e-3 /* calls that feel it when others have used the caches are warmed up again */
+
 /* Widths of GPT-2 and BERT, of MiniLM, of LLaMA 7B. */
 static const int shapes[][2] = { { 768, 2304 }, { 768, 3072 }, { 3072, 768 },  { 768, 768 },
                                  { 384, 1536 }, { 1536, 384 }, { 4096, 4096 }, { 4096, 11008 } };
@@ -30,9 +43,10 @@ static const struct format {
     tern_dtype dtype;
     tern_dtype rows; /* input and output */
     size_t weight_bytes;
-} formats[] = { { "fp32", TERN_FP32, TERN_FP32, 4 },
-                { "bf16", TERN_BF16, TERN_BF16, 2 },
-                { "int8", TERN_INT8, TERN_FP32, 1 } }; /* W8A8: rows are quantised within the call */
+    enum tern_peak peak;
+} formats[] = { { "fp32", TERN_FP32, TERN_FP32, 4, TERN_PEAK_F32 },
+                { "bf16", TERN_BF16, TERN_BF16, 2, TERN_PEAK_BF16 },
+                { "int8", TERN_INT8, TERN_FP32, 1, TERN_PEAK_INT8 } }; /* W8A8: tern_linear() quantises the rows */
 
 #define N_SHAPES  (sizeof(shapes) / sizeof(shapes[0]))
 #define N_ROWS    (sizeof(row_counts) / sizeof(row_counts[0]))
@@ -56,7 +70,9 @@ struct matrix {
     int64_t k, n;
     tern_weight **copies; /* [n_copies] */
     size_t n_copies, next;
-    void *input, *output; /* [ROWS_MAX, k], [ROWS_MAX, n] */
+    void *input, *output; /* [ROWS_MAX, k], [ROWS_MAX, n or k] */
+    void *rounded;        /* rows as the product takes them, for `rounded_m` of them */
+    int64_t rounded_m;
 };
 
 struct sample {
@@ -99,6 +115,7 @@ static void matrix_free(struct matrix *x)
     free(x->copies);
     free(x->input);
     free(x->output);
+    free(x->rounded);
 }
 
 /* In any case matrix_free(). */
@@ -115,7 +132,7 @@ static bool matrix_make(tern_ctx *ctx, struct matrix *x, const struct format *fo
     float *w = take(count * sizeof(*w));
     x->copies = calloc(x->n_copies, sizeof(*x->copies));
     x->input = take((size_t)(ROWS_MAX * k) * sizeof(float));
-    x->output = take((size_t)(ROWS_MAX * n) * sizeof(float));
+    x->output = take((size_t)(ROWS_MAX * (n > k ? n : k)) * sizeof(float)); /* prepare() */
     ok = w && x->copies && x->input && x->output;
     if (!ok)
         fprintf(stderr, "bench_gemm: out of memory for a matrix of %d x %d\n", (int)k, (int)n);
@@ -142,8 +159,8 @@ static bool matrix_make(tern_ctx *ctx, struct matrix *x, const struct format *fo
     return ok;
 }
 
-/* One product with the next copy. */
-static bool product(tern_ctx *ctx, struct matrix *x, int64_t m)
+/* The whole operator with the next copy. */
+static bool operator_call(tern_ctx *ctx, struct matrix *x, int64_t m)
 {
     const int64_t in[2] = { m, x->k }, out[2] = { m, x->n };
     const tern_tensor input = tern_tensor_view(x->input, x->format->rows, 2, in),
@@ -155,32 +172,184 @@ static bool product(tern_ctx *ctx, struct matrix *x, int64_t m)
     config.activation_dtype = x->format->rows;
     config.activation_quant = x->format->dtype == TERN_INT8 ? TERN_QUANT_ROW : TERN_QUANT_NONE;
     x->next = (x->next + 1) % x->n_copies;
-    if (tern_linear(ctx, &config, &input, &weight, NULL, &output)) {
-        fprintf(stderr, "bench_gemm: %s\n", tern_error(ctx));
+    return !tern_linear(ctx, &config, &input, &weight, NULL, &output);
+}
+
+struct product_call {
+    const struct matrix *matrix;
+    const struct tern_weight *w;
+    size_t m;
+};
+
+/* Rows as the product takes them. */
+static struct tern_rows rows_of(const struct product_call *call)
+{
+    const struct matrix *x = call->matrix;
+
+    return x->rounded ? tern_rows_narrow(call->w, x->rounded, call->m) : tern_rows_f32(x->input, (size_t)x->k);
+}
+
+static void round_region(void *arg, const struct tern_par *par)
+{
+    const struct product_call *call = arg;
+    const struct tern_rows rows = rows_of(call);
+
+    tern_rows_round(par, &rows, call->w, call->matrix->output, (size_t)call->matrix->k, call->m);
+}
+
+/* Rounds the input for m rows; it is widened first where the output will be. */
+static bool prepare(tern_ctx *ctx, struct matrix *x, int64_t m)
+{
+    struct product_call call = { x, x->copies[0], (size_t)m };
+    float *const output = x->output;
+
+    if (x->format->dtype == TERN_FP32 || x->rounded_m == m)
+        return true;
+    free(x->rounded);
+    x->rounded = take(tern_gemm_scratch(call.w, call.m));
+    x->rounded_m = m;
+    if (!x->rounded)
         return false;
+    for (int64_t i = 0; i < m * x->k; i++) {
+        uint32_t bits;
+
+        if (x->format->rows == TERN_BF16)
+            bits = (uint32_t)((const uint16_t *)x->input)[i] << 16, memcpy(&output[i], &bits, sizeof(bits));
+        else
+            output[i] = ((const float *)x->input)[i];
     }
+    return !tern_region(ctx, round_region, &call);
+}
+
+static void product_region(void *arg, const struct tern_par *par)
+{
+    const struct product_call *call = arg;
+    const struct matrix *x = call->matrix;
+    const struct tern_epilogue none = { .act = TERN_ACT_NONE };
+    const struct tern_rows rows = rows_of(call);
+
+    tern_gemm_run_rows(par, x->output, (size_t)x->n, &rows, call->m, call->w, &none);
+}
+
+/* The product alone with the next copy. */
+static bool product_call(tern_ctx *ctx, struct matrix *x, int64_t m)
+{
+    struct product_call call = { x, x->copies[x->next], (size_t)m };
+
+    x->next = (x->next + 1) % x->n_copies;
+    return !tern_region(ctx, product_region, &call);
+}
+
+/* ---- samples ---- */
+
+struct samples {
+    double *t;
+    int n, max;
+    double total;
+};
+
+static void samples_add(struct samples *s, double x)
+{
+    if (s->n < s->max)
+        s->t[s->n++] = x;
+    s->total += x;
+}
+
+static struct sample samples_sort(struct samples *s)
+{
+    qsort(s->t, (size_t)s->n, sizeof(*s->t), ascending);
+    return s->n ? (struct sample){ s->t[s->n / 2], s->t[s->n / 10], s->t[s->n - 1 - s->n / 10] } : (struct sample){ 0 };
+}
+
+/* What the ceilings are sampled with. */
+struct machine {
+    unsigned char *memory; /* READ_BYTES, NULL where memory is short */
+    size_t at;
+};
+
+struct ceiling_call {
+    const struct machine *machine;
+    enum tern_peak peak;
+    double ops; /* of thread 0, as much as any other's */
+};
+
+static void arithmetic_region(void *arg, const struct tern_par *par)
+{
+    struct ceiling_call *call = arg;
+    const double ops = tern_peak_arithmetic(par->kernels, call->peak);
+
+    if (par->thread == 0)
+        call->ops = ops * par->count;
+}
+
+static void read_region(void *arg, const struct tern_par *par)
+{
+    const struct ceiling_call *call = arg;
+    size_t begin, end;
+
+    tern_share(par, READ_SAMPLE, 4096, &begin, &end);
+    tern_peak_read(call->machine->memory + call->machine->at + begin, end - begin);
+}
+
+static bool sample_ceilings(tern_ctx *ctx, struct machine *machine, enum tern_peak peak, struct samples *ops,
+                            struct samples *read)
+{
+    struct ceiling_call call = { machine, peak, 0 };
+    double begin = seconds();
+
+    if (tern_region(ctx, arithmetic_region, &call))
+        return false;
+    samples_add(ops, call.ops / (seconds() - begin));
+    if (!machine->memory)
+        return true;
+    begin = seconds();
+    if (tern_region(ctx, read_region, &call))
+        return false;
+    samples_add(read, (double)READ_SAMPLE / (seconds() - begin));
+    machine->at = (machine->at + READ_SAMPLE) % READ_BYTES;
     return true;
 }
 
-static bool measure(tern_ctx *ctx, struct matrix *x, int64_t m, double budget, struct sample *out)
+struct figures {
+    struct sample operator, product;  /* seconds */
+    double ops_ceiling, read_ceiling; /* of all threads; 0: not known */
+};
+
+typedef bool call_fn(tern_ctx *ctx, struct matrix *x, int64_t m);
+
+static bool timed(tern_ctx *ctx, call_fn *call, struct matrix *x, int64_t m, struct samples *out)
 {
-    static double t[RUNS_MAX];
-    double total = 0;
-    int n = 0;
+    const double begin = seconds();
 
-    if (!product(ctx, x, m))
+    if (!call(ctx, x, m))
         return false;
-    while (n < RUNS_MIN || (total < budget && n < RUNS_MAX)) {
-        const double begin = seconds();
-
-        if (!product(ctx, x, m))
-            return false;
-        t[n] = seconds() - begin;
-        total += t[n++];
-    }
-    qsort(t, (size_t)n, sizeof(*t), ascending);
-    *out = (struct sample){ t[n / 2], t[n / 10], t[n - 1 - n / 10] };
+    samples_add(out, seconds() - begin);
     return true;
+}
+
+static bool measure(tern_ctx *ctx, struct machine *machine, struct matrix *x, int64_t m, double budget,
+                    struct figures *out)
+{
+    static double t[2][RUNS_MAX], rates[2][CEILINGS];
+    struct samples whole = { t[0], 0, RUNS_MAX, 0 }, product = { t[1], 0, RUNS_MAX, 0 };
+    struct samples ops = { rates[0], 0, CEILINGS, 0 }, read = { rates[1], 0, CEILINGS, 0 };
+    double last = -PAUSE;
+    bool ok = prepare(ctx, x, m) && operator_call(ctx, x, m) && product_call(ctx, x, m);
+
+    while (ok && (whole.n < RUNS_MIN || (whole.total < budget && whole.n < RUNS_MAX))) {
+        if (whole.total + product.total >= last + PAUSE) {
+            last = whole.total + product.total;
+            ok = sample_ceilings(ctx, machine, x->format->peak, &ops, &read);
+            if (ok && last < SHORT_CALL * (whole.n + product.n + 1))
+                ok = operator_call(ctx, x, m) && product_call(ctx, x, m);
+        }
+        ok = ok && timed(ctx, operator_call, x, m, &whole) && timed(ctx, product_call, x, m, &product);
+    }
+    if (!ok)
+        fprintf(stderr, "bench_gemm: %s\n", tern_error(ctx));
+    *out = (struct figures){ samples_sort(&whole), samples_sort(&product), samples_sort(&ops).median,
+                             samples_sort(&read).median };
+    return ok;
 }
 
 /* ---- levels ---- */
@@ -220,10 +389,9 @@ static tern_ctx *open_context(int threads, const char *cpu)
 struct row {
     const struct format *format;
     int k, n, m;
-    struct sample sample;
-    double ops_ceiling, read_ceiling; /* of all threads; 0: not known */
-    const char *below_isa;            /* NULL: not measured */
-    struct sample below;
+    struct figures figures;
+    const char *below_isa; /* NULL: not measured */
+    struct sample below;   /* the operator */
 };
 
 static double share(double rate, double ceiling)
@@ -239,28 +407,48 @@ static void print_number(FILE *f, const char *prefix, double x)
         fprintf(f, "%s%.6g", prefix, x);
 }
 
+/* What a time comes to; NAN where a ceiling is not known. */
+struct rates {
+    double ops, read, of_ops, of_read, roofline;
+};
+
+static struct rates rates_of(const struct row *r, double time)
+{
+    struct rates x = { .ops = 2.0 * r->m * r->k * r->n / time,
+                       .read = (double)r->format->weight_bytes * r->k * r->n / time };
+
+    x.of_ops = share(x.ops, r->figures.ops_ceiling);
+    x.of_read = share(x.read, r->figures.read_ceiling);
+    x.roofline = isnan(x.of_read) || x.of_ops > x.of_read ? x.of_ops : x.of_read;
+    return x;
+}
+
 static void print_row(FILE *f, enum output output, const struct row *r, bool first)
 {
-    const double ops = 2.0 * r->m * r->k * r->n / r->sample.median,
-                 read = (double)r->format->weight_bytes * r->k * r->n / r->sample.median,
-                 of_ops = share(ops, r->ops_ceiling), of_read = share(read, r->read_ceiling),
-                 roofline = isnan(of_read) || of_ops > of_read ? of_ops : of_read,
-                 ratio = r->below_isa ? r->below.median / r->sample.median : NAN;
+    const struct sample t = r->figures.operator, p = r->figures.product;
+    const struct rates all = rates_of(r, t.median), product = rates_of(r, p.median);
+    const double ratio = r->below_isa ? r->below.median / t.median : NAN, reads = r->figures.read_ceiling;
 
     switch (output) {
     case OUTPUT_JSON:
         fprintf(f, "%s\n    {\"dtype\": \"%s\", \"k\": %d, \"n\": %d, \"m\": %d", first ? "" : ",", r->format->name,
                 r->k, r->n, r->m);
-        print_number(f, ", \"seconds\": ", r->sample.median);
-        print_number(f, ", \"low\": ", r->sample.low);
-        print_number(f, ", \"high\": ", r->sample.high);
-        print_number(f, ", \"ops_per_s\": ", ops);
-        print_number(f, ", \"bytes_per_s\": ", read);
-        print_number(f, ", \"ops_ceiling\": ", r->ops_ceiling);
-        print_number(f, ", \"read_ceiling\": ", r->read_ceiling > 0 ? r->read_ceiling : NAN);
-        print_number(f, ", \"of_ops\": ", of_ops);
-        print_number(f, ", \"of_read\": ", of_read);
-        print_number(f, ", \"of_roofline\": ", roofline);
+        print_number(f, ", \"seconds\": ", t.median);
+        print_number(f, ", \"low\": ", t.low);
+        print_number(f, ", \"high\": ", t.high);
+        print_number(f, ", \"ops_per_s\": ", all.ops);
+        print_number(f, ", \"bytes_per_s\": ", all.read);
+        print_number(f, ", \"ops_ceiling\": ", r->figures.ops_ceiling);
+        print_number(f, ", \"read_ceiling\": ", reads > 0 ? reads : NAN);
+        print_number(f, ", \"of_ops\": ", all.of_ops);
+        print_number(f, ", \"of_read\": ", all.of_read);
+        print_number(f, ", \"of_roofline\": ", all.roofline);
+        print_number(f, ", \"product_seconds\": ", p.median);
+        print_number(f, ", \"product_low\": ", p.low);
+        print_number(f, ", \"product_high\": ", p.high);
+        print_number(f, ", \"product_of_ops\": ", product.of_ops);
+        print_number(f, ", \"product_of_read\": ", product.of_read);
+        print_number(f, ", \"product_of_roofline\": ", product.roofline);
         if (r->below_isa) {
             fprintf(f, ", \"below\": \"%s\"", r->below_isa);
             print_number(f, ", \"below_seconds\": ", r->below.median);
@@ -269,26 +457,35 @@ static void print_row(FILE *f, enum output output, const struct row *r, bool fir
         break;
     case OUTPUT_CSV:
         fprintf(f, "%s,%d,%d,%d", r->format->name, r->k, r->n, r->m);
-        print_number(f, ",", r->sample.median);
-        print_number(f, ",", r->sample.low);
-        print_number(f, ",", r->sample.high);
-        print_number(f, ",", ops);
-        print_number(f, ",", read);
-        print_number(f, ",", of_ops);
-        print_number(f, ",", of_read);
-        print_number(f, ",", roofline);
+        print_number(f, ",", t.median);
+        print_number(f, ",", t.low);
+        print_number(f, ",", t.high);
+        print_number(f, ",", all.ops);
+        print_number(f, ",", all.read);
+        print_number(f, ",", all.of_ops);
+        print_number(f, ",", all.of_read);
+        print_number(f, ",", all.roofline);
         fprintf(f, ",%s", r->below_isa ? r->below_isa : "");
         print_number(f, ",", ratio);
+        print_number(f, ",", p.median);
+        print_number(f, ",", product.of_ops);
+        print_number(f, ",", product.of_read);
+        print_number(f, ",", product.roofline);
         putc('\n', f);
         break;
     case OUTPUT_TABLE:
         if (first)
-            fprintf(f, "%-4s %5s %6s %4s %11s %11s %9s %6s %8s %6s %9s  %s\n", "", "K", "N", "M", "us", "spread",
-                    "GFLOP/s", "of P", "GB/s", "of D", "roofline", "of the level below");
-        fprintf(f, "%-4s %5d %6d %4d %11.1f  -%2.0f%% +%3.0f%% %9.1f %5.0f%% %8.1f %5.0f%% %8.0f%%", r->format->name,
-                r->k, r->n, r->m, 1e6 * r->sample.median, 100 * (1 - r->sample.low / r->sample.median),
-                100 * (r->sample.high / r->sample.median - 1), 1e-9 * ops, 100 * of_ops, 1e-9 * read, 100 * of_read,
-                100 * roofline);
+            fprintf(f, "%-4s %5s %6s %4s  %9s %11s %6s %6s  %9s %11s %6s %6s  %8s %6s  %s\n", "", "K", "N", "M",
+                    "product", "us", "of P", "of D", "operator", "us", "of P", "of D", "P GF/s", "D GB/s",
+                    "of the level below");
+        fprintf(
+            f,
+            "%-4s %5d %6d %4d  %9.1f -%2.0f%% +%3.0f%% %5.1f%% %5.1f%%  %9.1f -%2.0f%% +%3.0f%% %5.1f%% %5.1f%%  %8.0f "
+            "%6.1f",
+            r->format->name, r->k, r->n, r->m, 1e6 * p.median, 100 * (1 - p.low / p.median),
+            100 * (p.high / p.median - 1), 100 * product.of_ops, 100 * product.of_read, 1e6 * t.median,
+            100 * (1 - t.low / t.median), 100 * (t.high / t.median - 1), 100 * all.of_ops, 100 * all.of_read,
+            1e-9 * r->figures.ops_ceiling, 1e-9 * reads);
         if (r->below_isa)
             fprintf(f, "  %.2fx %s", ratio, r->below_isa);
         putc('\n', f);
@@ -303,41 +500,35 @@ static void print_begin(FILE *f, enum output output, tern_ctx *ctx)
         fprintf(f, "{\"version\": \"%s\", \"isa\": \"%s\", \"threads\": %d, \"rotate_bytes\": %zu, \"rows\": [",
                 tern_version(), tern_ctx_isa(ctx), tern_ctx_threads(ctx), ROTATE);
     else if (output == OUTPUT_CSV)
-        fputs("dtype,k,n,m,seconds,low,high,ops_per_s,bytes_per_s,of_ops,of_read,of_roofline,below,times_below\n", f);
+        fputs("dtype,k,n,m,seconds,low,high,ops_per_s,bytes_per_s,of_ops,of_read,of_roofline,below,times_below,"
+              "product_seconds,product_of_ops,product_of_read,product_of_roofline\n",
+              f);
     else
-        fprintf(f, "tern %s, %s, %d thread%s, weights in turn over %zu MiB; P and D: arithmetic and reading at best\n",
+        fprintf(f, "tern %s, %s, %d thread%s, weights in turn over %zu MiB; P and D: arithmetic and reading, medians\n",
                 tern_version(), tern_ctx_isa(ctx), tern_ctx_threads(ctx), tern_ctx_threads(ctx) == 1 ? "" : "s",
                 ROTATE >> 20);
 }
 
 /* ---- all of it ---- */
 
-static bool run_matrix(const struct settings *s, tern_ctx *ctx, const struct format *format, const int shape[2],
-                       bool *first)
+static bool run_matrix(const struct settings *s, tern_ctx *ctx, struct machine *machine, const struct format *format,
+                       const int shape[2], bool *first)
 {
     const char *below_isa = s->below ? level_below(tern_ctx_isa(ctx), format->dtype) : NULL;
     struct matrix matrix = { .format = format };
     tern_ctx *below = NULL;
-    tern_ceilings ceilings;
     bool ok = !below_isa || (below = open_context(tern_ctx_threads(ctx), below_isa));
 
-    if (ok && tern_ceilings_measure(ctx, &ceilings)) {
-        fprintf(stderr, "bench_gemm: %s\n", tern_error(ctx));
-        ok = false;
-    }
     ok = ok && matrix_make(ctx, &matrix, format, shape[0], shape[1]);
     for (size_t i = 0; ok && i < N_ROWS; i++) {
         struct row row = { format, shape[0], shape[1], row_counts[i], .below_isa = below_isa };
+        struct figures lower = { 0 };
 
         if (s->rows && s->rows != row.m)
             continue;
-        row.ops_ceiling = (format->dtype == TERN_FP32   ? ceilings.fp32
-                           : format->dtype == TERN_BF16 ? ceilings.bf16
-                                                        : ceilings.int8)
-                              .team;
-        row.read_ceiling = ceilings.read.team;
-        ok = measure(ctx, &matrix, row.m, s->budget, &row.sample) &&
-             (!below || measure(below, &matrix, row.m, s->budget / 2, &row.below));
+        ok = measure(ctx, machine, &matrix, row.m, s->budget, &row.figures) &&
+             (!below || measure(below, machine, &matrix, row.m, s->budget / 2, &lower));
+        row.below = lower.operator;
         if (ok)
             print_row(stdout, s->output, &row, *first);
         if (ok && s->file)
@@ -352,21 +543,26 @@ static bool run_matrix(const struct settings *s, tern_ctx *ctx, const struct for
 static bool run(const struct settings *s)
 {
     tern_ctx *ctx = open_context(s->threads, NULL);
+    struct machine machine = { 0 };
     bool ok = ctx != NULL, first = true;
+    void *memory = NULL;
 
     if (ok)
         print_begin(stdout, s->output, ctx);
     if (ok && s->file)
         print_begin(s->file, OUTPUT_JSON, ctx);
+    if (ok && !tern_pages_alloc(ctx, READ_BYTES, "reading", &memory))
+        machine.memory = memset(memory, 1, READ_BYTES);
     for (size_t f = 0; ok && f < N_FORMATS; f++)
         for (size_t i = 0; ok && i < N_SHAPES; i++)
             if ((!s->dtype || !strcmp(s->dtype, formats[f].name)) &&
                 (!s->k || (s->k == shapes[i][0] && s->n == shapes[i][1])))
-                ok = run_matrix(s, ctx, &formats[f], shapes[i], &first);
+                ok = run_matrix(s, ctx, &machine, &formats[f], shapes[i], &first);
     if (s->output == OUTPUT_JSON && ok)
         puts("\n]}");
     if (s->file && ok)
         fputs("\n]}\n", s->file);
+    tern_pages_free(memory, READ_BYTES);
     tern_ctx_destroy(&ctx);
     if (ok && first)
         fprintf(stderr, "bench_gemm: there is no such case\n");

@@ -37,6 +37,9 @@ assert near(row["of_ops"], row["ops_per_s"] / row["ops_ceiling"]), row
 if row["read_ceiling"] is not None:  # null where memory was short
     assert near(row["of_read"], row["bytes_per_s"] / row["read_ceiling"]), row
     assert near(row["of_roofline"], max(row["of_ops"], row["of_read"])), row
+    assert near(row["product_of_roofline"], max(row["product_of_ops"], row["product_of_read"])), row
+assert row["product_low"] <= row["product_seconds"] <= row["product_high"], row
+assert near(row["product_of_ops"] * row["product_seconds"], row["of_ops"] * row["seconds"]), row
 
 lines = run(*CASE, "--csv").stdout.splitlines()
 assert len(lines) == 2 and len(lines[0].split(",")) == len(lines[1].split(",")), lines
