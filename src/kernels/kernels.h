@@ -38,7 +38,7 @@
 #define TERN_TILE_ROWS   14  /* the most rows that one call of gemm_f32 takes */
 #define TERN_KV_BLOCK    64  /* positions of a KV storage block */
 #define TERN_ATTN_WIDEST 512 /* the widest head of attention */
-#define TERN_ATTN_ROWS   8   /* the most query rows that one call of attention_f32 takes */
+#define TERN_ATTN_ROWS   64  /* the most query rows that one call of attention_f32 takes */
 
 /* Keys between two rescalings of the running maximum, cut at absolute positions.  Never tuned: part of the answer. */
 #define TERN_ATTN_BLOCK 512
@@ -276,7 +276,7 @@ typedef void tern_kv_store_f16_fn(uint16_t *k_block, uint16_t *v_block, const fl
 typedef void tern_kv_store_bf16_fn(uint16_t *k_block, uint16_t *v_block, const float *k, const float *v, size_t stride,
                                    size_t head_dim, size_t v_dim, size_t k_width, size_t p, size_t n);
 
-/* Attention of up to 8 query rows that share one KV head, over that head's blocks of 64 positions.
+/* Attention of up to 64 query rows that share one KV head, over that head's blocks of 64 positions.
  *
  *   s[r][j] = scale * dot(q[r], K[j]) + slope[r] * j + mask[r][j]   for first[r] <= j < last[r], absolute positions
  *   s[r][j] = softcap * tanh(s / softcap) directly after the scale, if softcap > 0
@@ -291,6 +291,8 @@ typedef void tern_kv_store_bf16_fn(uint16_t *k_block, uint16_t *v_block, const f
  * Accuracy: the bound is relative to max |V| times 1 + the largest sum |scale * q * K| + |slope * j| + |mask| of the row: what
  * an error in a score moves the output by; with round_bf16, 2^-8 of max |V| more, where a weight lies beside a tie of its rounding.
  * out == q allowed row by row where E' <= E (a row's q is read before any out is written).
+ * A row's positions may be cut into several calls at multiples of TERN_ATTN_BLOCK, in order, the same rows in each: all but the first
+ * resume, all but the last have more to come.
  *
  * attention_f32: blocks of kv_store_f32.
  * attention_f32_f16: blocks of kv_store_f16; each number is widened: the bits of attention_f32 on what they hold.
@@ -301,10 +303,12 @@ struct tern_attention_rows {
     const float *q; /* [n_rows][E], rows q_stride apart */
     float *out;     /* [n_rows][E'], rows out_stride apart */
     size_t q_stride, out_stride;
-    size_t n_rows;               /* 1..TERN_ATTN_ROWS */
-    size_t head_dim, v_dim;      /* E and E', 1..512 */
-    size_t k_width;              /* of the K blocks, at least E */
-    const void *const *k_blocks; /* k_blocks[b]: K block of positions [64b, 64b + 64), layout of kv_store */
+    size_t n_rows;          /* 1..TERN_ATTN_ROWS */
+    size_t head_dim, v_dim; /* E and E', 1..512 */
+    size_t k_width;         /* of the K blocks, at least E */
+    int64_t origin;         /* a multiple of 64: what k_blocks and v_blocks begin with */
+    const void *const
+        *k_blocks; /* k_blocks[b]: K block of positions [origin + 64b, origin + 64b + 64), layout of kv_store */
     const void *const *v_blocks;
     const int64_t *first, *last; /* [n_rows]: row r sees [first[r], last[r]); 0 <= first[r] */
     const float *slope;          /* [n_rows] ALiBi slopes, or NULL */
@@ -313,12 +317,15 @@ struct tern_attention_rows {
     float scale;
     float softcap; /* 0: none */
     bool round_bf16;
-    float *scratch; /* tern_attention_scratch(E') floats, 64-byte aligned */
+    bool resume, more; /* the state is what a call before left; it goes on in another call, and out is not written */
+    float *scratch;    /* tern_attention_scratch(E) floats, 64-byte aligned */
+    float *state;      /* tern_attention_state(E', n_rows) floats, 64-byte aligned */
 };
 typedef void tern_attention_f32_fn(const struct tern_attention_rows *a);
 typedef void tern_attention_f32_f16_fn(const struct tern_attention_rows *a);
 typedef void tern_attention_bf16_fn(const struct tern_attention_rows *a);
-size_t tern_attention_scratch(size_t v_dim); /* floats */
+size_t tern_attention_scratch(size_t head_dim);
+size_t tern_attention_state(size_t v_dim, size_t n_rows);
 
 struct tern_plans;
 

@@ -57,10 +57,16 @@ void tern_kernels_init(struct tern_kernels *k, enum tern_isa isa)
 #undef TERN_KERNEL
 }
 
-size_t tern_attention_scratch(size_t v_dim)
+/* A strip of scores, and queries. */
+size_t tern_attention_scratch(size_t head_dim)
+{
+    return 8 * TERN_ATTN_BLOCK + TERN_ATTN_ROWS * ((head_dim + 15) / 16 * 16);
+}
+
+/* Sums of exponentials, maxima, outputs. */
+size_t tern_attention_state(size_t v_dim, size_t n_rows)
 {
     const size_t width = (v_dim + TERN_PANEL - 1) / TERN_PANEL * TERN_PANEL;
 
-    return TERN_ATTN_ROWS *
-           (TERN_ATTN_BLOCK + width + 32 + TERN_ATTN_WIDEST); /* strip, out, sum, q: attention.tmpl.c */
+    return n_rows * (32 + width) + (n_rows + 15) / 16 * 16;
 }

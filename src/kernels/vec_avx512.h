@@ -263,6 +263,12 @@ V16_FN v16 v16_weights(const enum v16_panel form, const void *step, const int co
 }
 
 #ifdef TERN_VEC_BF16
+/* Thirty-two numbers, none of them negative, to nearest even; denormals become 0. */
+V16_FN void v16_store_bf16_pair(uint16_t *p, v16 lo, v16 hi)
+{
+    _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh(hi, lo));
+}
+
 /* sum + the products of the pairs in a and w, in the instruction's own order and rounding. */
 V16_FN v16 v16_dot_bf16(v16 a, v16 w, v16 sum)
 {

@@ -51,7 +51,8 @@ void tern_attention_work_take(struct tern_arena *arena, const struct tern_attent
 {
     work->qkv = tern_arena_take(arena, max_rows, (size_t)attention->qkv_w->out * sizeof(float));
     work->context = tern_arena_take(arena, max_rows, (size_t)attention->out_w->in * sizeof(float));
-    work->scratch = TERN_TAKE(arena, float, tern_softmax_context_scratch(attention->context.v_dim, n_threads));
+    work->scratch = TERN_TAKE(
+        arena, float, tern_softmax_context_scratch(attention->context.head_dim, attention->context.v_dim, n_threads));
     work->narrow = NULL;
 }
 

@@ -196,6 +196,6 @@ struct tern_softmax_context_args tern_softmax_context_args_from(const tern_confi
 void tern_softmax_context_run(const struct tern_par *par, const struct tern_softmax_context_args *args, float *qkv,
                               size_t ld, const struct tern_kv_batch *batch, int32_t layer, float *out, size_t ld_out,
                               float *scratch);
-size_t tern_softmax_context_scratch(int32_t v_dim, int n_threads);
+size_t tern_softmax_context_scratch(int32_t head_dim, int32_t v_dim, int n_threads);
 
 #endif

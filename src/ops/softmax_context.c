@@ -234,6 +234,7 @@ static void attend(const struct tern_par *par, const struct tern_softmax_context
         .softcap = args->softcap,
         .round_bf16 = args->round_bf16,
         .scratch = scratch,
+        .state = scratch + tern_attention_scratch((size_t)args->head_dim),
     };
     const tern_dtype dtype = batch->cache->shape.dtype;
     if (dtype == TERN_FP16)
@@ -284,14 +285,14 @@ static void attend_all(const struct tern_par *par, const struct tern_softmax_con
 }
 
 /* One thread's part, a multiple of a cache line. */
-static size_t scratch_floats(int32_t v_dim)
+static size_t scratch_floats(int32_t head_dim, int32_t v_dim)
 {
-    return (tern_attention_scratch((size_t)v_dim) + 15) / 16 * 16;
+    return tern_attention_scratch((size_t)head_dim) + tern_attention_state((size_t)v_dim, TERN_ATTN_ROWS);
 }
 
-size_t tern_softmax_context_scratch(int32_t v_dim, int n_threads)
+size_t tern_softmax_context_scratch(int32_t head_dim, int32_t v_dim, int n_threads)
 {
-    return scratch_floats(v_dim) * (size_t)n_threads;
+    return scratch_floats(head_dim, v_dim) * (size_t)n_threads;
 }
 
 void tern_softmax_context_run(const struct tern_par *par, const struct tern_softmax_context_args *args, float *qkv,
@@ -308,7 +309,8 @@ void tern_softmax_context_run(const struct tern_par *par, const struct tern_soft
     store(par, args, qkv, ld, batch, layer, out != NULL);
     tern_barrier(par);
     if (out) {
-        attend_all(par, args, qkv, ld, batch, out, ld_out, scratch + scratch_floats(args->v_dim) * (size_t)par->thread);
+        attend_all(par, args, qkv, ld, batch, out, ld_out,
+                   scratch + scratch_floats(args->head_dim, args->v_dim) * (size_t)par->thread);
         tern_barrier(par);
     }
     tern_trace_end(par, &kind, begin, batch->n_rows, batch->n_spans, (size_t)layer);
@@ -457,7 +459,7 @@ tern_status tern_softmax_context(tern_ctx *ctx, const tern_config *config, const
     tern_stage_out(&c.stage, output, &c.out);
     TERN_TRY_OR_FAIL(tern_stage_open(ctx, &c.stage));
     TERN_TRY_OR_FAIL(tern_mask_open(ctx, &c.mask));
-    scratch_bytes = tern_softmax_context_scratch(c.args.v_dim, tern_ctx_threads(ctx)) * sizeof(float);
+    scratch_bytes = tern_softmax_context_scratch(c.args.head_dim, c.args.v_dim, tern_ctx_threads(ctx)) * sizeof(float);
     TERN_TRY_OR_FAIL(tern_scratch_take(ctx, scratch_bytes, "scratch of attention", &scratch));
     c.kernels = tern_kernels_for(ctx, config);
     c.args.mask = c.mask.rows;

@@ -66,8 +66,8 @@ static tern_status sizes_for(tern_ctx *ctx, const tern_config *config, const ter
                      width[i]);
         *bytes = *bytes / 64 * 64;
     }
-    s.scores = tern_softmax_context_scratch((int32_t)tern_config_sizes(config).head_dim, tern_ctx_threads(ctx)) *
-               sizeof(float);
+    const int32_t head_dim = (int32_t)tern_config_sizes(config).head_dim;
+    s.scores = tern_softmax_context_scratch(head_dim, head_dim, tern_ctx_threads(ctx)) * sizeof(float);
     if (!config->bigscience_bloom) {
         const tern_kv_shape shape = cache_shape(config, o->batch, tokens);
         TERN_TRY(tern_kv_cache_measure(ctx, &shape, &s.cache));

@@ -164,6 +164,31 @@ static void run_row(tern_attention_f32_fn *run, const struct tern_attention_rows
     run(&one);
 }
 
+#define MAX_ROWS 19
+
+/* All rows of `a` in calls of one softmax block each, with the addresses of its storage blocks only. */
+static void run_blocks(tern_attention_f32_fn *run, const struct tern_attention_rows *a, int64_t positions)
+{
+    int64_t first[MAX_ROWS], last[MAX_ROWS];
+    struct tern_attention_rows part = *a;
+
+    part.first = first;
+    part.last = last;
+    for (int64_t begin = 0; begin < positions; begin += TERN_ATTN_BLOCK) {
+        const int64_t end = begin + TERN_ATTN_BLOCK;
+        for (size_t r = 0; r < a->n_rows; r++) {
+            first[r] = a->first[r] > begin ? a->first[r] : begin;
+            last[r] = a->last[r] < end ? a->last[r] : end;
+        }
+        part.origin = begin;
+        part.k_blocks = a->k_blocks + begin / 64;
+        part.v_blocks = a->v_blocks + begin / 64;
+        part.resume = begin > 0;
+        part.more = end < positions;
+        run(&part);
+    }
+}
+
 enum ranges { CAUSAL, WINDOW, DECODE, RANDOM, BLOCK_BORDER };
 static const char *const range_names[] = { "causal", "window", "decode", "random", "block border" };
 
@@ -215,12 +240,12 @@ static void check_attention(struct tc *t, enum kv kv)
             for (size_t f = 0; f < TC_COUNT(forms); f++) {
                 if (kv != KV_F32 && (forms[f] & BF16) && (s + f) % 4) /* says nothing there */
                     continue;
-                const size_t e = shapes[s].e, positions = shapes[s].positions, rows = f == 0 ? 8 : 1 + (s * 3 + f) % 8;
+                const size_t e = shapes[s].e, positions = shapes[s].positions, rows = f == 0 ? 19 : 1 + (s * 3 + f) % 8;
                 const size_t v_dim = forms[f] & V_DIM ? shapes[(s + 3) % TC_COUNT(shapes)].e : e;
                 const size_t stride = (e > v_dim ? e : v_dim) + 5, size = (rows - 1) * stride + stride - 5;
-                int64_t first[8], last[8];
-                float slope[8], scale[512];
-                const float *mask[8];
+                int64_t first[MAX_ROWS], last[MAX_ROWS];
+                float slope[MAX_ROWS], scale[512];
+                const float *mask[MAX_ROWS];
 
                 if (ranges == BLOCK_BORDER && positions < 520)
                     continue;
@@ -233,7 +258,8 @@ static void check_attention(struct tc *t, enum kv kv)
                 struct head h = make_head(t, kv, e, v_dim, positions, forms[f] & OUTLIERS ? TC_OUTLIERS : TC_NORMAL);
                 const float *q = tc_in_f32(t, size, forms[f] & OUTLIERS ? TC_OUTLIERS : TC_NORMAL);
                 float *want = tc_out_f32(t, size), *base = tc_out_f32(t, size), *got = tc_out_f32(t, size);
-                float *alone = tc_out_f32(t, v_dim), *scratch = tc_out_panel(t, tern_attention_scratch(v_dim));
+                float *alone = tc_out_f32(t, v_dim), *scratch = tc_out_panel(t, tern_attention_scratch(e));
+                float *state = tc_out_panel(t, tern_attention_state(v_dim, rows));
 
                 make_ranges(t, (enum ranges)ranges, positions, rows, first, last);
                 for (size_t r = 0; r < rows; r++) {
@@ -261,7 +287,8 @@ static void check_attention(struct tc *t, enum kv kv)
                                                  .scale = 1 / sqrtf((float)e),
                                                  .softcap = forms[f] & CAP ? 3 : 0,
                                                  .round_bf16 = forms[f] & BF16,
-                                                 .scratch = scratch };
+                                                 .scratch = scratch,
+                                                 .state = state };
 
                 attention_of(&t->ref, kv)(&a);
                 a.out = base;
@@ -282,6 +309,11 @@ static void check_attention(struct tc *t, enum kv kv)
                         scale[c] = all;
                     tc_near_f32(t, want + r * stride, got + r * stride, scale, v_dim);
                 }
+
+                a.out = base;
+                run_blocks(attention_of(&t->new, kv), &a, (int64_t)positions);
+                tc_same_f32(t, got, base, size);
+                a.out = got;
 
                 /* alone; then, where it is quick, beside the same rows with NaN in all that this row does not see */
                 for (size_t r = 0; r < rows; r++) {
@@ -314,6 +346,7 @@ static void check_attention(struct tc *t, enum kv kv)
         const size_t number = kv == KV_F32 ? 4 : 2;
         char *cache = (char *)tc_in_panel(t, 2 * positions * 64, TC_NORMAL);
         float *out = tc_out_f32(t, 8 * 64), *scratch = tc_out_panel(t, tern_attention_scratch(64));
+        float *state = tc_out_panel(t, tern_attention_state(64, 8));
         const void *k[2048 / 64], *v[2048 / 64];
         int64_t first[8] = { 0 }, last[8];
 
@@ -338,7 +371,8 @@ static void check_attention(struct tc *t, enum kv kv)
                                                .first = first,
                                                .last = last,
                                                .scale = 0.125f,
-                                               .scratch = scratch };
+                                               .scratch = scratch,
+                                               .state = state };
 
         TC_TIME(t) attention_of(&t->new, kv)(&a);
     }
