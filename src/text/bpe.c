@@ -92,11 +92,17 @@ tern_status tern_bpe_merges_add(tern_ctx *ctx, struct tern_bpe *bpe, const char 
     const size_t rank = bpe->n_merges;
     int32_t id;
 
-    TERN_TRY(joined_id(ctx, bpe, left, left_size, right, right_size, &id));
-    TERN_REQUIRE(ctx, a >= 0 && b >= 0 && id >= 0, TERN_ERR_FORMAT,
-                 "%s: merge %zu joins '%.*s' and '%.*s', but the vocabulary of %zu tokens does not have '%.*s%.*s'",
-                 where, rank, (int)left_size, left, (int)right_size, right, bpe->vocab.count,
-                 b >= 0 || a < 0 ? (int)left_size : 0, left, a >= 0 ? (int)right_size : 0, right);
+    TERN_REQUIRE(ctx,
+                 right_size >= bpe->prefix_size &&
+                     (right_size == bpe->prefix_size || ((unsigned char)right[bpe->prefix_size] & 0xC0) != 0x80),
+                 TERN_ERR_FORMAT, "%s: merge %zu joins '%.*s' and '%.*s', expected '%s' before the second", where, rank,
+                 (int)left_size, left, (int)right_size, right, bpe->prefix);
+    TERN_TRY(joined_id(ctx, bpe, left, left_size, right + bpe->prefix_size, right_size - bpe->prefix_size, &id));
+    TERN_REQUIRE(
+        ctx, a >= 0 && b >= 0 && id >= 0, TERN_ERR_FORMAT,
+        "%s: merge %zu joins '%.*s' and '%.*s', but the vocabulary of %zu tokens does not have '%.*s%.*s'", where, rank,
+        (int)left_size, left, (int)right_size, right, bpe->vocab.count, b >= 0 || a < 0 ? (int)left_size : 0, left,
+        a < 0 ? 0 : (int)(right_size - (b >= 0 ? bpe->prefix_size : 0)), right + (b >= 0 ? bpe->prefix_size : 0));
 
     struct tern_merge *slot = merge_slot(bpe, pair_of(a, b));
     *slot = (struct tern_merge){ pair_of(a, b), (uint32_t)rank, id };
@@ -116,6 +122,7 @@ tern_status tern_bpe_finish(tern_ctx *ctx, struct tern_bpe *bpe)
 
         bpe->byte_ids[byte] = tern_names_find(&bpe->vocab, text, size);
     }
+    tern_names_find_bytes(&bpe->vocab, bpe->fallback_ids);
     bpe->unk_id = bpe->unk_token ? tern_names_find(&bpe->vocab, bpe->unk_token, strlen(bpe->unk_token)) : -1;
 
     for (size_t i = 0; i < bpe->n_merges; i++)
@@ -136,6 +143,8 @@ void tern_bpe_destroy(struct tern_bpe *bpe)
     tern_free(bpe->merges);
     tern_free(bpe->products);
     tern_free(bpe->unk_token);
+    tern_free(bpe->prefix);
+    tern_free(bpe->suffix);
     *bpe = (struct tern_bpe){ 0 };
 }
 
@@ -166,6 +175,7 @@ void tern_bpe_scratch_destroy(struct tern_bpe_scratch *scratch)
     tern_free(scratch->symbols);
     tern_free(scratch->heap);
     tern_free(scratch->mapped);
+    tern_free(scratch->affixed);
     tern_free(scratch->lengths);
     tern_free(scratch->cache);
     *scratch = (struct tern_bpe_scratch){ 0 };
@@ -192,44 +202,103 @@ static size_t cache_slot(struct word_key key)
 
 /* ---- one word ---------------------------------------------------------------------------------------------------- */
 
-/* The ids of the word's characters at out[0..*n), which has room for one per byte, and with `lengths` their bytes. */
-static tern_status characters(tern_ctx *ctx, const struct tern_bpe *bpe, const char *word, size_t size, bool bytes,
-                              int32_t *out, uint32_t *lengths, size_t *n)
+/* The symbols of a word as they are found. */
+struct symbols {
+    int32_t *ids;
+    uint32_t *lengths; /* in bytes; NULL: not wanted */
+    size_t count;
+};
+
+static void add_symbol(struct symbols *symbols, int32_t id, size_t length)
 {
-    bool after_unknown = false;
-    size_t count = 0;
+    if (symbols->lengths)
+        symbols->lengths[symbols->count] = (uint32_t)length;
+    symbols->ids[symbols->count++] = id;
+}
+
+/* A character with the affixes of its place: *text, *size become what the vocabulary is asked for. */
+static tern_status add_affixes(tern_ctx *ctx, const struct tern_bpe *bpe, struct tern_bpe_scratch *s, bool first,
+                               bool last, const char **text, size_t *size)
+{
+    const size_t before = first ? 0 : bpe->prefix_size, behind = last ? bpe->suffix_size : 0;
+
+    if (before + behind == 0)
+        return TERN_OK;
+    TERN_TRY(TERN_GROW(ctx, &s->affixed, &s->affixed_capacity, before + *size + behind, "a character"));
+    if (before > 0)
+        memcpy(s->affixed, bpe->prefix, before);
+    memcpy(s->affixed + before, *text, *size);
+    if (behind > 0)
+        memcpy(s->affixed + before + *size, bpe->suffix, behind);
+    *text = s->affixed;
+    *size += before + behind;
+    return TERN_OK;
+}
+
+/* The tokens of text's bytes; false and nothing if the vocabulary lacks one of them. */
+static bool fall_back(const struct tern_bpe *bpe, const char *text, size_t size, struct symbols *symbols)
+{
+    for (size_t i = 0; i < size; i++)
+        if (bpe->fallback_ids[(unsigned char)text[i]] < 0)
+            return false;
+    for (size_t i = 0; i < size; i++)
+        add_symbol(symbols, bpe->fallback_ids[(unsigned char)text[i]], 1);
+    return true;
+}
+
+/* The symbols of the word's characters.  As in the library, an unknown one is added when a known one follows, so that
+ * what is fallen back on meanwhile comes before it. */
+static tern_status characters(tern_ctx *ctx, const struct tern_bpe *bpe, struct tern_bpe_scratch *s, const char *word,
+                              size_t size, bool bytes, struct symbols *symbols)
+{
+    size_t unknown = 0; /* bytes of the unknown token that is not added yet */
 
     for (size_t at = 0; at < size;) {
         const size_t begin = at;
+        const char *text = word + begin;
+        size_t length = 0;
         int32_t id;
 
         if (bytes) {
             id = bpe->byte_ids[(unsigned char)word[at++]];
         } else {
             tern_utf8_next(word, &at);
-            id = tern_names_find(&bpe->vocab, word + begin, at - begin);
+            length = at - begin;
+            TERN_TRY(add_affixes(ctx, bpe, s, begin == 0, at == size, &text, &length));
+            id = tern_names_find(&bpe->vocab, text, length);
         }
         if (id >= 0) {
-            if (lengths)
-                lengths[count] = (uint32_t)(at - begin);
-            out[count++] = id;
-            after_unknown = false;
-        } else if (bpe->unk_token) {
-            TERN_REQUIRE(ctx, bpe->unk_id >= 0, TERN_ERR_FORMAT,
-                         "the text needs the unknown token '%s', which the vocabulary of %zu tokens does not have",
-                         bpe->unk_token, bpe->vocab.count);
-            if (!after_unknown || !bpe->fuse_unk) {
-                if (lengths)
-                    lengths[count] = 0;
-                out[count++] = bpe->unk_id;
-            }
-            if (lengths)
-                lengths[count - 1] += (uint32_t)(at - begin);
-            after_unknown = true;
+            if (unknown > 0)
+                add_symbol(symbols, bpe->unk_id, unknown);
+            unknown = 0;
+            add_symbol(symbols, id, at - begin);
+            continue;
         }
+        if (bpe->byte_fallback && fall_back(bpe, text, length, symbols))
+            continue;
+        if (!bpe->unk_token)
+            continue;
+        TERN_REQUIRE(ctx, bpe->unk_id >= 0, TERN_ERR_FORMAT,
+                     "the text needs the unknown token '%s', which the vocabulary of %zu tokens does not have",
+                     bpe->unk_token, bpe->vocab.count);
+        if (unknown > 0 && !bpe->fuse_unk) {
+            add_symbol(symbols, bpe->unk_id, unknown);
+            unknown = 0;
+        }
+        unknown += at - begin;
     }
-    *n = count;
+    if (unknown > 0)
+        add_symbol(symbols, bpe->unk_id, unknown);
     return TERN_OK;
+}
+
+/* How many symbols there can be: one a byte, and where affixes fall back to bytes, those too. */
+static size_t symbols_at_most(const struct tern_bpe *bpe, size_t size)
+{
+    const size_t each = bpe->byte_fallback ? 1 + bpe->prefix_size : 1;
+
+    return tern_mul_or_max(size, each) < SIZE_MAX / 8 - bpe->suffix_size ? size * each + bpe->suffix_size
+                                                                         : SIZE_MAX / 8;
 }
 
 /* Merges ids[0..n), and their lengths if there are any, in place by looking for the lowest rank each time; gives how
@@ -371,45 +440,44 @@ static tern_status merge_by_heap(tern_ctx *ctx, const struct tern_bpe *bpe, stru
     return TERN_OK;
 }
 
-/* The id of the word as the vocabulary writes it, or -1. */
-static tern_status whole_word(tern_ctx *ctx, const struct tern_bpe *bpe, struct tern_bpe_scratch *s, const char *word,
-                              size_t size, bool bytes, int32_t *id)
+/* Whether the word's bytes can be looked up one by one in byte_ids. */
+static bool has_plain_bytes(const struct tern_bpe *bpe)
 {
-    if (bytes) {
-        TERN_TRY(TERN_GROW(ctx, &s->mapped, &s->mapped_capacity, 2 * size, "a word"));
-        size = tern_byte_level_encode(word, size, s->mapped);
-        word = s->mapped;
-    }
-    *id = tern_names_find(&bpe->vocab, word, size);
-    return TERN_OK;
+    return !bpe->ignore_merges && !bpe->byte_fallback && bpe->prefix_size == 0 && bpe->suffix_size == 0;
 }
 
 static tern_status encode(tern_ctx *ctx, const struct tern_bpe *bpe, struct tern_bpe_scratch *s, const char *word,
                           size_t size, bool bytes, struct tern_token_list *list)
 {
-    uint32_t *lengths = NULL;
-    size_t n = 0;
+    struct symbols symbols = { 0 };
 
+    if (bytes && !has_plain_bytes(bpe)) {
+        TERN_TRY(TERN_GROW(ctx, &s->mapped, &s->mapped_capacity, 2 * size, "a word"));
+        size = tern_byte_level_encode(word, size, s->mapped);
+        word = s->mapped;
+        bytes = false;
+    }
     if (bpe->ignore_merges) {
-        int32_t id;
+        const int32_t id = tern_names_find(&bpe->vocab, word, size);
 
-        TERN_TRY(whole_word(ctx, bpe, s, word, size, bytes, &id));
         if (id >= 0)
             return tern_token_list_push(ctx, list, id, 0, size);
     }
-    TERN_TRY(tern_token_list_reserve(ctx, list, size));
+    const size_t room = symbols_at_most(bpe, size);
+    TERN_TRY(tern_token_list_reserve(ctx, list, room));
     if (list->wants_spans) {
-        TERN_TRY(TERN_GROW(ctx, &s->lengths, &s->lengths_capacity, size, "a word's symbols"));
-        lengths = s->lengths;
+        TERN_TRY(TERN_GROW(ctx, &s->lengths, &s->lengths_capacity, room, "a word's symbols"));
+        symbols.lengths = s->lengths;
     }
-    int32_t *out = list->ids.data + list->ids.count;
-    TERN_TRY(characters(ctx, bpe, word, size, bytes, out, lengths, &n));
+    symbols.ids = list->ids.data + list->ids.count;
+    TERN_TRY(characters(ctx, bpe, s, word, size, bytes, &symbols));
+    size_t n = symbols.count;
     if (n > 1 && n <= SCAN_MAX && bpe->one_way)
-        n = merge_by_scan(bpe, out, lengths, n, &s->steps);
+        n = merge_by_scan(bpe, symbols.ids, symbols.lengths, n, &s->steps);
     else if (n > 1)
-        TERN_TRY(merge_by_heap(ctx, bpe, s, out, lengths, &n));
-    for (uint32_t i = 0, at = 0; lengths && i < n; at += lengths[i++])
-        list->spans[list->ids.count + i] = (struct tern_span){ at, at + lengths[i] };
+        TERN_TRY(merge_by_heap(ctx, bpe, s, symbols.ids, symbols.lengths, &n));
+    for (uint32_t i = 0, at = 0; symbols.lengths && i < n; at += symbols.lengths[i++])
+        list->spans[list->ids.count + i] = (struct tern_span){ at, at + symbols.lengths[i] };
     list->ids.count += n;
     return TERN_OK;
 }

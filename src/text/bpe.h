@@ -23,11 +23,15 @@ struct tern_bpe {
     size_t n_merges;           /* ranks are below this */
     int32_t *products;         /* of a rank: what its pair becomes */
     int32_t byte_ids[256];     /* of a byte: the id of its byte-level character, -1 if the vocabulary lacks it */
+    int32_t fallback_ids[256]; /* of a byte: the id of "<0x..>", -1 if the vocabulary lacks it */
     bool one_way;              /* no two merges have the same product */
     bool ignore_merges;        /* a word that is in the vocabulary is taken whole */
     bool fuse_unk;             /* neighbouring unknown characters are one unknown */
-    char *unk_token;           /* its text; NULL without */
-    int32_t unk_id;            /* -1: not in the vocabulary, an error when it is needed */
+    bool byte_fallback;        /* an unknown character is the tokens of its bytes, if there are such for all of them */
+    char *prefix, *suffix;     /* of characters behind the first, and of the last one; NULL without */
+    size_t prefix_size, suffix_size;
+    char *unk_token; /* its text; NULL without */
+    int32_t unk_id;  /* -1: not in the vocabulary, an error when it is needed */
 };
 
 /* Memory that one encoding call works in, reused from word to word. */
@@ -36,8 +40,10 @@ struct tern_bpe_scratch {
     size_t symbols_capacity;
     uint64_t *heap; /* rank << 32 | position */
     size_t heap_capacity;
-    char *mapped;
+    char *mapped; /* a word in byte-level characters */
     size_t mapped_capacity;
+    char *affixed; /* a character with its affixes */
+    size_t affixed_capacity;
     struct tern_word_cache *cache; /* NULL: none */
     uint32_t *lengths;             /* of the word's symbols, in bytes; where spans are wanted */
     size_t lengths_capacity;
@@ -48,11 +54,12 @@ void tern_bpe_scratch_destroy(struct tern_bpe_scratch *scratch);
 /* Gives the scratch a cache of short words; worth it for texts that repeat words, so from a few KiB on. */
 tern_status tern_bpe_cache_create(tern_ctx *ctx, struct tern_bpe_scratch *scratch);
 
-/* Room for n merges; the vocabulary is already there. */
+/* Room for n merges; the vocabulary and the affixes are already there. */
 tern_status tern_bpe_merges_create(tern_ctx *ctx, struct tern_bpe *bpe, size_t n);
 
 /* The next merge, of rank n_merges.  `where` and the rank are for the error: TERN_ERR_FORMAT if one of the three
- * tokens is not in the vocabulary. */
+ * tokens is not in the vocabulary.  The product is both texts, without continuing_subword_prefix before the right one:
+ * as in the library, as many bytes are left out, whatever they are. */
 tern_status tern_bpe_merges_add(tern_ctx *ctx, struct tern_bpe *bpe, const char *left, size_t left_size,
                                 const char *right, size_t right_size, const char *where);
 
@@ -62,7 +69,8 @@ void tern_bpe_destroy(struct tern_bpe *bpe);
 
 /* Appends the tokens of one word.  `bytes`: the word's bytes stand for their byte-level characters; else it is valid
  * UTF-8 whose characters are looked up as they are.  Spans follow one another from 0 on, each as long as the characters
- * of its token.  TERN_ERR_FORMAT (unk_token is needed and not in the vocabulary), TERN_ERR_CAPACITY (2^31 characters or
+ * of its token: behind a character that disappeared they are off, and bytes of affixes that are fallen back on count, as
+ * in the library; so an end can be beyond the word's.  TERN_ERR_FORMAT (unk_token is needed and not in the vocabulary), TERN_ERR_CAPACITY (2^31 characters or
  * more), TERN_ERR_MEMORY. */
 tern_status tern_bpe_encode(tern_ctx *ctx, const struct tern_bpe *bpe, struct tern_bpe_scratch *scratch,
                             const char *word, size_t size, bool bytes, struct tern_token_list *out);

@@ -96,18 +96,31 @@ static tern_status bind_merges(struct tern_binder *b, const tern_json_value *mer
     return TERN_OK;
 }
 
-/* An affix of sub-words: absent, null or empty. */
-static tern_status need_no_affix(struct tern_binder *b, const tern_json_value *model, const char *key)
+/* An affix of sub-words; absent, null and empty are none. */
+static tern_status bind_affix(struct tern_binder *b, const tern_json_value *model, const char *key, char **out,
+                              size_t *size)
 {
     const tern_json_value *value = tern_json_get(model, key);
-    size_t size;
     const char *text;
 
     if (!value || tern_json_type(value) == TERN_JSON_NULL)
         return TERN_OK;
-    TERN_TRY(tern_bind_string(b, model, "model BPE", key, &text, &size));
-    TERN_REQUIRE(b->ctx, size == 0, TERN_ERR_UNSUPPORTED, "%s: model BPE: %s '%.*s' is not supported, expected none",
-                 b->where, key, (int)size, text);
+    TERN_TRY(tern_bind_string(b, model, "model BPE", key, &text, size));
+    return tern_strndup(b->ctx, text, *size, "an affix", out);
+}
+
+/* Merges are left out at random where dropout is above 0: there is no one answer then. */
+static tern_status check_dropout(struct tern_binder *b, const tern_json_value *model)
+{
+    const tern_json_value *value = tern_json_get(model, "dropout");
+    const enum tern_json_type type = value ? tern_json_type(value) : TERN_JSON_NULL;
+
+    if (type == TERN_JSON_NULL)
+        return TERN_OK;
+    TERN_REQUIRE(b->ctx, type == TERN_JSON_INT || type == TERN_JSON_REAL, TERN_ERR_FORMAT,
+                 "%s: model BPE: dropout is %s, expected a number or null", b->where, tern_json_type_name(value));
+    TERN_REQUIRE(b->ctx, tern_json_number(value) == 0, TERN_ERR_UNSUPPORTED,
+                 "%s: model BPE: dropout %g is not supported, expected null or 0", b->where, tern_json_number(value));
     return TERN_OK;
 }
 
@@ -115,21 +128,16 @@ static tern_status bind_bpe(struct tern_binder *b, const tern_json_value *model,
 {
     struct tern_bpe *bpe = &b->t->model.bpe;
     const tern_json_value *vocab, *merges, *value;
-    bool byte_fallback;
 
+    b->t->model.kind = TERN_TOKEN_MODEL_BPE;
     TERN_TRY(TERN_BIND_KEYS(b, model, "model BPE", "type", "dropout", "unk_token", "continuing_subword_prefix",
                             "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges", "vocab", "merges"));
-    value = tern_json_get(model, "dropout");
-    TERN_REQUIRE(b->ctx, !value || tern_json_type(value) == TERN_JSON_NULL, TERN_ERR_UNSUPPORTED,
-                 "%s: model BPE: dropout is %s, which is not supported; expected null", b->where,
-                 tern_json_type_name(value));
-    TERN_TRY(need_no_affix(b, model, "continuing_subword_prefix"));
-    TERN_TRY(need_no_affix(b, model, "end_of_word_suffix"));
+    TERN_TRY(check_dropout(b, model));
+    TERN_TRY(bind_affix(b, model, "continuing_subword_prefix", &bpe->prefix, &bpe->prefix_size));
+    TERN_TRY(bind_affix(b, model, "end_of_word_suffix", &bpe->suffix, &bpe->suffix_size));
     TERN_TRY(tern_bind_opt_bool(b, model, "model BPE", "fuse_unk", false, &bpe->fuse_unk));
     TERN_TRY(tern_bind_opt_bool(b, model, "model BPE", "ignore_merges", false, &bpe->ignore_merges));
-    TERN_TRY(tern_bind_opt_bool(b, model, "model BPE", "byte_fallback", false, &byte_fallback));
-    TERN_REQUIRE(b->ctx, !byte_fallback, TERN_ERR_UNSUPPORTED, "%s: model BPE: byte_fallback true is not supported",
-                 b->where);
+    TERN_TRY(tern_bind_opt_bool(b, model, "model BPE", "byte_fallback", false, &bpe->byte_fallback));
 
     value = tern_json_get(model, "unk_token");
     if (value && tern_json_type(value) != TERN_JSON_NULL) {
@@ -148,8 +156,128 @@ static tern_status bind_bpe(struct tern_binder *b, const tern_json_value *model,
     return tern_bpe_finish(b->ctx, bpe);
 }
 
+static tern_status bind_wordpiece(struct tern_binder *b, const tern_json_value *model, bool **used, size_t *n_used)
+{
+    static const char part[] = "model WordPiece";
+    struct tern_wordpiece *wordpiece = &b->t->model.wordpiece;
+    const tern_json_value *vocab;
+    const char *unk, *prefix;
+    size_t unk_size, prefix_size;
+    int64_t max_chars;
+
+    b->t->model.kind = TERN_TOKEN_MODEL_WORDPIECE;
+    TERN_TRY(TERN_BIND_KEYS(b, model, part, "type", "unk_token", "continuing_subword_prefix",
+                            "max_input_chars_per_word", "vocab"));
+    TERN_TRY(tern_bind_string(b, model, part, "unk_token", &unk, &unk_size));
+    TERN_TRY(tern_bind_string(b, model, part, "continuing_subword_prefix", &prefix, &prefix_size));
+    TERN_TRY(tern_json_need_int(b->ctx, b->json, model, "max_input_chars_per_word", 0, INT64_MAX, &max_chars));
+    TERN_TRY(tern_bind_type(b, model, part, "vocab", TERN_JSON_OBJECT, "an object", &vocab));
+    TERN_TRY(tern_vocab_read(b->ctx, b->json, vocab, &wordpiece->vocab, used, n_used));
+    wordpiece->max_chars = (uint64_t)max_chars;
+    return tern_wordpiece_finish(b->ctx, wordpiece, unk, unk_size, prefix, prefix_size);
+}
+
+static tern_status bind_word_level(struct tern_binder *b, const tern_json_value *model, bool **used, size_t *n_used)
+{
+    static const char part[] = "model WordLevel";
+    struct tern_word_level *word_level = &b->t->model.word_level;
+    const tern_json_value *vocab;
+    const char *unk;
+    size_t size;
+
+    b->t->model.kind = TERN_TOKEN_MODEL_WORD_LEVEL;
+    TERN_TRY(TERN_BIND_KEYS(b, model, part, "type", "unk_token", "vocab"));
+    TERN_TRY(tern_bind_string(b, model, part, "unk_token", &unk, &size));
+    TERN_TRY(tern_bind_type(b, model, part, "vocab", TERN_JSON_OBJECT, "an object", &vocab));
+    TERN_TRY(tern_vocab_read(b->ctx, b->json, vocab, &word_level->vocab, used, n_used));
+    return tern_word_level_finish(b->ctx, word_level, unk, size);
+}
+
+/* [["a", -1.5], ...], by id. */
+static tern_status bind_scores(struct tern_binder *b, const tern_json_value *vocab, bool **used, size_t *n_used)
+{
+    const size_t n = tern_json_size(vocab);
+    size_t bytes = 0, size;
+
+    TERN_REQUIRE(b->ctx, n <= (size_t)TERN_TOKEN_ID_MAX + 1, TERN_ERR_FORMAT,
+                 "%s: model Unigram: a vocabulary of %zu tokens, at most %d", b->where, n, TERN_TOKEN_ID_MAX + 1);
+    for (size_t i = 0; i < n; i++) {
+        const tern_json_value *entry = tern_json_at(vocab, i), *text = tern_json_at(entry, 0),
+                              *score = tern_json_at(entry, 1);
+
+        TERN_REQUIRE(b->ctx,
+                     tern_json_size(entry) == 2 && text && tern_json_type(text) == TERN_JSON_STRING && score &&
+                         (tern_json_type(score) == TERN_JSON_REAL || tern_json_type(score) == TERN_JSON_INT),
+                     TERN_ERR_FORMAT, "%s: model Unigram: entry %zu of the vocabulary is %s, expected [\"a\", -1.5]",
+                     b->where, i, tern_json_type_name(entry));
+        tern_json_string(text, &size);
+        bytes += size;
+    }
+    TERN_TRY(tern_unigram_create(b->ctx, &b->t->model.unigram, n, bytes));
+    TERN_TRY(TERN_ALLOC(b->ctx, n, "the vocabulary", used));
+    *n_used = n;
+    for (size_t i = n; i-- > 0;) {
+        const tern_json_value *entry = tern_json_at(vocab, i);
+        const char *text = tern_json_string(tern_json_at(entry, 0), &size);
+
+        (*used)[i] = true;
+        tern_unigram_put(&b->t->model.unigram, (int32_t)i, text, size, tern_json_number(tern_json_at(entry, 1)));
+    }
+    return TERN_OK;
+}
+
+static tern_status bind_unigram(struct tern_binder *b, const tern_json_value *model, bool **used, size_t *n_used)
+{
+    static const char part[] = "model Unigram";
+    struct tern_unigram *unigram = &b->t->model.unigram;
+    const tern_json_value *vocab, *unk_id = tern_json_get(model, "unk_id");
+
+    b->t->model.kind = TERN_TOKEN_MODEL_UNIGRAM;
+    TERN_TRY(TERN_BIND_KEYS(b, model, part, "type", "unk_id", "byte_fallback", "vocab"));
+    TERN_TRY(tern_bind_type(b, model, part, "vocab", TERN_JSON_ARRAY, "an array", &vocab));
+    TERN_TRY(bind_scores(b, vocab, used, n_used));
+    TERN_TRY(tern_bind_opt_bool(b, model, part, "byte_fallback", false, &unigram->byte_fallback));
+    if (unk_id && tern_json_type(unk_id) != TERN_JSON_NULL) {
+        int64_t id;
+
+        TERN_TRY(tern_json_need_int(b->ctx, b->json, model, "unk_id", 0, INT64_MAX, &id));
+        TERN_REQUIRE(b->ctx, (uint64_t)id < unigram->n_tokens, TERN_ERR_FORMAT,
+                     "%s: model Unigram: unk_id is %" PRId64 ", expected an id of the vocabulary of %zu tokens",
+                     b->where, id, unigram->n_tokens);
+        unigram->unk_id = (int32_t)id;
+    }
+    return tern_unigram_finish(b->ctx, unigram);
+}
+
+/* Older files do not name the model.  The library takes the first in this order that can be read. */
+static const char *guess_model(const tern_json_value *model)
+{
+    const tern_json_value *vocab = tern_json_get(model, "vocab"), *unk = tern_json_get(model, "unk_token");
+
+    if (!vocab)
+        return NULL;
+    if (tern_json_type(vocab) == TERN_JSON_ARRAY)
+        return "Unigram";
+    if (tern_json_get(model, "merges"))
+        return "BPE";
+    if (!unk || tern_json_type(unk) != TERN_JSON_STRING)
+        return NULL;
+    return tern_json_get(model, "continuing_subword_prefix") && tern_json_get(model, "max_input_chars_per_word")
+               ? "WordPiece"
+               : "WordLevel";
+}
+
 tern_status tern_bind_model(struct tern_binder *b, const tern_json_value *root, bool **used, size_t *n_used)
 {
+    static const struct {
+        const char *name;
+        tern_status (*bind)(struct tern_binder *b, const tern_json_value *model, bool **used, size_t *n_used);
+    } models[] = {
+        { "BPE", bind_bpe },
+        { "WordPiece", bind_wordpiece },
+        { "WordLevel", bind_word_level },
+        { "Unigram", bind_unigram },
+    };
     const tern_json_value *model;
     const char *type;
     size_t size;
@@ -157,12 +285,16 @@ tern_status tern_bind_model(struct tern_binder *b, const tern_json_value *root, 
     TERN_TRY(tern_bind_type(b, root, "the file", "model", TERN_JSON_OBJECT, "an object", &model));
     if (tern_json_get(model, "type")) {
         TERN_TRY(tern_bind_string(b, model, "model", "type", &type, &size));
-        if (!tern_bind_equal(type, size, "BPE"))
-            return tern_bind_unknown(b, "model", type, size, "BPE");
     } else {
-        /* Files from before 0.8 do not name the model; what has a vocabulary and merges is a BPE. */
-        TERN_REQUIRE(b->ctx, tern_json_get(model, "vocab") && tern_json_get(model, "merges"), TERN_ERR_UNSUPPORTED,
-                     "%s: the model has no type, nor vocab and merges like a BPE", b->where);
+        type = guess_model(model);
+        TERN_REQUIRE(b->ctx, type, TERN_ERR_UNSUPPORTED,
+                     "%s: the model has no type, nor vocab and merges like a BPE, vocab and unk_token like a WordPiece "
+                     "or WordLevel, or a list as vocab like a Unigram",
+                     b->where);
+        size = strlen(type);
     }
-    return bind_bpe(b, model, used, n_used);
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+        if (tern_bind_equal(type, size, models[i].name))
+            return models[i].bind(b, model, used, n_used);
+    return tern_bind_unknown(b, "model", type, size, "BPE, WordPiece, WordLevel, Unigram");
 }

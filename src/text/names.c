@@ -72,17 +72,60 @@ static size_t slot_of(const struct tern_names *names, const char *text, size_t s
     }
 }
 
+static void fill(struct tern_names *names, size_t slot, const char *text, size_t size, uint32_t hash, int32_t id)
+{
+    assert(names->slots[slot].id < 0 && id >= 0 && 2 * names->count < names->n_slots);
+    assert(names->text_size + size <= names->text_capacity);
+    memcpy(names->text + names->text_size, text, size);
+    names->slots[slot] = (struct tern_name){ hash, (uint32_t)names->text_size, (uint32_t)size, id };
+    names->text_size += size;
+    names->count++;
+}
+
 void tern_names_put(struct tern_names *names, const char *text, size_t size, int32_t id)
 {
     const uint32_t hash = hash_of(text, size);
-    struct tern_name *slot = &names->slots[slot_of(names, text, size, hash)];
 
-    assert(slot->id < 0 && id >= 0 && 2 * names->count < names->n_slots);
-    assert(names->text_size + size <= names->text_capacity);
-    memcpy(names->text + names->text_size, text, size);
-    *slot = (struct tern_name){ hash, (uint32_t)names->text_size, (uint32_t)size, id };
-    names->text_size += size;
-    names->count++;
+    fill(names, slot_of(names, text, size, hash), text, size, hash, id);
+}
+
+void tern_names_put_behind(struct tern_names *names, const char *text, size_t size, int32_t id)
+{
+    const uint32_t hash = hash_of(text, size);
+    size_t i = hash & (names->n_slots - 1);
+
+    while (names->slots[i].id >= 0)
+        i = (i + 1) & (names->n_slots - 1);
+    fill(names, i, text, size, hash, id);
+}
+
+tern_status tern_names_trie(tern_ctx *ctx, const struct tern_names *names, struct tern_trie *out)
+{
+    struct tern_trie_key *keys;
+    size_t n = 0;
+
+    TERN_TRY(TERN_ALLOC(ctx, names->count, "the trie of a vocabulary", &keys));
+    for (size_t i = 0; i < names->n_slots; i++) {
+        const struct tern_name *name = &names->slots[i];
+        const char *text = names->text + name->begin;
+
+        if (name->id >= 0 && tern_names_find(names, text, name->size) == name->id)
+            keys[n++] = (struct tern_trie_key){ text, name->size, name->id };
+    }
+    const tern_status status = tern_trie_create(ctx, keys, n, out);
+    tern_free(keys);
+    return status;
+}
+
+void tern_names_find_bytes(const struct tern_names *names, int32_t ids[256])
+{
+    static const char digits[] = "0123456789ABCDEF";
+
+    for (int byte = 0; byte < 256; byte++) {
+        const char name[] = { '<', '0', 'x', digits[byte >> 4], digits[byte & 15], '>' };
+
+        ids[byte] = tern_names_find(names, name, sizeof name);
+    }
 }
 
 int32_t tern_names_find(const struct tern_names *names, const char *text, size_t size)

@@ -8,14 +8,25 @@
 #include "text/bpe.h"
 #include "text/names.h"
 #include "text/token_list.h"
+#include "text/unigram.h"
+#include "text/word_level.h"
+#include "text/wordpiece.h"
 
-enum tern_token_model_kind { TERN_TOKEN_MODEL_BPE };
+enum tern_token_model_kind {
+    TERN_TOKEN_MODEL_BPE,
+    TERN_TOKEN_MODEL_WORDPIECE,
+    TERN_TOKEN_MODEL_WORD_LEVEL,
+    TERN_TOKEN_MODEL_UNIGRAM
+};
 
 /* Read-only once it is finished; shared by threads. */
 struct tern_token_model {
     enum tern_token_model_kind kind;
     union {
         struct tern_bpe bpe;
+        struct tern_wordpiece wordpiece;
+        struct tern_word_level word_level;
+        struct tern_unigram unigram;
     };
 };
 
@@ -23,7 +34,11 @@ struct tern_token_model {
 struct tern_token_model_scratch {
     union {
         struct tern_bpe_scratch bpe;
+        struct tern_wordpiece_scratch wordpiece;
+        struct tern_unigram_scratch unigram;
     };
+    char *mapped; /* of a word for a model that knows nothing of bytes: its byte-level characters */
+    size_t mapped_capacity;
 };
 
 void tern_token_model_destroy(struct tern_token_model *model);

@@ -6,7 +6,7 @@
 struct bad {
     struct small_tokenizer parts;
     tern_status status;
-    const char *names[3]; /* what the text says besides the file */
+    const char *names[4]; /* what the text says besides the file */
 };
 
 #define SPLIT(rest) "{\"type\":\"Split\"," rest "}"
@@ -17,6 +17,9 @@ struct bad {
 #define MODEL(rest) "{\"type\":\"BPE\"," rest "," SMALL_VOCAB "," SMALL_MERGES "}"
 #define TEMPLATE(single, specials) \
     "{\"type\":\"TemplateProcessing\",\"single\":[" single "],\"pair\":[],\"special_tokens\":{" specials "}}"
+
+#define PIECES(more)  "{\"type\":\"WordPiece\",\"vocab\":{\"a\":0}," more "}"
+#define SCORES(vocab) "{\"type\":\"Unigram\",\"vocab\":" vocab "}"
 
 static const struct bad cases[] = {
     /* what tern does not know, by name */
@@ -29,15 +32,13 @@ static const struct bad cases[] = {
       TERN_ERR_UNSUPPORTED,
       { "post_processor", "BertProcessing" } },
     { { .decoder = "{\"type\":\"WordPiece\"}" }, TERN_ERR_UNSUPPORTED, { "decoder", "WordPiece", "ByteLevel" } },
-    { { .model = "{\"type\":\"Unigram\"}" }, TERN_ERR_UNSUPPORTED, { "model", "Unigram", "BPE" } },
+    { { .model = "{\"type\":\"Tiktoken\"}" }, TERN_ERR_UNSUPPORTED, { "model", "Tiktoken", "BPE", "Unigram" } },
     { { .model = "{\"vocab\":{}}" }, TERN_ERR_UNSUPPORTED, { "model", "no type" } },
     { { .more = ",\"extra\":1" }, TERN_ERR_UNSUPPORTED, { "'extra'" } },
-    { { .model = MODEL("\"dropout\":0.1") }, TERN_ERR_UNSUPPORTED, { "dropout" } },
-    { { .model = MODEL("\"byte_fallback\":true") }, TERN_ERR_UNSUPPORTED, { "byte_fallback" } },
-    { { .model = MODEL("\"continuing_subword_prefix\":\"##\"") },
-      TERN_ERR_UNSUPPORTED,
-      { "continuing_subword_prefix", "##" } },
-    { { .model = MODEL("\"end_of_word_suffix\":\"</w>\"") }, TERN_ERR_UNSUPPORTED, { "end_of_word_suffix", "</w>" } },
+    { { .model = MODEL("\"dropout\":0.1") }, TERN_ERR_UNSUPPORTED, { "dropout 0.1", "null or 0" } },
+    { { .model = "{\"type\":\"WordPiece\",\"lower\":1}" }, TERN_ERR_UNSUPPORTED, { "WordPiece", "'lower'" } },
+    { { .model = "{\"type\":\"WordLevel\",\"x\":1}" }, TERN_ERR_UNSUPPORTED, { "WordLevel", "'x'" } },
+    { { .model = "{\"type\":\"Unigram\",\"x\":1}" }, TERN_ERR_UNSUPPORTED, { "Unigram", "'x'" } },
     { { .model = MODEL("\"new_option\":true") }, TERN_ERR_UNSUPPORTED, { "'new_option'" } },
     { { .pre_tokenizer = SPLIT("\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Joined\",\"invert\":false") },
       TERN_ERR_UNSUPPORTED,
@@ -64,6 +65,33 @@ static const struct bad cases[] = {
     { { .model = "null" }, TERN_ERR_FORMAT, { "'model'", "null" } },
     { { .model = "{\"type\":\"BPE\",\"vocab\":{}}" }, TERN_ERR_FORMAT, { "'merges'", "nothing", "array" } },
     { { .model = "{\"type\":\"BPE\",\"vocab\":[],\"merges\":[]}" }, TERN_ERR_FORMAT, { "'vocab'", "array", "object" } },
+    { { .model = MODEL("\"dropout\":\"no\"") }, TERN_ERR_FORMAT, { "dropout", "a string", "a number" } },
+    { { .model = MODEL("\"continuing_subword_prefix\":2") },
+      TERN_ERR_FORMAT,
+      { "continuing_subword_prefix", "integer", "string" } },
+    { { .model = MODEL("\"continuing_subword_prefix\":\"##\"") }, TERN_ERR_FORMAT, { "merge 0", "'##'" } },
+    { { .model = PIECES("\"unk_token\":null") }, TERN_ERR_FORMAT, { "WordPiece", "'unk_token'", "null", "string" } },
+    { { .model = PIECES("\"unk_token\":\"a\"") }, TERN_ERR_FORMAT, { "continuing_subword_prefix", "nothing" } },
+    { { .model = PIECES("\"unk_token\":\"a\",\"continuing_subword_prefix\":\"\"") },
+      TERN_ERR_FORMAT,
+      { "max_input_chars_per_word" } },
+    { { .model = PIECES("\"unk_token\":\"a\",\"continuing_subword_prefix\":\"\",\"max_input_chars_per_word\":-1") },
+      TERN_ERR_FORMAT,
+      { "max_input_chars_per_word", "-1" } },
+    { { .model = "{\"type\":\"WordLevel\",\"vocab\":{}}" },
+      TERN_ERR_FORMAT,
+      { "WordLevel", "'unk_token'", "nothing" } },
+    { { .model = "{\"type\":\"WordLevel\",\"unk_token\":\"a\"}" },
+      TERN_ERR_FORMAT,
+      { "'vocab'", "nothing", "object" } },
+    { { .model = SCORES("{}") }, TERN_ERR_FORMAT, { "Unigram", "'vocab'", "an object", "an array" } },
+    { { .model = SCORES("[[\"a\",0],7]") }, TERN_ERR_FORMAT, { "entry 1", "integer", "[\"a\", -1.5]" } },
+    { { .model = SCORES("[[\"a\"]]") }, TERN_ERR_FORMAT, { "entry 0" } },
+    { { .model = SCORES("[[\"a\",\"0\"]]") }, TERN_ERR_FORMAT, { "entry 0" } },
+    { { .model = SCORES("[[\"a\",0]],\"unk_id\":1") }, TERN_ERR_FORMAT, { "unk_id is 1", "1 tokens" } },
+    { { .model = SCORES("[[\"a\",0]],\"unk_id\":-1") }, TERN_ERR_FORMAT, { "unk_id", "-1" } },
+    { { .model = SCORES("[],\"unk_id\":0") }, TERN_ERR_FORMAT, { "unk_id is 0", "0 tokens" } },
+    { { .model = SCORES("[],\"byte_fallback\":1") }, TERN_ERR_FORMAT, { "byte_fallback", "integer" } },
     { { .model = MODEL("\"unk_token\":3") }, TERN_ERR_FORMAT, { "'unk_token'", "integer", "string" } },
     { { .model = MODEL("\"fuse_unk\":\"yes\"") }, TERN_ERR_FORMAT, { "'fuse_unk'", "string", "true or false" } },
     { { .more = ",\"model\":{}" }, TERN_ERR_FORMAT, { "model" } },
