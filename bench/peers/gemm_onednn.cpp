@@ -1,6 +1,6 @@
 // gemm_onednn.cpp: oneDNN's matmul, 2.x or 3.x, with weights reordered ahead to the layout that it asks for.  int8: rows are u8 when they
 // come and results s32 when they leave, so quantising and scaling are left out.
-#include "gemm_peer.h"
+#include "peer.h"
 
 #include <dnnl.hpp>
 #include <omp.h>
@@ -104,7 +104,7 @@ void peer_run(void *opened, size_t copy)
     s->stream.wait();
 }
 
-double peer_result(void *opened, int row, int column)
+double peer_result(void *opened, size_t, int row, int column)
 {
     const state *s = static_cast<state *>(opened);
     const size_t at = (size_t)row * (size_t)s->c.n + (size_t)column;

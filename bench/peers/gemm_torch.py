@@ -45,7 +45,7 @@ def weights(dtype, k, n):
 
 
 def open_case(words):
-    dtype, (k, n, m) = words[0], map(int, words[1:])
+    dtype, (k, n, m) = words[1], map(int, words[2:])
     copies = weights(dtype, k, n)
     if copies is None:
         return None

@@ -1,4 +1,4 @@
-"""What a contestant in Python shares with gemm_peer.c: the talk with run.py, the values, the check of results."""
+"""What a contestant in Python shares with peer.c: the talk with run.py, the values, the check of results."""
 import functools
 import sys
 import time

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Times tern and the libraries that one would otherwise take on the same work, in turn, in one run.
 
-    bench/peers/run.py [--build build/release] [--threads 1] [--work gemm,bert,prefill,decode] [--dtype fp32,bf16,int8]
-                       [--shape 768x3072,..] [--rows 1,16,128] [--only NAME,..] [--rounds 5] [--ms 25] [--python PATH]... [--out build/bench/peers.json]
+    bench/peers/run.py [--build build/release] [--threads 1] [--work gemm,rows,attention,mlp,bert,prefill,decode] [--dtype fp32,bf16,int8]
+                       [--shape 768x3072,..] [--rows 1,16,128] [--op layer_norm,..] [--only NAME,..] [--rounds 5] [--ms 25] [--python PATH]...
+                       [--out build/bench/peers.json]
 
-Each contestant is a program of its own that sets up a case, checks its result, and waits (gemm_peer.c, peer.py).  Then they run one
+Each contestant is a program of its own that sets up a case, checks its result, and waits (peer.c, peer.py).  Then they run one
 after the other, a few products each, tern among them, for `rounds` times, every second time in the opposite order: whatever the
 machine does meanwhile, it does to all.  A ratio is the time of a peer over tern's in the same round: above 1 tern is faster.  Shown
 are the medians of the rounds, and the smallest and the largest.
@@ -27,12 +28,19 @@ LIBRARIES = pathlib.Path("/usr/lib/x86_64-linux-gnu")
 HEADERS = pathlib.Path("/usr/include/x86_64-linux-gnu")
 # Widths of GPT-2 and BERT, of MiniLM, of LLaMA 7B.
 SHAPES = "768x2304,768x3072,3072x768,768x768,384x1536,1536x384,4096x4096,4096x11008"
+# Rows and their width; positions and whether causal; width, inner width.
+ROW_OPS = "layer_norm,rms_norm,softmax,gelu_tanh,gelu_erf,add"
+ROW_SHAPES = ((512, 768), (512, 3072), (2048, 4096))
+ATTENTION = ((128, 0), (128, 1), (512, 0), (512, 1), (2048, 0), (2048, 1))
+HEADS = 12
+MLP_SHAPES = ((768, 3072), (4096, 11008))
 # Whole models: shape and row of `tern bench`, tokens, and who else does it (name, program, what it imports).
 MODELS = {
     "bert": ("bert-base", "forward", 128, ("torch", "bert_torch.py", "torch, numpy")),
     "prefill": ("llama-1.1b", "prefill", 512, ("llama.cpp", "llama_cpp_python.py", "llama_cpp, gguf, numpy")),
     "decode": ("llama-1.1b", "decode", 128, ("llama.cpp", "llama_cpp_python.py", "llama_cpp, gguf, numpy")),
 }
+OPERATORS = (("torch", "ops_torch.py", "torch, numpy"),)
 PRODUCTS = (("torch", "gemm_torch.py", "torch, numpy"), ("onnxruntime", "gemm_onnxruntime.py", "onnxruntime, onnx, numpy"))
 
 
@@ -45,7 +53,7 @@ def say(*words):
 def compile_program(folder, name, sources, flags):
     """the path of the program, None where it does not build"""
     program = folder / name
-    made_of = [*(HERE / s for s in sources), HERE / "gemm_peer.h", pathlib.Path(__file__)]
+    made_of = [*(HERE / s for s in sources), HERE / "peer.h", pathlib.Path(__file__)]
     if program.exists() and program.stat().st_mtime > max(f.stat().st_mtime for f in made_of):
         return program
     objects = []
@@ -67,8 +75,8 @@ def compile_program(folder, name, sources, flags):
     return program
 
 
-def library_programs(build):
-    """(name, command) of tern first, then of each library that is there"""
+def library_programs(build, kind):
+    """(name, command) of tern first, then of each library that is there; kind: gemm or ops"""
     folder = ROOT / "build/bench/peers"
     folder.mkdir(parents=True, exist_ok=True)
     build = build.resolve()
@@ -77,18 +85,21 @@ def library_programs(build):
         return [f"-I{include}", f"-L{where}", f"-l{library}", f"-Wl,-rpath,{where}"]
 
     table = [
-        ("tern", "gemm_tern.c", build / "libtern.so", flags(ROOT / "include", build, "tern"), "make"),
-        ("openblas", "gemm_blas.c", LIBRARIES / "openblas-openmp/libopenblas.so",
+        ("tern", ("gemm_tern.c", "ops_tern.c"), build / "libtern.so", flags(ROOT / "include", build, "tern"), "make"),
+        ("openblas", ("gemm_blas.c",), LIBRARIES / "openblas-openmp/libopenblas.so",
          flags(HEADERS / "openblas-openmp", LIBRARIES / "openblas-openmp", "openblas"), "libopenblas-openmp-dev"),
-        ("blis", "gemm_blas.c", LIBRARIES / "blis-openmp/libblis.so",
+        ("blis", ("gemm_blas.c",), LIBRARIES / "blis-openmp/libblis.so",
          ["-DPEER_BLIS", *flags(HEADERS / "blis-openmp", LIBRARIES / "blis-openmp", "blis")], "libblis-openmp-dev"),
-        ("onednn", "gemm_onednn.cpp", LIBRARIES / "libdnnl.so", flags(HEADERS, LIBRARIES, "dnnl"), "libdnnl-dev"),
+        ("onednn", ("gemm_onednn.cpp", "ops_onednn.cpp"), LIBRARIES / "libdnnl.so", flags(HEADERS, LIBRARIES, "dnnl"), "libdnnl-dev"),
     ]
-    for name, source, needs, options, package in table:
+    for name, sources, needs, options, package in table:
+        source = next((s for s in sources if s.startswith(kind)), None)
+        if source is None:
+            continue
         if not needs.exists():
             say(f"{name}: left out: {needs} is not there ({package})")
             continue
-        program = compile_program(folder, f"gemm_{name}", ["gemm_peer.c", source], options)
+        program = compile_program(folder, f"{kind}_{name}", ["peer.c", "peer_expected.c", source], options)
         if program:
             yield name, [str(program)]
 
@@ -108,11 +119,13 @@ def python_programs(pythons, programs):
 # ---- contestants ---------------------------------------------------------------------------------------------------------
 
 class Contestant:
-    """a program that speaks as gemm_peer.c does"""
+    """a program that speaks as peer.c does"""
 
     def __init__(self, command, threads):
+        # Whoever takes memory for each result gets what it gave back, and not fresh pages from the system.
         environment = dict(os.environ, OMP_NUM_THREADS=str(threads), BLIS_NUM_THREADS=str(threads),
-                           OPENBLAS_NUM_THREADS=str(threads))
+                           OPENBLAS_NUM_THREADS=str(threads), MALLOC_MMAP_MAX_="0", MALLOC_TRIM_THRESHOLD_=str(1 << 40),
+                           MALLOC_TOP_PAD_=str(256 << 20))
         self.process = subprocess.Popen([*command, str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                         env=environment)
         self.name = self.read("name", None)
@@ -195,21 +208,45 @@ def show(title, results):
     print(flush=True)
 
 
+def contestants_for(kind, scripts, options):
+    programs = [*library_programs(options.build, kind), *python_programs(options.python, scripts)]
+    return [Contestant(command, options.threads) for name, command in programs if name == "tern" or not options.only or name in options.only]
+
+
 def gemm(options, answer):
-    programs = [*library_programs(options.build), *python_programs(options.python, PRODUCTS)]
-    contestants = [Contestant(command, options.threads) for name, command in programs
-                   if name == "tern" or not options.only or name in options.only]
+    contestants = contestants_for("gemm", PRODUCTS, options)
     for dtype in options.dtype:
         for shape in options.shape:
             k, n = map(int, shape.split("x"))
             ceilings = contestants[0].ceilings()
             for m in options.rows:
-                results = compete(contestants, f"{dtype} {k} {n} {m}", options.rounds, options.ms)
+                results = compete(contestants, f"gemm {dtype} {k} {n} {m}", options.rounds, options.ms)
                 row = {"dtype": dtype, "k": k, "n": n, "m": m, "threads": options.threads, "results": results}
                 if ceilings:
                     row |= {"ops_ceiling": ceilings[["fp32", "bf16", "int8"].index(dtype)], "read_ceiling": ceilings[3]}
                 keep(options.out, answer, "gemm", row, ("dtype", "k", "n", "m", "threads"))
                 show(f"{dtype} {shape:>10} M={m:<3}", results)
+    for c in contestants:
+        c.close()
+
+
+def operator_cases(work, options):
+    """(operator, what it is called with, K, N, M): what peer.h says"""
+    if work == "rows":
+        return [(op, f"{m} x {n}", 0, n, m) for op in options.op for m, n in ROW_SHAPES]
+    if work == "attention":
+        return [("attention", f"{m} {'causal' if causal else 'full'}", causal, HEADS, m) for m, causal in ATTENTION]
+    return [("mlp", f"{h} / {inner}, {m} rows", h, inner, m) for h, inner in MLP_SHAPES for m in options.rows]
+
+
+def operators(work, options, answer):
+    contestants = contestants_for("ops", OPERATORS, options)
+    for dtype in [d for d in options.dtype if d != "int8"]:
+        for op, size, k, n, m in operator_cases(work, options):
+            results = compete(contestants, f"{op} {dtype} {k} {n} {m}", options.rounds, options.ms)
+            row = {"op": op, "dtype": dtype, "size": size, "threads": options.threads, "results": results}
+            keep(options.out, answer, "ops", row, ("op", "dtype", "size", "threads"))
+            show(f"{dtype} {op:10} {size:>14}", results)
     for c in contestants:
         c.close()
 
@@ -263,10 +300,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--work", type=words, default=["gemm", "bert"], help="of gemm, " + ", ".join(MODELS) + "; gemm,bert")
+    parser.add_argument("--work", type=words, default=["gemm", "rows", "attention", "mlp", "bert"], help="of gemm, rows, attention, mlp, " + ", ".join(MODELS) + "; the first four and bert")
     parser.add_argument("--dtype", type=words, default=["fp32", "bf16", "int8"])
     parser.add_argument("--shape", type=words, default=words(SHAPES))
     parser.add_argument("--rows", type=lambda text: [int(w) for w in words(text)], default=[1, 16, 128])
+    parser.add_argument("--op", type=words, default=words(ROW_OPS), help="of --work rows")
     parser.add_argument("--only", type=words, default=[], help="openblas,blis,onednn,torch,onnxruntime,llama.cpp")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ms", type=float, default=25, help="of each contestant in each round")
@@ -284,6 +322,8 @@ def main():
     for work in options.work:
         if work == "gemm":
             gemm(options, answer)
+        elif work in ("rows", "attention", "mlp"):
+            operators(work, options, answer)
         else:
             model(work, options, answer)
     summary(answer)
