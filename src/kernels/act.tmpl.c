@@ -68,95 +68,142 @@ static void TERN_K(act_f32)(float *y, const float *x, size_t n, enum tern_act ac
     }
 }
 
-/* 16 columns of one row, `lanes` of them where the tile is not whole; pointers to the first of them, NULL for what is not there. */
-struct epilogue_part {
-    const void *tile;
+/* What ends a tile's rows: pointers to the tile's first column in its first row, NULL for what is not there. */
+struct epilogue_end {
     const float *factor, *residual, *residual2;
+    size_t ld_residual, ld_residual2;
     float *c;
     uint16_t *half;
+    size_t ld;
+    bool half_is_f16;
 };
 
-V16_FN void epilogue_part(const struct epilogue_part p, const bool integers, float row_scale, v16 scale, v16 bias,
-                          const struct tern_epilogue *e, const bool whole, size_t lanes, const enum tern_act act)
+/* 16 columns of row i of a tile, the first of them `at`, `lanes` of them where the tile is not whole.   plain: they go to C as they
+ * are.  What is asked for each vector costs as much as its arithmetic. */
+V16_FN void epilogue_part(const struct epilogue_end *e, v16 t, size_t i, size_t at, const bool whole, size_t lanes,
+                          const bool plain)
 {
-    v16 t;
-
-    if (integers) /* times 1 is exact */
-        t = v16_mul(v16_load_s32(p.tile), v16_mul(v16_set1(row_scale), scale));
-    else
-        t = v16_load(p.tile);
-    if (!integers && e->scale)
-        t = v16_mul(t, scale);
-    if (e->bias)
-        t = v16_add(t, bias);
-    t = v16_act(t, act);
-    if (p.factor)
-        t = v16_mul(t, v16_load(p.factor));
-    if (p.residual)
-        t = v16_add(t, whole ? v16_load(p.residual) : v16_load_n(p.residual, lanes));
-    if (p.residual2)
-        t = v16_add(t, whole ? v16_load(p.residual2) : v16_load_n(p.residual2, lanes));
-    if (!p.half) {
+    if (!plain && e->factor)
+        t = v16_mul(t, v16_load(e->factor + i * TERN_PANEL + at));
+    if (!plain && e->residual) {
+        const float *r = e->residual + i * e->ld_residual + at;
+        t = v16_add(t, whole ? v16_load(r) : v16_load_n(r, lanes));
+    }
+    if (!plain && e->residual2) {
+        const float *r = e->residual2 + i * e->ld_residual2 + at;
+        t = v16_add(t, whole ? v16_load(r) : v16_load_n(r, lanes));
+    }
+    if (plain || !e->half) {
+        float *c = e->c + i * e->ld + at;
         if (whole)
-            v16_store(p.c, t);
+            v16_store(c, t);
         else
-            v16_store_n(p.c, t, lanes);
-    } else if (e->half_is_f16) {
-        v16_store_f16_n(p.half, t, whole ? 16 : lanes);
-    } else if (whole) {
-        v16_store_bf16(p.half, t);
+            v16_store_n(c, t, lanes);
     } else {
-        v16_store_bf16_n(p.half, t, lanes);
+        uint16_t *half = e->half + i * e->ld + at;
+        if (e->half_is_f16)
+            v16_store_f16_n(half, t, whole ? 16 : lanes);
+        else if (whole)
+            v16_store_bf16(half, t);
+        else
+            v16_store_bf16_n(half, t, lanes);
     }
 }
 
+/* Up to the activation.  Times 1 is exact, and so is adding -0. */
+V16_FN v16 epilogue_begin(const void *tile, const float *row_scale, size_t i, size_t at, v16 scale, v16 bias)
+{
+    if (row_scale) {
+        const int32_t *sum = (const int32_t *)tile + i * TERN_PANEL + at;
+        return v16_add(v16_mul(v16_load_s32(sum), v16_mul(v16_set1(row_scale[i]), scale)), bias);
+    }
+    return v16_add(v16_mul(v16_load((const float *)tile + i * TERN_PANEL + at), scale), bias);
+}
+
+/* Rows of GELU with erf whose steps (act_erf_blocks) are taken together. */
+#define ERF_ROWS (ERF_BLOCK / TERN_PANEL)
+
 /* The tile is in L1 and C is written once: reading lines of C back after a store that missed would wait for them. */
-V16_FN void epilogue_tile(float *c, size_t ldc, const void *tile, const float *row_scale, const struct tern_epilogue *e,
-                          size_t row, size_t col, size_t m, size_t n, const bool whole, const enum tern_act act)
+V16_FN void epilogue_tile(const struct epilogue_end *end, const void *tile, const float *row_scale, const float *scale,
+                          const float *bias, size_t m, size_t n, const bool whole, const bool plain,
+                          const enum tern_act act)
 {
     const size_t n_lo = n < 16 ? n : 16, n_hi = n - n_lo;
-    const v16 zero = v16_set1(0), one = v16_set1(1);
-    const v16 bias_lo = e->bias ? v16_load_n(e->bias + col, n_lo) : zero;
-    const v16 bias_hi = e->bias && n_hi ? v16_load_n(e->bias + col + 16, n_hi) : zero;
-    const v16 scale_lo = e->scale ? v16_load_n(e->scale + col, n_lo) : one;
-    const v16 scale_hi = e->scale && n_hi ? v16_load_n(e->scale + col + 16, n_hi) : one;
-    const bool integers = row_scale != NULL;
+    const v16 none = v16_set1(-0.0f), one = v16_set1(1);
+    const v16 bias_lo = bias ? v16_load_n(bias, n_lo) : none;
+    const v16 bias_hi = bias && n_hi ? v16_load_n(bias + 16, n_hi) : none;
+    const v16 scale_lo = scale ? v16_load_n(scale, n_lo) : one;
+    const v16 scale_hi = scale && n_hi ? v16_load_n(scale + 16, n_hi) : one;
+    const struct epilogue_end e = *end;
 
-    for (size_t i = 0; i < m; i++) {
-        const float s = integers ? row_scale[i] : 1;
-        const size_t at = row + i;
-        struct epilogue_part p = {
-            .tile = (const char *)tile + i * TERN_PANEL * sizeof(float),
-            .factor = e->factor ? e->factor + i * TERN_PANEL : NULL,
-            .residual = e->residual ? e->residual + at * e->ld_residual + col : NULL,
-            .residual2 = e->residual2 ? e->residual2 + at * e->ld_residual2 + col : NULL,
-            .c = e->half ? NULL : c + at * ldc + col,
-            .half = e->half ? e->half + at * e->ld_half + col : NULL,
-        };
+    if (act == TERN_ACT_GELU_ERF) {
+        _Alignas(64) float x[ERF_BLOCK], f[ERF_BLOCK];
 
-        epilogue_part(p, integers, s, scale_lo, bias_lo, e, whole, n_lo, act);
-        if (!whole && !n_hi)
-            continue;
-        p.tile = (const char *)p.tile + 16 * sizeof(float);
-        p.factor = p.factor ? p.factor + 16 : NULL;
-        p.residual = p.residual ? p.residual + 16 : NULL;
-        p.residual2 = p.residual2 ? p.residual2 + 16 : NULL;
-        p.c = p.c ? p.c + 16 : NULL;
-        p.half = p.half ? p.half + 16 : NULL;
-        epilogue_part(p, integers, s, scale_hi, bias_hi, e, whole, n_hi, act);
+        for (size_t i0 = 0; i0 < m; i0 += ERF_ROWS) {
+            const size_t rows = m - i0 < ERF_ROWS ? m - i0 : ERF_ROWS, count = rows * TERN_PANEL;
+
+            for (size_t i = 0; i < rows; i++) {
+                const v16 lo = epilogue_begin(tile, row_scale, i0 + i, 0, scale_lo, bias_lo);
+                const v16 hi = epilogue_begin(tile, row_scale, i0 + i, 16, scale_hi, bias_hi);
+                v16_store(x + i * TERN_PANEL, lo);
+                v16_store(x + i * TERN_PANEL + 16, hi);
+                v16_store(f + i * TERN_PANEL, v16_gelu_erf_log(lo));
+                v16_store(f + i * TERN_PANEL + 16, v16_gelu_erf_log(hi));
+            }
+            for (size_t j = 0; j < count; j += 16)
+                v16_store(f + j, v16_exp(v16_load(f + j)));
+            for (size_t i = 0; i < rows; i++) {
+                const float *xi = x + i * TERN_PANEL, *fi = f + i * TERN_PANEL;
+                epilogue_part(&e, v16_gelu_erf_of(v16_load(xi), v16_load(fi)), i0 + i, 0, whole, n_lo, plain);
+                if (whole || n_hi)
+                    epilogue_part(&e, v16_gelu_erf_of(v16_load(xi + 16), v16_load(fi + 16)), i0 + i, 16, whole, n_hi,
+                                  plain);
+            }
+        }
+        return;
     }
+    for (size_t i = 0; i < m; i++) {
+        const v16 lo = epilogue_begin(tile, row_scale, i, 0, scale_lo, bias_lo);
+        const v16 hi = epilogue_begin(tile, row_scale, i, 16, scale_hi, bias_hi);
+
+        epilogue_part(&e, v16_act(lo, act), i, 0, whole, n_lo, plain);
+        if (whole || n_hi)
+            epilogue_part(&e, v16_act(hi, act), i, 16, whole, n_hi, plain);
+    }
+}
+
+/* Tiles of 32 columns that only go to C, all other whole ones, and the last columns have a loop each. */
+V16_FN void epilogue_any(float *c, size_t ldc, const void *tile, const float *row_scale, const struct tern_epilogue *e,
+                         size_t row, size_t col, size_t m, size_t n, const enum tern_act act)
+{
+    const struct epilogue_end end = {
+        .factor = e->factor,
+        .residual = e->residual ? e->residual + row * e->ld_residual + col : NULL,
+        .residual2 = e->residual2 ? e->residual2 + row * e->ld_residual2 + col : NULL,
+        .ld_residual = e->ld_residual,
+        .ld_residual2 = e->ld_residual2,
+        .c = e->half ? NULL : c + row * ldc + col,
+        .half = e->half ? e->half + row * e->ld_half + col : NULL,
+        .ld = e->half ? e->ld_half : ldc,
+        .half_is_f16 = e->half_is_f16,
+    };
+    const float *scale = e->scale ? e->scale + col : NULL, *bias = e->bias ? e->bias + col : NULL;
+
+    if (n < TERN_PANEL)
+        epilogue_tile(&end, tile, row_scale, scale, bias, m, n, false, false, act);
+    else if (e->factor || e->residual || e->residual2 || e->half)
+        epilogue_tile(&end, tile, row_scale, scale, bias, m, n, true, false, act);
+    else
+        epilogue_tile(&end, tile, row_scale, scale, bias, m, n, true, true, act);
 }
 
 static void TERN_K(epilogue_f32)(float *c, size_t ldc, const float *tile, const struct tern_epilogue *e, size_t row,
                                  size_t col, size_t m, size_t n)
 {
     switch (e->act) {
-#define ACT_CASE(constant)                                                         \
-    case constant:                                                                 \
-        if (n == TERN_PANEL)                                                       \
-            epilogue_tile(c, ldc, tile, NULL, e, row, col, m, n, true, constant);  \
-        else                                                                       \
-            epilogue_tile(c, ldc, tile, NULL, e, row, col, m, n, false, constant); \
+#define ACT_CASE(constant)                                             \
+    case constant:                                                     \
+        epilogue_any(c, ldc, tile, NULL, e, row, col, m, n, constant); \
         break;
         ACT_EACH(ACT_CASE)
 #undef ACT_CASE
@@ -167,12 +214,9 @@ static void TERN_K(epilogue_s32)(float *c, size_t ldc, const int32_t *tile, cons
                                  const struct tern_epilogue *e, size_t row, size_t col, size_t m, size_t n)
 {
     switch (e->act) {
-#define ACT_CASE(constant)                                                              \
-    case constant:                                                                      \
-        if (n == TERN_PANEL)                                                            \
-            epilogue_tile(c, ldc, tile, row_scale, e, row, col, m, n, true, constant);  \
-        else                                                                            \
-            epilogue_tile(c, ldc, tile, row_scale, e, row, col, m, n, false, constant); \
+#define ACT_CASE(constant)                                                  \
+    case constant:                                                          \
+        epilogue_any(c, ldc, tile, row_scale, e, row, col, m, n, constant); \
         break;
         ACT_EACH(ACT_CASE)
 #undef ACT_CASE
