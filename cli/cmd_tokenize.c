@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static int open_tokenizer(const char *model, tern_ctx **ctx, tern_tokenizer **tokenizer)
@@ -23,10 +24,35 @@ static int open_tokenizer(const char *model, tern_ctx **ctx, tern_tokenizer **to
     return code;
 }
 
+static void out_encoding(struct json_out *j, const tern_encoding *encoding, bool offsets)
+{
+    out_object_begin(j, NULL);
+    out_ids(j, "ids", encoding->ids, encoding->count);
+    if (offsets) {
+        out_array_begin(j, "offsets");
+        for (size_t i = 0; i < encoding->count; i++) {
+            out_array_begin(j, NULL);
+            out_uint(j, NULL, encoding->offsets[i].begin);
+            out_uint(j, NULL, encoding->offsets[i].end);
+            out_array_end(j);
+        }
+        out_array_end(j);
+        out_array_begin(j, "type_ids");
+        for (size_t i = 0; i < encoding->count; i++)
+            out_uint(j, NULL, encoding->type_ids[i]);
+        out_array_end(j);
+        out_array_begin(j, "attention_mask");
+        for (size_t i = 0; i < encoding->count; i++)
+            out_uint(j, NULL, encoding->attention[i]);
+        out_array_end(j);
+    }
+    out_object_end(j);
+}
+
 int cmd_tokenize(int argc, char **argv)
 {
-    const char *model = NULL, *p = NULL, *f = NULL;
-    bool json = false, no_special = false;
+    const char *model = NULL, *p = NULL, *f = NULL, *pair = NULL;
+    bool json = false, no_special = false, offsets = false;
     const struct option options[] = {
         { 'p', "prompt", "TEXT", "the text", OPTION_TEXT, &p, NULL, 0, 0, false },
         { 'f', "file", "FILE", "the text is in FILE, its bytes as they are; - is stdin", OPTION_TEXT, &f, NULL, 0, 0,
@@ -34,11 +60,18 @@ int cmd_tokenize(int argc, char **argv)
         { 0, "json", NULL, "the same: the answer is JSON in any case", OPTION_FLAG, &json, NULL, 0, 0, false },
         { 0, "no-special", NULL, "without the ids that the tokenizer adds around a text", OPTION_FLAG, &no_special,
           NULL, 0, 0, false },
+        { 0, "pair", "TEXT", "a second text, behind the first as the tokenizer puts two together", OPTION_TEXT, &pair,
+          NULL, 0, 0, false },
+        { 0, "offsets", NULL,
+          "also, for each id, the characters [begin, end) of its text that it came from,\n"
+          "which text it counts to (type_ids) and where padding is (attention_mask)",
+          OPTION_FLAG, &offsets, NULL, 0, 0, false },
     };
     const struct command_line line = {
         .command = "tokenize",
         .arguments = "MODEL [-p TEXT | -f FILE] [OPTIONS]",
         .about = "Prints the token ids of a text as {\"ids\":[...]}.  Without -p and -f the text is read from stdin.\n"
+                 "Truncation and padding are as the tokenizer's file says.\n"
                  "MODEL needs tokenizer.json, or vocab.json and merges.txt, and nothing else.",
         .options = options,
         .n_options = sizeof(options) / sizeof(options[0]),
@@ -48,7 +81,7 @@ int cmd_tokenize(int argc, char **argv)
     struct cli_text text = { 0 };
     tern_ctx *ctx = NULL;
     tern_tokenizer *tokenizer = NULL;
-    tern_ids ids = { 0 };
+    tern_encoding encoding = { 0 };
     int code;
 
     const enum option_outcome outcome = options_parse(&line, argc, argv);
@@ -58,8 +91,15 @@ int cmd_tokenize(int argc, char **argv)
     if (!code)
         code = open_tokenizer(model, &ctx, &tokenizer);
     if (!code) {
+        const tern_encode_options wanted = {
+            .pair = pair,
+            .pair_size = pair ? strlen(pair) : 0,
+            .add_special = !no_special,
+            .apply_limits = true,
+            .ids_only = !offsets,
+        };
         const tern_status status =
-            tern_tokenizer_encode(ctx, tokenizer, text.data ? text.data : "", text.size, !no_special, &ids);
+            tern_tokenizer_encode_with(ctx, tokenizer, text.data ? text.data : "", text.size, &wanted, &encoding);
 
         code = status ? cli_fail(status, tern_error(ctx)) : 0;
     }
@@ -67,12 +107,10 @@ int cmd_tokenize(int argc, char **argv)
     if (!code)
         code = out_begin(&j);
     if (!code) {
-        out_object_begin(&j, NULL);
-        out_ids(&j, "ids", ids.data, ids.count);
-        out_object_end(&j);
+        out_encoding(&j, &encoding, offsets);
         code = out_end(&j, true);
     }
-    tern_ids_free(&ids);
+    tern_encoding_free(&encoding);
     tern_tokenizer_close(&tokenizer);
     tern_ctx_destroy(&ctx);
     cli_text_free(&text);

@@ -36,7 +36,7 @@ typedef struct tern_ids {
 /** Frees the ids and leaves an empty list.  NULL is fine. */
 TERN_API void tern_ids_free(tern_ids *ids);
 
-/** Text to ids.
+/** Text to ids, as long as it is: the file's truncation and padding are for tern_tokenizer_encode_with().
  *
  * @param text         UTF-8 of `size` bytes, NULs allowed; invalid UTF-8 is TERN_ERR_FORMAT with the byte offset.
  * @param add_special  also the ids that the post-processor adds (beginning of text, ...).
@@ -50,6 +50,48 @@ TERN_API void tern_ids_free(tern_ids *ids);
  * the file has no regular expression of its own; memory about 25 bytes per byte of the longest word. */
 TERN_API tern_status tern_tokenizer_encode(tern_ctx *ctx, const tern_tokenizer *tokenizer, const char *text,
                                            size_t size, bool add_special, tern_ids *ids);
+
+/** Where a token came from: code points [begin, end) of the text, of the first one or the second. */
+typedef struct tern_token_range {
+    uint32_t begin, end;
+} tern_token_range;
+
+/** Tokens of a text, or of two, with all that is known of them.  Freed with tern_encoding_free(); zero-initialise before
+ * first use; calls replace what is there. */
+typedef struct tern_encoding {
+    size_t count;
+    int32_t *ids;       /**< [count] */
+    uint32_t *type_ids; /**< [count]: which text a token counts to, as the post-processor says */
+    tern_token_range
+        *offsets;       /**< [count], or NULL; 0, 0 for special tokens that the post-processor added, and for padding */
+    uint8_t *attention; /**< [count]: 0 for padding, else 1 */
+    size_t capacity;
+} tern_encoding;
+
+/** Frees what an encoding holds and leaves an empty one.  NULL is fine. */
+TERN_API void tern_encoding_free(tern_encoding *encoding);
+
+/** What tern_tokenizer_encode_with() does.  All zero: one text, without special tokens, as long as it is. */
+typedef struct tern_encode_options {
+    const char *pair; /**< the second text, or NULL */
+    size_t pair_size;
+    bool add_special;     /**< also the ids that the post-processor adds */
+    bool apply_limits;    /**< truncation and padding as the file says */
+    bool ids_only;        /**< offsets are not worked out and NULL, which is faster and takes less memory */
+    uint64_t reserved[4]; /**< zero */
+} tern_encode_options;
+
+/** A text, or two, to ids, type ids and offsets.
+ *
+ * Offsets are those of the tokenizers library: code points of the text as it was given, for each token those that its own
+ * characters came from through normalisation, trimmed of white space where the post-processor says so.
+ * @param options   NULL: all zero.
+ * @param encoding  replaced by the result.  On error unchanged.
+ * @return as tern_tokenizer_encode(); also TERN_ERR_ARG (the file's truncation cannot shorten these texts) and
+ *         TERN_ERR_CAPACITY (a text of 4 GiB or more). */
+TERN_API tern_status tern_tokenizer_encode_with(tern_ctx *ctx, const tern_tokenizer *tokenizer, const char *text,
+                                                size_t size, const tern_encode_options *options,
+                                                tern_encoding *encoding);
 
 /** Ids to text, all at once, as the file's decoder defines spaces.
  *

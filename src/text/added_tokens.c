@@ -110,6 +110,26 @@ static void add_pattern(struct tern_added_pass *pass, const struct tern_added_to
         (struct tern_added_pattern){ (const unsigned char *)text, size, token, added->tokens[token].special };
 }
 
+/* The normalised form of a token's text; in the scratch, or the text itself. */
+static tern_status normal_form_of(tern_ctx *ctx, const struct tern_normalizer *normalizer,
+                                  struct tern_normalizer_scratch *scratch, const char *text, size_t size,
+                                  struct tern_piece *out)
+{
+    struct tern_piece piece = { text, size, NULL, 0, size };
+    struct tern_place *places = NULL;
+    tern_status status;
+
+    if (normalizer->needs_places) {
+        TERN_TRY(TERN_ALLOC(ctx, size, "places of text", &places));
+        tern_places_of(text, size, places);
+        piece.places = places;
+    }
+    status = tern_normalizer_run(ctx, normalizer, scratch, piece, out);
+    out->places = NULL;
+    tern_free(places);
+    return status;
+}
+
 /* The normalised forms, one behind the other in pass->text; first all are made, since the text moves as it grows. */
 static tern_status normalize_pass(tern_ctx *ctx, struct tern_added_tokens *added,
                                   const struct tern_normalizer *normalizer, struct tern_normalizer_scratch *scratch)
@@ -119,20 +139,18 @@ static tern_status normalize_pass(tern_ctx *ctx, struct tern_added_tokens *added
 
     for (size_t i = 0; i < added->count; i++) {
         struct tern_added_token *token = &added->tokens[i];
-        const char *text;
-        size_t size;
+        struct tern_piece form;
 
         if (!token->normalized)
             continue;
-        TERN_TRY(
-            tern_normalizer_run(ctx, normalizer, scratch, added->names.text + token->begin, token->size, &text, &size));
-        TERN_REQUIRE(ctx, used + size < UINT32_MAX, TERN_ERR_FORMAT, "the added tokens have %zu bytes, at most 4 GiB",
-                     used);
-        TERN_TRY(TERN_GROW(ctx, &pass->text, &capacity, used + size, "added tokens"));
-        memcpy(pass->text + used, text, size);
+        TERN_TRY(normal_form_of(ctx, normalizer, scratch, added->names.text + token->begin, token->size, &form));
+        TERN_REQUIRE(ctx, used + form.size < UINT32_MAX, TERN_ERR_FORMAT,
+                     "the added tokens have %zu bytes, at most 4 GiB", used);
+        TERN_TRY(TERN_GROW(ctx, &pass->text, &capacity, used + form.size, "added tokens"));
+        memcpy(pass->text + used, form.text, form.size);
         token->form_begin = (uint32_t)used;
-        token->form_size = (uint32_t)size;
-        used += size;
+        token->form_size = (uint32_t)form.size;
+        used += form.size;
     }
     for (size_t i = 0; i < added->count; i++)
         if (added->tokens[i].form_size > 0)

@@ -1,6 +1,8 @@
 /* characters.c: see characters.h. */
 #include "text/characters.h"
 
+#include "text/character_tables.h"
+
 #include <utf8proc.h>
 
 bool tern_char_is_space(uint32_t code)
@@ -56,4 +58,57 @@ bool tern_char_is_word(uint32_t code)
                (code >= 0x1F130 && code <= 0x1F149) || (code >= 0x1F150 && code <= 0x1F169) ||
                (code >= 0x1F170 && code <= 0x1F189);
     }
+}
+
+static bool in_ranges(const struct tern_code_range *ranges, size_t n, uint32_t code)
+{
+    size_t low = 0, high = n;
+
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+
+        if (ranges[middle].last < code)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < n && ranges[low].first <= code;
+}
+
+bool tern_char_is_other(uint32_t code)
+{
+    return in_ranges(tern_chars_other, tern_n_chars_other, code);
+}
+
+bool tern_char_is_punctuation(uint32_t code)
+{
+    if (code < 0x80)
+        return (code > 0x20 && code < '0') || (code > '9' && code < 'A') || (code > 'Z' && code < 'a') ||
+               (code > 'z' && code < 0x7F);
+    return in_ranges(tern_chars_punctuation, tern_n_chars_punctuation, code);
+}
+
+bool tern_char_is_mark(uint32_t code)
+{
+    return code >= 0x300 && in_ranges(tern_chars_mark, tern_n_chars_mark, code);
+}
+
+bool tern_char_is_nonspacing(uint32_t code)
+{
+    return code >= 0x300 && in_ranges(tern_chars_nonspacing, tern_n_chars_nonspacing, code);
+}
+
+uint32_t tern_char_script(uint32_t code)
+{
+    size_t low = 0, high = tern_n_chars_scripts;
+
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+
+        if (tern_chars_scripts[middle].last < code)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < tern_n_chars_scripts && tern_chars_scripts[low].first <= code ? tern_chars_scripts[low].script : 0;
 }

@@ -14,4 +14,12 @@ bool tern_char_is_space(uint32_t code);
 /* \w of the Rust regex crate: Alphabetic, marks, decimal digits, connector punctuation, join controls. */
 bool tern_char_is_word(uint32_t code);
 
+/* As the tokenizers library's crates have them, whose tables are of several versions (character_tables.c). */
+bool tern_char_is_other(uint32_t code); /* Cc, Cf, Co, but for tabulator and ends of lines, which are white space */
+bool tern_char_is_punctuation(uint32_t code); /* P, and ASCII's symbols */
+bool tern_char_is_mark(uint32_t code);        /* M */
+bool tern_char_is_nonspacing(uint32_t code);  /* Mn, of characters that do not decompose */
+/* A number for each script; 0 where it is common, inherited or not known.  Hiragana and Katakana are Han. */
+uint32_t tern_char_script(uint32_t code);
+
 #endif

@@ -256,10 +256,15 @@ static tern_status add_bos(struct files *f)
     const int32_t index = tern_names_find(&t->added.names, f->bos.text, f->bos.size);
     TERN_REQUIRE(f->ctx, index >= 0, TERN_ERR_FORMAT, "%s: add_bos_token is true, but there is no token '%.*s'",
                  tern_json_where(f->config), (int)f->bos.size, f->bos.text);
-    TERN_TRY(TERN_GROW(f->ctx, &t->post, &t->post_capacity, 2, "the post-processor"));
-    t->post[0].id = t->added.tokens[index].id;
-    t->post[1].id = -1;
-    t->n_post = 2;
+    struct tern_post_step *step = &t->post.steps[t->post.n_steps++];
+    const int32_t bos = t->added.tokens[index].id;
+    *step = (struct tern_post_step){ .kind = TERN_POST_TEMPLATE };
+    TERN_TRY(tern_post_list_add(f->ctx, &step->single, bos, 0));
+    TERN_TRY(tern_post_list_add(f->ctx, &step->single, TERN_POST_FIRST, 0));
+    TERN_TRY(tern_post_list_add(f->ctx, &step->pair, bos, 0));
+    TERN_TRY(tern_post_list_add(f->ctx, &step->pair, TERN_POST_FIRST, 0));
+    TERN_TRY(tern_post_list_add(f->ctx, &step->pair, bos, 1));
+    TERN_TRY(tern_post_list_add(f->ctx, &step->pair, TERN_POST_SECOND, 1));
     return TERN_OK;
 }
 

@@ -17,6 +17,8 @@ struct tern_binder {
 tern_status tern_bind_normalizer(struct tern_binder *b, const tern_json_value *value, int depth);
 tern_status tern_bind_pre_tokenizer(struct tern_binder *b, const tern_json_value *value, int depth);
 tern_status tern_bind_post_processor(struct tern_binder *b, const tern_json_value *value, int depth);
+/* Truncation and padding; `root` is the whole file. */
+tern_status tern_bind_limits(struct tern_binder *b, const tern_json_value *root);
 tern_status tern_bind_decoder(struct tern_binder *b, const tern_json_value *value);
 /* `used` is by id, n_used long, freed by the caller; `root` is the whole file. */
 tern_status tern_bind_model(struct tern_binder *b, const tern_json_value *root, bool **used, size_t *n_used);
@@ -41,6 +43,16 @@ tern_status tern_bind_opt_bool(struct tern_binder *b, const tern_json_value *obj
                                bool standard, bool *out);
 tern_status tern_bind_string(struct tern_binder *b, const tern_json_value *object, const char *part, const char *key,
                              const char **out, size_t *size);
+
+/* A string of one character. */
+tern_status tern_bind_char(struct tern_binder *b, const tern_json_value *object, const char *part, const char *key,
+                           uint32_t *out);
+/* The field "pattern": {"String": ...} or {"Regex": ...}. */
+tern_status tern_bind_pattern(struct tern_binder *b, const tern_json_value *object, const char *part,
+                              struct tern_pattern **out);
+/* Metaspace's prepend_scheme, and add_prefix_space of older files. */
+tern_status tern_bind_prepend_scheme(struct tern_binder *b, const tern_json_value *object, const char *part,
+                                     enum tern_prepend_scheme *out);
 
 /* Whether text[0..size) is the word. */
 bool tern_bind_equal(const char *text, size_t size, const char *word);

@@ -445,6 +445,14 @@ void tern_pattern_destroy(struct tern_pattern *pattern)
     tern_free(pattern);
 }
 
+bool tern_pattern_matches_empty(const struct tern_pattern *pattern)
+{
+    uint32_t empty = 1;
+
+    pcre2_pattern_info(pattern->code, PCRE2_INFO_MATCHEMPTY, &empty);
+    return empty != 0;
+}
+
 tern_status tern_pattern_match_create(tern_ctx *ctx, struct tern_pattern_match **out)
 {
     struct tern_pattern_match *match;

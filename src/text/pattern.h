@@ -23,6 +23,9 @@ tern_status tern_pattern_create(tern_ctx *ctx, const char *text, size_t size, bo
                                 struct tern_pattern **out);
 void tern_pattern_destroy(struct tern_pattern *pattern);
 
+/* Whether a match can have no characters. */
+bool tern_pattern_matches_empty(const struct tern_pattern *pattern);
+
 tern_status tern_pattern_match_create(tern_ctx *ctx, struct tern_pattern_match **out);
 void tern_pattern_match_destroy(struct tern_pattern_match *match);
 

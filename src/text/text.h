@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "text/added_tokens.h"
 #include "text/normalizer.h"
+#include "text/post.h"
 #include "text/pre_tokenizer.h"
 #include "text/token_model.h"
 
@@ -25,25 +26,27 @@ struct tern_token {
     bool special;
 };
 
-/* One piece of what the post-processor makes of a text. */
-struct tern_post_piece {
-    int32_t id; /* -1: the text's own ids */
-};
-
 struct tern_tokenizer {
     struct tern_normalizer normalizer;
     struct tern_pre_tokenizer pre_tokenizer;
     struct tern_token_model model;
     struct tern_added_tokens added;
-    struct tern_post_piece *post; /* with special tokens; n_post 0: the text's own ids alone */
-    size_t n_post, post_capacity;
+    struct tern_post post;
     enum tern_decoder_kind decoder;
 
     struct tern_token *tokens; /* by id */
     size_t n_tokens;           /* the largest id plus one */
     char *bytes;
     size_t longest; /* bytes of the longest token */
+
+    bool needs_places; /* ids depend on where pieces of text came from */
+    struct tern_blanks {
+        uint16_t leading, trailing; /* characters that trimming offsets takes for white space */
+    } * blanks;                     /* of the model's tokens, by id; NULL where nothing trims */
 };
+
+/* The white space at the ends of a token's text. */
+struct tern_blanks tern_blanks_of(const char *text, size_t size);
 
 /* An empty tokenizer is filled from tokenizer.json, or from vocab.json and merges.txt with GPT-2's rules. */
 tern_status tern_tokenizer_read_json(tern_ctx *ctx, struct tern_tokenizer *t, const char *path);

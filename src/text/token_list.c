@@ -3,6 +3,14 @@
 
 #include "base/memory.h"
 
+void tern_ids_free(tern_ids *ids)
+{
+    if (!ids)
+        return;
+    tern_free(ids->data);
+    *ids = (tern_ids){ 0 };
+}
+
 void tern_token_list_destroy(struct tern_token_list *list)
 {
     tern_ids_free(&list->ids);

@@ -72,6 +72,11 @@ tern_status tern_token_model_encode(tern_ctx *ctx, const struct tern_token_model
     return TERN_OK;
 }
 
+bool tern_token_model_is_loose(const struct tern_token_model *model, int32_t id)
+{
+    return model->kind == TERN_TOKEN_MODEL_UNIGRAM && id == model->unigram.unk_id;
+}
+
 const struct tern_names *tern_token_model_vocab(const struct tern_token_model *model)
 {
     switch (model->kind) {

@@ -56,6 +56,9 @@ tern_status tern_token_model_encode(tern_ctx *ctx, const struct tern_token_model
                                     struct tern_token_model_scratch *scratch, const char *word, size_t size, bool bytes,
                                     struct tern_token_list *out);
 
+/* True for an id whose tokens do not have its text, but the one that they were in the word: a Unigram's unknown. */
+bool tern_token_model_is_loose(const struct tern_token_model *model, int32_t id);
+
 /* Texts of tokens and their ids. */
 const struct tern_names *tern_token_model_vocab(const struct tern_token_model *model);
 

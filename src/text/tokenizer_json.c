@@ -94,19 +94,6 @@ tern_status tern_bind_unknown(struct tern_binder *b, const char *part, const cha
 
 /* ---- the whole file ---------------------------------------------------------------------------------------------- */
 
-/* A setting that changes ids and that tern does not have yet: absent or null. */
-static tern_status need_none(struct tern_binder *b, const tern_json_value *root, const char *key)
-{
-    const tern_json_value *value = tern_json_get(root, key), *strategy = tern_json_get(value, "strategy");
-
-    if (!value || tern_json_type(value) == TERN_JSON_NULL)
-        return TERN_OK;
-    return tern_fail(
-        b->ctx, TERN_ERR_UNSUPPORTED, "%s: %s%s%s is not supported, expected null", b->where, key,
-        strategy && tern_json_type(strategy) == TERN_JSON_STRING ? " with strategy " : "",
-        strategy && tern_json_type(strategy) == TERN_JSON_STRING ? tern_json_string(strategy, &(size_t){ 0 }) : "");
-}
-
 tern_status tern_tokenizer_bind_json(tern_ctx *ctx, struct tern_tokenizer *t, const struct tern_json *json)
 {
     struct tern_binder b = { ctx, t, json, tern_json_where(json) };
@@ -128,8 +115,7 @@ tern_status tern_tokenizer_bind_json(tern_ctx *ctx, struct tern_tokenizer *t, co
         TERN_REQUIRE(ctx, tern_bind_equal(text, size, "1.0"), TERN_ERR_UNSUPPORTED, "%s: version '%.*s', expected 1.0",
                      b.where, (int)size, text);
     }
-    TERN_TRY(need_none(&b, root, "truncation"));
-    TERN_TRY(need_none(&b, root, "padding"));
+    TERN_TRY(tern_bind_limits(&b, root));
     TERN_TRY(tern_bind_normalizer(&b, tern_json_get(root, "normalizer"), 0));
     TERN_TRY(tern_bind_pre_tokenizer(&b, tern_json_get(root, "pre_tokenizer"), 0));
     TERN_TRY(tern_bind_post_processor(&b, tern_json_get(root, "post_processor"), 0));

@@ -23,14 +23,47 @@ struct bad {
 
 static const struct bad cases[] = {
     /* what tern does not know, by name */
-    { { .normalizer = "{\"type\":\"Strip\"}" }, TERN_ERR_UNSUPPORTED, { "normalizer", "Strip", "NFKC" } },
+    { { .normalizer = "{\"type\":\"Upper\"}" }, TERN_ERR_UNSUPPORTED, { "normalizer", "Upper", "NFKC" } },
+    { { .normalizer = "{\"type\":\"Strip\"}" }, TERN_ERR_FORMAT, { "normalizer", "strip_left", "nothing" } },
+    { { .normalizer = "{\"type\":\"Prepend\",\"prepend\":1}" }, TERN_ERR_FORMAT, { "'prepend'", "an integer" } },
+    { { .normalizer = "{\"type\":\"Replace\",\"content\":\"\",\"pattern\":{\"Regex\":\"(\"}}" },
+      TERN_ERR_FORMAT,
+      { "not a regular expression" } },
+    { { .normalizer = "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"A\"}" },
+      TERN_ERR_FORMAT,
+      { "precompiled_charsmap", "base64" } },
+    { { .normalizer = "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AAAA*AAA\"}" },
+      TERN_ERR_FORMAT,
+      { "0x2A", "base64" } },
+    { { .normalizer = "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"CAAAAAAAAAA=\"}" },
+      TERN_ERR_FORMAT,
+      { "2 units", "1 to 1" } },
+    { { .pre_tokenizer = "{\"type\":\"CharDelimiterSplit\",\"delimiter\":\"ab\"}" },
+      TERN_ERR_FORMAT,
+      { "'delimiter'", "'ab'", "one character" } },
+    { { .pre_tokenizer = "{\"type\":\"Metaspace\",\"replacement\":\"_\",\"prepend_scheme\":\"last\"}" },
+      TERN_ERR_UNSUPPORTED,
+      { "prepend_scheme", "last", "always, first, never" } },
+    { { .pre_tokenizer = "{\"type\":\"Metaspace\",\"replacement\":\"_\",\"add_prefix_space\":false}" },
+      TERN_ERR_FORMAT,
+      { "add_prefix_space", "'always'", "'never'" } },
+    { { .pre_tokenizer = "{\"type\":\"Punctuation\",\"behavior\":\"Joined\"}" },
+      TERN_ERR_UNSUPPORTED,
+      { "Punctuation", "Joined", "Contiguous" } },
+    { { .pre_tokenizer = "{\"type\":\"FixedLength\",\"length\":0}" }, TERN_ERR_FORMAT, { "length", "0" } },
+    { { .post_processor = "{\"type\":\"BertProcessing\",\"sep\":[\"x\"],\"cls\":[\"x\",1]}" },
+      TERN_ERR_FORMAT,
+      { "BertProcessing", "'sep'", "1 values" } },
+    { { .post_processor = "{\"type\":\"RobertaProcessing\",\"sep\":[\"x\",1],\"cls\":[\"x\",1]}" },
+      TERN_ERR_FORMAT,
+      { "RobertaProcessing", "trim_offsets" } },
     { { .normalizer = "{\"type\":\"NFC\",\"x\":1}" }, TERN_ERR_UNSUPPORTED, { "normalizer", "'x'" } },
-    { { .pre_tokenizer = "{\"type\":\"Metaspace\"}" },
+    { { .pre_tokenizer = "{\"type\":\"Sentences\"}" },
       TERN_ERR_UNSUPPORTED,
-      { "pre_tokenizer", "Metaspace", "Split" } },
-    { { .post_processor = "{\"type\":\"BertProcessing\"}" },
+      { "pre_tokenizer", "Sentences", "Split" } },
+    { { .post_processor = "{\"type\":\"XlnetProcessing\"}" },
       TERN_ERR_UNSUPPORTED,
-      { "post_processor", "BertProcessing" } },
+      { "post_processor", "XlnetProcessing", "BertProcessing" } },
     { { .decoder = "{\"type\":\"WordPiece\"}" }, TERN_ERR_UNSUPPORTED, { "decoder", "WordPiece", "ByteLevel" } },
     { { .model = "{\"type\":\"Tiktoken\"}" }, TERN_ERR_UNSUPPORTED, { "model", "Tiktoken", "BPE", "Unigram" } },
     { { .model = "{\"vocab\":{}}" }, TERN_ERR_UNSUPPORTED, { "model", "no type" } },
@@ -130,7 +163,7 @@ static const struct bad cases[] = {
       TERN_ERR_FORMAT,
       { "'S'" } },
     { { .post_processor = TEMPLATE("{\"Sequence\":{\"id\":\"B\",\"type_id\":0}}", "") },
-      TERN_ERR_UNSUPPORTED,
+      TERN_ERR_FORMAT,
       { "'B'", "'A'" } },
     { { .post_processor = TEMPLATE("\"$A\"", "") }, TERN_ERR_FORMAT, { "piece 0", "a string" } },
     { { .post_processor =
@@ -140,7 +173,7 @@ static const struct bad cases[] = {
     { { .post_processor =
             TEMPLATE("{\"SpecialToken\":{\"id\":\"S\",\"type_id\":0}}", "\"S\":{\"id\":\"S\",\"ids\":[\"x\"]}") },
       TERN_ERR_FORMAT,
-      { "'S'", "a string" } },
+      { "special token", "a string" } },
 };
 
 static void refuses(void **state)
@@ -165,8 +198,11 @@ static void refuses_settings(void **state)
 {
     static const char *const files[][2] = {
         { "{\"version\":\"2.0\",\"model\":" SMALL_BPE "}", "2.0" },
-        { "{\"truncation\":{\"strategy\":\"LongestFirst\"},\"model\":" SMALL_BPE "}", "LongestFirst" },
-        { "{\"padding\":{\"strategy\":{\"Fixed\":3}},\"model\":" SMALL_BPE "}", "padding" },
+        { "{\"truncation\":{\"strategy\":\"Middle\",\"max_length\":3,\"stride\":0},\"model\":" SMALL_BPE "}",
+          "Middle" },
+        { "{\"padding\":{\"strategy\":{\"Loose\":3},\"direction\":\"Left\",\"pad_id\":0,\"pad_type_id\":0,"
+          "\"pad_token\":\"x\"},\"model\":" SMALL_BPE "}",
+          "Loose" },
     };
     tern_ctx ctx = { 0 };
     tern_tokenizer *t;
