@@ -607,27 +607,70 @@ V16_FN void attention_block(const enum v16_panel form, const struct tern_attenti
     attention_values_seen(form, a, s, &t, all_end, end);
 }
 
-/* Row r of q, side by side with the others: rounded to bf16 for products with bf16, as pairs where they take them. */
-V16_FN void attention_query(const enum v16_panel form, const struct tern_attention_rows *a, size_t r, float *to)
+/* Elements c .. of row r of q. */
+V16_FN v16 attention_query_load(const enum v16_panel form, const struct tern_attention_rows *a, size_t r, size_t c)
 {
-    for (size_t c = 0; c < a->head_dim; c += 16) {
-        const v16 v = v16_load_n(a->q + r * a->q_stride + c, a->head_dim - c);
-        if (form == V16_BF16_DOT)
-            v16_store_bf16((uint16_t *)to + c, v);
-        else
-            v16_store(to + c, form == V16_BF16 ? attention_round(v) : v);
+    const size_t at = r * a->q_stride + c, n = a->head_dim - c;
+
+    if (form == V16_F32 || !a->half)
+        return v16_load_n((const float *)a->q + at, n);
+    return form == V16_F16 ? v16_load_f16_n((const uint16_t *)a->q + at, n)
+                           : v16_load_bf16_n((const uint16_t *)a->q + at, n);
+}
+
+/* Rows [r, end) of q, side by side: rounded to bf16 for products with bf16, as pairs where they take them. */
+V16_FN void attention_queries(const enum v16_panel form, const struct tern_attention_rows *a,
+                              const struct attention_state *s, float *q, size_t r, size_t end)
+{
+    for (; r < end; r++) {
+        float *to = q + r * s->q_stride;
+
+        for (size_t c = 0; c < a->head_dim; c += 16) {
+            const v16 v = attention_query_load(form, a, r, c);
+            if (form == V16_BF16_DOT)
+                v16_store_bf16((uint16_t *)to + c, v);
+            else
+                v16_store(to + c, form == V16_BF16 ? attention_round(v) : v);
+        }
     }
 }
 
-V16_FN void attention_result(const struct tern_attention_rows *a, const struct attention_state *s, size_t r)
+V16_FN void attention_results(const enum v16_panel form, const struct tern_attention_rows *a,
+                              const struct attention_state *s, size_t r, size_t end)
 {
-    const float total = v16_sum32(v16_load(s->sum + r * 32), v16_load(s->sum + r * 32 + 16));
-    const v16 divisor = v16_set1(total);
+    for (; r < end; r++) {
+        const float total = v16_sum32(v16_load(s->sum + r * 32), v16_load(s->sum + r * 32 + 16));
+        const v16 divisor = v16_set1(total);
 
-    for (size_t c = 0; c < a->v_dim; c += 16) {
-        const v16 v = total == 0 ? v16_set1(0) : v16_div(v16_load(s->out + r * s->width + c), divisor);
-        v16_store_n(a->out + r * a->out_stride + c, v, a->v_dim - c);
+        for (size_t c = 0; c < a->v_dim; c += 16) {
+            const v16 v = total == 0 ? v16_set1(0) : v16_div(v16_load(s->out + r * s->width + c), divisor);
+            const size_t at = r * a->out_stride + c, n = a->v_dim - c;
+            if (form == V16_F32 || !a->half)
+                v16_store_n((float *)a->out + at, v, n);
+            else if (form == V16_F16)
+                v16_store_f16_n((uint16_t *)a->out + at, v, n);
+            else
+                v16_store_bf16_n((uint16_t *)a->out + at, v, n);
+        }
     }
+}
+
+/* Rows [r, end) of q and of out come into the first-level cache while others are computed. */
+V16_FN void attention_rows_ahead(const struct tern_attention_rows *a, size_t r, size_t end)
+{
+    const size_t size = a->half ? 2 : 4;
+
+    for (; r < end; r++) {
+        for (size_t b = 0; b < a->head_dim * size; b += 64)
+            __builtin_prefetch((const char *)a->q + r * a->q_stride * size + b, 0, 3);
+        for (size_t b = 0; b < a->v_dim * size; b += 64)
+            __builtin_prefetch((char *)a->out + r * a->out_stride * size + b, 1, 3);
+    }
+}
+
+V16_FN size_t attention_least(size_t x, size_t y)
+{
+    return x < y ? x : y;
 }
 
 V16_FN void attention_rows(const enum v16_panel form, const struct tern_attention_rows *a)
@@ -646,16 +689,16 @@ V16_FN void attention_rows(const enum v16_panel form, const struct tern_attentio
         for (size_t r = 0; r < a->n_rows; r++)
             s.top[r] = -INFINITY;
     }
-    for (size_t r = 0; r < a->n_rows; r++) {
-        attention_query(form, a, r, q + r * s.q_stride);
+    for (size_t r = 0; r < a->n_rows; r++)
         if (a->first[r] < a->last[r]) {
             first = a->first[r] < first ? a->first[r] : first;
             last = a->last[r] > last ? a->last[r] : last;
         }
-    }
 
-    for (s.block = first / TERN_ATTN_BLOCK * TERN_ATTN_BLOCK; s.block < last; s.block += TERN_ATTN_BLOCK) {
+    const int64_t from = first / TERN_ATTN_BLOCK * TERN_ATTN_BLOCK;
+    for (s.block = from; s.block < last; s.block += TERN_ATTN_BLOCK) {
         const int64_t stop = s.block + TERN_ATTN_BLOCK;
+        const char *next = attention_keys(form, a, (stop < last ? stop : s.block) / TERN_PANEL);
 
         for (size_t r = 0; r < a->n_rows; r++) {
             s.begin[r] = a->first[r] > s.block ? a->first[r] : s.block;
@@ -664,16 +707,20 @@ V16_FN void attention_rows(const enum v16_panel form, const struct tern_attentio
         for (size_t r = 0, m; r < a->n_rows; r += m) { /* runs of neighbours that see a part of the block */
             for (m = 0; m < ATTN_TILE && r + m < a->n_rows && s.begin[r + m] < s.end[r + m]; m++)
                 ;
+            const size_t end = m ? r + m : r + 1;
+            if (s.block == from) {
+                attention_queries(form, a, &s, q, r, end);
+                attention_rows_ahead(a, end, attention_least(end + ATTN_TILE, a->n_rows));
+            }
             if (m)
-                attention_block(form, a, &s, r, m,
-                                attention_keys(form, a, (stop < last ? stop : s.block) / TERN_PANEL));
-            else
-                m = 1;
+                attention_block(form, a, &s, r, m, next);
+            if (stop >= last && !a->more)
+                attention_results(form, a, &s, r, end);
+            m = end - r;
         }
     }
-
-    for (size_t r = 0; !a->more && r < a->n_rows; r++)
-        attention_result(a, &s, r);
+    if (from >= last && !a->more) /* none sees anything here */
+        attention_results(form, a, &s, 0, a->n_rows);
 }
 
 #ifdef TERN_VEC_BF16

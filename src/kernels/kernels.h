@@ -276,6 +276,12 @@ typedef void tern_kv_store_f16_fn(uint16_t *k_block, uint16_t *v_block, const fl
 typedef void tern_kv_store_bf16_fn(uint16_t *k_block, uint16_t *v_block, const float *k, const float *v, size_t stride,
                                    size_t head_dim, size_t v_dim, size_t k_width, size_t p, size_t n);
 
+/* The same of rows that have f16 or bf16 numbers already: they are moved. */
+typedef void tern_kv_move_f16_fn(uint16_t *k_block, uint16_t *v_block, const uint16_t *k, const uint16_t *v,
+                                 size_t stride, size_t head_dim, size_t v_dim, size_t k_width, size_t p, size_t n);
+typedef void tern_kv_move_bf16_fn(uint16_t *k_block, uint16_t *v_block, const uint16_t *k, const uint16_t *v,
+                                  size_t stride, size_t head_dim, size_t v_dim, size_t k_width, size_t p, size_t n);
+
 /* Attention of up to 64 query rows that share one KV head, over that head's blocks of 64 positions.
  *
  *   s[r][j] = scale * dot(q[r], K[j]) + slope[r] * j + mask[r][j]   for first[r] <= j < last[r], absolute positions
@@ -300,8 +306,8 @@ typedef void tern_kv_store_bf16_fn(uint16_t *k_block, uint16_t *v_block, const f
  * The bits of attention_f32 with round_bf16 on such q and what the blocks hold; at avx512bf16 both products are those of gemm_bf16 there, in
  * pairs of channels and of positions 2i, 2i + 1, of which one that a row does not see counts as 0. */
 struct tern_attention_rows {
-    const float *q; /* [n_rows][E], rows q_stride apart */
-    float *out;     /* [n_rows][E'], rows out_stride apart */
+    const void *q; /* [n_rows][E], rows q_stride apart; f32, or with `half` in the blocks' type */
+    void *out;     /* [n_rows][E'], rows out_stride apart; as q, rounded once */
     size_t q_stride, out_stride;
     size_t n_rows;          /* 1..TERN_ATTN_ROWS */
     size_t head_dim, v_dim; /* E and E', 1..512 */
@@ -317,6 +323,7 @@ struct tern_attention_rows {
     float scale;
     float softcap; /* 0: none */
     bool round_bf16;
+    bool half;         /* q and out have two bytes a number; not for attention_f32 */
     bool resume, more; /* the state is what a call before left; it goes on in another call, and out is not written */
     float *scratch;    /* tern_attention_scratch(E) floats, 64-byte aligned */
     float *state;      /* tern_attention_state(E', n_rows) floats, 64-byte aligned */

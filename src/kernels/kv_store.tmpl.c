@@ -5,7 +5,7 @@
 #include "kernels/kernels.h"
 #include "kernels/vec.h"
 
-/* K of m positions, 16 or 1, from channel c on, two channels to a word where `pairs`: words [c][32 positions]. */
+/* K of m positions, 16 or 1, from word c on, a word being a channel or a pair of them: words [c][32 positions]. */
 V16_FN void kv_store_words(float *to, const float *words, size_t ld, size_t c, size_t n, size_t m)
 {
     for (; m == 16 && c + 16 <= n; c += 16)
@@ -57,6 +57,17 @@ static void TERN_K(kv_store_f16)(uint16_t *k_block, uint16_t *v_block, const flo
     }
 }
 
+/* Sixteen channels of V at an even position and the one after it, side by side; of one of them, `at`, where there is no other. */
+V16_FN void kv_store_pair(uint16_t *to, const uint16_t *half, const uint16_t *other, size_t at)
+{
+    if (other) {
+        v16_zip(to, half, other);
+        return;
+    }
+    for (size_t d = 0; d < 16; d++)
+        to[2 * d + at] = half[d];
+}
+
 /* Channels of a row that are made pairs at a time. */
 #define KV_STORE_PART 64
 
@@ -85,16 +96,85 @@ static void TERN_K(kv_store_bf16)(uint16_t *k_block, uint16_t *v_block, const fl
                                ((p + j) / 2 * TERN_PANEL + c % TERN_PANEL) * 2;
                 const float *from = v + (i + j) * stride + c;
                 v16_store_bf16(half, c < v_dim ? v16_load_n(from, v_dim - c) : v16_set1(0));
-                if (m == 1) {
-                    for (size_t d = 0; d < 16; d++)
-                        to[2 * d + p % 2] = half[d];
-                    continue;
-                }
-                v16_store_bf16(other, c < v_dim ? v16_load_n(from + stride, v_dim - c) : v16_set1(0));
-                for (size_t d = 0; d < 16; d++) {
-                    to[2 * d] = half[d];
-                    to[2 * d + 1] = other[d];
-                }
+                if (m > 1)
+                    v16_store_bf16(other, c < v_dim ? v16_load_n(from + stride, v_dim - c) : v16_set1(0));
+                kv_store_pair(to, half, m > 1 ? other : NULL, p % 2);
+            }
+    }
+}
+
+static void TERN_K(kv_move_f16)(uint16_t *k_block, uint16_t *v_block, const uint16_t *k, const uint16_t *v,
+                                size_t stride, size_t head_dim, size_t v_dim, size_t k_width, size_t p, size_t n)
+{
+    const size_t width = (v_dim + TERN_PANEL - 1) / TERN_PANEL * TERN_PANEL;
+
+    float turned[16 * 16];
+
+    for (size_t i = 0, m; i < n; i += m, p += m) {
+        uint16_t *to = k_block + p / TERN_PANEL * k_width * TERN_PANEL + p % TERN_PANEL;
+        size_t c = 0;
+
+        m = p % 16 == 0 && n - i >= 16 ? 16 : 1;
+        for (; m == 16 && stride % 2 == 0 && c + 32 <= head_dim; c += 32) { /* in words of two channels */
+            v16_transpose(turned, 16, (const float *)(const void *)(k + i * stride + c), stride / 2);
+            for (size_t j = 0; j < 16; j++)
+                v16_unzip(to + (c + 2 * j) * TERN_PANEL, to + (c + 2 * j + 1) * TERN_PANEL, turned + j * 16);
+        }
+        for (; c < head_dim; c++)
+            for (size_t j = 0; j < m; j++)
+                to[c * TERN_PANEL + j] = k[(i + j) * stride + c];
+        for (size_t j = 0; j < m; j++)
+            for (c = 0; c < width; c += TERN_PANEL) {
+                const size_t left = c >= v_dim ? 0 : v_dim - c < TERN_PANEL ? v_dim - c : TERN_PANEL;
+                uint16_t *row = v_block + (c / TERN_PANEL * TERN_KV_BLOCK + p + j) * TERN_PANEL;
+
+                memcpy(row, v + (i + j) * stride + c, left * sizeof *row);
+                memset(row + left, 0, (TERN_PANEL - left) * sizeof *row);
+            }
+    }
+}
+
+/* Channels c .. c + 15 of a row of V, 0 beyond v_dim: in place, or put together in `part`. */
+V16_FN const uint16_t *kv_move_part(uint16_t *part, const uint16_t *row, size_t c, size_t v_dim)
+{
+    if (c + 16 <= v_dim)
+        return row + c;
+    memset(part, 0, 16 * sizeof *part);
+    if (c < v_dim)
+        memcpy(part, row + c, (v_dim - c) * sizeof *part);
+    return part;
+}
+
+static void TERN_K(kv_move_bf16)(uint16_t *k_block, uint16_t *v_block, const uint16_t *k, const uint16_t *v,
+                                 size_t stride, size_t head_dim, size_t v_dim, size_t k_width, size_t p, size_t n)
+{
+    const size_t width = (v_dim + TERN_PANEL - 1) / TERN_PANEL * TERN_PANEL, steps = (k_width + 1) / 2;
+    uint16_t part[16], other[16];
+
+    for (size_t i = 0, m; i < n; i += m, p += m) {
+        float *to = (float *)(void *)k_block + p / TERN_PANEL * steps * TERN_PANEL + p % TERN_PANEL;
+        size_t c = 0;
+
+        m = p % 16 == 0 && n - i >= 16 ? 16 : 1;
+        if (m == 16 && stride % 2 == 0) { /* whole words of rows that are whole words apart */
+            for (; c + 32 <= head_dim; c += 32)
+                v16_transpose(to + c / 2 * TERN_PANEL, TERN_PANEL, (const float *)(const void *)(k + i * stride + c),
+                              stride / 2);
+        }
+        for (size_t j = 0; j < m; j++)
+            for (size_t d = c; d < head_dim; d += 2) {
+                const uint16_t pair[2] = { k[(i + j) * stride + d],
+                                           d + 1 < head_dim ? k[(i + j) * stride + d + 1] : 0 };
+                memcpy(to + d / 2 * TERN_PANEL + j, pair, sizeof pair);
+            }
+        for (c = 0; c < width; c += 16)
+            for (size_t j = 0; j < m; j += 2) {
+                const uint16_t *row = v + (i + j) * stride;
+                uint16_t *pairs = v_block + c / TERN_PANEL * TERN_KV_BLOCK * TERN_PANEL +
+                                  ((p + j) / 2 * TERN_PANEL + c % TERN_PANEL) * 2;
+
+                kv_store_pair(pairs, kv_move_part(part, row, c, v_dim),
+                              m > 1 ? kv_move_part(other, row + stride, c, v_dim) : NULL, p % 2);
             }
     }
 }

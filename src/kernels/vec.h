@@ -23,6 +23,8 @@
  *   stream_f16 stream_bf16      both, past the caches; p at a multiple of 32 bytes
  *   store_u8(p, v)              integers of 0..255; _n as above
  *   transpose(to, ld, from, ld_from)    to[c * ld + r] = from[r * ld_from + c] for 16 rows of 16; words, never read as numbers
+ *   zip(to, a, b)               to[2i] = a[i], to[2i + 1] = b[i] for 16 halves
+ *   unzip(a, b, from)           the other way round; from: 16 words, never read as numbers
  *   weights(form, p, j, s)      columns j..j+15 of one step of a panel at p, its element s, widened exactly
  *
  * and V16_GEMM_ROWS, the rows of a 32-column tile whose accumulators fit the registers.
@@ -67,6 +69,27 @@ V16_FN void v16_transpose(float *to, size_t ld, const float *from, size_t ld_fro
     for (size_t c = 0; c < 16; c++)
         for (size_t r = 0; r < 16; r++)
             memcpy(to + c * ld + r, from + r * ld_from + c, sizeof *to);
+}
+#endif
+
+#ifndef V16_ZIP
+V16_FN void v16_zip(uint16_t *to, const uint16_t *a, const uint16_t *b)
+{
+    for (size_t i = 0; i < 16; i++) {
+        to[2 * i] = a[i];
+        to[2 * i + 1] = b[i];
+    }
+}
+
+V16_FN void v16_unzip(uint16_t *a, uint16_t *b, const float *from)
+{
+    uint16_t pair[2];
+
+    for (size_t i = 0; i < 16; i++) {
+        memcpy(pair, from + i, sizeof pair);
+        a[i] = pair[0];
+        b[i] = pair[1];
+    }
 }
 #endif
 

@@ -164,6 +164,23 @@ V16_FN void v16_transpose(float *to, size_t ld, const float *from, size_t ld_fro
     }
 }
 
+#define V16_ZIP
+V16_FN void v16_zip(uint16_t *to, const uint16_t *a, const uint16_t *b)
+{
+    const __m512i even = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)a)),
+                  odd = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)b));
+
+    _mm512_storeu_si512(to, _mm512_or_si512(even, _mm512_slli_epi32(odd, 16)));
+}
+
+V16_FN void v16_unzip(uint16_t *a, uint16_t *b, const float *from)
+{
+    const __m512i words = _mm512_loadu_si512(from);
+
+    _mm256_storeu_si256((__m256i *)a, _mm512_cvtepi32_epi16(words));
+    _mm256_storeu_si256((__m256i *)b, _mm512_cvtepi32_epi16(_mm512_srli_epi32(words, 16)));
+}
+
 V16_FN v16 v16_load_f16(const uint16_t *p)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));

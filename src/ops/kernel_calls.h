@@ -187,14 +187,15 @@ struct tern_softmax_context_args {
         *position_ids; /* int32 or int64 [T]: what rotary turns each row by; NULL: the places in the cache */
     tern_dtype store;  /* k and v are rounded to it where they are stored */
     bool round_bf16;   /* q and the weights of v are rounded to bf16 before their products */
+    bool half; /* rows are in the cache's dtype, fp16 (without rotary: a turned q is not rounded) or bf16; else fp32 */
 };
 /* Fills from a checked config: without mask, alibi and position_ids, v_dim = head_dim. */
 struct tern_softmax_context_args tern_softmax_context_args_from(const tern_config *config);
 
 /* Rotary on q and k of qkv [T, ld], store k and v, attend, context to out [T, ld_out] (NULL: store only).  Barrier at the end.
  * q, k and v in qkv are rounded where args say so.   scratch: tern_softmax_context_scratch() floats for the whole team. */
-void tern_softmax_context_run(const struct tern_par *par, const struct tern_softmax_context_args *args, float *qkv,
-                              size_t ld, const struct tern_kv_batch *batch, int32_t layer, float *out, size_t ld_out,
+void tern_softmax_context_run(const struct tern_par *par, const struct tern_softmax_context_args *args, void *qkv,
+                              size_t ld, const struct tern_kv_batch *batch, int32_t layer, void *out, size_t ld_out,
                               float *scratch);
 size_t tern_softmax_context_scratch(int32_t head_dim, int32_t v_dim, int n_threads);
 

@@ -185,6 +185,19 @@ void tern_kv_store(const struct tern_kernels *kernels, const struct tern_kv_cach
         kernels->kv_store_f32(k_block, v_block, k, v, stride, head_dim, v_dim, k_width, p, n);
 }
 
+void tern_kv_move(const struct tern_kernels *kernels, const struct tern_kv_cache *c, unsigned char *to,
+                  const uint16_t *k, const uint16_t *v, size_t stride, size_t head_dim, size_t v_dim, size_t p,
+                  size_t n)
+{
+    const size_t k_width = (size_t)c->shape.head_dim;
+    void *k_block = to, *v_block = to + c->k_bytes;
+
+    if (c->shape.dtype == TERN_FP16)
+        kernels->kv_move_f16(k_block, v_block, k, v, stride, head_dim, v_dim, k_width, p, n);
+    else
+        kernels->kv_move_bf16(k_block, v_block, k, v, stride, head_dim, v_dim, k_width, p, n);
+}
+
 /* ---- sequences ---- */
 
 static bool is_sequence(const struct tern_kv_cache *c, int32_t sequence)

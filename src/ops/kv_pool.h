@@ -67,6 +67,11 @@ tern_status tern_kv_check_dtype(tern_ctx *ctx, const char *op, const tern_kv_cac
 void tern_kv_store(const struct tern_kernels *kernels, const struct tern_kv_cache *c, unsigned char *to, const float *k,
                    const float *v, size_t stride, size_t head_dim, size_t v_dim, size_t p, size_t n);
 
+/* The same of rows in the cache's dtype, which is not fp32: kv_move. */
+void tern_kv_move(const struct tern_kernels *kernels, const struct tern_kv_cache *c, unsigned char *to,
+                  const uint16_t *k, const uint16_t *v, size_t stride, size_t head_dim, size_t v_dim, size_t p,
+                  size_t n);
+
 /* Whether spans cover n_rows rows in order, each with a sequence of its own whose positions are reserved. */
 tern_status tern_kv_check_spans(tern_ctx *ctx, const char *op, tern_kv_cache *cache, const tern_kv_span *spans,
                                 size_t n_spans, size_t n_rows);

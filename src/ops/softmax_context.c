@@ -1,8 +1,11 @@
 /* softmax_context.c: attention of a batch of rows over a cache: rotary, the cache, scores, softmax, context.
  *
- * Work is cut into tiles of up to 8 query rows that share one KV head: 8 tokens of one query head in a prompt; in a decode
+ * Work is cut into tiles of up to 64 query rows that share one KV head: 64 tokens of one query head in a prompt; in a decode
  * step the query heads of one group, so that their keys and values are read once.  How it is cut shows nowhere in the
- * results: each row's sums run over absolute positions alone. */
+ * results: each row's sums run over absolute positions alone.
+ *
+ * Where the threads can share the KV heads evenly, each stores the keys and values of a head and goes on with that head's tiles, while
+ * they are in its cache; else all are stored first. */
 #include "base/fpmode.h"
 #include "ops/kv_pool.h"
 #include "ops/mask.h"
@@ -90,18 +93,41 @@ static bool rounds(const struct tern_softmax_context_args *args, const struct te
     return args->store != batch->cache->shape.dtype;
 }
 
+/* Elements from i on of a row of rows. */
+static const void *element(const struct tern_softmax_context_args *args, const void *rows, size_t i)
+{
+    return (const char *)rows + i * (args->half ? sizeof(uint16_t) : sizeof(float));
+}
+
+/* Turns q or k of one head; halves that are turned are bf16. */
+static void turn_head(const struct tern_kernels *kernels, const struct tern_softmax_context_args *args, void *x,
+                      const float *cosine, const float *sine)
+{
+    const size_t n = (size_t)args->rotary_dim;
+    float wide[512];
+
+    if (!args->half) {
+        kernels->rotary_f32(x, cosine, sine, n, args->rotate_neighbours);
+        return;
+    }
+    kernels->f32_from_bf16(wide, x, n);
+    kernels->rotary_f32(wide, cosine, sine, n, args->rotate_neighbours);
+    kernels->bf16_from_f32(x, wide, n);
+}
+
 /* Head i of one row, turned and, where `round`, rounded: first those of q, then k, then v. */
-static void prepare_head(const struct tern_kernels *kernels, const struct tern_softmax_context_args *args, float *row,
+static void prepare_head(const struct tern_kernels *kernels, const struct tern_softmax_context_args *args, void *row,
                          size_t i, bool round, const float *cosine, const float *sine)
 {
     const size_t heads = (size_t)args->heads, kv_heads = (size_t)args->kv_heads, e = (size_t)args->head_dim;
     const bool is_q = i < heads, is_v = i >= heads + kv_heads;
-    float *x = row + (is_q   ? i * q_step(args)
-                      : is_v ? v_column(args, i - heads - kv_heads)
-                             : k_column(args, i - heads));
+    void *x = (char *)row + (is_q   ? i * q_step(args)
+                             : is_v ? v_column(args, i - heads - kv_heads)
+                                    : k_column(args, i - heads)) *
+                                (args->half ? sizeof(uint16_t) : sizeof(float));
 
     if (!is_v && args->rotary_dim > 0)
-        kernels->rotary_f32(x, cosine, sine, (size_t)args->rotary_dim, args->rotate_neighbours);
+        turn_head(kernels, args, x, cosine, sine);
     round_head(kernels, x, is_v ? (size_t)args->v_dim : e,
                !round             ? TERN_FP32
                : !is_q            ? args->store
@@ -110,7 +136,7 @@ static void prepare_head(const struct tern_kernels *kernels, const struct tern_s
 }
 
 /* The heads of all rows that are to be turned or rounded, a share of (row, head) for each thread. */
-static void prepare(const struct tern_par *par, const struct tern_softmax_context_args *args, float *qkv, size_t ld,
+static void prepare(const struct tern_par *par, const struct tern_softmax_context_args *args, void *qkv, size_t ld,
                     const struct tern_kv_batch *batch)
 {
     const size_t turned = (size_t)args->heads + (size_t)args->kv_heads;
@@ -132,48 +158,82 @@ static void prepare(const struct tern_par *par, const struct tern_softmax_contex
         tern_rotary_angles(cosine, sine, frequency, args->rotary_dim / 2,
                            args->position_ids ? tern_int_at(args->position_ids, row) : place);
         for (; i < end && i / n_heads == row; i++)
-            prepare_head(par->kernels, args, qkv + row * ld, i % n_heads, round, cosine, sine);
+            prepare_head(par->kernels, args, (char *)qkv + row * ld * (args->half ? sizeof(uint16_t) : sizeof(float)),
+                         i % n_heads, round, cosine, sine);
     }
 }
 
-/* Keys and values of the batch into their blocks, by (span, block, kv head) in turn; and the addresses of all blocks of
- * each (span, kv head) for the attention kernel. */
-static void store(const struct tern_par *par, const struct tern_softmax_context_args *args, const float *qkv, size_t ld,
-                  const struct tern_kv_batch *batch, int32_t layer, bool addresses)
+/* What all parts of a call know. */
+struct call {
+    const struct tern_par *par;
+    const struct tern_softmax_context_args *args;
+    const struct tern_kv_batch *batch;
+    const void *qkv;
+    void *out; /* NULL: only the cache is written */
+    size_t ld, ld_out;
+    int32_t layer;
+    float *scratch; /* this thread's */
+};
+
+/* Keys and values of a span's positions [p, stop), of one block, for one KV head. */
+static void store(const struct call *call, const tern_kv_span *span, int32_t head, int64_t p, int64_t stop)
 {
-    const struct tern_kv_cache *cache = batch->cache;
-    const size_t head_dim = (size_t)args->head_dim, v_dim = (size_t)args->v_dim;
-    const size_t count = (size_t)par->count, mine = (size_t)par->thread;
+    const struct tern_softmax_context_args *args = call->args;
+    const struct tern_kv_cache *cache = call->batch->cache;
+    const size_t g = (size_t)head, e = (size_t)args->head_dim, v_dim = (size_t)args->v_dim, ld = call->ld;
+    const size_t row = ((size_t)span->row + (size_t)(p - span->position)) * ld, n = (size_t)(stop - p);
+    const void *k = element(args, call->qkv, row + k_column(args, g));
+    const void *v = element(args, call->qkv, row + v_column(args, g));
+    unsigned char *to = kv_block(cache, kv_table(cache, span->sequence)[p / TERN_KV_BLOCK], call->layer, head);
+
+    if (args->half)
+        tern_kv_move(call->par->kernels, cache, to, k, v, ld, e, v_dim, (size_t)(p % TERN_KV_BLOCK), n);
+    else
+        tern_kv_store(call->par->kernels, cache, to, k, v, ld, e, v_dim, (size_t)(p % TERN_KV_BLOCK), n);
+}
+
+/* The addresses of all blocks of a span's sequence, for the attention kernel. */
+static void find_blocks(const struct call *call, const tern_kv_span *span, int32_t head)
+{
+    const struct tern_kv_cache *cache = call->batch->cache;
+    const int64_t n = (span->position + span->n_rows + TERN_KV_BLOCK - 1) / TERN_KV_BLOCK;
+    const size_t at = kv_addresses(cache, span->sequence, head);
+    const int32_t *table = kv_table(cache, span->sequence);
+
+    for (int64_t b = 0; b < n; b++) {
+        const unsigned char *k = kv_block(cache, table[b], call->layer, head);
+        cache->k_blocks[at + (size_t)b] = k;
+        cache->v_blocks[at + (size_t)b] = k + cache->k_bytes;
+    }
+}
+
+/* The end of position p's block, or of the span. */
+static int64_t block_end(const tern_kv_span *span, int64_t p)
+{
+    const int64_t end = span->position + span->n_rows, stop = (p / TERN_KV_BLOCK + 1) * TERN_KV_BLOCK;
+
+    return end < stop ? end : stop;
+}
+
+/* Everything that is new of the batch into the cache, by (span, block, KV head) in turn. */
+static void store_all(const struct call *call)
+{
+    const struct tern_kv_batch *batch = call->batch;
+    const size_t count = (size_t)call->par->count, mine = (size_t)call->par->thread;
     size_t item = 0;
 
-    for (size_t s = 0; s < batch->n_spans; s++) {
-        const tern_kv_span *span = &batch->spans[s];
-        const int32_t *table = kv_table(cache, span->sequence);
+    for (const tern_kv_span *span = batch->spans; span < batch->spans + batch->n_spans; span++) {
         const int64_t end = span->position + span->n_rows;
 
-        for (int64_t p = span->position; p < end;) {
-            const int64_t block = p / TERN_KV_BLOCK;
-            const int64_t stop = end < (block + 1) * TERN_KV_BLOCK ? end : (block + 1) * TERN_KV_BLOCK;
-            const float *row = qkv + ((size_t)span->row + (size_t)(p - span->position)) * ld;
-            for (int32_t g = 0; g < args->kv_heads; g++)
-                if (item++ % count == mine) {
-                    tern_kv_store(par->kernels, cache, kv_block(cache, table[block], layer, g),
-                                  row + k_column(args, (size_t)g), row + v_column(args, (size_t)g), ld, head_dim, v_dim,
-                                  (size_t)(p % TERN_KV_BLOCK), (size_t)(stop - p));
-                }
-            p = stop;
+        for (int64_t p = span->position, stop; p < end; p = stop) {
+            stop = block_end(span, p);
+            for (int32_t g = 0; g < call->args->kv_heads; g++)
+                if (item++ % count == mine)
+                    store(call, span, g, p, stop);
         }
-
-        const int64_t n_blocks = (end + TERN_KV_BLOCK - 1) / TERN_KV_BLOCK;
-        for (int32_t g = 0; addresses && g < args->kv_heads; g++)
-            if (item++ % count == mine) {
-                const size_t at = kv_addresses(cache, span->sequence, g);
-                for (int64_t b = 0; b < n_blocks; b++) {
-                    const unsigned char *k = kv_block(cache, table[b], layer, g);
-                    cache->k_blocks[at + (size_t)b] = k;
-                    cache->v_blocks[at + (size_t)b] = k + cache->k_bytes;
-                }
-            }
+        for (int32_t g = 0; call->out && g < call->args->kv_heads; g++)
+            if (item++ % count == mine)
+                find_blocks(call, span, g);
     }
 }
 
@@ -195,13 +255,13 @@ static const float *mask_row(const struct tern_softmax_context_args *args, const
                       : NULL;
 }
 
-static void attend(const struct tern_par *par, const struct tern_softmax_context_args *args, const float *qkv,
-                   size_t ld, const struct tern_kv_batch *batch, float *out, size_t ld_out, const struct tile *tile,
-                   float *scratch)
+static void attend(const struct call *call, const struct tile *tile)
 {
+    const struct tern_softmax_context_args *args = call->args;
+    const struct tern_kv_batch *batch = call->batch;
     const tern_kv_span *span = tile->span;
     const size_t v_dim = (size_t)args->v_dim, row0 = (size_t)span->row + (size_t)tile->token;
-    const size_t at = kv_addresses(batch->cache, span->sequence, tile->kv_head);
+    const size_t at = kv_addresses(batch->cache, span->sequence, tile->kv_head), ld = call->ld, ld_out = call->ld_out;
     int64_t first[TERN_ATTN_ROWS], last[TERN_ATTN_ROWS];
     const float *mask[TERN_ATTN_ROWS];
     float slope[TERN_ATTN_ROWS];
@@ -216,8 +276,8 @@ static void attend(const struct tern_par *par, const struct tern_softmax_context
         mask[r] = mask_row(args, batch, span, tile->token + token, head);
     }
     const struct tern_attention_rows a = {
-        .q = qkv + row0 * ld + (size_t)tile->head * q_step(args),
-        .out = out + row0 * ld_out + (size_t)tile->head * v_dim,
+        .q = element(args, call->qkv, row0 * ld + (size_t)tile->head * q_step(args)),
+        .out = (void *)(uintptr_t)element(args, call->out, row0 * ld_out + (size_t)tile->head * v_dim),
         .q_stride = tile->n_tokens > 1 ? ld : q_step(args),
         .out_stride = tile->n_tokens > 1 ? ld_out : v_dim,
         .n_rows = (size_t)n,
@@ -233,16 +293,18 @@ static void attend(const struct tern_par *par, const struct tern_softmax_context
         .scale = args->scale,
         .softcap = args->softcap,
         .round_bf16 = args->round_bf16,
-        .scratch = scratch,
-        .state = scratch + tern_attention_scratch((size_t)args->head_dim),
+        .half = args->half,
+        .scratch = call->scratch,
+        .state = call->scratch + tern_attention_scratch((size_t)args->head_dim),
     };
+    const struct tern_kernels *kernels = call->par->kernels;
     const tern_dtype dtype = batch->cache->shape.dtype;
     if (dtype == TERN_FP16)
-        par->kernels->attention_f32_f16(&a);
+        kernels->attention_f32_f16(&a);
     else if (dtype == TERN_BF16)
-        par->kernels->attention_bf16(&a);
+        kernels->attention_bf16(&a);
     else
-        par->kernels->attention_f32(&a);
+        kernels->attention_f32(&a);
 }
 
 static int32_t ceil_div(int32_t a, int32_t b)
@@ -250,38 +312,75 @@ static int32_t ceil_div(int32_t a, int32_t b)
     return (a + b - 1) / b;
 }
 
-/* All tiles of the batch in one order, those of one KV head side by side so that its keys and values stay in the second-level
- * cache; each thread takes every count-th, turning round after each round, because causal tiles grow along a span. */
-static void attend_all(const struct tern_par *par, const struct tern_softmax_context_args *args, const float *qkv,
-                       size_t ld, const struct tern_kv_batch *batch, float *out, size_t ld_out, float *scratch)
+/* Tokens or heads of a tile, whichever makes fewer tiles; the other is 1. */
+struct steps {
+    int32_t token, head;
+};
+
+/* With several threads tiles of tokens are cut further, until each thread has some of them: causal ones grow along a span. */
+static struct steps steps_of(const struct call *call, const tern_kv_span *span)
 {
-    const int32_t group = args->heads / args->kv_heads;
-    const size_t count = (size_t)par->count, mine = (size_t)par->thread;
+    const int32_t group = call->args->heads / call->args->kv_heads, least = 8;
+    const int64_t wanted = call->par->count > 1 ? 4 * (int64_t)call->par->count : 1;
+    struct steps s = { TERN_ATTN_ROWS, 1 };
+
+    if ((int64_t)group * ceil_div(span->n_rows, TERN_ATTN_ROWS) >
+        (int64_t)span->n_rows * ceil_div(group, TERN_ATTN_ROWS))
+        return (struct steps){ 1, TERN_ATTN_ROWS };
+    while (s.token > least && (int64_t)call->args->heads * ceil_div(span->n_rows, s.token) < wanted)
+        s.token /= 2;
+    return s;
+}
+
+/* The tiles of a span's KV head that are this thread's; *item counts all of them.  Threads take every count-th, turning round after each
+ * round.   alone: all are this thread's. */
+static void attend_head(const struct call *call, const tern_kv_span *span, int32_t head, bool alone, size_t *item)
+{
+    const size_t count = alone ? 1 : (size_t)call->par->count, mine = alone ? 0 : (size_t)call->par->thread;
+    const int32_t group = call->args->heads / call->args->kv_heads;
+    const struct steps step = steps_of(call, span);
+
+    for (int32_t h = 0; h < group; h += step.head)
+        for (int32_t token = 0; token < span->n_rows; token += step.token, ++*item) {
+            const size_t turn = *item % count;
+            if ((*item / count % 2 ? count - 1 - turn : turn) != mine)
+                continue;
+            const struct tile tile = {
+                .span = span,
+                .token = token,
+                .n_tokens = token + step.token <= span->n_rows ? step.token : span->n_rows - token,
+                .head = head * group + h,
+                .n_heads = h + step.head <= group ? step.head : group - h,
+                .kv_head = head,
+            };
+            attend(call, &tile);
+        }
+}
+
+/* Each KV head is stored and attended to by one thread. */
+static void run_heads(const struct call *call)
+{
+    const struct tern_kv_batch *batch = call->batch;
     size_t item = 0;
 
-    for (size_t s = 0; s < batch->n_spans; s++) {
-        const tern_kv_span *span = &batch->spans[s];
-        /* Tiles of tokens or tiles of heads, whichever are fewer. */
-        const bool by_token = (int64_t)group * ceil_div(span->n_rows, TERN_ATTN_ROWS) <=
-                              (int64_t)span->n_rows * ceil_div(group, TERN_ATTN_ROWS);
-        const int32_t token_step = by_token ? TERN_ATTN_ROWS : 1, head_step = by_token ? 1 : TERN_ATTN_ROWS;
-        for (int32_t g = 0; g < args->kv_heads; g++)
-            for (int32_t h = 0; h < group; h += head_step)
-                for (int32_t token = 0; token < span->n_rows; token += token_step, item++) {
-                    const size_t turn = item % count;
-                    if ((item / count % 2 ? count - 1 - turn : turn) != mine)
-                        continue;
-                    const struct tile tile = {
-                        .span = span,
-                        .token = token,
-                        .n_tokens = token + token_step <= span->n_rows ? token_step : span->n_rows - token,
-                        .head = g * group + h,
-                        .n_heads = h + head_step <= group ? head_step : group - h,
-                        .kv_head = g,
-                    };
-                    attend(par, args, qkv, ld, batch, out, ld_out, &tile, scratch);
-                }
-    }
+    for (const tern_kv_span *span = batch->spans; span < batch->spans + batch->n_spans; span++)
+        for (int32_t g = call->par->thread; g < call->args->kv_heads; g += call->par->count) {
+            const int64_t end = span->position + span->n_rows;
+            for (int64_t p = span->position; p < end; p = block_end(span, p))
+                store(call, span, g, p, block_end(span, p));
+            find_blocks(call, span, g);
+            attend_head(call, span, g, true, &item);
+        }
+}
+
+static void attend_all(const struct call *call)
+{
+    const struct tern_kv_batch *batch = call->batch;
+    size_t item = 0;
+
+    for (const tern_kv_span *span = batch->spans; span < batch->spans + batch->n_spans; span++)
+        for (int32_t g = 0; g < call->args->kv_heads; g++)
+            attend_head(call, span, g, false, &item);
 }
 
 /* One thread's part, a multiple of a cache line. */
@@ -295,24 +394,37 @@ size_t tern_softmax_context_scratch(int32_t head_dim, int32_t v_dim, int n_threa
     return scratch_floats(head_dim, v_dim) * (size_t)n_threads;
 }
 
-void tern_softmax_context_run(const struct tern_par *par, const struct tern_softmax_context_args *args, float *qkv,
-                              size_t ld, const struct tern_kv_batch *batch, int32_t layer, float *out, size_t ld_out,
+void tern_softmax_context_run(const struct tern_par *par, const struct tern_softmax_context_args *args, void *qkv,
+                              size_t ld, const struct tern_kv_batch *batch, int32_t layer, void *out, size_t ld_out,
                               float *scratch)
 {
     static const struct tern_trace_kind kind = { "softmax_context", { "rows", "sequences", "layer" } };
     const double begin = tern_trace_begin(par);
+    const size_t each = scratch_floats(args->head_dim, args->v_dim);
+    const struct call call = { .par = par,
+                               .args = args,
+                               .batch = batch,
+                               .qkv = qkv,
+                               .out = out,
+                               .ld = ld,
+                               .ld_out = ld_out,
+                               .layer = layer,
+                               .scratch = scratch + each * (size_t)par->thread };
 
     if (args->rotary_dim > 0 || rounds(args, batch)) {
         prepare(par, args, qkv, ld, batch);
         tern_barrier(par);
     }
-    store(par, args, qkv, ld, batch, layer, out != NULL);
-    tern_barrier(par);
-    if (out) {
-        attend_all(par, args, qkv, ld, batch, out, ld_out,
-                   scratch + scratch_floats(args->head_dim, args->v_dim) * (size_t)par->thread);
-        tern_barrier(par);
+    if (out && args->kv_heads % par->count == 0) {
+        run_heads(&call);
+    } else {
+        store_all(&call);
+        if (out) {
+            tern_barrier(par);
+            attend_all(&call);
+        }
     }
+    tern_barrier(par);
     tern_trace_end(par, &kind, begin, batch->n_rows, batch->n_spans, (size_t)layer);
 }
 
@@ -329,7 +441,8 @@ struct context {
     struct tern_mask mask;
     struct tern_softmax_context_args args;
     struct tern_kv_batch batch;
-    float *qkv, *out, *scratch;
+    float *qkv, *out, *scratch; /* fp32, of the tensors or widened */
+    void *half_qkv, *half_out;  /* or, with args.half, the tensors' own */
     size_t ld, ld_out;
     int32_t layer;
 };
@@ -341,7 +454,8 @@ static void context_region(void *arg, const struct tern_par *par)
 
     tern_stage_load(&with, &c->stage);
     tern_mask_load(&with, &c->mask);
-    tern_softmax_context_run(&with, &c->args, c->qkv, c->ld, &c->batch, c->layer, c->out, c->ld_out, c->scratch);
+    tern_softmax_context_run(&with, &c->args, c->args.half ? c->half_qkv : c->qkv, c->ld, &c->batch, c->layer,
+                             c->args.half ? c->half_out : c->out, c->ld_out, c->scratch);
     tern_stage_store(&with, &c->stage);
 }
 
@@ -454,9 +568,15 @@ tern_status tern_softmax_context(tern_ctx *ctx, const tern_config *config, const
     if (rows == 0)
         return TERN_OK;
 
-    tern_stage_in_out(&c.stage, qkv, &c.qkv);
+    c.args.half = dtype != TERN_FP32 && cache->shape.dtype == dtype && (dtype == TERN_BF16 || c.args.rotary_dim == 0);
+    if (c.args.half) {
+        c.half_qkv = qkv->data;
+        c.half_out = tern_given(output) ? output->data : NULL;
+    } else {
+        tern_stage_in_out(&c.stage, qkv, &c.qkv);
+        tern_stage_out(&c.stage, output, &c.out);
+    }
     tern_stage_in(&c.stage, alibi, &c.args.alibi);
-    tern_stage_out(&c.stage, output, &c.out);
     TERN_TRY_OR_FAIL(tern_stage_open(ctx, &c.stage));
     TERN_TRY_OR_FAIL(tern_mask_open(ctx, &c.mask));
     scratch_bytes = tern_softmax_context_scratch(c.args.head_dim, c.args.v_dim, tern_ctx_threads(ctx)) * sizeof(float);
@@ -522,7 +642,8 @@ const struct tern_op_row tern_row_softmax_context = {
     .devices = TERN_ON_CPU,
     .reads = TERN_READS_HEADS | TERN_READS_ATTENTION,
     .params = "scale softcap v_head_dim",
-    .kernels = "rotary_f32 kv_store_f32 kv_store_f16 kv_store_bf16 attention_f32 attention_f32_f16 attention_bf16",
+    .kernels = "rotary_f32 kv_store_f32 kv_store_f16 kv_store_bf16 kv_move_f16 kv_move_bf16 attention_f32 "
+               "attention_f32_f16 attention_bf16",
     .run = run_softmax_context,
     .infer = infer_softmax_context,
     .io = { TERN_IN("qkv", "[.., (h+G)E+GE']"),

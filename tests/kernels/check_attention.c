@@ -85,6 +85,63 @@ void check_kv_store_bf16(struct tc *t)
     check_store(t, KV_BF16);
 }
 
+static void check_move(struct tc *t, enum kv kv)
+{
+    static const size_t dims[] = { 1, 8, 15, 31, 32, 33, 64, 80, 100 };
+    static const struct {
+        size_t p, n;
+    } places[] = { { 0, 0 }, { 0, 1 }, { 31, 1 }, { 63, 1 }, { 30, 5 }, { 0, 64 }, { 17, 47 }, { 16, 17 } };
+
+    for (size_t d = 0; d < TC_COUNT(dims); d++)
+        for (size_t i = 0; i < TC_COUNT(places); i++) {
+            const size_t e = dims[d], v_dim = i % 3 ? e : dims[(d + 4) % TC_COUNT(dims)];
+            const size_t p = places[i].p, n = places[i].n, stride = (e > v_dim ? e : v_dim) + 7 * (i & 1);
+            const size_t k_width = e > v_dim ? e : v_dim;
+            const size_t k_size = k_numbers(kv, k_width), v_size = v_numbers(v_dim);
+
+            if (!tc_case(t, "E=%zu,E'=%zu,p=%zu,n=%zu", e, v_dim, p, n))
+                continue;
+            /* ends at an unmapped page where the number of halves is even, else one half before it */
+            const size_t halves = n ? (n - 1) * stride + (e > v_dim ? e : v_dim) : 0;
+            const uint16_t *k = (const uint16_t *)tc_in_f32(t, (halves + 1) / 2, TC_NORMAL);
+            const uint16_t *v = (const uint16_t *)tc_in_f32(t, (halves + 1) / 2, TC_NORMAL);
+            void *want_k = out_block(t, kv, k_size), *got_k = out_block(t, kv, k_size);
+            void *want_v = out_block(t, kv, v_size), *got_v = out_block(t, kv, v_size);
+
+            if (kv == KV_F16) {
+                t->ref.kv_move_f16(want_k, want_v, k, v, stride, e, v_dim, k_width, p, n);
+                t->new.kv_move_f16(got_k, got_v, k, v, stride, e, v_dim, k_width, p, n);
+            } else {
+                t->ref.kv_move_bf16(want_k, want_v, k, v, stride, e, v_dim, k_width, p, n);
+                t->new.kv_move_bf16(got_k, got_v, k, v, stride, e, v_dim, k_width, p, n);
+            }
+            tc_same_f32(t, want_k, got_k, k_size / 2);
+            tc_same_f32(t, want_v, got_v, v_size / 2);
+        }
+    if (tc_bench(t, 8.0 * 64 * 64, 0, "E=64,n=64")) {
+        const uint16_t *k = (const uint16_t *)tc_in_f32(t, 64 * 384, TC_NORMAL);
+        void *to_k = tc_out_panel(t, 64 * 32), *to_v = tc_out_panel(t, 64 * 32);
+
+        TC_TIME(t)
+        {
+            if (kv == KV_F16)
+                t->new.kv_move_f16(to_k, to_v, k, k + 64, 768, 64, 64, 64, 0, 64);
+            else
+                t->new.kv_move_bf16(to_k, to_v, k, k + 64, 768, 64, 64, 64, 0, 64);
+        }
+    }
+}
+
+void check_kv_move_f16(struct tc *t)
+{
+    check_move(t, KV_F16);
+}
+
+void check_kv_move_bf16(struct tc *t)
+{
+    check_move(t, KV_BF16);
+}
+
 #define MAX_BLOCKS 20
 
 /* One head's keys and values, as rows and as stored. */
@@ -135,7 +192,7 @@ static float scale_of_row(const struct tern_attention_rows *a, const struct head
     for (int64_t j = a->first[r]; j < a->last[r]; j++) {
         double s = 0;
         for (size_t c = 0; c < h->e; c++)
-            s += fabs((double)a->q[r * a->q_stride + c] * h->k[(size_t)j * h->e + c]);
+            s += fabs((double)((const float *)a->q)[r * a->q_stride + c] * h->k[(size_t)j * h->e + c]);
         for (size_t c = 0; c < h->v_dim; c++)
             value = fmax(value, fabs(h->v[(size_t)j * h->v_dim + c]));
         s *= a->scale;
@@ -155,7 +212,7 @@ static void run_row(tern_attention_f32_fn *run, const struct tern_attention_rows
     struct tern_attention_rows one = *a;
 
     one.n_rows = 1;
-    one.q += r * a->q_stride;
+    one.q = (const float *)a->q + r * a->q_stride;
     one.out = out;
     one.first += r;
     one.last += r;
@@ -231,7 +288,7 @@ static void check_attention(struct tc *t, enum kv kv)
     static const struct {
         size_t e, positions;
     } shapes[] = { { 1, 3 }, { 8, 40 }, { 64, 65 }, { 33, 150 }, { 64, 530 }, { 16, 1100 }, { 100, 100 }, { 512, 70 } };
-    enum { SLOPE = 1, MASK = 2, CAP = 4, IN_PLACE = 8, OUTLIERS = 16, BF16 = 32, V_DIM = 64 };
+    enum { SLOPE = 1, MASK = 2, CAP = 4, IN_PLACE = 8, OUTLIERS = 16, BF16 = 32, V_DIM = 64, HALF = 128 };
     static const int forms[] = { 0,        SLOPE, MASK,        CAP,          SLOPE | MASK | CAP,
                                  IN_PLACE, BF16,  MASK | BF16, V_DIM | MASK, OUTLIERS };
 

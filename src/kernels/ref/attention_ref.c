@@ -80,6 +80,32 @@ void tern_kv_store_bf16_ref(uint16_t *k_block, uint16_t *v_block, const float *k
     kv_store(KV_BF16, k_block, v_block, k, v, stride, head_dim, v_dim, k_width, p, n);
 }
 
+static void kv_move(enum kv_form form, uint16_t *k_block, uint16_t *v_block, const uint16_t *k, const uint16_t *v,
+                    size_t stride, size_t head_dim, size_t v_dim, size_t k_width, size_t p, size_t n)
+{
+    const size_t width = (v_dim + TERN_PANEL - 1) / TERN_PANEL * TERN_PANEL;
+    const size_t e = form == KV_BF16 ? (head_dim + 1) / 2 * 2 : head_dim;
+
+    for (size_t i = 0; i < n; i++) {
+        for (size_t c = 0; c < e; c++)
+            k_block[k_at(form, k_width, p + i, c)] = c < head_dim ? k[i * stride + c] : 0;
+        for (size_t c = 0; c < width; c++)
+            v_block[v_at(form, p + i, c)] = c < v_dim ? v[i * stride + c] : 0;
+    }
+}
+
+void tern_kv_move_f16_ref(uint16_t *k_block, uint16_t *v_block, const uint16_t *k, const uint16_t *v, size_t stride,
+                          size_t head_dim, size_t v_dim, size_t k_width, size_t p, size_t n)
+{
+    kv_move(KV_F16, k_block, v_block, k, v, stride, head_dim, v_dim, k_width, p, n);
+}
+
+void tern_kv_move_bf16_ref(uint16_t *k_block, uint16_t *v_block, const uint16_t *k, const uint16_t *v, size_t stride,
+                           size_t head_dim, size_t v_dim, size_t k_width, size_t p, size_t n)
+{
+    kv_move(KV_BF16, k_block, v_block, k, v, stride, head_dim, v_dim, k_width, p, n);
+}
+
 static double bf16(float f)
 {
     uint16_t half;
@@ -89,13 +115,19 @@ static double bf16(float f)
     return f;
 }
 
+/* Element i of q. */
+static float query(enum kv_form form, const struct tern_attention_rows *a, size_t i)
+{
+    return a->half ? (float)get(form, a->q, i) : ((const float *)a->q)[i];
+}
+
 static double score(enum kv_form form, const struct tern_attention_rows *a, size_t r, int64_t j)
 {
-    const void *block = a->k_blocks[j / TERN_KV_BLOCK];
+    const void *block = a->k_blocks[(j - a->origin) / TERN_KV_BLOCK];
     double s = 0;
 
     for (size_t c = 0; c < a->head_dim; c++) {
-        const float q = a->q[r * a->q_stride + c];
+        const float q = query(form, a, r * a->q_stride + c);
         s += (form == KV_BF16 ? bf16(q) : q) * get(form, block, k_at(form, a->k_width, (size_t)(j % TERN_KV_BLOCK), c));
     }
     s *= a->scale;
@@ -142,7 +174,7 @@ static void attention(enum kv_form form, const struct tern_attention_rows *a)
             for (size_t c = 0; c < a->v_dim; c++)
                 out[c] *= factor;
             for (int64_t j = begin; j < end; j++) {
-                const void *block = a->v_blocks[j / TERN_KV_BLOCK];
+                const void *block = a->v_blocks[(j - a->origin) / TERN_KV_BLOCK];
                 if (hidden(a, r, j))
                     continue;
                 const double e = exp(score(form, a, r, j) - base), w = weight(form, a, e);
@@ -152,7 +184,7 @@ static void attention(enum kv_form form, const struct tern_attention_rows *a)
             }
         }
         for (size_t c = 0; c < a->v_dim; c++)
-            a->out[r * a->out_stride + c] = sum == 0 ? 0 : (float)(out[c] / sum);
+            set(a->half ? form : KV_F32, a->out, r * a->out_stride + c, sum == 0 ? 0 : (float)(out[c] / sum));
     }
 }
 
