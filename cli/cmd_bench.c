@@ -14,7 +14,8 @@ struct settings {
     bool has_decode, no_ceilings, json, csv, quiet;
 };
 
-static enum option_outcome parse(struct settings *s, const char *shapes, int argc, char **argv)
+/* false: the command ends with *code. */
+static bool parse(struct settings *s, int argc, char **argv, int *code)
 {
     const struct option options[] = {
         { 0, "shape", "NAME", "a model of this shape with random weights, see below; no file is read", OPTION_TEXT,
@@ -48,13 +49,12 @@ static enum option_outcome parse(struct settings *s, const char *shapes, int arg
             "weights, keys and values and the GFLOP/s of products with weights that this implies, and their shares of "
             "what\n"
             "all threads can read and compute, measured at the start.  Without MODEL: the built-in one.",
-        .after = shapes,
         .options = options,
         .n_options = sizeof(options) / sizeof(options[0]),
         .model = &s->model,
     };
 
-    return options_parse(&line, argc, argv);
+    return options_parse_shapes(line, &s->shape, argc, argv, code);
 }
 
 /* --contexts as a growing list, to be freed; none without the option. */
@@ -156,18 +156,11 @@ static int run(const struct settings *s)
 int cmd_bench(int argc, char **argv)
 {
     struct settings s = { .sequences = 1, .decode = 10, .runs = 5, .dtype = TERN_MODEL_AUTO };
-    char *shapes = cli_shapes_list();
-    const enum option_outcome outcome = parse(&s, shapes, argc, argv);
     int code;
 
-    if (outcome != OPTION_PARSED)
-        code = options_exit(outcome);
-    else if (s.model && s.shape)
-        code = cli_error(CLI_USAGE, "bench takes a MODEL or --shape, got both: '%s' and '%s'", s.model, s.shape);
-    else if (s.json && s.csv)
-        code = cli_error(CLI_USAGE, "bench takes --json or --csv, got both");
-    else
-        code = run(&s);
-    free(shapes);
-    return code;
+    if (!parse(&s, argc, argv, &code))
+        return code;
+    if (s.json && s.csv)
+        return cli_error(CLI_USAGE, "bench takes --json or --csv, got both");
+    return run(&s);
 }

@@ -33,7 +33,8 @@ struct report {
     char note[512]; /* the first that there was */
 };
 
-static enum option_outcome parse(struct settings *s, const char *shapes, int argc, char **argv)
+/* false: the command ends with *code. */
+static bool parse(struct settings *s, int argc, char **argv, int *code)
 {
     const struct option options[] = {
         { 0, "shape", "NAME", "the products of this shape, see below; no file is read", OPTION_TEXT, &s->shape, NULL, 0,
@@ -56,13 +57,12 @@ static enum option_outcome parse(struct settings *s, const char *shapes, int arg
             "product and number of rows (from that to twice as many) it prints the time by tern's rules, the best "
             "time, the gain,\n"
             "and what gave it.  Without MODEL and --shape: all shapes below but the tiny ones, which takes minutes.",
-        .after = shapes,
         .options = options,
         .n_options = sizeof(options) / sizeof(options[0]),
         .model = &s->model,
     };
 
-    return options_parse(&line, argc, argv);
+    return options_parse_shapes(line, &s->shape, argc, argv, code);
 }
 
 /* ---- what there is to measure ---- */
@@ -318,16 +318,7 @@ static int run(const struct settings *s)
 int cmd_tune(int argc, char **argv)
 {
     struct settings s = { .max_tokens = 512, .dtype = TERN_MODEL_AUTO };
-    char *shapes = cli_shapes_list();
-    const enum option_outcome outcome = parse(&s, shapes, argc, argv);
     int code;
 
-    if (outcome != OPTION_PARSED)
-        code = options_exit(outcome);
-    else if (s.model && s.shape)
-        code = cli_error(CLI_USAGE, "tune takes a MODEL or --shape, got both: '%s' and '%s'", s.model, s.shape);
-    else
-        code = run(&s);
-    free(shapes);
-    return code;
+    return parse(&s, argc, argv, &code) ? run(&s) : code;
 }

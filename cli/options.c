@@ -265,3 +265,17 @@ int options_exit(enum option_outcome outcome)
 {
     return outcome == OPTION_HELP_SHOWN ? CLI_OK : outcome == OPTION_NO_MEMORY ? CLI_FAIL : CLI_USAGE;
 }
+
+bool options_parse_shapes(struct command_line line, const char *const *shape, int argc, char **argv, int *code)
+{
+    char *shapes = cli_shapes_list();
+
+    line.after = shapes;
+    const enum option_outcome outcome = options_parse(&line, argc, argv);
+    free(shapes);
+    *code = outcome == OPTION_PARSED ? 0 : options_exit(outcome);
+    if (outcome == OPTION_PARSED && *line.model && *shape)
+        *code = cli_error(CLI_USAGE, "%s takes a MODEL or --shape, got both: '%s' and '%s'", line.command, *line.model,
+                          *shape);
+    return outcome == OPTION_PARSED && !*code;
+}

@@ -71,4 +71,8 @@ enum option_outcome options_parse(const struct command_line *line, int argc, cha
 /* The exit code of a command that has nothing left to do. */
 int options_exit(enum option_outcome outcome);
 
+/* options_parse() of a command that takes a MODEL or --shape: its help ends with the shapes that there are, and both at once are refused.
+ * `shape` is where that option's value goes.  false: the command ends with *code. */
+bool options_parse_shapes(struct command_line line, const char *const *shape, int argc, char **argv, int *code);
+
 #endif
