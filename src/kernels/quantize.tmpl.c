@@ -2,33 +2,57 @@
 #include "kernels/kernels.h"
 #include "kernels/vec.h"
 
+/* The largest |x|, in *sum a NaN as soon as one of x is not finite.  Four of each: one waits for the multiply-add before it, four
+ * wait for memory.  Neither depends on the order. */
+V16_FN float row_largest(const float *x, size_t n, float *sum)
+{
+    const v16 zero = v16_set1(0);
+    v16 largest0 = zero, largest1 = zero, largest2 = zero, largest3 = zero;
+    v16 finite0 = zero, finite1 = zero, finite2 = zero, finite3 = zero;
+    size_t i = 0;
+
+#define ROW_LARGEST(j, load)                          \
+    {                                                 \
+        const v16 v = load;                           \
+        largest##j = v16_max(v16_abs(v), largest##j); \
+        finite##j = v16_fma(v, zero, finite##j);      \
+    }
+    for (; i + 64 <= n; i += 64) {
+        ROW_LARGEST(0, v16_load(x + i))
+        ROW_LARGEST(1, v16_load(x + i + 16))
+        ROW_LARGEST(2, v16_load(x + i + 32))
+        ROW_LARGEST(3, v16_load(x + i + 48))
+    }
+    for (; i < n; i += 16)
+        ROW_LARGEST(0, v16_load_n(x + i, n - i))
+#undef ROW_LARGEST
+    *sum = v16_sum(v16_add(v16_add(finite0, finite1), v16_add(finite2, finite3)));
+    return v16_largest(v16_max(v16_max(largest0, largest1), v16_max(largest2, largest3)));
+}
+
+V16_FN v16 row_codes(v16 x, v16 inverse)
+{
+    return v16_add(v16_rint(v16_mul(x, inverse)), v16_set1(128));
+}
+
 static void TERN_K(quantize_row_q8)(uint8_t *q, float *scale, const float *x, size_t n)
 {
     const size_t padded = (n + 3) / 4 * 4;
-    v16 largest = v16_set1(0), finite = v16_set1(0);
-
-    for (size_t i = 0; i < n; i += 16) {
-        const v16 v = n - i < 16 ? v16_load_n(x + i, n - i) : v16_load(x + i);
-        largest = v16_max(v16_abs(v), largest);
-        finite = v16_fma(v, v16_set1(0), finite); /* a NaN as soon as one of x is not finite */
-    }
-    const float max = v16_largest(largest);
-    const bool all_finite = v16_sum(finite) == 0, plain = all_finite && max >= 0x1p-100f;
-    const v16 inverse = v16_set1(plain ? 127 / max : 0), middle = v16_set1(128);
+    float sum;
+    const float max = row_largest(x, n, &sum);
+    const bool all_finite = sum == 0, plain = all_finite && max >= 0x1p-100f;
+    const v16 inverse = v16_set1(plain ? 127 / max : 0);
+    size_t i = 0;
 
     *scale = !all_finite ? NAN : plain ? max / 127 : 1;
     if (!all_finite) {
         memset(q, 128, padded);
         return;
     }
-    for (size_t i = 0; i < n; i += 16) {
-        const v16 v = n - i < 16 ? v16_load_n(x + i, n - i) : v16_load(x + i);
-        const v16 u = v16_add(v16_rint(v16_mul(v, inverse)), middle);
-        if (padded - i < 16)
-            v16_store_u8_n(q + i, u, padded - i);
-        else
-            v16_store_u8(q + i, u);
-    }
+    for (; i + 16 <= n; i += 16)
+        v16_store_u8(q + i, row_codes(v16_load(x + i), inverse));
+    if (i < n)
+        v16_store_u8_n(q + i, row_codes(v16_load_n(x + i, n - i), inverse), padded - i);
 }
 
 static void TERN_K(pair_bf16)(uint16_t *panel, const float *from, size_t k)
