@@ -294,6 +294,34 @@ tern_dtype tern_weight_dtype(const tern_weight *w)
     return TERN_INT8;
 }
 
+/* A channel's elements stand side by side in each step, `per` of them, at one place of every step. */
+static void channel_f32(float *to, const float *at, size_t in)
+{
+    for (size_t k = 0; k < in; k++, at += TERN_PANEL)
+        to[k] = *at;
+}
+
+static void channel_q8(float *to, const int8_t *at, size_t in, float scale)
+{
+    for (size_t k = 0; k < in; k += 4, at += 4 * TERN_PANEL)
+        for (size_t j = 0; j < 4 && k + j < in; j++)
+            to[k + j] = (float)at[j] * scale;
+}
+
+static void channel_halves(float *to, const uint16_t *at, size_t in, const size_t per,
+                           void widen(float *, const uint16_t *, size_t))
+{
+    uint16_t halves[PIECE];
+
+    for (size_t k = 0, n; k < in; k += n) {
+        n = in - k < PIECE ? in - k : PIECE;
+        for (size_t j = 0; j < n; j += per, at += per * TERN_PANEL)
+            for (size_t i = 0; i < per && j + i < n; i++)
+                halves[j + i] = at[i];
+        widen(to + k, halves, n);
+    }
+}
+
 void tern_weight_channel(const struct tern_kernels *kernels, const struct tern_weight *w, size_t channel, float *to)
 {
     if (w->groups) {
@@ -301,23 +329,18 @@ void tern_weight_channel(const struct tern_kernels *kernels, const struct tern_w
         return;
     }
     const struct tern_weight_layout layout = tern_weight_layout(w->format, (size_t)w->in);
-    const size_t panel = channel / TERN_PANEL * layout.steps * layout.step_bytes, col = channel % TERN_PANEL;
-    const char *words = (const char *)w->words + panel;
-    uint16_t halves[PIECE];
+    const size_t panel = channel / TERN_PANEL * layout.steps * layout.step_bytes, in = (size_t)w->in;
+    const size_t step = channel % TERN_PANEL * (layout.step_bytes / TERN_PANEL);
+    const void *at = (const char *)w->words + panel + step;
 
-    for (size_t k = 0; k < (size_t)w->in; k++) {
-        const size_t at = (k / layout.per * TERN_PANEL + col) * layout.per + k % layout.per, in_piece = k % PIECE;
-        if (w->format == TERN_WEIGHT_F32) {
-            to[k] = ((const float *)(const void *)words)[at];
-        } else if (w->format == TERN_WEIGHT_Q8) {
-            to[k] = (float)((const int8_t *)words)[at] * w->scale[channel];
-        } else {
-            halves[in_piece] = ((const uint16_t *)(const void *)words)[at];
-            if (in_piece + 1 == PIECE || k + 1 == (size_t)w->in)
-                (w->format == TERN_WEIGHT_F16 ? kernels->f32_from_f16 : kernels->f32_from_bf16)(to + k - in_piece,
-                                                                                                halves, in_piece + 1);
-        }
-    }
+    if (w->format == TERN_WEIGHT_F32)
+        channel_f32(to, at, in);
+    else if (w->format == TERN_WEIGHT_Q8)
+        channel_q8(to, at, in, w->scale[channel]);
+    else if (w->format == TERN_WEIGHT_F16)
+        channel_halves(to, at, in, 1, kernels->f32_from_f16);
+    else
+        channel_halves(to, at, in, 2, kernels->f32_from_bf16);
 }
 
 void tern_weight_destroy(tern_weight **w)
