@@ -1,4 +1,4 @@
-/* act.tmpl.c: activations, alone and on a finished tile.  Built once per level; contracts in kernels.h.
+/* act.tmpl.c: activations, alone, as a gate, and on a finished tile.  Built once per level; contracts in kernels.h.
  *
  * The activation is a constant inside each loop: a switch outside hands it to an inlined body. */
 #include "kernels/flow.h"
@@ -19,54 +19,158 @@
  * steps, each for sixteen vectors, are short enough that many of them overlap: 4.6 instead of 6.4 ns a vector. */
 #define ERF_BLOCK ((size_t)256)
 
-/* From i on, whole vectors; returns where they end. */
-V16_FN size_t act_erf_blocks(float *y, const float *x, size_t i, size_t n, struct tern_row_flow flow)
+/* What a row is made of: act(x + bias), and times up + up_bias where it is a gate.  pairs: numbers of x stand between those of up, so
+ * do their biases, and up and up_bias are not looked at. */
+struct act_source {
+    const void *x, *up;
+    const float *bias, *up_bias;
+    bool gated, pairs; /* constants in each loop */
+};
+
+/* x + bias at i .. i + lanes - 1, 16 at most; with pairs: the even elements of what stands there, or the odd ones. */
+V16_FN v16 act_load(const enum v16_panel form, const void *x, const float *bias, const bool pairs, const bool odd,
+                    size_t i, size_t lanes)
+{
+    const size_t at = pairs ? 2 * i : i, more = pairs && lanes > 8 ? 2 * lanes - 16 : 0;
+    v16 v = row_load_n(form, x, at, pairs ? 2 * lanes : lanes), add = v16_set1(0);
+
+    if (bias)
+        add = v16_load_n(bias + at, pairs ? 2 * lanes : lanes);
+    if (pairs) {
+        const v16 second = more ? row_load_n(form, x, at + 16, more) : v16_set1(0);
+        v = odd ? v16_odds(v, second) : v16_evens(v, second);
+        if (bias) {
+            const v16 second_add = more ? v16_load_n(bias + at + 16, more) : v16_set1(0);
+            add = odd ? v16_odds(add, second_add) : v16_evens(add, second_add);
+        }
+    }
+    return bias ? v16_add(v, add) : v;
+}
+
+/* The numbers that the activation is of, and what its result is multiplied by. */
+V16_FN v16 act_input(const enum v16_panel form, const struct act_source *s, size_t i, size_t lanes)
+{
+    return act_load(form, s->x, s->bias, s->pairs, false, i, lanes);
+}
+
+V16_FN v16 act_gated(const enum v16_panel form, const struct act_source *s, v16 v, size_t i, size_t lanes)
+{
+    if (!s->gated)
+        return v;
+    return v16_mul(v, s->pairs ? act_load(form, s->x, s->bias, true, true, i, lanes)
+                               : act_load(form, s->up, s->up_bias, false, false, i, lanes));
+}
+
+V16_FN v16x2 act_input2(const enum v16_panel form, const struct act_source *s, size_t i)
+{
+    v16x2 v = { v16_set1(0), v16_set1(0) };
+
+    if (s->pairs) {
+        v.lo = act_input(form, s, i, 16);
+        v.hi = act_input(form, s, i + 16, 16);
+        return v;
+    }
+    v = row_load2(form, s->x, i);
+    if (s->bias) {
+        v.lo = v16_add(v.lo, v16_load(s->bias + i));
+        v.hi = v16_add(v.hi, v16_load(s->bias + i + 16));
+    }
+    return v;
+}
+
+V16_FN void act_part(const enum v16_panel form, void *y, const struct act_source *s, size_t i, size_t lanes,
+                     const enum tern_act act)
+{
+    row_store_n(form, y, i, act_gated(form, s, v16_act(act_input(form, s, i, lanes), act), i, lanes), lanes);
+}
+
+V16_FN void act_store2(const enum v16_panel form, void *y, const struct act_source *s, size_t i, v16x2 v,
+                       struct tern_row_flow flow)
+{
+    const size_t step = row_size(form) * (s->gated ? 2 : 1);
+    const v16x2 out = { act_gated(form, s, v.lo, i, 16), act_gated(form, s, v.hi, i + 16, 16) };
+
+    flow_store2(form, flow, y, i, out);
+    flow_ahead(flow, step * i, 32 * step);
+}
+
+/* From i on, whole pairs of vectors; returns where they end. */
+V16_FN size_t act_erf_blocks(const enum v16_panel form, void *y, const struct act_source *s, size_t i, size_t n,
+                             struct tern_row_flow flow)
 {
     _Alignas(64) float e[ERF_BLOCK];
 
-    while (i + 16 <= n) {
-        const size_t block = n - i < ERF_BLOCK ? (n - i) / 16 * 16 : ERF_BLOCK;
-        for (size_t j = 0; j < block; j += 16)
-            v16_store(e + j, v16_gelu_erf_log(v16_load(x + i + j)));
+    while (i + 32 <= n) {
+        const size_t block = n - i < ERF_BLOCK ? (n - i) / 32 * 32 : ERF_BLOCK;
+        for (size_t j = 0; j < block; j += 32) {
+            const v16x2 v = act_input2(form, s, i + j);
+            v16_store(e + j, v16_gelu_erf_log(v.lo));
+            v16_store(e + j + 16, v16_gelu_erf_log(v.hi));
+        }
         for (size_t j = 0; j < block; j += 16)
             v16_store(e + j, v16_exp(v16_load(e + j)));
-        for (size_t j = 0; j < block; j += 16) {
-            flow_store(flow.stream, y + i + j, v16_gelu_erf_of(v16_load(x + i + j), v16_load(e + j)));
-            flow_ahead(flow, 4 * (i + j));
+        for (size_t j = 0; j < block; j += 32) {
+            const v16x2 v = act_input2(form, s, i + j);
+            const v16x2 out = { v16_gelu_erf_of(v.lo, v16_load(e + j)), v16_gelu_erf_of(v.hi, v16_load(e + j + 16)) };
+            act_store2(form, y, s, i + j, out, flow);
         }
         i += block;
     }
     return i;
 }
 
-V16_FN void act_row(float *y, const float *x, size_t n, const enum tern_act act, const struct tern_row_flow *hints)
+V16_FN void act_row(const enum v16_panel form, void *y, const struct act_source *s, size_t n, const enum tern_act act,
+                    struct tern_row_flow flow)
 {
-    const struct tern_row_flow flow = flow_of(hints);
-    size_t i = flow_head(flow.stream, y, 64, sizeof *y, n);
+    size_t i = flow_head(form, flow, y, n);
 
-    if (i)
-        v16_store_n(y, v16_act(v16_load_n(x, i), act), i);
+    for (size_t j = 0; j < i; j += 16)
+        act_part(form, y, s, j, i - j, act);
     if (act == TERN_ACT_GELU_ERF)
-        i = act_erf_blocks(y, x, i, n, flow);
-    for (; i + 16 <= n; i += 16) {
-        flow_store(flow.stream, y + i, v16_act(v16_load(x + i), act));
-        flow_ahead(flow, 4 * i);
+        i = act_erf_blocks(form, y, s, i, n, flow);
+    for (; i + 32 <= n; i += 32) {
+        const v16x2 v = act_input2(form, s, i), out = { v16_act(v.lo, act), v16_act(v.hi, act) };
+        act_store2(form, y, s, i, out, flow);
     }
-    if (i < n)
-        v16_store_n(y + i, v16_act(v16_load_n(x + i, n - i), act), n - i);
+    for (; i < n; i += 16)
+        act_part(form, y, s, i, n - i, act);
 }
 
-static void TERN_K(act_f32)(float *y, const float *x, size_t n, enum tern_act act, const struct tern_row_flow *flow)
+V16_FN void act_by_number(const enum v16_panel form, void *y, const struct act_source *s, size_t n, enum tern_act act,
+                          const struct tern_row_flow *hints)
 {
+    const struct tern_row_flow flow = flow_of(hints);
+
     switch (act) {
-#define ACT_CASE(constant)                \
-    case constant:                        \
-        act_row(y, x, n, constant, flow); \
+#define ACT_CASE(constant)                      \
+    case constant:                              \
+        act_row(form, y, s, n, constant, flow); \
         break;
         ACT_EACH(ACT_CASE)
 #undef ACT_CASE
     }
 }
+
+#define ACT(form, type, suffix)                                                                               \
+    static void TERN_K(act_##suffix)(type * y, const type *x, const float *bias, size_t n, enum tern_act act, \
+                                     const struct tern_row_flow *flow)                                        \
+    {                                                                                                         \
+        const struct act_source s = { .x = x, .bias = bias };                                                 \
+        act_by_number(form, y, &s, n, act, flow);                                                             \
+    }                                                                                                         \
+    static void TERN_K(gate_##suffix)(type * y, const type *up, const type *gate, const float *up_bias,       \
+                                      const float *gate_bias, bool pairs, size_t n, enum tern_act act,        \
+                                      const struct tern_row_flow *flow)                                       \
+    {                                                                                                         \
+        const struct act_source halves = { gate, up, gate_bias, up_bias, true, false };                       \
+        const struct act_source mixed = { gate, NULL, gate_bias, NULL, true, true };                          \
+        if (pairs)                                                                                            \
+            act_by_number(form, y, &mixed, n, act, flow);                                                     \
+        else                                                                                                  \
+            act_by_number(form, y, &halves, n, act, flow);                                                    \
+    }
+ROW_FORMS(ACT)
+#undef ACT
 
 /* What ends a tile's rows: pointers to the tile's first column in its first row, NULL for what is not there. */
 struct epilogue_end {

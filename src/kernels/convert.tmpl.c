@@ -40,27 +40,3 @@ static void TERN_K(bf16_from_f32)(uint16_t *y, const float *x, size_t n)
     if (i < n)
         v16_store_bf16_n(y + i, v16_load_n(x + i, n - i), n - i);
 }
-
-static void TERN_K(stream_f16_f32)(uint16_t *y, const float *x, size_t n)
-{
-    size_t i = flow_head(true, y, 32, sizeof *y, n);
-
-    if (i)
-        v16_store_f16_n(y, v16_load_n(x, i), i);
-    for (; i + 16 <= n; i += 16)
-        v16_stream_f16(y + i, v16_load(x + i));
-    if (i < n)
-        v16_store_f16_n(y + i, v16_load_n(x + i, n - i), n - i);
-}
-
-static void TERN_K(stream_bf16_f32)(uint16_t *y, const float *x, size_t n)
-{
-    size_t i = flow_head(true, y, 32, sizeof *y, n);
-
-    if (i)
-        v16_store_bf16_n(y, v16_load_n(x, i), i);
-    for (; i + 16 <= n; i += 16)
-        v16_stream_bf16(y + i, v16_load(x + i));
-    if (i < n)
-        v16_store_bf16_n(y + i, v16_load_n(x + i, n - i), n - i);
-}

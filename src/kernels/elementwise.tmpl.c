@@ -1,39 +1,54 @@
-/* elementwise.tmpl.c: axpy, residual add, rotary.  Built once per level; contracts in kernels.h. */
+/* elementwise.tmpl.c: axpy, residual add, mixtures of two rows, rotary.  Built once per level; contracts in kernels.h. */
 #include "kernels/flow.h"
 
-static void TERN_K(axpy_f32)(float *out, const float *x, const float *y, float scale, size_t n,
-                             const struct tern_row_flow *hints)
+/* ---- axpy ---- */
+
+V16_FN void axpy_row(const enum v16_panel form, void *out, const void *x, const void *y, float scale, size_t n,
+                     const struct tern_row_flow *hints)
 {
     const struct tern_row_flow flow = flow_of(hints);
     const v16 s = v16_set1(scale);
-    size_t i = flow_head(flow.stream, out, 64, sizeof *out, n);
+    size_t i = flow_head(form, flow, out, n);
 
-    if (i)
-        v16_store_n(out, v16_fma(v16_load_n(x, i), s, v16_load_n(y, i)), i);
-    for (; i + 16 <= n; i += 16) {
-        flow_store(flow.stream, out + i, v16_fma(v16_load(x + i), s, v16_load(y + i)));
-        flow_ahead(flow, 4 * i);
+    for (size_t j = 0; j < i; j += 16)
+        row_store_n(form, out, j, v16_fma(row_load_n(form, x, j, i - j), s, row_load_n(form, y, j, i - j)), i - j);
+    for (; i + 32 <= n; i += 32) {
+        const v16x2 a = row_load2(form, x, i), b = row_load2(form, y, i);
+        const v16x2 sum = { v16_fma(a.lo, s, b.lo), v16_fma(a.hi, s, b.hi) };
+        flow_store2(form, flow, out, i, sum);
+        flow_ahead(flow, row_size(form) * i, 32 * row_size(form));
     }
-    if (i < n)
-        v16_store_n(out + i, v16_fma(v16_load_n(x + i, n - i), s, v16_load_n(y + i, n - i)), n - i);
+    for (; i < n; i += 16)
+        row_store_n(form, out, i, v16_fma(row_load_n(form, x, i, n - i), s, row_load_n(form, y, i, n - i)), n - i);
 }
 
-V16_FN v16 residual_value(const float *x, const float *residual, const struct tern_residual_terms *terms, size_t i,
-                          size_t lanes)
+#define AXPY(form, type, suffix)                                                                       \
+    static void TERN_K(axpy_##suffix)(type * out, const type *x, const type *y, float scale, size_t n, \
+                                      const struct tern_row_flow *flow)                                \
+    {                                                                                                  \
+        axpy_row(form, out, x, y, scale, n, flow);                                                     \
+    }
+ROW_FORMS(AXPY)
+#undef AXPY
+
+/* ---- residual add ---- */
+
+V16_FN v16 residual_value(const enum v16_panel form, const struct tern_residual_terms *terms, v16 x, v16 residual,
+                          size_t i, size_t lanes)
 {
     const v16 inv_mp = v16_set1(terms->inv_mp);
-    v16 t = v16_load_n(residual + i, lanes), u = v16_load_n(x + i, lanes);
+    v16 t = residual, u = x;
 
     if (terms->final_bias)
         t = v16_add(t, v16_load_n(terms->final_bias + i, lanes));
     if (terms->attention && terms->attention_inside)
-        t = v16_add(t, v16_load_n(terms->attention + i, lanes));
+        t = v16_add(t, row_load_n(form, terms->attention, i, lanes));
     if (terms->attention_bias && terms->attention_inside)
         t = v16_add(t, v16_load_n(terms->attention_bias + i, lanes));
     t = v16_mul(t, inv_mp);
 
     if (terms->attention && !terms->attention_inside)
-        u = v16_add(u, v16_load_n(terms->attention + i, lanes));
+        u = v16_add(u, row_load_n(form, terms->attention, i, lanes));
     u = v16_add(u, t);
     if (terms->attention_bias && !terms->attention_inside) {
         const v16 bias = v16_load_n(terms->attention_bias + i, lanes);
@@ -42,53 +57,160 @@ V16_FN v16 residual_value(const float *x, const float *residual, const struct te
     return u;
 }
 
-V16_FN void residual_row(float *out, const float *x, const float *residual, const struct tern_residual_terms *terms,
-                         size_t n, struct tern_row_flow flow)
+V16_FN void residual_part(const enum v16_panel form, void *out, const void *x, const void *residual,
+                          const struct tern_residual_terms *terms, size_t i, size_t lanes)
 {
-    size_t i = flow_head(flow.stream, out, 64, sizeof *out, n);
+    const v16 a = row_load_n(form, x, i, lanes), b = row_load_n(form, residual, i, lanes);
 
-    if (i)
-        v16_store_n(out, residual_value(x, residual, terms, 0, i), i);
-    for (; i + 16 <= n; i += 16) {
-        flow_store(flow.stream, out + i, residual_value(x, residual, terms, i, 16));
-        flow_ahead(flow, 4 * i);
+    row_store_n(form, out, i, residual_value(form, terms, a, b, i, lanes), lanes);
+}
+
+V16_FN void residual_row(const enum v16_panel form, void *out, const void *x, const void *residual,
+                         const struct tern_residual_terms *terms, size_t n, struct tern_row_flow flow)
+{
+    size_t i = flow_head(form, flow, out, n);
+
+    for (size_t j = 0; j < i; j += 16)
+        residual_part(form, out, x, residual, terms, j, i - j);
+    for (; i + 32 <= n; i += 32) {
+        const v16x2 a = row_load2(form, x, i), b = row_load2(form, residual, i);
+        const v16x2 sum = { residual_value(form, terms, a.lo, b.lo, i, 16),
+                            residual_value(form, terms, a.hi, b.hi, i + 16, 16) };
+        flow_store2(form, flow, out, i, sum);
+        flow_ahead(flow, row_size(form) * i, 32 * row_size(form));
     }
-    if (i < n)
-        v16_store_n(out + i, residual_value(x, residual, terms, i, n - i), n - i);
+    for (; i < n; i += 16)
+        residual_part(form, out, x, residual, terms, i, n - i);
 }
 
 /* The sum of two rows alone has a loop without questions. */
-static void TERN_K(residual_add_f32)(float *out, const float *x, const float *residual,
-                                     const struct tern_residual_terms *terms, size_t n,
-                                     const struct tern_row_flow *hints)
+V16_FN void residual_add(const enum v16_panel form, void *out, const void *x, const void *residual,
+                         const struct tern_residual_terms *terms, size_t n, const struct tern_row_flow *hints)
 {
     const struct tern_residual_terms t = *terms, two = { .inv_mp = t.inv_mp };
     const struct tern_row_flow flow = flow_of(hints);
 
     if (!t.attention && !t.attention_bias && !t.final_bias)
-        residual_row(out, x, residual, &two, n, flow);
+        residual_row(form, out, x, residual, &two, n, flow);
     else
-        residual_row(out, x, residual, &t, n, flow);
+        residual_row(form, out, x, residual, &t, n, flow);
 }
 
-static void TERN_K(rotary_f32)(float *x, const float *cos, const float *sin, size_t rot, bool neighbours)
+#define RESIDUAL_ADD(form, type, suffix)                                                         \
+    static void TERN_K(residual_add_##suffix)(type * out, const type *x, const type *residual,   \
+                                              const struct tern_residual_terms *terms, size_t n, \
+                                              const struct tern_row_flow *flow)                  \
+    {                                                                                            \
+        residual_add(form, out, x, residual, terms, n, flow);                                    \
+    }
+ROW_FORMS(RESIDUAL_ADD)
+#undef RESIDUAL_ADD
+
+/* ---- mixtures ---- */
+
+V16_FN v16 mix_value(v16 x, v16 of_x, v16 y, v16 of_y)
+{
+    return v16_add(v16_mul(x, of_x), v16_mul(y, of_y));
+}
+
+/* Columns i .. i + lanes - 1, 16 at most; each: with weights of their own. */
+V16_FN void mix_part(const enum v16_panel form, void *out, const void *x, const void *y, const float *of_x,
+                     const float *of_y, const bool each, size_t i, size_t lanes)
+{
+    const v16 a = each ? v16_load_n(of_x + i, lanes) : v16_set1(*of_x);
+    const v16 b = each ? v16_load_n(of_y + i, lanes) : v16_set1(*of_y);
+
+    row_store_n(form, out, i, mix_value(row_load_n(form, x, i, lanes), a, row_load_n(form, y, i, lanes), b), lanes);
+}
+
+V16_FN void mix_row(const enum v16_panel form, void *out, const void *x, const void *y, const float *of_x,
+                    const float *of_y, const bool each, size_t n, struct tern_row_flow flow)
+{
+    size_t i = flow_head(form, flow, out, n);
+
+    for (size_t j = 0; j < i; j += 16)
+        mix_part(form, out, x, y, of_x, of_y, each, j, i - j);
+    for (; i + 32 <= n; i += 32) {
+        const v16x2 a = row_load2(form, x, i), b = row_load2(form, y, i);
+        const v16x2 s = { each ? v16_load(of_x + i) : v16_set1(*of_x),
+                          each ? v16_load(of_x + i + 16) : v16_set1(*of_x) };
+        const v16x2 t = { each ? v16_load(of_y + i) : v16_set1(*of_y),
+                          each ? v16_load(of_y + i + 16) : v16_set1(*of_y) };
+        const v16x2 sum = { mix_value(a.lo, s.lo, b.lo, t.lo), mix_value(a.hi, s.hi, b.hi, t.hi) };
+        flow_store2(form, flow, out, i, sum);
+        flow_ahead(flow, row_size(form) * i, 32 * row_size(form));
+    }
+    for (; i < n; i += 16)
+        mix_part(form, out, x, y, of_x, of_y, each, i, n - i);
+}
+
+V16_FN void mix(const enum v16_panel form, void *out, const void *x, const void *y, const float *of_x,
+                const float *of_y, bool each, size_t n, const struct tern_row_flow *flow)
+{
+    if (each)
+        mix_row(form, out, x, y, of_x, of_y, true, n, flow_of(flow));
+    else
+        mix_row(form, out, x, y, of_x, of_y, false, n, flow_of(flow));
+}
+
+#define MIX(form, type, suffix)                                                                                      \
+    static void TERN_K(mix_##suffix)(type * out, const type *x, const type *y, const float *of_x, const float *of_y, \
+                                     bool each, size_t n, const struct tern_row_flow *flow)                          \
+    {                                                                                                                \
+        mix(form, out, x, y, of_x, of_y, each, n, flow);                                                             \
+    }
+ROW_FORMS(MIX)
+#undef MIX
+
+/* ---- rotary ---- */
+
+/* (a, b) <- (a cos - b sin, b cos + a sin) of 16 pairs */
+V16_FN v16x2 rotary_pairs(v16x2 v, v16 c, v16 s)
+{
+    const v16x2 turned = { v16_fma(v.lo, c, v16_sub(v16_set1(-0.0f), v16_mul(v.hi, s))),
+                           v16_fma(v.hi, c, v16_mul(v.lo, s)) };
+    return turned;
+}
+
+/* Pairs p .. p + lanes - 1, 16 at most. */
+V16_FN void rotary_part(const enum v16_panel form, void *y, const void *x, const float *cos, const float *sin,
+                        size_t pairs, const bool neighbours, size_t p, size_t lanes)
+{
+    const v16 c = v16_load_n(cos + p, lanes), s = v16_load_n(sin + p, lanes);
+    const size_t more = lanes > 8 ? 2 * lanes - 16 : 0; /* elements of neighbours beyond the first 16 */
+    const size_t at = neighbours ? 2 * p : p, to = neighbours ? at + 16 : pairs + p;
+    const v16 first = row_load_n(form, x, at, neighbours ? 2 * lanes : lanes);
+    const v16 second = neighbours && !more ? v16_set1(0) : row_load_n(form, x, to, neighbours ? more : lanes);
+    const v16x2 v = { neighbours ? v16_evens(first, second) : first, neighbours ? v16_odds(first, second) : second };
+    const v16x2 turned = rotary_pairs(v, c, s);
+
+    row_store_n(form, y, at, neighbours ? v16_zip_lo(turned.lo, turned.hi) : turned.lo, neighbours ? 2 * lanes : lanes);
+    if (!neighbours)
+        row_store_n(form, y, to, turned.hi, lanes);
+    else if (more)
+        row_store_n(form, y, to, v16_zip_hi(turned.lo, turned.hi), more);
+}
+
+V16_FN void rotary_head(const enum v16_panel form, void *y, const void *x, const float *cos, const float *sin,
+                        size_t rot, const bool neighbours)
 {
     const size_t pairs = rot / 2;
+    size_t p = 0;
 
-    if (neighbours) {
-        for (size_t p = 0; p < pairs; p++) {
-            const float a = x[2 * p], b = x[2 * p + 1];
-            x[2 * p] = fmaf(a, cos[p], -(b * sin[p]));
-            x[2 * p + 1] = fmaf(b, cos[p], a * sin[p]);
-        }
-        return;
-    }
-    for (size_t p = 0; p < pairs; p += 16) {
-        const size_t lanes = pairs - p;
-        const v16 a = v16_load_n(x + p, lanes), b = v16_load_n(x + pairs + p, lanes);
-        const v16 c = v16_load_n(cos + p, lanes), s = v16_load_n(sin + p, lanes);
-
-        v16_store_n(x + p, v16_fma(a, c, v16_sub(v16_set1(-0.0f), v16_mul(b, s))), lanes);
-        v16_store_n(x + pairs + p, v16_fma(b, c, v16_mul(a, s)), lanes);
-    }
+    for (; p + 16 <= pairs; p += 16)
+        rotary_part(form, y, x, cos, sin, pairs, neighbours, p, 16);
+    if (p < pairs)
+        rotary_part(form, y, x, cos, sin, pairs, neighbours, p, pairs - p);
 }
+
+#define ROTARY(form, type, suffix)                                                                               \
+    static void TERN_K(rotary_##suffix)(type * y, const type *x, const float *cos, const float *sin, size_t rot, \
+                                        bool neighbours)                                                         \
+    {                                                                                                            \
+        if (neighbours)                                                                                          \
+            rotary_head(form, y, x, cos, sin, rot, true);                                                        \
+        else                                                                                                     \
+            rotary_head(form, y, x, cos, sin, rot, false);                                                       \
+    }
+ROW_FORMS(ROTARY)
+#undef ROTARY

@@ -124,16 +124,15 @@ typedef void tern_f32_from_bf16_fn(float *y, const uint16_t *x, size_t n);
 typedef void tern_f16_from_f32_fn(uint16_t *y, const float *x, size_t n);
 typedef void tern_bf16_from_f32_fn(uint16_t *y, const float *x, size_t n);
 
-/* The same narrowing, written past the caches: whole pieces of 32 bytes are, the ends of a row as usual.  tern_stream_end() below. */
-typedef void tern_stream_f16_f32_fn(uint16_t *y, const float *x, size_t n);
-typedef void tern_stream_bf16_f32_fn(uint16_t *y, const float *x, size_t n);
-
 /* How a kernel that is called for one row after the other meets memory; NULL or all zero: it needs to do nothing about it.  The answer
  * is the same in any case.
  * ahead: what a later row will be read from, `ahead_bytes` from each address that is not NULL (the first one, or both), prefetched
  * evenly meanwhile.  A hint as gemm_f32's `next` is.   stream: whole cache lines of the row's output y (of a sum besides it not) are
  * written past the caches, because it is larger than what they hold.  An output that is an input is not to be streamed.
- * work: [n], what kernels of several passes keep meanwhile where they stream; not y. */
+ * work: [n], what kernels of several passes keep meanwhile: read where they stream, and in any case by those on halves; not y.
+ *
+ * Kernels of rows come in three: name_f32, and name_f16 and name_bf16 on rows in these bits, whose vectors (biases, gamma, masks) are f32
+ * too.  The latter give the bits of the first on the widened rows, rounded to nearest even where a row is stored. */
 struct tern_row_flow {
     const void *ahead[2];
     size_t ahead_bytes;
@@ -167,8 +166,26 @@ enum tern_act {
     TERN_ACT_TANH
 };
 
-/* y[i] = act(x[i]);  y == x allowed. */
-typedef void tern_act_f32_fn(float *y, const float *x, size_t n, enum tern_act act, const struct tern_row_flow *flow);
+/* y[i] = act(x[i] + bias[i]);  bias NULL: act(x[i]).   y == x allowed. */
+typedef void tern_act_f32_fn(float *y, const float *x, const float *bias, size_t n, enum tern_act act,
+                             const struct tern_row_flow *flow);
+typedef void tern_act_f16_fn(uint16_t *y, const uint16_t *x, const float *bias, size_t n, enum tern_act act,
+                             const struct tern_row_flow *flow);
+typedef void tern_act_bf16_fn(uint16_t *y, const uint16_t *x, const float *bias, size_t n, enum tern_act act,
+                              const struct tern_row_flow *flow);
+
+/* y[i] = (up[i] + up_bias[i]) * act(gate[i] + gate_bias[i]);  no biases: both NULL.   y == up, y == gate allowed without pairs.
+ * pairs: up and gate stand in one row gate[0] up[0] gate[1] ..: up is gate + 1, i counts pairs, so also of biases.
+ * flow->ahead[0]: up and gate as one, 2n elements. */
+typedef void tern_gate_f32_fn(float *y, const float *up, const float *gate, const float *up_bias,
+                              const float *gate_bias, bool pairs, size_t n, enum tern_act act,
+                              const struct tern_row_flow *flow);
+typedef void tern_gate_f16_fn(uint16_t *y, const uint16_t *up, const uint16_t *gate, const float *up_bias,
+                              const float *gate_bias, bool pairs, size_t n, enum tern_act act,
+                              const struct tern_row_flow *flow);
+typedef void tern_gate_bf16_fn(uint16_t *y, const uint16_t *up, const uint16_t *gate, const float *up_bias,
+                               const float *gate_bias, bool pairs, size_t n, enum tern_act act,
+                               const struct tern_row_flow *flow);
 
 /* What happens to a finished tile of a product on its way to memory, in this order, all in f32:
  *   t *= scale[j];  t += bias[j];  t = act(t);  t *= factor[i][j];  t += residual[i][j] (and residual2, in this order);  C[i][j] = t
@@ -205,21 +222,41 @@ typedef void tern_epilogue_s32_fn(float *c, size_t ldc, const int32_t *tile, con
  * Accuracy: the bound is in ulp of (|x| + mean |x|) / sqrt(var + eps) * |gamma| + |beta|, as x - mean can cancel. */
 typedef void tern_layer_norm_f32_fn(float *y, const float *x, const float *gamma, const float *beta, size_t n,
                                     float eps, const struct tern_row_flow *flow);
+typedef void tern_layer_norm_f16_fn(uint16_t *y, const uint16_t *x, const float *gamma, const float *beta, size_t n,
+                                    float eps, const struct tern_row_flow *flow);
+typedef void tern_layer_norm_bf16_fn(uint16_t *y, const uint16_t *x, const float *gamma, const float *beta, size_t n,
+                                     float eps, const struct tern_row_flow *flow);
 
 /* z = (x + bias) + residual; y = layer_norm(z).  bias, residual, sum: NULL is left out; sum gets z.
- * y == x, sum == residual, sum == x allowed (y and sum differ). */
+ * y and sum may be x or residual, but differ. */
 typedef void tern_layer_norm_residual_f32_fn(float *y, float *sum, const float *x, const float *bias,
                                              const float *residual, const float *gamma, const float *beta, size_t n,
                                              float eps, const struct tern_row_flow *flow);
+typedef void tern_layer_norm_residual_f16_fn(uint16_t *y, uint16_t *sum, const uint16_t *x, const float *bias,
+                                             const uint16_t *residual, const float *gamma, const float *beta, size_t n,
+                                             float eps, const struct tern_row_flow *flow);
+typedef void tern_layer_norm_residual_bf16_fn(uint16_t *y, uint16_t *sum, const uint16_t *x, const float *bias,
+                                              const uint16_t *residual, const float *gamma, const float *beta, size_t n,
+                                              float eps, const struct tern_row_flow *flow);
 
 /* y[i] = x[i] / sqrt(mean(x^2) + eps) * gamma[i].  y == x allowed. */
 typedef void tern_rms_norm_f32_fn(float *y, const float *x, const float *gamma, size_t n, float eps,
                                   const struct tern_row_flow *flow);
+typedef void tern_rms_norm_f16_fn(uint16_t *y, const uint16_t *x, const float *gamma, size_t n, float eps,
+                                  const struct tern_row_flow *flow);
+typedef void tern_rms_norm_bf16_fn(uint16_t *y, const uint16_t *x, const float *gamma, size_t n, float eps,
+                                   const struct tern_row_flow *flow);
 
 /* z = (x + bias) + residual; y = rms_norm(z); the rest as layer_norm_residual. */
 typedef void tern_rms_norm_residual_f32_fn(float *y, float *sum, const float *x, const float *bias,
                                            const float *residual, const float *gamma, size_t n, float eps,
                                            const struct tern_row_flow *flow);
+typedef void tern_rms_norm_residual_f16_fn(uint16_t *y, uint16_t *sum, const uint16_t *x, const float *bias,
+                                           const uint16_t *residual, const float *gamma, size_t n, float eps,
+                                           const struct tern_row_flow *flow);
+typedef void tern_rms_norm_residual_bf16_fn(uint16_t *y, uint16_t *sum, const uint16_t *x, const float *bias,
+                                            const uint16_t *residual, const float *gamma, size_t n, float eps,
+                                            const struct tern_row_flow *flow);
 
 /* y = softmax(s) over the columns first <= j < last; 0 <= first, last <= n; the others get 0.
  *   s = x[j] * scale;  s = fma(slope, j, s) if slope != 0;  s += mask[j] if mask is given      (each step rounded to f32)
@@ -231,10 +268,27 @@ typedef void tern_rms_norm_residual_f32_fn(float *y, float *sum, const float *x,
  * n <= 4096; where one lane holds nearly all of the sum the error grows as n / 32 roundings of it. */
 typedef void tern_softmax_f32_fn(float *y, const float *x, const float *mask, size_t n, size_t first, size_t last,
                                  float scale, float slope, const struct tern_row_flow *flow);
+typedef void tern_softmax_f16_fn(uint16_t *y, const uint16_t *x, const float *mask, size_t n, size_t first, size_t last,
+                                 float scale, float slope, const struct tern_row_flow *flow);
+typedef void tern_softmax_bf16_fn(uint16_t *y, const uint16_t *x, const float *mask, size_t n, size_t first,
+                                  size_t last, float scale, float slope, const struct tern_row_flow *flow);
+
+/* out[i] = x[i] * of_x[i] + y[i] * of_y[i], each operation rounded; without `each` of_x[0] and of_y[0] are for all i.
+ * out == x, out == y allowed. */
+typedef void tern_mix_f32_fn(float *out, const float *x, const float *y, const float *of_x, const float *of_y,
+                             bool each, size_t n, const struct tern_row_flow *flow);
+typedef void tern_mix_f16_fn(uint16_t *out, const uint16_t *x, const uint16_t *y, const float *of_x, const float *of_y,
+                             bool each, size_t n, const struct tern_row_flow *flow);
+typedef void tern_mix_bf16_fn(uint16_t *out, const uint16_t *x, const uint16_t *y, const float *of_x, const float *of_y,
+                              bool each, size_t n, const struct tern_row_flow *flow);
 
 /* out[i] = x[i] * scale + y[i] (one fma); the building block of residual adds.  out == x, out == y allowed. */
 typedef void tern_axpy_f32_fn(float *out, const float *x, const float *y, float scale, size_t n,
                               const struct tern_row_flow *flow);
+typedef void tern_axpy_f16_fn(uint16_t *out, const uint16_t *x, const uint16_t *y, float scale, size_t n,
+                              const struct tern_row_flow *flow);
+typedef void tern_axpy_bf16_fn(uint16_t *out, const uint16_t *x, const uint16_t *y, float scale, size_t n,
+                               const struct tern_row_flow *flow);
 
 /* Residual add of one row, as tern_residual_add() in op.h has it; every step in f32, in this order, what is NULL is left out:
  *
@@ -244,7 +298,7 @@ typedef void tern_axpy_f32_fn(float *out, const float *x, const float *y, float 
  *
  * out may equal any of the inputs. */
 struct tern_residual_terms {
-    const float *attention;      /* or NULL */
+    const void *attention;       /* or NULL; a row as x is */
     const float *attention_bias; /* or NULL */
     const float *final_bias;     /* or NULL */
     float inv_mp;                /* 1 / mp, or 1 */
@@ -254,11 +308,22 @@ struct tern_residual_terms {
 typedef void tern_residual_add_f32_fn(float *out, const float *x, const float *residual,
                                       const struct tern_residual_terms *terms, size_t n,
                                       const struct tern_row_flow *flow);
+typedef void tern_residual_add_f16_fn(uint16_t *out, const uint16_t *x, const uint16_t *residual,
+                                      const struct tern_residual_terms *terms, size_t n,
+                                      const struct tern_row_flow *flow);
+typedef void tern_residual_add_bf16_fn(uint16_t *out, const uint16_t *x, const uint16_t *residual,
+                                       const struct tern_residual_terms *terms, size_t n,
+                                       const struct tern_row_flow *flow);
 
-/* Rotates one head in place.  pairs (p, p + rot/2), or (2p, 2p + 1) when `neighbours`:
+/* Rotates one head: pairs (p, p + rot/2), or (2p, 2p + 1) when `neighbours`:
  *   (a, b) <- (a cos - b sin, b cos + a sin)      as  fma(a, cos, -(b * sin)), fma(b, cos, a * sin)
- * cos, sin: f32[rot/2]; x: f32, its first `rot` (even) elements. */
-typedef void tern_rotary_f32_fn(float *x, const float *cos, const float *sin, size_t rot, bool neighbours);
+ * cos, sin: f32[rot/2]; x, y: [rot], rot even.   y == x allowed. */
+typedef void tern_rotary_f32_fn(float *y, const float *x, const float *cos, const float *sin, size_t rot,
+                                bool neighbours);
+typedef void tern_rotary_f16_fn(uint16_t *y, const uint16_t *x, const float *cos, const float *sin, size_t rot,
+                                bool neighbours);
+typedef void tern_rotary_bf16_fn(uint16_t *y, const uint16_t *x, const float *cos, const float *sin, size_t rot,
+                                 bool neighbours);
 
 /* Writes n new positions of one KV head into its storage blocks' layout.
  * K block: two panels [2][k_width][32], k_width >= E: element (position p, channel c) at [(p / 32)][c][p % 32].

@@ -8,14 +8,15 @@
 #include <float.h>
 
 struct softmax_terms {
-    const float *x, *mask;
+    const void *x;
+    const float *mask;
     v16 scale, slope, steps; /* steps: 0, 1, ... 15 */
     bool masked, sloped;     /* constants inside each loop */
 };
 
-V16_FN v16 softmax_score(const struct softmax_terms *t, size_t j, size_t lanes)
+V16_FN v16 softmax_score(const struct softmax_terms *t, v16 x, size_t j, size_t lanes)
 {
-    v16 s = v16_mul(v16_load_n(t->x + j, lanes), t->scale);
+    v16 s = v16_mul(x, t->scale);
 
     if (t->sloped)
         s = v16_fma(t->slope, v16_add(v16_set1((float)j), t->steps), s);
@@ -26,13 +27,28 @@ V16_FN v16 softmax_score(const struct softmax_terms *t, size_t j, size_t lanes)
     return s;
 }
 
-/* exp(score - base), also stored to e */
-V16_FN v16 softmax_exp(const struct softmax_terms *t, float *e, size_t j, size_t lanes, v16 base)
+V16_FN v16 softmax_score_n(const enum v16_panel form, const struct softmax_terms *t, size_t j, size_t lanes)
 {
-    const v16 value = v16_exp_negative(v16_sub(softmax_score(t, j, lanes), base));
+    return softmax_score(t, row_load_n(form, t->x, j, lanes), j, lanes);
+}
+
+/* The scores of columns j .. j + 31, in any order if they are to be in none. */
+V16_FN v16x2 softmax_score2(const enum v16_panel form, const struct softmax_terms *t, size_t j, const bool any)
+{
+    const bool plain = any && !t->masked && !t->sloped;
+    const v16x2 x = plain ? row_load2_any(form, t->x, j) : row_load2(form, t->x, j);
+    const v16x2 s = { softmax_score(t, x.lo, j, 16), softmax_score(t, x.hi, j + 16, 16) };
+    return s;
+}
+
+/* exp(score - base) of the first lanes, also stored to e; 0 in the others */
+V16_FN v16 softmax_exp_n(const enum v16_panel form, const struct softmax_terms *t, float *e, size_t j, size_t lanes,
+                         v16 base)
+{
+    const v16 value = v16_exp_negative(v16_sub(softmax_score_n(form, t, j, lanes), base));
 
     v16_store_n(e + j, value, lanes);
-    return value;
+    return v16_select(v16_first(lanes), value, v16_set1(0));
 }
 
 /* What is stored for exponentials e: 0 where the mask hides, also where the row's sum is a NaN. */
@@ -45,68 +61,79 @@ V16_FN v16 softmax_share(const struct softmax_terms *t, const float *e, size_t j
     return v16_select(v16_less(v16_load_n(t->mask + j, lanes), v16_set1(-FLT_MAX)), v16_set1(0), share);
 }
 
-V16_FN void softmax_row(float *y, const float *x, const float *mask, size_t first, size_t last, float scale,
-                        float slope, struct tern_row_flow flow, const bool masked, const bool sloped)
+V16_FN void softmax_row(const enum v16_panel form, void *y, const void *x, const float *mask, size_t first, size_t last,
+                        float scale, float slope, struct tern_row_flow flow, const bool masked, const bool sloped)
 {
     static const float steps[16] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 };
     const struct softmax_terms terms = { x, mask, v16_set1(scale), v16_set1(slope), v16_load(steps), masked, sloped };
     const v16 nothing = v16_set1(-INFINITY), zero = v16_set1(0);
-    float *e = flow.stream ? flow.work : y; /* what is streamed must not be in the cache already */
-    v16 top = nothing, top16 = nothing, sum = zero, sum16 = zero;
+    float *e = form != V16_F32 || flow.stream ? flow.work : y; /* what is streamed must not be in the cache already */
+    v16x2 top = { nothing, nothing }, sum = { zero, zero };
     size_t j;
 
     for (j = first; j + 32 <= last; j += 32) {
-        top = v16_max(softmax_score(&terms, j, 16), top);
-        top16 = v16_max(softmax_score(&terms, j + 16, 16), top16);
+        const v16x2 s = softmax_score2(form, &terms, j, true);
+        top.lo = v16_max(s.lo, top.lo);
+        top.hi = v16_max(s.hi, top.hi);
     }
     for (; j < last; j += 16)
-        top = v16_max(v16_select(v16_first(last - j), softmax_score(&terms, j, last - j), nothing), top);
+        top.lo = v16_max(v16_select(v16_first(last - j), softmax_score_n(form, &terms, j, last - j), nothing), top.lo);
 
-    const float largest = v16_largest(v16_max(top, top16));
+    const float largest = v16_largest(v16_max(top.lo, top.hi));
     const v16 base = v16_set1(largest == -INFINITY ? 0 : largest);
 
     for (j = first; j + 32 <= last; j += 32) {
-        sum = v16_add(sum, softmax_exp(&terms, e, j, 16, base));
-        sum16 = v16_add(sum16, softmax_exp(&terms, e, j + 16, 16, base));
-        flow_ahead(flow, 4 * (j - first));
-        flow_ahead(flow, 4 * (j + 16 - first));
+        const v16x2 s = softmax_score2(form, &terms, j, false);
+        const v16x2 value = { v16_exp_negative(v16_sub(s.lo, base)), v16_exp_negative(v16_sub(s.hi, base)) };
+        v16_store(e + j, value.lo);
+        v16_store(e + j + 16, value.hi);
+        sum.lo = v16_add(sum.lo, value.lo);
+        sum.hi = v16_add(sum.hi, value.hi);
+        flow_ahead(flow, row_size(form) * (j - first), 32 * row_size(form));
     }
     if (j < last)
-        sum = v16_add(sum, v16_select(v16_first(last - j), softmax_exp(&terms, e, j, last - j, base), zero));
-    if (j + 16 < last) {
-        j += 16;
-        sum16 = v16_add(sum16, v16_select(v16_first(last - j), softmax_exp(&terms, e, j, last - j, base), zero));
-    }
+        sum.lo = v16_add(sum.lo, softmax_exp_n(form, &terms, e, j, last - j, base));
+    if (j + 16 < last)
+        sum.hi = v16_add(sum.hi, softmax_exp_n(form, &terms, e, j + 16, last - j - 16, base));
 
-    const float total = v16_sum32(sum, sum16);
+    const float total = v16_sum32(sum.lo, sum.hi);
     const v16 inverse = v16_set1(total == 0 ? 0 : 1 / total);
-    const size_t head = flow_head(flow.stream, y + first, 64, sizeof *y, last - first);
 
-    if (head)
-        v16_store_n(y + first, softmax_share(&terms, e, first, head, inverse), head);
-    for (j = first + head; j + 32 <= last; j += 32) {
-        flow_store(flow.stream, y + j, softmax_share(&terms, e, j, 16, inverse));
-        flow_store(flow.stream, y + j + 16, softmax_share(&terms, e, j + 16, 16, inverse));
+    j = first + flow_head(form, flow, (char *)y + first * row_size(form), last - first);
+    for (size_t i = first; i < j; i += 16)
+        row_store_n(form, y, i, softmax_share(&terms, e, i, j - i, inverse), j - i);
+    for (; j + 32 <= last; j += 32) {
+        const v16x2 share = { softmax_share(&terms, e, j, 16, inverse), softmax_share(&terms, e, j + 16, 16, inverse) };
+        flow_store2(form, flow, y, j, share);
     }
     for (; j < last; j += 16)
-        v16_store_n(y + j, softmax_share(&terms, e, j, last - j, inverse), last - j);
+        row_store_n(form, y, j, softmax_share(&terms, e, j, last - j, inverse), last - j);
 }
 
-static void TERN_K(softmax_f32)(float *y, const float *x, const float *mask, size_t n, size_t first, size_t last,
-                                float scale, float slope, const struct tern_row_flow *hints)
+V16_FN void softmax(const enum v16_panel form, void *y, const void *x, const float *mask, size_t n, size_t first,
+                    size_t last, float scale, float slope, const struct tern_row_flow *hints)
 {
     const struct tern_row_flow flow = flow_of(hints);
 
     if (first > last)
         first = last;
     if (mask && slope != 0)
-        softmax_row(y, x, mask, first, last, scale, slope, flow, true, true);
+        softmax_row(form, y, x, mask, first, last, scale, slope, flow, true, true);
     else if (mask)
-        softmax_row(y, x, mask, first, last, scale, slope, flow, true, false);
+        softmax_row(form, y, x, mask, first, last, scale, slope, flow, true, false);
     else if (slope != 0)
-        softmax_row(y, x, mask, first, last, scale, slope, flow, false, true);
+        softmax_row(form, y, x, mask, first, last, scale, slope, flow, false, true);
     else
-        softmax_row(y, x, mask, first, last, scale, slope, flow, false, false);
-    flow_zero(flow.stream, y, first);
-    flow_zero(flow.stream, y + last, n - last);
+        softmax_row(form, y, x, mask, first, last, scale, slope, flow, false, false);
+    flow_zero(form, flow, y, 0, first);
+    flow_zero(form, flow, y, last, n);
 }
+
+#define SOFTMAX(form, type, suffix)                                                                               \
+    static void TERN_K(softmax_##suffix)(type * y, const type *x, const float *mask, size_t n, size_t first,      \
+                                         size_t last, float scale, float slope, const struct tern_row_flow *flow) \
+    {                                                                                                             \
+        softmax(form, y, x, mask, n, first, last, scale, slope, flow);                                            \
+    }
+ROW_FORMS(SOFTMAX)
+#undef SOFTMAX

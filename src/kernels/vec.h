@@ -1,6 +1,7 @@
 /* vec.h: the vocabulary that shared kernel text is written in.
  *
- * v16 is sixteen f32 lanes: one AVX-512 register, two of AVX2, four of NEON, an array in portable C.  m16 is a truth value per lane.
+ * v16 is sixteen f32 lanes: one AVX-512 register, two of AVX2, four of NEON, an array in portable C.  m16 is a truth value per lane, v16x2
+ * two v16, lo and hi.
  * Every operation gives the same bits at every level (a NaN is a NaN); all are static, so nothing of a
  * raised level can leak into another file.
  *
@@ -21,6 +22,10 @@
  *   load_f16 load_bf16 (p)      16 halves, widened exactly; _n as above
  *   store_f16 store_bf16 (p, v) narrowed to nearest even, overflow to infinity; _n as above
  *   stream_f16 stream_bf16      both, past the caches; p at a multiple of 32 bytes
+ *   load2_bf16 store2_bf16      32 of them as a v16x2, the first 16 in lo; stream2_bf16: p at a multiple of 64 bytes
+ *   load2_bf16_any(p)           32 in any order of the lanes; in_order_bf16(v) is what load2_bf16 gives
+ *   evens(a, b) odds(a, b)      a[0] a[2] .. b[14], a[1] a[3] .. b[15]
+ *   zip_lo(a, b) zip_hi(a, b)   a[0] b[0] .. b[7], a[8] b[8] .. b[15]
  *   store_u8(p, v)              integers of 0..255; _n as above
  *   transpose(to, ld, from, ld_from)    to[c * ld + r] = from[r * ld_from + c] for 16 rows of 16; words, never read as numbers
  *   zip(to, a, b)               to[2i] = a[i], to[2i + 1] = b[i] for 16 halves
@@ -90,6 +95,80 @@ V16_FN void v16_unzip(uint16_t *a, uint16_t *b, const float *from)
         a[i] = pair[0];
         b[i] = pair[1];
     }
+}
+#endif
+
+#ifndef V16_PAIRS_BF16
+V16_FN v16x2 v16_load2_bf16(const uint16_t *p)
+{
+    const v16x2 v = { v16_load_bf16(p), v16_load_bf16(p + 16) };
+    return v;
+}
+
+V16_FN v16x2 v16_load2_bf16_any(const uint16_t *p)
+{
+    return v16_load2_bf16(p);
+}
+
+V16_FN v16x2 v16_in_order_bf16(v16x2 v)
+{
+    return v;
+}
+
+V16_FN void v16_store2_bf16(uint16_t *p, v16x2 v)
+{
+    v16_store_bf16(p, v.lo);
+    v16_store_bf16(p + 16, v.hi);
+}
+
+V16_FN void v16_stream2_bf16(uint16_t *p, v16x2 v)
+{
+    v16_stream_bf16(p, v.lo);
+    v16_stream_bf16(p + 16, v.hi);
+}
+#endif
+
+#ifndef V16_EVENS
+V16_FN v16 v16_every_second(v16 a, v16 b, size_t first)
+{
+    float from[32], to[16];
+
+    v16_store(from, a);
+    v16_store(from + 16, b);
+    for (size_t i = 0; i < 16; i++)
+        to[i] = from[2 * i + first];
+    return v16_load(to);
+}
+
+V16_FN v16 v16_zip_from(v16 a, v16 b, size_t first)
+{
+    float from[32], to[16];
+
+    v16_store(from, a);
+    v16_store(from + 16, b);
+    for (size_t i = 0; i < 16; i++)
+        to[i] = from[first + i / 2 + 16 * (i % 2)];
+    return v16_load(to);
+}
+
+V16_FN v16 v16_evens(v16 a, v16 b)
+{
+    return v16_every_second(a, b, 0);
+}
+
+V16_FN v16 v16_odds(v16 a, v16 b)
+{
+    return v16_every_second(a, b, 1);
+}
+
+V16_FN v16 v16_zip_lo(v16 a, v16 b)
+{
+    return v16_zip_from(a, b, 0);
+}
+
+V16_FN v16 v16_zip_hi(v16 a, v16 b)
+{
+    return v16_zip_from(a, b, 8);
 }
 #endif
 

@@ -12,6 +12,10 @@ typedef struct {
 
 typedef v16 m16; /* all bits of a true lane are set */
 
+typedef struct {
+    v16 lo, hi;
+} v16x2;
+
 V16_FN v16 v16_pair(__m256 lo, __m256 hi)
 {
     const v16 r = { lo, hi };
@@ -278,6 +282,40 @@ V16_FN void v16_store_bf16_n(uint16_t *p, v16 v, size_t n)
     uint16_t copy[16];
     v16_store_bf16(copy, v);
     memcpy(p, copy, (n < 16 ? n : 16) * sizeof *p);
+}
+
+#define V16_EVENS
+
+/* Of each half of 128 bits the chosen elements, then the quarters in order. */
+#define V16_EVERY_SECOND(a, b, from)        \
+    _mm256_castpd_ps(_mm256_permute4x64_pd( \
+        _mm256_castps_pd(_mm256_shuffle_ps(a, b, _MM_SHUFFLE(2 + (from), from, 2 + (from), from))), 0xd8))
+
+V16_FN v16 v16_evens(v16 a, v16 b)
+{
+    return v16_pair(V16_EVERY_SECOND(a.lo, a.hi, 0), V16_EVERY_SECOND(b.lo, b.hi, 0));
+}
+
+V16_FN v16 v16_odds(v16 a, v16 b)
+{
+    return v16_pair(V16_EVERY_SECOND(a.lo, a.hi, 1), V16_EVERY_SECOND(b.lo, b.hi, 1));
+}
+#undef V16_EVERY_SECOND
+
+V16_FN v16 v16_zip8(__m256 a, __m256 b)
+{
+    const __m256 lo = _mm256_unpacklo_ps(a, b), hi = _mm256_unpackhi_ps(a, b);
+    return v16_pair(_mm256_permute2f128_ps(lo, hi, 0x20), _mm256_permute2f128_ps(lo, hi, 0x31));
+}
+
+V16_FN v16 v16_zip_lo(v16 a, v16 b)
+{
+    return v16_zip8(a.lo, b.lo);
+}
+
+V16_FN v16 v16_zip_hi(v16 a, v16 b)
+{
+    return v16_zip8(a.hi, b.hi);
 }
 
 V16_FN __m128i v16_narrow_u8(v16 v)

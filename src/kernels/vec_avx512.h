@@ -9,6 +9,10 @@
 typedef __m512 v16;
 typedef __mmask16 m16;
 
+typedef struct {
+    v16 lo, hi;
+} v16x2;
+
 V16_FN m16 v16_first(size_t n)
 {
     return (m16)(n < 16 ? (1u << n) - 1 : 0xffff);
@@ -246,6 +250,92 @@ V16_FN void v16_stream_f16(uint16_t *p, v16 v)
 V16_FN void v16_stream_bf16(uint16_t *p, v16 v)
 {
     _mm256_stream_si256((__m256i *)p, v16_narrow_bf16(v));
+}
+
+#define V16_PAIRS_BF16
+
+/* Each word goes to the upper half of its lane, with zeros below. */
+V16_FN v16x2 v16_load2_bf16(const uint16_t *p)
+{
+    const __m512i words = _mm512_loadu_si512(p);
+    const __m512i first = _mm512_set_epi32(0xf0000, 0xe0000, 0xd0000, 0xc0000, 0xb0000, 0xa0000, 0x90000, 0x80000,
+                                           0x70000, 0x60000, 0x50000, 0x40000, 0x30000, 0x20000, 0x10000, 0);
+    const __m512i second = _mm512_add_epi32(first, _mm512_set1_epi32(0x100000));
+    const v16x2 v = { _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(0xaaaaaaaa, first, words)),
+                      _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(0xaaaaaaaa, second, words)) };
+    return v;
+}
+
+/* Even ones and odd ones, as they stand in the words. */
+V16_FN v16x2 v16_load2_bf16_any(const uint16_t *p)
+{
+    const __m512i words = _mm512_loadu_si512(p);
+    const v16x2 v = { _mm512_castsi512_ps(_mm512_slli_epi32(words, 16)),
+                      _mm512_castsi512_ps(_mm512_and_si512(words, _mm512_set1_epi32(-65536))) };
+    return v;
+}
+
+/* Rounded to bf16 in the upper halves of the lanes. */
+V16_FN __m512i v16_round_bf16(v16 v)
+{
+    const __m512i u = _mm512_castps_si512(v), one = _mm512_set1_epi32(1);
+    const __mmask16 odd = _mm512_test_epi32_mask(u, _mm512_set1_epi32(0x10000));
+    const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    const __m512i up = _mm512_add_epi32(u, _mm512_set1_epi32(0x7fff));
+
+    return _mm512_mask_or_epi32(_mm512_mask_add_epi32(up, odd, up, one), nan, u, _mm512_set1_epi32(0x400000));
+}
+
+/* Integer rounding, not vcvtne2ps2bf16: that one flushes denormals. */
+V16_FN __m512i v16_narrow2_bf16(v16x2 v)
+{
+    const __m512i halves =
+        _mm512_set_epi32(0x3f003d, 0x3b0039, 0x370035, 0x330031, 0x2f002d, 0x2b0029, 0x270025, 0x230021, 0x1f001d,
+                         0x1b0019, 0x170015, 0x130011, 0xf000d, 0xb0009, 0x70005, 0x30001);
+
+    return _mm512_permutex2var_epi16(v16_round_bf16(v.lo), halves, v16_round_bf16(v.hi));
+}
+
+V16_FN void v16_store2_bf16(uint16_t *p, v16x2 v)
+{
+    _mm512_storeu_si512(p, v16_narrow2_bf16(v));
+}
+
+V16_FN void v16_stream2_bf16(uint16_t *p, v16x2 v)
+{
+    _mm512_stream_si512((__m512i *)(void *)p, v16_narrow2_bf16(v));
+}
+
+#define V16_EVENS
+
+V16_FN v16 v16_evens(v16 a, v16 b)
+{
+    const __m512i lanes = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    return _mm512_permutex2var_ps(a, lanes, b);
+}
+
+V16_FN v16 v16_odds(v16 a, v16 b)
+{
+    const __m512i lanes = _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+    return _mm512_permutex2var_ps(a, lanes, b);
+}
+
+V16_FN v16 v16_zip_lo(v16 a, v16 b)
+{
+    const __m512i lanes = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return _mm512_permutex2var_ps(a, lanes, b);
+}
+
+V16_FN v16 v16_zip_hi(v16 a, v16 b)
+{
+    const __m512i lanes = _mm512_set_epi32(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8);
+    return _mm512_permutex2var_ps(a, lanes, b);
+}
+
+V16_FN v16x2 v16_in_order_bf16(v16x2 v)
+{
+    const v16x2 r = { v16_zip_lo(v.lo, v.hi), v16_zip_hi(v.lo, v.hi) };
+    return r;
 }
 
 V16_FN void v16_store_u8(uint8_t *p, v16 v)

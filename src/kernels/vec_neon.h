@@ -14,6 +14,10 @@ typedef struct {
     uint32x4_t q[4]; /* all bits of a true lane are set */
 } m16;
 
+typedef struct {
+    v16 lo, hi;
+} v16x2;
+
 V16_FN v16 v16_set1(float x)
 {
     const float32x4_t q = vdupq_n_f32(x);
@@ -160,6 +164,36 @@ V16_FN float v16_largest(v16 v)
     const float a = vgetq_lane_f32(eighth, 0), b = vgetq_lane_f32(eighth, 1);
 
     return a > b ? a : b;
+}
+
+#define V16_EVENS
+
+V16_FN v16 v16_evens(v16 a, v16 b)
+{
+    const v16 r = { { vuzp1q_f32(a.q[0], a.q[1]), vuzp1q_f32(a.q[2], a.q[3]), vuzp1q_f32(b.q[0], b.q[1]),
+                      vuzp1q_f32(b.q[2], b.q[3]) } };
+    return r;
+}
+
+V16_FN v16 v16_odds(v16 a, v16 b)
+{
+    const v16 r = { { vuzp2q_f32(a.q[0], a.q[1]), vuzp2q_f32(a.q[2], a.q[3]), vuzp2q_f32(b.q[0], b.q[1]),
+                      vuzp2q_f32(b.q[2], b.q[3]) } };
+    return r;
+}
+
+V16_FN v16 v16_zip_lo(v16 a, v16 b)
+{
+    const v16 r = { { vzip1q_f32(a.q[0], b.q[0]), vzip2q_f32(a.q[0], b.q[0]), vzip1q_f32(a.q[1], b.q[1]),
+                      vzip2q_f32(a.q[1], b.q[1]) } };
+    return r;
+}
+
+V16_FN v16 v16_zip_hi(v16 a, v16 b)
+{
+    const v16 r = { { vzip1q_f32(a.q[2], b.q[2]), vzip2q_f32(a.q[2], b.q[2]), vzip1q_f32(a.q[3], b.q[3]),
+                      vzip2q_f32(a.q[3], b.q[3]) } };
+    return r;
 }
 
 /* ---- halves ---- */

@@ -12,6 +12,10 @@ typedef struct {
     bool b[16];
 } m16;
 
+typedef struct {
+    v16 lo, hi;
+} v16x2;
+
 #define V16_EACH(i) for (int i = 0; i < 16; i++)
 
 V16_FN uint32_t v16_bits(float x)

@@ -17,7 +17,7 @@ static enum tern_act act_of(tern_activation activation, tern_gelu_form gelu)
                                     : TERN_ACT_GELU_SIGMOID;
 }
 
-/* inner[T][0..n) *= act(inner[T][n..2n)), rows 2n apart; the second half becomes act of itself.  Barrier at the end. */
+/* inner[T][0..n) *= act(inner[T][n..2n)), rows 2n apart.  Barrier at the end. */
 static void gate(const struct tern_par *par, float *inner, size_t n_rows, size_t n, enum tern_act act)
 {
     size_t i, end;
@@ -26,10 +26,8 @@ static void gate(const struct tern_par *par, float *inner, size_t n_rows, size_t
     tern_share(par, n_rows * n, 64, &i, &end);
     while (i < end) {
         const size_t row = i / n, col = i % n, count = end - i < n - col ? end - i : n - col;
-        float *up = inner + row * 2 * n + col, *gates = up + n;
-        par->kernels->act_f32(gates, gates, count, act, NULL);
-        for (size_t j = 0; j < count; j++)
-            up[j] *= gates[j];
+        float *up = inner + row * 2 * n + col;
+        par->kernels->gate_f32(up, up, up + n, NULL, NULL, false, count, act, NULL);
         i += count;
     }
     tern_barrier(par);

@@ -44,7 +44,8 @@ static size_t string_rows(size_t n)
 
 static void gelu_row(const void *arg, const struct tern_row *row)
 {
-    row->kernels->act_f32(row->out[0], row->in[0], row->n, *(const enum tern_act *)arg, &row->flow);
+    TERN_ROW_KERNEL(row->kernels, row->dtype, act,
+                    (row->out[0], row->in[0], NULL, row->n, *(const enum tern_act *)arg, &row->flow));
 }
 
 tern_status tern_gelu(tern_ctx *ctx, const tern_tensor *input, tern_gelu_form form, tern_tensor *output)
@@ -61,7 +62,6 @@ tern_status tern_gelu(tern_ctx *ctx, const tern_tensor *input, tern_gelu_form fo
         .in = { string_of(input) },
         .out = { string_of(output) },
         .n_rows = string_rows(tern_elements(input)),
-        .in_place = true,
         .fn = gelu_row,
         .arg = &act,
     };
@@ -70,7 +70,8 @@ tern_status tern_gelu(tern_ctx *ctx, const tern_tensor *input, tern_gelu_form fo
 
 static void vector_add_row(const void *arg, const struct tern_row *row)
 {
-    row->kernels->axpy_f32(row->out[0], row->in[0], row->in[1], *(const float *)arg, row->n, &row->flow);
+    TERN_ROW_KERNEL(row->kernels, row->dtype, axpy,
+                    (row->out[0], row->in[0], row->in[1], *(const float *)arg, row->n, &row->flow));
 }
 
 tern_status tern_vector_add(tern_ctx *ctx, const tern_tensor *a, const tern_tensor *b, float gamma, tern_tensor *output)
@@ -89,7 +90,6 @@ tern_status tern_vector_add(tern_ctx *ctx, const tern_tensor *a, const tern_tens
         .in = { string_of(a), string_of(b) },
         .out = { string_of(output) },
         .n_rows = string_rows(tern_elements(a)),
-        .in_place = true,
         .fn = vector_add_row,
         .arg = &gamma,
     };
@@ -103,19 +103,17 @@ struct bias {
     enum tern_act act;
 };
 
-/* in: x, residual or NULL; one of residual and bias is there.  A residual add with one rank: what is multiplied by 1 stays. */
+/* in: x, residual or NULL.  With a residual and no activation: a residual add with one rank, as what is multiplied by 1 stays. */
 static void bias_row(const void *arg, const struct tern_row *row)
 {
     const struct bias *b = arg;
-    const float *residual = row->in[1], *added = b->bias ? b->bias + row->first : NULL;
-    const struct tern_residual_terms terms = { .attention_bias = residual ? added : NULL, .inv_mp = 1 };
-    const bool last = b->act == TERN_ACT_NONE;
-    float *sum = last ? row->out[0] : row->flow.work;
+    const struct tern_residual_terms terms = { .attention_bias = b->bias, .inv_mp = 1 };
 
-    row->kernels->residual_add_f32(sum, row->in[0], residual ? residual : added, &terms, row->n,
-                                   last ? &row->flow : NULL);
-    if (!last)
-        row->kernels->act_f32(row->out[0], sum, row->n, b->act, &row->flow);
+    if (row->in[1])
+        TERN_ROW_KERNEL(row->kernels, row->dtype, residual_add,
+                        (row->out[0], row->in[0], row->in[1], &terms, row->n, &row->flow));
+    else
+        TERN_ROW_KERNEL(row->kernels, row->dtype, act, (row->out[0], row->in[0], b->bias, row->n, b->act, &row->flow));
 }
 
 static tern_status bias(tern_ctx *ctx, const char *op, const tern_tensor *input, const tern_tensor *residual,
@@ -144,8 +142,6 @@ static tern_status bias(tern_ctx *ctx, const char *op, const tern_tensor *input,
         .in = { { input->data, dtype, cols, 0 }, { with_residual ? residual->data : NULL, dtype, cols, 0 } },
         .out = { { output->data, dtype, cols, 0 } },
         .n_rows = rows,
-        .in_place = true,
-        .by_column = true,
         .fn = bias_row,
         .arg = &b,
     };
@@ -182,23 +178,20 @@ tern_status tern_bias_residual(tern_ctx *ctx, const tern_tensor *input, const te
 /* ---- gates ---- */
 
 struct gate {
-    const float *bias;     /* [2C] or NULL */
-    size_t up, gate, step; /* where both begin, and the distance of neighbours */
+    const float *bias; /* [2C] or NULL */
+    size_t up, gate;   /* where both begin */
+    bool pairs;        /* side by side */
     enum tern_act act;
 };
 
 static void gate_row(const void *arg, const struct tern_row *row)
 {
     const struct gate *g = arg;
-    const size_t n = row->n / 2;
-    const float *up = row->in[0] + g->up, *gate = row->in[0] + g->gate;
-    float *y = row->out[0];
+    const float *up_bias = g->bias ? g->bias + g->up : NULL, *gate_bias = g->bias ? g->bias + g->gate : NULL;
+    const void *up = tern_at(row->in[0], row->dtype, g->up), *gate = tern_at(row->in[0], row->dtype, g->gate);
 
-    for (size_t i = 0; i < n; i++)
-        y[i] = g->bias ? gate[i * g->step] + g->bias[g->gate + i * g->step] : gate[i * g->step];
-    row->kernels->act_f32(y, y, n, g->act, NULL);
-    for (size_t i = 0; i < n; i++)
-        y[i] *= g->bias ? up[i * g->step] + g->bias[g->up + i * g->step] : up[i * g->step];
+    TERN_ROW_KERNEL(row->kernels, row->dtype, gate,
+                    (row->out[0], up, gate, up_bias, gate_bias, g->pairs, row->n / 2, g->act, &row->flow));
 }
 
 /* The first one, which stands for gelu, by name alone. */
@@ -229,7 +222,7 @@ tern_status tern_gated_activation(tern_ctx *ctx, const tern_tensor *input, const
         return TERN_OK;
 
     TERN_TRY(tern_widen_tensor(ctx, bias_tensor, &owned, &g.bias));
-    g.step = layout == TERN_GATE_HALVES ? 1 : 2;
+    g.pairs = layout == TERN_GATE_INTERLEAVED;
     g.up = layout == TERN_GATE_HALVES ? 0 : 1;
     g.gate = layout == TERN_GATE_HALVES ? cols / 2 : 0;
     const struct tern_row_call call = {
@@ -246,24 +239,29 @@ tern_status tern_gated_activation(tern_ctx *ctx, const tern_tensor *input, const
 
 /* ---- the residual mixture of experts ---- */
 
-/* in: residual, experts, the row's pair or NULL;  arg: the shared vector or NULL. */
+struct moe_res {
+    const float *shared; /* [2C], or NULL: each row has a pair */
+    tern_dtype pair_dtype;
+};
+
+/* in: residual, experts, the row's pair or NULL */
 static void moe_res_row(const void *arg, const struct tern_row *row)
 {
-    const size_t n = row->n;
-    const float *shared = arg, *pair = row->in[2];
+    const struct moe_res *m = arg;
+    float pair[2];
 
-    for (size_t i = 0; i < n; i++) {
-        const float of_residual = shared ? shared[i] : pair[1], of_experts = shared ? shared[n + i] : pair[0];
-        const float a = row->in[0][i] * of_residual, b = row->in[1][i] * of_experts;
-        row->out[0][i] = a + b;
-    }
+    if (!m->shared)
+        tern_wide_load(row->kernels, pair, row->in[2], m->pair_dtype, 0, 2);
+    TERN_ROW_KERNEL(row->kernels, row->dtype, mix,
+                    (row->out[0], row->in[0], row->in[1], m->shared ? m->shared : pair + 1,
+                     m->shared ? m->shared + row->n : pair, m->shared != NULL, row->n, &row->flow));
 }
 
 tern_status tern_moe_res_matmul(tern_ctx *ctx, const tern_tensor *residual, const tern_tensor *coef,
                                 const tern_tensor *experts, tern_tensor *output)
 {
     static const char op[] = "moe_res_matmul";
-    const float *shared = NULL;
+    struct moe_res m = { 0 };
     float *owned = NULL;
     size_t rows, cols;
 
@@ -286,8 +284,9 @@ tern_status tern_moe_res_matmul(tern_ctx *ctx, const tern_tensor *residual, cons
     if (rows == 0 || cols == 0)
         return TERN_OK;
 
+    m.pair_dtype = coef->dtype;
     if (vector)
-        TERN_TRY(tern_widen_tensor(ctx, coef, &owned, &shared));
+        TERN_TRY(tern_widen_tensor(ctx, coef, &owned, &m.shared));
     const struct tern_row_call call = {
         .in = { { residual->data, dtype, cols, 0 },
                 { experts->data, dtype, cols, 0 },
@@ -295,7 +294,7 @@ tern_status tern_moe_res_matmul(tern_ctx *ctx, const tern_tensor *residual, cons
         .out = { { output->data, dtype, cols, 0 } },
         .n_rows = rows,
         .fn = moe_res_row,
-        .arg = shared,
+        .arg = &m,
     };
     const tern_status status = tern_rows_run(ctx, &call);
     tern_free(owned);
@@ -316,7 +315,7 @@ const struct tern_op_row tern_row_gelu = {
     .dtypes = TERN_ALL_DTYPES,
     .devices = TERN_ON_CPU,
     .reads = TERN_READS_GELU,
-    .kernels = "act_f32",
+    .kernels = "act_",
     .function = true,
     .run = run_gelu,
     .io = { TERN_IN("input", "[..]"), TERN_OUT("output", "[..]") },
@@ -335,7 +334,7 @@ const struct tern_op_row tern_row_vector_add = {
     .dtypes = TERN_ALL_DTYPES,
     .devices = TERN_ON_CPU,
     .params = "gamma",
-    .kernels = "axpy_f32",
+    .kernels = "axpy_",
     .function = true,
     .run = run_vector_add,
     .io = { TERN_IN("a", "[..]"), TERN_IN("b", "[..]"), TERN_OUT("output", "[..]") },
@@ -354,7 +353,7 @@ const struct tern_op_row tern_row_bias_add = {
     .formula = "output = input + bias",
     .dtypes = TERN_ALL_DTYPES,
     .devices = TERN_ON_CPU,
-    .kernels = "",
+    .kernels = "act_",
     .function = true,
     .run = run_bias_add,
     .io = { TERN_IN_ALSO("input", "[.., C]", "x"), TERN_VECTOR_ALSO("bias", "[C]", "b"),
@@ -374,7 +373,7 @@ const struct tern_op_row tern_row_bias_gelu = {
     .dtypes = TERN_ALL_DTYPES,
     .devices = TERN_ON_CPU,
     .reads = TERN_READS_GELU,
-    .kernels = "act_f32",
+    .kernels = "act_",
     .function = true,
     .run = run_bias_gelu,
     .io = { TERN_IN_ALSO("input", "[.., C]", "x"), TERN_VECTOR_ALSO("bias", "[C]", "b"),
@@ -394,7 +393,7 @@ const struct tern_op_row tern_row_bias_relu = {
     .formula = "output = max(input + bias, 0)",
     .dtypes = TERN_ALL_DTYPES,
     .devices = TERN_ON_CPU,
-    .kernels = "act_f32",
+    .kernels = "act_",
     .function = true,
     .run = run_bias_relu,
     .io = { TERN_IN_ALSO("input", "[.., C]", "x"), TERN_VECTOR_ALSO("bias", "[C]", "b"),
@@ -418,7 +417,7 @@ const struct tern_op_row tern_row_gated_activation = {
     .reads = TERN_READS_GELU,
     .params = "activation gate_layout",
     .activations = gate_activations,
-    .kernels = "act_f32",
+    .kernels = "gate_",
     .function = true,
     .run = run_gated_activation,
     .io = { TERN_IN_ALSO("input", "[.., 2C]", "x"), TERN_VECTOR_OPTIONAL_ALSO("bias", "[2C]", "b"),
@@ -438,7 +437,7 @@ const struct tern_op_row tern_row_moe_res_matmul = {
     .formula = "output = residual coef[c] + experts coef[C + c], or experts coef[t, 0] + residual coef[t, 1]",
     .dtypes = TERN_ALL_DTYPES,
     .devices = TERN_ON_CPU,
-    .kernels = "",
+    .kernels = "mix_",
     .function = true,
     .run = run_moe_res_matmul,
     .io = { TERN_IN("residual", "[.., C]"), TERN_VECTOR("coef", "*"), TERN_IN_ALSO("experts", "[.., C]", "output"),
@@ -458,7 +457,7 @@ const struct tern_op_row tern_row_bias_residual = {
     .formula = "output = (input + residual) + bias",
     .dtypes = TERN_ALL_DTYPES,
     .devices = TERN_ON_CPU,
-    .kernels = "",
+    .kernels = "residual_add_",
     .function = true,
     .run = run_bias_residual,
     .io = { TERN_IN_ALSO("input", "[.., C]", "x"), TERN_IN("residual", "[.., C]"),

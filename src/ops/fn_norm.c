@@ -15,17 +15,20 @@ static void norm_row(const void *arg, const struct tern_row *row)
 {
     const struct norm *m = arg;
     const struct tern_kernels *kernels = row->kernels;
-    const float *x = row->in[0], *residual = row->in[1];
-    float *y = row->out[0], *sum = row->out[1];
+    const tern_dtype dtype = row->dtype;
+    const void *x = row->in[0], *residual = row->in[1];
+    void *y = row->out[0], *sum = row->out[1];
 
     if (m->rms && m->sums)
-        kernels->rms_norm_residual_f32(y, sum, x, NULL, residual, m->gamma, row->n, m->eps, &row->flow);
+        TERN_ROW_KERNEL(kernels, dtype, rms_norm_residual,
+                        (y, sum, x, NULL, residual, m->gamma, row->n, m->eps, &row->flow));
     else if (m->rms)
-        kernels->rms_norm_f32(y, x, m->gamma, row->n, m->eps, &row->flow);
+        TERN_ROW_KERNEL(kernels, dtype, rms_norm, (y, x, m->gamma, row->n, m->eps, &row->flow));
     else if (m->sums)
-        kernels->layer_norm_residual_f32(y, sum, x, m->bias, residual, m->gamma, m->beta, row->n, m->eps, &row->flow);
+        TERN_ROW_KERNEL(kernels, dtype, layer_norm_residual,
+                        (y, sum, x, m->bias, residual, m->gamma, m->beta, row->n, m->eps, &row->flow));
     else
-        kernels->layer_norm_f32(y, x, m->gamma, m->beta, row->n, m->eps, &row->flow);
+        TERN_ROW_KERNEL(kernels, dtype, layer_norm, (y, x, m->gamma, m->beta, row->n, m->eps, &row->flow));
 }
 
 struct norm_tensors {
@@ -72,7 +75,6 @@ static tern_status norm(tern_ctx *ctx, const char *op, const struct norm_tensors
         .in = { { t->input->data, dtype, cols, 0 }, { m->sums ? t->residual->data : NULL, dtype, cols, 0 } },
         .out = { { t->output->data, dtype, cols, 0 }, { tern_floats(t->sum), dtype, cols, 0 } },
         .n_rows = rows,
-        .in_place = true,
         .fn = norm_row,
         .arg = m,
     };
@@ -136,7 +138,7 @@ const struct tern_op_row tern_row_layer_norm = {
     .dtypes = TERN_ALL_DTYPES,
     .devices = TERN_ON_CPU,
     .reads = TERN_READS_EPS,
-    .kernels = "layer_norm_f32",
+    .kernels = "layer_norm_",
     .function = true,
     .run = run_layer_norm,
     .io = { TERN_IN_ALSO("input", "[.., H]", "x"), TERN_VECTOR_ALSO("gamma", "[H]", "w"),
@@ -156,7 +158,7 @@ const struct tern_op_row tern_row_layer_norm_residual = {
     .dtypes = TERN_ALL_DTYPES,
     .devices = TERN_ON_CPU,
     .reads = TERN_READS_EPS,
-    .kernels = "layer_norm_residual_f32",
+    .kernels = "layer_norm_residual_",
     .function = true,
     .run = run_layer_norm_residual,
     .io = { TERN_IN_ALSO("input", "[.., H]", "x"), TERN_VECTOR_OPTIONAL("input_bias", "[H]"),
@@ -178,7 +180,7 @@ const struct tern_op_row tern_row_rms_norm = {
     .dtypes = TERN_ALL_DTYPES,
     .devices = TERN_ON_CPU,
     .reads = TERN_READS_EPS,
-    .kernels = "rms_norm_f32",
+    .kernels = "rms_norm_",
     .function = true,
     .run = run_rms_norm,
     .io = { TERN_IN_ALSO("input", "[.., H]", "x"), TERN_VECTOR("gamma", "[H]"), TERN_OUT("output", "[.., H]") },
@@ -197,7 +199,7 @@ const struct tern_op_row tern_row_pre_rms_norm = {
     .dtypes = TERN_ALL_DTYPES,
     .devices = TERN_ON_CPU,
     .reads = TERN_READS_EPS,
-    .kernels = "rms_norm_residual_f32",
+    .kernels = "rms_norm_residual_",
     .function = true,
     .run = run_pre_rms_norm,
     .io = { TERN_IN_ALSO("input", "[.., H]", "x"), TERN_IN_ALSO("residual", "[.., H]", "r"),

@@ -21,12 +21,18 @@ struct rotary {
 static void rotary_row(const void *arg, const struct tern_row *row)
 {
     const struct rotary *r = arg;
-    float cosine[TERN_ROTARY_MAX], sine[TERN_ROTARY_MAX], *to = row->out[0];
+    const size_t size = tern_dtype_size(row->dtype), turned = (size_t)r->rotary_dim;
+    float cosine[TERN_ROTARY_MAX], sine[TERN_ROTARY_MAX];
 
     tern_rotary_angles(cosine, sine, r->frequency, r->rotary_dim / 2, tern_int_at(r->positions, row->index));
-    memcpy(to, row->in[0], row->n * sizeof *to);
-    for (size_t i = 0; i < row->n; i += r->head_dim)
-        row->kernels->rotary_f32(to + i, cosine, sine, (size_t)r->rotary_dim, r->every_two);
+    for (size_t i = 0; i < row->n; i += r->head_dim) {
+        const char *from = (const char *)row->in[0] + i * size;
+        char *to = (char *)row->out[0] + i * size;
+        TERN_ROW_KERNEL(row->kernels, row->dtype, rotary,
+                        ((void *)to, (const void *)from, cosine, sine, turned, r->every_two));
+        if (to != from)
+            memcpy(to + turned * size, from + turned * size, (r->head_dim - turned) * size);
+    }
 }
 
 tern_status tern_rotary(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *positions, int32_t rotary_dim,
@@ -161,7 +167,6 @@ struct embedding {
     const tern_tensor *ids, *table, *position_table, *position_ids;
     int64_t offset;
     tern_tensor *output;
-    float *scratch; /* [threads][2][cols] */
     size_t rows, cols;
 };
 
@@ -170,7 +175,6 @@ static void embedding_region(void *arg, const struct tern_par *par)
     const struct embedding *m = arg;
     const tern_dtype dtype = m->table->dtype;
     const size_t n = m->cols, bytes = n * tern_dtype_size(dtype);
-    float *x = m->scratch + 2 * n * (size_t)par->thread, *p = x + n;
     size_t row, end;
 
     tern_share(par, m->rows, 1, &row, &end);
@@ -181,11 +185,9 @@ static void embedding_region(void *arg, const struct tern_par *par)
             continue;
         }
         const size_t position = (size_t)(tern_int_at(m->position_ids, row) + m->offset);
-        tern_wide_load(par->kernels, x, m->table->data, dtype, id * n, n);
-        tern_wide_load(par->kernels, p, m->position_table->data, dtype, position * n, n);
-        for (size_t i = 0; i < n; i++)
-            x[i] += p[i];
-        tern_wide_store(par->kernels, m->output->data, dtype, row * n, x, n);
+        TERN_ROW_KERNEL(par->kernels, dtype, axpy, /* times 1 is exact */
+                        ((void *)((char *)m->output->data + row * bytes), tern_at(m->table->data, dtype, id * n),
+                         tern_at(m->position_table->data, dtype, position * n), 1, n, NULL));
     }
 }
 
@@ -242,11 +244,7 @@ tern_status tern_embedding(tern_ctx *ctx, const tern_tensor *ids, const tern_ten
     if (m.rows == 0 || m.cols == 0)
         return TERN_OK;
 
-    TERN_TRY(TERN_ALLOC(ctx, positions ? tern_mul_or_max(2 * m.cols, (size_t)tern_ctx_threads(ctx)) : 0, "rows in fp32",
-                        &m.scratch));
-    const tern_status status = tern_region(ctx, embedding_region, &m);
-    tern_free(m.scratch);
-    return status;
+    return tern_region(ctx, embedding_region, &m);
 }
 
 /* ---- last rows ---- */
@@ -298,7 +296,7 @@ const struct tern_op_row tern_row_rotary = {
     .devices = TERN_ON_CPU,
     .reads = TERN_READS_ROTARY,
     .params = "rotary_dim",
-    .kernels = "rotary_f32",
+    .kernels = "rotary_",
     .function = true,
     .run = run_rotary,
     .io = { TERN_IN("input", "[.., h, E]"), TERN_INTS("position_ids", "[..]"), TERN_OUT("output", "[.., h, E]") },
@@ -362,7 +360,7 @@ const struct tern_op_row tern_row_embedding = {
     .dtypes = TERN_ALL_DTYPES,
     .devices = TERN_ON_CPU,
     .params = "offset",
-    .kernels = "",
+    .kernels = "axpy_",
     .function = true,
     .run = run_embedding,
     .io = { TERN_INTS("ids", "[..]"), TERN_IN("table", "[V, H]"), TERN_IN_OPTIONAL("position_table", "[P, H]"),

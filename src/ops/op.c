@@ -608,6 +608,7 @@ bool tern_op_cell(const tern_ctx *ctx, int index, tern_dtype dtype, int norm, te
     for (const char *c = row->kernels; *c;) {
         const size_t n = strcspn(c, " ");
         const bool star = *c == '*', gemm = n == 4 && memcmp(c, "gemm", 4) == 0;
+        const char *form = c[n - 1] != '_' ? "" : dtype == TERN_FP16 ? "f16" : dtype == TERN_BF16 ? "bf16" : "f32";
         const char *begin = star                                  ? (norm == TERN_RMS_NORM ? "rms_norm" : "layer_norm")
                             : !gemm                               ? ""
                             : row->function && dtype != TERN_INT8 ? "gemm_f32" /* it widens what it multiplies */
@@ -618,8 +619,8 @@ bool tern_op_cell(const tern_ctx *ctx, int index, tern_dtype dtype, int norm, te
         char name[96], rows[48] = "";
         if (gemm && dtype == TERN_INT8)
             snprintf(rows, sizeof rows, " (rows as int8: gemm_q8_%s)", ctx->isa);
-        const int length =
-            snprintf(name, sizeof name, "%s%.*s_%s%s", begin, gemm ? 0 : (int)(n - star), c + star, ctx->isa, rows);
+        const int length = snprintf(name, sizeof name, "%s%.*s%s_%s%s", begin, gemm ? 0 : (int)(n - star), c + star,
+                                    form, ctx->isa, rows);
         weights |= gemm;
         list_add(&kernels, name, (size_t)length < sizeof name ? (size_t)length : sizeof name - 1);
         c += n + (c[n] == ' ');

@@ -43,7 +43,7 @@ struct tern_op_row {
     const char *params;             /* names of its own parameters (config_fields.c), a space between two; NULL: none */
     const char *const *activations; /* what its parameter activation may be, ends with NULL; NULL: it has none */
     const char *
-        kernels; /* those that it runs, as in kernel_list.h, "" for none; "*" is layer_norm or rms_norm, "gemm" that of the dtype */
+        kernels; /* those that it runs, as in kernel_list.h, "" for none; "*" is layer_norm or rms_norm, "gemm" that of the dtype, "name_" name_f32 and so on */
     bool function; /* a function without a config: `kernel` is seen to by tern_op_run() */
     tern_op_run_fn *run;
     tern_op_infer_fn *infer;               /* or NULL */

@@ -49,11 +49,11 @@ struct residual_add {
 static void residual_add_row(const void *arg, const struct tern_row *row)
 {
     const struct residual_add *r = arg;
-    struct tern_residual_terms terms = terms_of(r->config, r->attention_bias ? r->attention_bias + row->first : NULL,
-                                                r->final_bias ? r->final_bias + row->first : NULL);
+    struct tern_residual_terms terms = terms_of(r->config, r->attention_bias, r->final_bias);
 
     terms.attention = row->in[2];
-    row->kernels->residual_add_f32(row->out[0], row->in[0], row->in[1], &terms, row->n, &row->flow);
+    TERN_ROW_KERNEL(row->kernels, row->dtype, residual_add,
+                    (row->out[0], row->in[0], row->in[1], &terms, row->n, &row->flow));
 }
 
 tern_status tern_residual_add(tern_ctx *ctx, const tern_config *config, const tern_tensor *hidden,
@@ -102,8 +102,6 @@ tern_status tern_residual_add(tern_ctx *ctx, const tern_config *config, const te
                 { is_post(config) ? NULL : tern_floats(attention_output), dtype, n_cols, 0 } },
         .out = { { output->data, dtype, n_cols, 0 } },
         .n_rows = n_rows,
-        .in_place = true,
-        .by_column = true,
         .fn = residual_add_row,
         .arg = &r,
     };
@@ -135,7 +133,7 @@ const struct tern_op_row tern_row_residual_add = {
     .devices = TERN_ON_CPU,
     .reads = TERN_READS_MP | TERN_READS_BLOCK,
     .params = "add_bias",
-    .kernels = "residual_add_f32",
+    .kernels = "residual_add_",
     .run = run_residual_add,
     .io = { TERN_IN_ALSO("hidden", "[.., H]", "hidden_state"), TERN_IN("residual", "[.., H]"),
             TERN_IN_OPTIONAL("attention_output", "[.., H]"), TERN_IN_OPTIONAL("residual_add", "[.., H]"),

@@ -17,11 +17,8 @@ static void residual_row(const void *arg, const struct tern_row *row)
 
     terms.inv_mp = 1 / (float)r->ranks; /* here, where the caller's rounding mode is put aside */
     terms.attention = row->in[2];
-    if (terms.attention_bias)
-        terms.attention_bias += row->first;
-    if (terms.final_bias)
-        terms.final_bias += row->first;
-    row->kernels->residual_add_f32(row->out[0], row->in[0], row->in[1], &terms, row->n, &row->flow);
+    TERN_ROW_KERNEL(row->kernels, row->dtype, residual_add,
+                    (row->out[0], row->in[0], row->in[1], &terms, row->n, &row->flow));
 }
 
 tern_status tern_residual_add_bias(tern_ctx *ctx, const tern_tensor *hidden, const tern_tensor *residual,
@@ -66,8 +63,6 @@ tern_status tern_residual_add_bias(tern_ctx *ctx, const tern_tensor *hidden, con
                 { post ? NULL : tern_floats(attention_output), dtype, cols, 0 } },
         .out = { { output->data, dtype, cols, 0 } },
         .n_rows = rows,
-        .in_place = true,
-        .by_column = true,
         .fn = residual_row,
         .arg = &r,
     };
@@ -96,7 +91,7 @@ const struct tern_op_row tern_row_residual_add_bias = {
     .devices = TERN_ON_CPU,
     .reads = TERN_READS_MP | TERN_READS_AFTER,
     .params = "pre_norm add_attn_bias",
-    .kernels = "residual_add_f32",
+    .kernels = "residual_add_",
     .function = true,
     .run = run_residual_add_bias,
     .io = { TERN_IN("hidden", "[.., H]"),

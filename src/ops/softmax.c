@@ -40,8 +40,9 @@ static void softmax_row(const void *arg, const struct tern_row *row)
     if (first > last)
         first = last;
     const float slope = m->alibi ? m->alibi[(size_t)o->head_offset + head] : 0;
-    row->kernels->softmax_f32(row->out[0], row->in[0], tern_mask_row(&m->mask, b, head, i), row->n, (size_t)first,
-                              (size_t)last, o->layer_scale, slope, &row->flow);
+    TERN_ROW_KERNEL(row->kernels, row->dtype, softmax,
+                    (row->out[0], row->in[0], tern_mask_row(&m->mask, b, head, i), row->n, (size_t)first, (size_t)last,
+                     o->layer_scale, slope, &row->flow));
 }
 
 tern_status tern_softmax(tern_ctx *ctx, const tern_config *config, const tern_softmax_options *options,
@@ -99,7 +100,6 @@ tern_status tern_softmax(tern_ctx *ctx, const tern_config *config, const tern_so
         .in = { { scores->data, dtype, m.t, 0 } },
         .out = { { output->data, dtype, m.t, 0 } },
         .n_rows = rows,
-        .in_place = true,
         .fn = softmax_row,
         .arg = &m,
     };
@@ -124,7 +124,7 @@ const struct tern_op_row tern_row_softmax = {
     .formula = "output = softmax(layer_scale scores + alibi + mask) over the last axis",
     .dtypes = TERN_ALL_DTYPES,
     .devices = TERN_ON_CPU,
-    .kernels = "softmax_f32",
+    .kernels = "softmax_",
     .params = "layer_scale triangular causal=triangular triangular_masking=triangular local_attention window_size "
               "head_offset",
     .run = run_softmax,

@@ -104,15 +104,11 @@ static void turn_head(const struct tern_kernels *kernels, const struct tern_soft
                       const float *cosine, const float *sine)
 {
     const size_t n = (size_t)args->rotary_dim;
-    float wide[512];
 
-    if (!args->half) {
-        kernels->rotary_f32(x, cosine, sine, n, args->rotate_neighbours);
-        return;
-    }
-    kernels->f32_from_bf16(wide, x, n);
-    kernels->rotary_f32(wide, cosine, sine, n, args->rotate_neighbours);
-    kernels->bf16_from_f32(x, wide, n);
+    if (args->half)
+        kernels->rotary_bf16(x, x, cosine, sine, n, args->rotate_neighbours);
+    else
+        kernels->rotary_f32(x, x, cosine, sine, n, args->rotate_neighbours);
 }
 
 /* Head i of one row, turned and, where `round`, rounded: first those of q, then k, then v. */

@@ -169,137 +169,86 @@ static size_t round_up(size_t n)
  * three rows on as with the next one. */
 #define ROWS_AHEAD ((size_t)8 << 10)
 
-/* Columns that are widened, computed and narrowed at a time: their copies are a quarter of the first-level cache, and prefetching
- * what is ahead of them does not fill the processor's queue. */
-#define ROWS_PIECE ((size_t)1024)
-
 struct rows {
     const struct tern_row_call *call;
     const struct tern_kernels *kernels;
-    void *scratch;
-    size_t per_thread, width; /* floats of a thread's scratch, and of one row in it */
-    size_t piece;             /* columns at a time: of the whole row, or fewer */
-    size_t ahead;             /* elements of in[0] between what is worked on and what is prefetched */
-    bool direct[TERN_ROW_OUTPUTS], stream[TERN_ROW_OUTPUTS];
+    void *work;
+    size_t width; /* numbers of a thread's work */
+    size_t ahead; /* rows between the one that is worked on and the one that is prefetched */
+    bool stream;  /* out[0] */
 };
-
-/* In a thread's scratch: inputs, outputs, work. */
-#define ROWS_WORK    (TERN_ROW_INPUTS + TERN_ROW_OUTPUTS)
-#define ROWS_SCRATCH (ROWS_WORK + 1)
 
 static size_t row_length(const struct tern_row_operand *o, size_t row)
 {
     return o->total && o->total - row * o->n < o->n ? o->total - row * o->n : o->n;
 }
 
-/* Columns from row->first on as fp32, and places for the outputs.   end: of this thread's rows. */
-static void row_open(const struct rows *r, struct tern_row *row, float *scratch, size_t end)
+/* Row `index` of those of a thread, which end before `end`. */
+static struct tern_row row_at(const struct rows *r, float *work, size_t index, size_t end)
 {
     const struct tern_row_call *c = r->call;
-    const size_t rest = row_length(&c->in[0], row->index) - row->first;
+    struct tern_row row = {
+        .kernels = r->kernels,
+        .dtype = c->in[0].dtype,
+        .index = index,
+        .n = row_length(&c->in[0], index),
+        .flow = { .stream = r->stream, .work = work },
+    };
 
-    row->n = rest < r->piece ? rest : r->piece;
-    for (size_t i = 0; i < TERN_ROW_INPUTS; i++) {
-        const struct tern_row_operand *o = &c->in[i];
-        const size_t at = row->index * o->n + row->first;
-        if (!o->data)
-            continue;
-        row->in[i] = tern_at(o->data, TERN_FP32, at);
-        if (o->dtype != TERN_FP32) {
-            tern_wide_load(r->kernels, scratch + i * r->width, o->data, o->dtype, at,
-                           c->by_column ? row->n : row_length(o, row->index));
-            row->in[i] = scratch + i * r->width;
-        }
-    }
+    for (size_t i = 0; i < TERN_ROW_INPUTS; i++)
+        if (c->in[i].data)
+            row.in[i] = tern_at(c->in[i].data, c->in[i].dtype, index * c->in[i].n);
     for (size_t i = 0; i < TERN_ROW_OUTPUTS; i++)
         if (c->out[i].data)
-            row->out[i] = r->direct[i] ? (float *)c->out[i].data + row->index * c->out[i].n + row->first
-                                       : scratch + (TERN_ROW_INPUTS + i) * r->width;
-    if (c->in_place && !r->direct[0] && c->in[0].dtype != TERN_FP32)
-        row->out[0] = scratch;
-    row->flow.work = scratch + ROWS_WORK * r->width;
-    row->flow.stream = r->direct[0] && r->stream[0];
+            row.out[i] = (char *)c->out[i].data + index * c->out[i].n * tern_dtype_size(c->out[i].dtype);
 
     /* Beside plain stores prefetching only gets in the way of theirs: norms of 768 bf16 at 15 instead of 19 GB/s. */
-    const size_t ahead = row->index * c->in[0].n + row->first + r->ahead;
-    const size_t last = c->in[0].total && c->in[0].total < end * c->in[0].n ? c->in[0].total : end * c->in[0].n;
-    if (r->stream[0] && ahead < last) {
-        row->flow.ahead[0] = tern_at(c->in[0].data, c->in[0].dtype, ahead);
-        row->flow.ahead_bytes = (last - ahead < row->n ? last - ahead : row->n) * tern_dtype_size(c->in[0].dtype);
-        if (c->in[1].data && c->in[1].n == c->in[0].n && c->in[1].dtype == c->in[0].dtype)
-            row->flow.ahead[1] = tern_at(c->in[1].data, c->in[1].dtype, ahead);
+    const size_t ahead = index + r->ahead;
+    if (r->stream && ahead < end) {
+        row.flow.ahead[0] = tern_at(c->in[0].data, row.dtype, ahead * c->in[0].n);
+        row.flow.ahead_bytes = row_length(&c->in[0], ahead) * tern_dtype_size(row.dtype);
+        if (c->in[1].data && c->in[1].n == c->in[0].n && c->in[1].dtype == row.dtype)
+            row.flow.ahead[1] = tern_at(c->in[1].data, row.dtype, ahead * c->in[0].n);
     }
-}
-
-/* The outputs that are not written in their place. */
-static void row_close(const struct rows *r, const struct tern_row *row)
-{
-    for (size_t i = 0; i < TERN_ROW_OUTPUTS; i++) {
-        const struct tern_row_operand *o = &r->call->out[i];
-        if (!o->data || r->direct[i])
-            continue;
-        const size_t n = r->call->by_column ? row->n : row_length(o, row->index);
-        const size_t at = row->index * o->n + row->first;
-        if (r->stream[i] && o->dtype == TERN_FP16)
-            r->kernels->stream_f16_f32((uint16_t *)o->data + at, row->out[i], n);
-        else if (r->stream[i] && o->dtype == TERN_BF16)
-            r->kernels->stream_bf16_f32((uint16_t *)o->data + at, row->out[i], n);
-        else
-            tern_wide_store(r->kernels, o->data, o->dtype, at, row->out[i], n);
-    }
+    return row;
 }
 
 static void rows_region(void *arg, const struct tern_par *par)
 {
     const struct rows *r = arg;
-    const struct tern_row_call *c = r->call;
-    float *scratch = (float *)r->scratch + r->per_thread * (size_t)par->thread;
     size_t index, end;
 
-    tern_share(par, c->n_rows, 1, &index, &end);
-    for (; index < end; index++)
-        for (size_t first = 0; first == 0 || first < row_length(&c->in[0], index); first += r->piece) {
-            struct tern_row row = { .kernels = r->kernels, .index = index, .first = first };
-            row_open(r, &row, scratch, end);
-            c->fn(c->arg, &row);
-            row_close(r, &row);
-        }
+    tern_share(par, r->call->n_rows, 1, &index, &end);
+    for (; index < end; index++) {
+        const struct tern_row row = row_at(r, (float *)r->work + r->width * (size_t)par->thread, index, end);
+        r->call->fn(r->call->arg, &row);
+    }
     tern_stream_end();
 }
 
-/* fp32 is read and written where it stands, but for an output that is an input: that goes through scratch, so that a row
- * function never sees two operands in one place; and it is in the cache already, so that it is not streamed. */
+/* An output that is an input is in the cache already, so that it is not streamed. */
 tern_status tern_rows_run(tern_ctx *ctx, const struct tern_row_call *call)
 {
     const size_t threads = (size_t)tern_ctx_threads(ctx);
-    struct rows r = { .call = call, .kernels = call->kernels ? call->kernels : ctx->kernels };
+    const struct tern_row_operand *out = &call->out[0];
+    const size_t written = (out->total ? out->total : out->n * call->n_rows) * tern_dtype_size(out->dtype);
+    const size_t row_bytes = call->in[0].n * tern_dtype_size(call->in[0].dtype);
+    struct rows r = { .call = call, .kernels = call->kernels ? call->kernels : ctx->kernels, .width = out->n };
     size_t bytes;
 
     if (call->n_rows == 0)
         return TERN_OK;
-    for (size_t i = 0; i < TERN_ROW_OUTPUTS; i++) {
-        const struct tern_row_operand *o = &call->out[i];
-        const size_t whole = o->total ? o->total : o->n * call->n_rows;
-        r.direct[i] = o->dtype == TERN_FP32;
-        r.stream[i] = whole * tern_dtype_size(o->dtype) / threads > r.kernels->cache_bytes;
-        for (size_t j = 0; j < TERN_ROW_INPUTS; j++)
-            if (o->data == call->in[j].data)
-                r.direct[i] = r.stream[i] = false;
-        r.width = o->data && o->n > r.width ? o->n : r.width;
-    }
-    for (size_t i = 0; i < TERN_ROW_INPUTS; i++)
+    r.stream = written / threads > r.kernels->cache_bytes;
+    for (size_t i = 0; i < TERN_ROW_INPUTS; i++) {
+        r.stream = r.stream && out->data != call->in[i].data;
         r.width = call->in[i].data && call->in[i].n > r.width ? call->in[i].n : r.width;
-    r.piece = r.width > 0 ? r.width : 1;
-    if (call->by_column && call->out[0].dtype != TERN_FP32 && r.piece > ROWS_PIECE)
-        r.piece = r.width = ROWS_PIECE;
-    const size_t bytes_of_piece = r.piece * tern_dtype_size(call->in[0].dtype);
-    r.ahead = (ROWS_AHEAD + bytes_of_piece - 1) / bytes_of_piece * r.piece;
+    }
+    r.ahead = row_bytes ? (ROWS_AHEAD + row_bytes - 1) / row_bytes : 1;
     r.width = round_up(r.width);
-    r.per_thread = tern_mul_or_max(r.width, ROWS_SCRATCH);
-    bytes = tern_mul_or_max(tern_mul_or_max(r.per_thread, threads), sizeof(float));
-    TERN_TRY(tern_scratch_take(ctx, bytes, "rows in fp32", &r.scratch));
+    bytes = tern_mul_or_max(tern_mul_or_max(r.width, threads), sizeof(float));
+    TERN_TRY(tern_scratch_take(ctx, bytes, "a row in fp32", &r.work));
     const tern_status status = tern_region(ctx, rows_region, &r);
-    tern_scratch_give(ctx, r.scratch, bytes);
+    tern_scratch_give(ctx, r.work, bytes);
     return status;
 }
 

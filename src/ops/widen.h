@@ -1,8 +1,8 @@
 /* widen.h: tensors in fp32, fp16 or bf16 around arithmetic in fp32.
  *
- * Kernels work on fp32.  A function on stored halves widens what it reads (exact), computes, and narrows what it stores:
- * the one rounding.  Two ways are enough for all of them: row by row through a thread's scratch (tern_rows_run), and
- * products (tern_wide_gemm), whose right-hand side is packed panel by panel straight from its strides and dtype.
+ * A function on stored halves widens what it reads (exact), computes, and narrows what it stores: the one rounding.  Two ways are enough
+ * for all of them: row by row, by kernels that do so themselves (tern_rows_run), and products (tern_wide_gemm), whose right-hand side is
+ * packed panel by panel straight from its strides and dtype.
  * All scratch is allocated before a region starts. */
 #ifndef TERN_OPS_WIDEN_H
 #define TERN_OPS_WIDEN_H
@@ -73,27 +73,30 @@ struct tern_row_operand {
     size_t n, total; /* total 0: all rows are whole */
 };
 
-/* One row, or with by_column columns [first, first + n) of one, in fp32: n is that of in[0]; NULL where an operand is not there; none
- * overlaps another, but that out[0] may be in[0] with in_place. */
+/* One row where it is stored: n is that of in[0]; NULL where an operand is not there.  An output may be an input. */
 struct tern_row {
     const struct tern_kernels *kernels;
-    size_t index, first, n;
-    const float *in[TERN_ROW_INPUTS];
-    float *out[TERN_ROW_OUTPUTS];
+    tern_dtype dtype; /* of in[0] */
+    size_t index, n;
+    const void *in[TERN_ROW_INPUTS];
+    void *out[TERN_ROW_OUTPUTS];
     struct tern_row_flow
         flow; /* for the last kernel, the one that writes out[0]; its work has the widest row's numbers */
 };
 typedef void tern_row_fn(const void *arg, const struct tern_row *row);
 
-/* Runs fn on every row, split over threads.  An output may be any input, exactly.  Stored halves are widened and narrowed row by row in
- * the cache; outputs beyond the second-level cache are streamed, and then the first two inputs are prefetched. */
+/* The kernel `name` for rows of a dtype: TERN_ROW_KERNEL(kernels, dtype, axpy, (out, x, y, scale, n, &flow)). */
+#define TERN_ROW_KERNEL(kernels, dtype, name, arguments)       \
+    ((dtype) == TERN_FP16   ? (kernels)->name##_f16 arguments  \
+     : (dtype) == TERN_BF16 ? (kernels)->name##_bf16 arguments \
+                            : (kernels)->name##_f32 arguments)
+
+/* Runs fn on every row, split over threads.  An output may be any input, exactly.  Outputs beyond the second-level cache are streamed,
+ * and then the first two inputs are prefetched. */
 struct tern_row_call {
     const struct tern_kernels *kernels; /* NULL: the context's */
     struct tern_row_operand in[TERN_ROW_INPUTS], out[TERN_ROW_OUTPUTS];
     size_t n_rows;
-    bool in_place; /* fn can write a row in the place of in[0], so that less is in the cache */
-    bool
-        by_column; /* each column of outputs depends on that column of inputs alone, and all have as many: rows may be cut */
     tern_row_fn *fn;
     const void *arg;
 };

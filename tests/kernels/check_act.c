@@ -26,10 +26,10 @@ void check_act_f32(struct tc *t)
             float *want = tc_out_f32(t, n), *base = tc_out_f32(t, n), *got = tc_out_f32(t, n);
             float *place = tc_copy_f32(t, x, n);
 
-            t->ref.act_f32(want, x, n, act, NULL);
-            t->base.act_f32(base, x, n, act, NULL);
-            t->new.act_f32(got, x, n, act, NULL);
-            t->new.act_f32(place, place, n, act, NULL);
+            t->ref.act_f32(want, x, NULL, n, act, NULL);
+            t->base.act_f32(base, x, NULL, n, act, NULL);
+            t->new.act_f32(got, x, NULL, n, act, NULL);
+            t->new.act_f32(place, place, NULL, n, act, NULL);
             tc_near_f32(t, want, got, NULL, n);
             tc_same_f32(t, base, got, n);
             tc_same_f32(t, got, place, n);
@@ -37,8 +37,25 @@ void check_act_f32(struct tc *t)
             const struct tern_row_flow flow = tc_flow(t, n);
             float *streamed = tc_out_row_f32(t, n);
 
-            t->new.act_f32(streamed, x, n, act, &flow);
+            t->new.act_f32(streamed, x, NULL, n, act, &flow);
             tc_same_row_f32(t, got, streamed, n);
+        }
+        for (size_t s = 0; s < TC_COUNT(sizes); s++) {
+            const size_t n = sizes[s];
+
+            if (!tc_case(t, "%s,bias,n=%zu", acts[a].name, n))
+                continue;
+            const float *x = tc_in_f32(t, n, TC_NORMAL), *bias = tc_in_f32(t, n, TC_OUTLIERS);
+            float *want = tc_out_f32(t, n), *got = tc_out_f32(t, n), *sum = tc_out_row_f32(t, n);
+            const struct tern_row_flow flow = tc_flow(t, n);
+
+            for (size_t i = 0; i < n; i++)
+                want[i] = x[i] + bias[i];
+            t->new.act_f32(want, want, NULL, n, act, NULL);
+            t->new.act_f32(got, x, bias, n, act, NULL);
+            t->new.act_f32(sum, x, bias, n, act, &flow);
+            tc_same_f32(t, want, got, n);
+            tc_same_row_f32(t, want, sum, n);
         }
         if (tc_case(t, "%s,dense",
                     acts[a].name)) { /* both signs: 400 floats in each binade, and -16..16 in small steps */
@@ -52,9 +69,9 @@ void check_act_f32(struct tc *t)
                 else
                     x[i] = (float)((double)(i - 2 * 254 * 400) / 2048 - 16 + (double)tc_below(t, 1000) * 1e-6);
             }
-            t->ref.act_f32(want, x, n, act, NULL);
-            t->base.act_f32(base, x, n, act, NULL);
-            t->new.act_f32(got, x, n, act, NULL);
+            t->ref.act_f32(want, x, NULL, n, act, NULL);
+            t->base.act_f32(base, x, NULL, n, act, NULL);
+            t->new.act_f32(got, x, NULL, n, act, NULL);
             tc_near_f32(t, want, got, NULL, n);
             tc_same_f32(t, base, got, n);
         }
@@ -62,9 +79,61 @@ void check_act_f32(struct tc *t)
             const float *x = tc_in_f32(t, 4096, TC_NORMAL);
             float *got = tc_out_f32(t, 4096);
 
-            TC_TIME(t) t->new.act_f32(got, x, 4096, act, NULL);
+            TC_TIME(t) t->new.act_f32(got, x, NULL, 4096, act, NULL);
         }
     }
+}
+
+/* Both layouts, with and without biases; in_place: y == gate or y == up. */
+void check_gate_f32(struct tc *t)
+{
+    static const size_t sizes[] = { 1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 100, 300 };
+
+    for (size_t a = 0; a < TC_COUNT(acts); a++)
+        for (size_t s = 0; s < TC_COUNT(sizes); s++)
+            for (int form = 0; form < 4; form++) {
+                const size_t n = sizes[s];
+                const bool pairs = form & 1, biased = form & 2;
+
+                if (!tc_case(t, "%s,n=%zu%s%s", acts[a].name, n, pairs ? ",pairs" : "", biased ? ",bias" : ""))
+                    continue;
+                const float *x = tc_in_f32(t, 2 * n, s & 1 || biased ? TC_OUTLIERS : TC_SPECIAL);
+                const float *bias = tc_in_f32(t, 2 * n, TC_NORMAL);
+                const float *up = pairs ? x + 1 : x, *gate = pairs ? x : x + n;
+                const float *up_bias = !biased ? NULL : pairs ? bias + 1 : bias;
+                const float *gate_bias = !biased ? NULL : pairs ? bias : bias + n;
+                float *want = tc_out_f32(t, n), *base = tc_out_f32(t, n), *got = tc_out_f32(t, n);
+                float *streamed = tc_out_row_f32(t, n), *scale = tc_out_f32(t, n);
+                const struct tern_row_flow flow = tc_flow(t, 2 * n);
+                const enum tern_act act = acts[a].act;
+
+                t->ref.gate_f32(want, up, gate, up_bias, gate_bias, pairs, n, act, NULL);
+                t->base.gate_f32(base, up, gate, up_bias, gate_bias, pairs, n, act, NULL);
+                t->new.gate_f32(got, up, gate, up_bias, gate_bias, pairs, n, act, NULL);
+                t->new.gate_f32(streamed, up, gate, up_bias, gate_bias, pairs, n, act, &flow);
+                for (size_t i = 0; i < n; i++) /* the activation may be 6e-8 in all off, so many times over */
+                    scale[i] = fmaxf(fabsf(want[i]),
+                                     fabsf(up[pairs ? 2 * i : i] + (biased ? up_bias[pairs ? 2 * i : i] : 0)) / 4);
+                tc_near_f32(t, want, got, scale, n);
+                tc_same_f32(t, base, got, n);
+                tc_same_row_f32(t, got, streamed, n);
+                if (pairs)
+                    continue;
+                float *place = tc_copy_f32(t, up, n);
+                t->new.gate_f32(place, place, gate, up_bias, gate_bias, false, n, act, NULL);
+                tc_same_f32(t, got, place, n);
+                memcpy(place, gate, n * sizeof *place);
+                t->new.gate_f32(place, up, place, up_bias, gate_bias, false, n, act, NULL);
+                tc_same_f32(t, got, place, n);
+            }
+    for (int pairs = 0; pairs < 2; pairs++)
+        if (tc_bench(t, 12.0 * 2048, 0, "silu,n=2048%s", pairs ? ",pairs" : "")) {
+            const float *x = tc_in_f32(t, 4096, TC_NORMAL);
+            float *got = tc_out_f32(t, 2048);
+
+            TC_TIME(t)
+            t->new.gate_f32(got, pairs ? x + 1 : x, pairs ? x : x + 2048, NULL, NULL, pairs, 2048, TERN_ACT_SILU, NULL);
+        }
 }
 
 /* A finished tile and its place; the floats, or integers with their scales. */

@@ -121,37 +121,3 @@ void check_bf16_from_f32(struct tc *t)
 {
     check_narrowing(t, t->ref.f32_from_bf16, t->ref.bf16_from_f32, t->base.bf16_from_f32, t->new.bf16_from_f32);
 }
-
-/* Streamed: the bits of the plain narrowing, wherever a row begins. */
-static void check_streaming(struct tc *t, tern_f16_from_f32_fn *plain, tern_f16_from_f32_fn *base,
-                            tern_f16_from_f32_fn *new)
-{
-    for (size_t n = 1; n < 140; n += n < 40 ? 1 : 13) {
-        if (!tc_case(t, "n=%zu", n))
-            continue;
-        const float *x = tc_in_f32(t, n, TC_BITS);
-        uint16_t *want = tc_out_u16(t, n), *of_base = tc_out_row_u16(t, n), *got = tc_out_row_u16(t, n);
-
-        plain(want, x, n);
-        base(of_base, x, n);
-        new (got, x, n);
-        tc_same_row_u16(t, want, of_base, n);
-        tc_same_row_u16(t, want, got, n);
-    }
-    if (tc_bench(t, 6.0 * 4096, 0, "n=4096")) {
-        const float *x = tc_in_f32(t, 4096, TC_NORMAL);
-        uint16_t *got = tc_out_u16(t, 4096);
-
-        TC_TIME(t) new (got, x, 4096);
-    }
-}
-
-void check_stream_f16_f32(struct tc *t)
-{
-    check_streaming(t, t->new.f16_from_f32, t->base.stream_f16_f32, t->new.stream_f16_f32);
-}
-
-void check_stream_bf16_f32(struct tc *t)
-{
-    check_streaming(t, t->new.bf16_from_f32, t->base.stream_bf16_f32, t->new.stream_bf16_f32);
-}

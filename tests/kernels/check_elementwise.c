@@ -1,4 +1,4 @@
-/* check_elementwise.c: axpy, residual add, rotary: the definition's bits. */
+/* check_elementwise.c: axpy, mixtures, residual add, rotary: the definition's bits. */
 #include "tc.h"
 
 static const size_t sizes[] = { 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 100 };
@@ -33,6 +33,40 @@ void check_axpy_f32(struct tc *t)
 
         TC_TIME(t) t->new.axpy_f32(out, x, y, 0.5f, 768, NULL);
     }
+}
+
+void check_mix_f32(struct tc *t)
+{
+    for (size_t s = 0; s < TC_COUNT(sizes); s++)
+        for (int each = 0; each < 2; each++) {
+            const size_t n = sizes[s];
+
+            if (!tc_case(t, "n=%zu%s", n, each ? ",each" : ""))
+                continue;
+            const float *x = tc_in_f32(t, n, TC_SPECIAL), *y = tc_in_f32(t, n, TC_NORMAL);
+            const float *of_x = tc_in_f32(t, each ? n : 1, TC_NORMAL), *of_y = tc_in_f32(t, each ? n : 1, TC_NORMAL);
+            float *want = tc_out_f32(t, n), *got = tc_out_f32(t, n), *place = tc_copy_f32(t, x, n);
+            float *streamed = tc_out_row_f32(t, n);
+            const struct tern_row_flow flow = tc_flow(t, n);
+
+            t->ref.mix_f32(want, x, y, of_x, of_y, each, n, NULL);
+            t->new.mix_f32(got, x, y, of_x, of_y, each, n, NULL);
+            t->new.mix_f32(place, place, y, of_x, of_y, each, n, NULL);
+            t->new.mix_f32(streamed, x, y, of_x, of_y, each, n, &flow);
+            tc_same_f32(t, want, got, n);
+            tc_same_f32(t, want, place, n);
+            tc_same_row_f32(t, want, streamed, n);
+            memcpy(place, y, n * sizeof *y);
+            t->new.mix_f32(place, x, place, of_x, of_y, each, n, NULL);
+            tc_same_f32(t, want, place, n);
+        }
+    for (int each = 0; each < 2; each++)
+        if (tc_bench(t, 12.0 * 768, 0, "n=768%s", each ? ",each" : "")) {
+            const float *x = tc_in_f32(t, 768, TC_NORMAL), *y = tc_in_f32(t, 768, TC_NORMAL);
+            float *out = tc_out_f32(t, 768);
+
+            TC_TIME(t) t->new.mix_f32(out, x, y, x, y, each, 768, NULL);
+        }
 }
 
 void check_residual_add_f32(struct tc *t)
@@ -85,16 +119,19 @@ void check_rotary_f32(struct tc *t)
             const float *x = tc_in_f32(t, rot + 5, TC_SPECIAL);
             const float *cos = tc_in_f32(t, rot / 2, TC_NORMAL), *sin = tc_in_f32(t, rot / 2, TC_NORMAL);
             float *want = tc_copy_f32(t, x, rot + 5), *got = tc_copy_f32(t, x, rot + 5);
+            float *other = tc_out_f32(t, rot);
 
-            t->ref.rotary_f32(want, cos, sin, rot, neighbours);
-            t->new.rotary_f32(got, cos, sin, rot, neighbours);
+            t->ref.rotary_f32(want, want, cos, sin, rot, neighbours);
+            t->new.rotary_f32(got, got, cos, sin, rot, neighbours);
+            t->new.rotary_f32(other, x, cos, sin, rot, neighbours);
             tc_same_f32(t, want, got, rot + 5);
+            tc_same_f32(t, want, other, rot);
         }
     for (int neighbours = 0; neighbours < 2; neighbours++)
         if (tc_bench(t, 8.0 * 128, 0, "rot=128%s", neighbours ? ",neighbours" : "")) {
             const float *cos = tc_in_f32(t, 64, TC_NORMAL);
             float *x = tc_out_f32(t, 128);
 
-            TC_TIME(t) t->new.rotary_f32(x, cos, cos + 32, 64, neighbours);
+            TC_TIME(t) t->new.rotary_f32(x, x, cos, cos + 32, 64, neighbours);
         }
 }

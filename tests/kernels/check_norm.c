@@ -103,7 +103,8 @@ void check_rms_norm_f32(struct tc *t)
         }
 }
 
-/* Both residual norms: which of bias (1), residual (2) and sum (4) are given; 8: y == x and sum == residual. */
+/* Both residual norms: which of bias (1), residual (2) and sum (4) are given; 8: y == x and sum == residual, or y == residual and
+ * sum == x. */
 static void check_residual(struct tc *t, bool layer)
 {
     for (size_t s = 0; s < TC_COUNT(sizes); s++)
@@ -127,8 +128,8 @@ static void check_residual(struct tc *t, bool layer)
                 y[i] = tc_out_f32(t, n);
                 sum[i] = tc_out_f32(t, n);
                 if (form & 8) {
-                    from = memcpy(y[i], x, n * sizeof *x);
-                    add = memcpy(sum[i], residual, n * sizeof *x);
+                    from = memcpy(s % 2 ? sum[i] : y[i], x, n * sizeof *x);
+                    add = memcpy(s % 2 ? y[i] : sum[i], residual, n * sizeof *x);
                 }
                 if (layer)
                     k[i]->layer_norm_residual_f32(y[i], form & 4 ? sum[i] : NULL, from, form & 1 ? bias : NULL,

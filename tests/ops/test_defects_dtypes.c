@@ -89,7 +89,9 @@ static void test_b32_layer_norm_by_name_is_the_kernel(void **state)
         if (!tern_op_cell(ctx, tern_op_find("layer_norm"), kind->dtype, 0, TERN_CPU, text, sizeof text))
             assert_true(tern_op_cell(ctx, tern_op_find("layer_norm"), kind->dtype, TERN_LAYER_NORM, TERN_CPU, text,
                                      sizeof text));
-        assert_non_null(strstr(text, "layer_norm_f32"));
+        assert_non_null(strstr(text, kind->dtype == TERN_FP16   ? "layer_norm_f16"
+                                     : kind->dtype == TERN_BF16 ? "layer_norm_bf16"
+                                                                : "layer_norm_f32"));
     }
 }
 

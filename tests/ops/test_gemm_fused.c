@@ -177,7 +177,7 @@ static void test_gates(void **state)
                         run(ctx, &plain, narrow);
                         for (size_t i = 0; i < m; i++) {
                             float *row = plain.c + i * 2 * n;
-                            ctx->kernels->act_f32(row + n, row + n, n, acts[s], NULL);
+                            ctx->kernels->act_f32(row + n, row + n, NULL, n, acts[s], NULL);
                             for (size_t j = 0; j < n; j++)
                                 want[i * n + j] = row[j] * row[n + j];
                         }

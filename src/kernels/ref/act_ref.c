@@ -28,11 +28,24 @@ float tern_act_ref(double x, enum tern_act act)
     return (float)x;
 }
 
-void tern_act_f32_ref(float *y, const float *x, size_t n, enum tern_act act, const struct tern_row_flow *flow)
+void tern_act_f32_ref(float *y, const float *x, const float *bias, size_t n, enum tern_act act,
+                      const struct tern_row_flow *flow)
 {
     (void)flow;
     for (size_t i = 0; i < n; i++)
-        y[i] = tern_act_ref(x[i], act);
+        y[i] = tern_act_ref(bias ? x[i] + bias[i] : x[i], act);
+}
+
+void tern_gate_f32_ref(float *y, const float *up, const float *gate, const float *up_bias, const float *gate_bias,
+                       bool pairs, size_t n, enum tern_act act, const struct tern_row_flow *flow)
+{
+    const size_t step = pairs ? 2 : 1;
+
+    (void)flow;
+    for (size_t i = 0; i < n; i++) {
+        const float a = up_bias ? up[i * step] + up_bias[i * step] : up[i * step];
+        y[i] = a * tern_act_ref(gate_bias ? gate[i * step] + gate_bias[i * step] : gate[i * step], act);
+    }
 }
 
 /* From the bias on, for row i of the tile: element (row + i, j) of C. */

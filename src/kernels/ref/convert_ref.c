@@ -69,16 +69,6 @@ void tern_bf16_from_f32_ref(uint16_t *y, const float *x, size_t n)
         y[i] = narrow(x[i], bf16);
 }
 
-void tern_stream_f16_f32_ref(uint16_t *y, const float *x, size_t n)
-{
-    tern_f16_from_f32_ref(y, x, n);
-}
-
-void tern_stream_bf16_f32_ref(uint16_t *y, const float *x, size_t n)
-{
-    tern_bf16_from_f32_ref(y, x, n);
-}
-
 void tern_pack_f32_ref(float *panel, const float *w, size_t ldk, size_t ldn, size_t k, size_t n)
 {
     for (size_t i = 0; i < k; i++)

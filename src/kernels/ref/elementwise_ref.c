@@ -1,4 +1,4 @@
-/* elementwise_ref.c: axpy, residual add and rotary; their f32 steps are the definition. */
+/* elementwise_ref.c: axpy, mixtures, residual add and rotary; their f32 steps are the definition. */
 #include "kernels/ref/ref.h"
 
 #include <math.h>
@@ -9,6 +9,16 @@ void tern_axpy_f32_ref(float *out, const float *x, const float *y, float scale, 
     (void)flow;
     for (size_t i = 0; i < n; i++)
         out[i] = fmaf(x[i], scale, y[i]);
+}
+
+void tern_mix_f32_ref(float *out, const float *x, const float *y, const float *of_x, const float *of_y, bool each,
+                      size_t n, const struct tern_row_flow *flow)
+{
+    (void)flow;
+    for (size_t i = 0; i < n; i++) {
+        const float a = x[i] * of_x[each ? i : 0], b = y[i] * of_y[each ? i : 0];
+        out[i] = a + b;
+    }
 }
 
 void tern_residual_add_f32_ref(float *out, const float *x, const float *residual,
@@ -38,12 +48,12 @@ void tern_residual_add_f32_ref(float *out, const float *x, const float *residual
     }
 }
 
-void tern_rotary_f32_ref(float *x, const float *cos, const float *sin, size_t rot, bool neighbours)
+void tern_rotary_f32_ref(float *y, const float *x, const float *cos, const float *sin, size_t rot, bool neighbours)
 {
     for (size_t p = 0; p < rot / 2; p++) {
-        float *a = x + (neighbours ? 2 * p : p), *b = neighbours ? a + 1 : a + rot / 2;
-        const float was_a = *a, was_b = *b;
-        *a = fmaf(was_a, cos[p], -(was_b * sin[p]));
-        *b = fmaf(was_b, cos[p], was_a * sin[p]);
+        const size_t i = neighbours ? 2 * p : p, j = neighbours ? i + 1 : i + rot / 2;
+        const float a = x[i], b = x[j];
+        y[i] = fmaf(a, cos[p], -(b * sin[p]));
+        y[j] = fmaf(b, cos[p], a * sin[p]);
     }
 }
