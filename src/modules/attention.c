@@ -2,6 +2,7 @@
 #include "modules/attention.h"
 
 #include "ops/checks.h"
+#include "ops/kv_pool.h"
 
 tern_status tern_attention_bind(tern_ctx *ctx, const char *owner, const tern_config *config,
                                 const tern_layer_weights *weights, int64_t v_dim, struct tern_attention_bound *out)
@@ -68,9 +69,10 @@ void tern_attention_run(const struct tern_par *par, const struct tern_attention_
                         int32_t cache_layer, const struct tern_attention_work *work, const struct tern_epilogue *e)
 {
     const size_t hidden = (size_t)attention->qkv_w->in, qkv = (size_t)attention->qkv_w->out;
-    const size_t context = (size_t)attention->out_w->in, n_rows = batch->n_rows;
-    const struct tern_epilogue bias = { .bias = attention->qkv_b };
-    struct tern_rows rows;
+    const size_t width = (size_t)attention->out_w->in, n_rows = batch->n_rows;
+    struct tern_softmax_context_args args = attention->context;
+    struct tern_epilogue end = { .bias = attention->qkv_b };
+    struct tern_rows rows, context = tern_rows_narrow(attention->out_w, work->narrow, n_rows);
 
     if (attention->norm.gamma) {
         rows = tern_rows_narrow(attention->qkv_w, work->narrow, n_rows);
@@ -78,8 +80,18 @@ void tern_attention_run(const struct tern_par *par, const struct tern_attention_
     } else {
         rows = tern_rows_from(par, attention->qkv_w, work->narrow, x, hidden, n_rows);
     }
-    tern_gemm_run_rows(par, work->qkv, qkv, &rows, n_rows, attention->qkv_w, &bias);
-    tern_softmax_context_run(par, &attention->context, work->qkv, qkv, batch, cache_layer, work->context, context,
+    /* q, k and v are rounded to bf16 before they meet, and so is what comes out: where nothing turns them in between, at once. */
+    args.half = args.rotary_dim == 0 && args.store == TERN_BF16 && batch->cache->shape.dtype == TERN_BF16 &&
+                context.narrow && !context.scale && width % 2 == 0;
+    if (args.half) {
+        end.half = (uint16_t *)(void *)work->qkv;
+        end.ld_half = qkv;
+    }
+    tern_gemm_run_rows(par, args.half ? NULL : work->qkv, qkv, &rows, n_rows, attention->qkv_w, &end);
+    tern_softmax_context_run(par, &args, work->qkv, qkv, batch, cache_layer,
+                             args.half ? context.narrow : (void *)work->context, args.half ? context.ld : width,
                              work->scratch);
-    tern_gemm_run_either(par, c, hidden, work->context, context, n_rows, attention->out_w, e, work->narrow);
+    if (!args.half)
+        context = tern_rows_from(par, attention->out_w, work->narrow, work->context, width, n_rows);
+    tern_gemm_run_rows(par, c, hidden, &context, n_rows, attention->out_w, e);
 }
