@@ -1,6 +1,7 @@
 /* decode.c: ids to text, all at once and as they come.
  *
- * Both ways put the tokens' bytes one behind the other and turn them into characters with tern_utf8_lossy().  A
+ * A chain of decoders (decode_chain.h) does both ways the same.  Without one, or with ByteLevel alone, both put the
+ * tokens' bytes one behind the other and turn them into characters with tern_utf8_lossy().  A
  * stream keeps the beginning of a character that its bytes so far may still become, at most three bytes, so that all
  * pieces together are the text of the one call.  Its memory is made at the start, for the longest token: a push
  * allocates nothing. */
@@ -31,6 +32,34 @@ static tern_status look_up(tern_ctx *ctx, const struct tern_tokenizer *t, int32_
     return TERN_OK;
 }
 
+/* With a chain. */
+static tern_status decode_chain(tern_ctx *ctx, const struct tern_tokenizer *t, const int32_t *ids, size_t n_ids,
+                                bool skip_special, char **text, size_t *size)
+{
+    struct tern_decode_run run = { .chain = &t->chain };
+    tern_status status;
+
+    for (size_t i = 0; i < n_ids; i++) {
+        const struct tern_token *token = NULL;
+
+        TERN_TRY_OR_FAIL(look_up(ctx, t, ids[i], skip_special, &token));
+        if (token)
+            TERN_TRY_OR_FAIL(tern_decode_run_push(ctx, &run, t->bytes + token->begin, token->size));
+    }
+    TERN_TRY_OR_FAIL(tern_decode_run_finish(ctx, &run));
+    TERN_TRY_OR_FAIL(TERN_GROW(ctx, &run.out.text, &run.out.capacity, run.out.size + 1, "text"));
+    run.out.text[run.out.size] = 0;
+    *text = run.out.text;
+    if (size)
+        *size = run.out.size;
+    run.out.text = NULL;
+    status = TERN_OK;
+
+fail:
+    tern_decode_run_destroy(&run);
+    return status;
+}
+
 tern_status tern_tokenizer_decode(tern_ctx *ctx, const tern_tokenizer *tokenizer, const int32_t *ids, size_t n_ids,
                                   bool skip_special, char **text, size_t *size)
 {
@@ -43,6 +72,8 @@ tern_status tern_tokenizer_decode(tern_ctx *ctx, const tern_tokenizer *tokenizer
     TERN_REQUIRE(ctx, text, TERN_ERR_ARG, "tokenizer_decode: text is NULL");
     *text = NULL;
     TERN_REQUIRE(ctx, tokenizer && (ids || n_ids == 0), TERN_ERR_ARG, "tokenizer_decode: tokenizer or ids is NULL");
+    if (tokenizer->decoder == TERN_DECODE_CHAIN)
+        return decode_chain(ctx, tokenizer, ids, n_ids, skip_special, text, size);
 
     for (size_t i = 0; i < n_ids; i++) {
         TERN_TRY(look_up(ctx, tokenizer, ids[i], skip_special, &token));
@@ -85,6 +116,7 @@ struct tern_decoder {
     char *bytes;  /* the kept ones, a space, the longest token */
     size_t n_kept;
     char *text;
+    struct tern_decode_run run; /* of a chain, which needs none of the memory above */
 };
 
 tern_status tern_decoder_create(tern_ctx *ctx, const tern_tokenizer *tokenizer, bool skip_special, tern_decoder **out)
@@ -100,6 +132,7 @@ tern_status tern_decoder_create(tern_ctx *ctx, const tern_tokenizer *tokenizer, 
     TERN_TRY(TERN_ALLOC(ctx, 1, "a decoder", &d));
     d->t = tokenizer;
     d->skip_special = skip_special;
+    d->run.chain = &tokenizer->chain;
     TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, room, "a decoder", &d->bytes));
     TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, 3 * room + 1, "a decoder", &d->text));
     *out = d;
@@ -116,8 +149,22 @@ void tern_decoder_destroy(tern_decoder **decoder)
         return;
     tern_free((*decoder)->bytes);
     tern_free((*decoder)->text);
+    tern_decode_run_destroy(&(*decoder)->run);
     tern_free(*decoder);
     *decoder = NULL;
+}
+
+/* Hands out what has become certain with a chain. */
+static tern_status hand_out_chain(tern_ctx *ctx, struct tern_decoder *d, const char **text, size_t *size)
+{
+    struct tern_decode_buffer *out = &d->run.out;
+
+    TERN_TRY(TERN_GROW(ctx, &out->text, &out->capacity, out->size + 1, "text"));
+    out->text[out->size] = 0;
+    *text = out->text;
+    if (size)
+        *size = out->size;
+    return TERN_OK;
 }
 
 /* Hands out what of bytes[0..n) is certain and keeps the rest. */
@@ -141,6 +188,13 @@ tern_status tern_decoder_push(tern_ctx *ctx, tern_decoder *decoder, int32_t id, 
     TERN_REQUIRE(ctx, decoder && text, TERN_ERR_ARG, "decoder_push: decoder or text is NULL");
     TERN_TRY(look_up(ctx, decoder->t, id, decoder->skip_special, &token));
 
+    if (decoder->t->decoder == TERN_DECODE_CHAIN) {
+        decoder->run.out.size = 0;
+        if (token)
+            TERN_TRY(tern_decode_run_push(ctx, &decoder->run, decoder->t->bytes + token->begin, token->size));
+        return hand_out_chain(ctx, decoder, text, size);
+    }
+
     size_t n = decoder->n_kept;
     if (token) {
         if (decoder->started && decoder->t->decoder == TERN_DECODE_SPACES)
@@ -156,6 +210,11 @@ tern_status tern_decoder_push(tern_ctx *ctx, tern_decoder *decoder, int32_t id, 
 tern_status tern_decoder_finish(tern_ctx *ctx, tern_decoder *decoder, const char **text, size_t *size)
 {
     TERN_REQUIRE(ctx, decoder && text, TERN_ERR_ARG, "decoder_finish: decoder or text is NULL");
+    if (decoder->t->decoder == TERN_DECODE_CHAIN) {
+        decoder->run.out.size = 0;
+        TERN_TRY(tern_decode_run_finish(ctx, &decoder->run));
+        return hand_out_chain(ctx, decoder, text, size);
+    }
     hand_out(decoder, decoder->n_kept, true, text, size);
     decoder->started = false;
     return TERN_OK;

@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "text/added_tokens.h"
+#include "text/decode_chain.h"
 #include "text/normalizer.h"
 #include "text/post.h"
 #include "text/pre_tokenizer.h"
@@ -15,14 +16,16 @@
 #define TERN_TOKEN_ID_MAX       ((1 << 22) - 1)   /* vocabularies in use end below 2^20 */
 
 enum tern_decoder_kind {
-    TERN_DECODE_SPACES,    /* no decoder: the tokens' texts with a space between them */
-    TERN_DECODE_BYTE_LEVEL /* the tokens' bytes, one behind the other */
+    TERN_DECODE_SPACES,     /* no decoder: the tokens' texts with a space between them */
+    TERN_DECODE_BYTE_LEVEL, /* the tokens' bytes, one behind the other */
+    TERN_DECODE_CHAIN       /* as the chain says */
 };
 
 /* An id's place in the table of tokens. */
 struct tern_token {
-    uint32_t begin, size; /* in the table's bytes: what it stands for in running text */
-    bool used;            /* false: there is no token of this id */
+    uint32_t begin, size;                 /* in the table's bytes: what decoding begins with */
+    uint32_t running_begin, running_size; /* what it stands for in running text */
+    bool used;                            /* false: there is no token of this id */
     bool special;
 };
 
@@ -33,6 +36,7 @@ struct tern_tokenizer {
     struct tern_added_tokens added;
     struct tern_post post;
     enum tern_decoder_kind decoder;
+    struct tern_decode_chain chain;
 
     struct tern_token *tokens; /* by id */
     size_t n_tokens;           /* the largest id plus one */

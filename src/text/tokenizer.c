@@ -20,6 +20,7 @@ void tern_tokenizer_close(tern_tokenizer **tokenizer)
     tern_token_model_destroy(&t->model);
     tern_added_tokens_destroy(&t->added);
     tern_post_destroy(&t->post);
+    tern_decode_chain_destroy(&t->chain);
     tern_free(t->blanks);
     tern_free(t->tokens);
     tern_free(t->bytes);
@@ -76,6 +77,48 @@ static tern_status make_tokens(tern_ctx *ctx, struct tern_tokenizer *t)
     return TERN_OK;
 }
 
+/* What each token stands for in running text: with a chain of decoders not what decoding begins with. */
+static tern_status make_running(tern_ctx *ctx, struct tern_tokenizer *t)
+{
+    struct tern_decode_run run = { .chain = &t->chain };
+    struct tern_decode_buffer all = { 0 };
+    tern_status status;
+    size_t end = 0;
+
+    for (size_t i = 0; i < t->n_tokens; i++) {
+        struct tern_token *token = &t->tokens[i];
+
+        token->running_begin = token->begin;
+        token->running_size = token->size;
+        end = token->begin + token->size > end ? token->begin + token->size : end;
+    }
+    if (t->decoder != TERN_DECODE_CHAIN)
+        return TERN_OK;
+    TERN_TRY_OR_FAIL(TERN_GROW(ctx, &all.text, &all.capacity, 2 * end, "the bytes of tokens"));
+    if (end > 0)
+        memcpy(all.text, t->bytes, end);
+    all.size = end;
+    for (size_t i = 0; i < t->n_tokens; i++) {
+        struct tern_token *token = &t->tokens[i];
+        const size_t begin = all.size;
+
+        TERN_TRY_OR_FAIL(tern_decode_alone(ctx, &run, t->bytes + token->begin, token->size, &all));
+        TERN_REQUIRE_OR_FAIL(ctx, all.size < UINT32_MAX, TERN_ERR_FORMAT,
+                             "the tokens have %zu bytes of text, at most 4 GiB", all.size);
+        token->running_begin = (uint32_t)begin;
+        token->running_size = (uint32_t)(all.size - begin);
+    }
+    tern_free(t->bytes);
+    t->bytes = all.text;
+    all.text = NULL;
+    status = TERN_OK;
+
+fail:
+    tern_free(all.text);
+    tern_decode_run_destroy(&run);
+    return status;
+}
+
 static tern_status make_blanks(tern_ctx *ctx, struct tern_tokenizer *t)
 {
     const struct tern_names *vocab = tern_token_model_vocab(&t->model);
@@ -91,6 +134,7 @@ static tern_status make_blanks(tern_ctx *ctx, struct tern_tokenizer *t)
 static tern_status finish(tern_ctx *ctx, struct tern_tokenizer *t, const char *where)
 {
     TERN_TRY(make_tokens(ctx, t));
+    TERN_TRY(make_running(ctx, t));
     TERN_TRY(tern_post_finish(ctx, &t->post, where));
     for (int i = 0; i < 4; i++) {
         const struct tern_post_list *plan = &t->post.plan[i / 2][i % 2];
@@ -199,8 +243,8 @@ tern_status tern_tokenizer_token(tern_ctx *ctx, const tern_tokenizer *tokenizer,
     TERN_REQUIRE(ctx, tokenizer && bytes && size, TERN_ERR_ARG, "tokenizer_token: tokenizer, bytes or size is NULL");
     TERN_REQUIRE(ctx, id >= 0 && (size_t)id < tokenizer->n_tokens, TERN_ERR_ARG,
                  "token id %d, the vocabulary ends at %zu", id, tokenizer->n_tokens);
-    *bytes = tokenizer->bytes + tokenizer->tokens[id].begin;
-    *size = tokenizer->tokens[id].size;
+    *bytes = tokenizer->bytes + tokenizer->tokens[id].running_begin;
+    *size = tokenizer->tokens[id].running_size;
     if (special)
         *special = tokenizer->tokens[id].special;
     return TERN_OK;
