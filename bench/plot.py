@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """Draws what `make bench` and `make peers` have measured: build/bench/*.png and *.svg.
 
-    bench/plot.py [--gemm build/bench/gemm.json] [--peers build/bench/peers.json] [--out build/bench]
+    bench/plot.py [--from build/bench] [--out build/bench]
 
 gemm         tern alone: share of the roofline (the higher of the shares of arithmetic and of reading), by matrix and rows
+rows         tern alone: share of a plain copy, by operator and size
+mlp          tern alone: time over that of the bare products, with the middle 80 % of the rounds
 peers-gemm   everyone: the same share, by matrix, for each dtype and number of rows
 peers-ratio  time of each peer over tern's, with the smallest and the largest of the rounds: above 1 tern is faster
+peers-ops    the same of rows, attention and feed-forwards
 peers-models time of a forward pass, of a prompt, of a token
 A file that is not there is left out, and named.
 """
@@ -54,7 +57,7 @@ def roofline(row, seconds):
 def grid(rows, columns, width, height, title):
     figure, axes = pyplot.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False, sharey=True)
     figure.suptitle(title)
-    figure.subplots_adjust(hspace=0.55, wspace=0.05, top=0.93 if rows > 1 else 0.85)
+    figure.subplots_adjust(hspace=0.55, wspace=0.05, top=1 - 0.55 / (height * rows))
     return figure, axes
 
 
@@ -83,6 +86,48 @@ def plot_gemm(data, folder):
     axes[0][0].set_ylim(bottom=0)  # of all of them
     axes[0][-1].legend(fontsize=7, title="K x N", title_fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))
     save(figure, folder, "gemm")
+
+
+def plot_rows(data, folder):
+    rows = data["rows"]
+    dtypes, ops = present((r["dtype"] for r in rows), ["fp32", "bf16", "fp16"]), present(r["op"] for r in rows)
+    sizes = present((r["rows"], r["width"]) for r in rows)
+    figure, axes = grid(len(dtypes), 1, 0.9 * len(ops) + 1, 2.4, f"tern {data['version']}, {data['isa']}, {data['threads']} thread(s): "
+                        "rows from memory and back, share of a plain copy")
+    for (axis,), dtype in zip(axes, dtypes):
+        for i, size in enumerate(sizes):
+            own = [r for r in rows if r["dtype"] == dtype and (r["rows"], r["width"]) == size]
+            axis.bar([ops.index(r["op"]) + (i - (len(sizes) - 1) / 2) * 0.8 / len(sizes) for r in own], [100 * r["of_copy"] for r in own],
+                     0.8 / len(sizes), color=COLOURS[i + 1], label="{} x {}".format(*size))
+        axis.set_title(dtype, fontsize=9)
+        axis.set_xticks(range(len(ops)), ops, fontsize=8)
+        axis.set_ylabel("% of a copy")
+        share_axis(axis)
+    axes[0][0].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    save(figure, folder, "rows")
+
+
+def plot_mlp(data, folder):
+    rows = data["rows"]
+    dtypes, whats = present((r["dtype"] for r in rows), DTYPES), present(r["what"] for r in rows)
+    sizes, counts = present((r["h"], r["i"]) for r in rows), sorted({r["m"] for r in rows})
+    titles = {"gelu": "product, bias and GELU over the product", "block": "the block over its two products"}
+    figure, axes = grid(len(whats), len(dtypes), 4, 2.8, f"tern {data['version']}, {data['isa']}, {data['threads']} thread(s): feed-forwards")
+    for line, what in zip(axes, whats):
+        for axis, dtype in zip(line, dtypes):
+            for i, size in enumerate(sizes):
+                own = [r for r in rows if (r["what"], r["dtype"], (r["h"], r["i"])) == (what, dtype, size)]
+                axis.errorbar([counts.index(r["m"]) + 0.1 * i for r in own], [r["ratio"] for r in own],
+                              [[r["ratio"] - r["ratio_low"] for r in own], [r["ratio_high"] - r["ratio"] for r in own]], marker="o",
+                              markersize=3, capsize=2, color=COLOURS[i + 1], label="{} / {}".format(*size))
+            axis.set_title(f"{dtype}: {titles[what]}", fontsize=8)
+            axis.set_xticks(range(len(counts)), [str(m) for m in counts])
+            axis.set_xlabel("rows M")
+            axis.set_ylim(0.9, 2)
+            axis.axhline(1, color="#999999", linewidth=0.8)
+            axis.grid(axis="y", alpha=0.3)
+    axes[0][0].legend(fontsize=7)
+    save(figure, folder, "mlp")
 
 
 def draw_shares(axis, own, shapes, names):
@@ -141,6 +186,22 @@ def plot_peers(data, folder, threads):
         save(figure, folder, name + suffix)
 
 
+def plot_ops(data, folder, threads):
+    rows = [r for r in data["ops"] if r["threads"] == threads]
+    dtypes, cases = present((r["dtype"] for r in rows), DTYPES), present((r["op"], r["size"]) for r in rows)
+    labels = [f"{op} {size}" for op, size in cases]
+    names = present(n for r in rows for n in r["results"])
+    figure, axes = grid(len(dtypes), 1, 0.55 * len(cases) + 1, 2.6, f"{data['processor']}, {threads} thread(s): time of a peer / time of tern")
+    for (axis,), dtype in zip(axes, dtypes):
+        draw_ratios(axis, {f"{r['op']} {r['size']}": r for r in rows if r["dtype"] == dtype}, labels, names)
+        axis.set_title(dtype, fontsize=9)
+        axis.set_xlim(-0.6, len(labels) - 0.4)
+        axis.set_xticks(range(len(labels)), labels, rotation=40, fontsize=7, ha="right")
+        axis.legend(fontsize=7, loc="upper right")
+    figure.subplots_adjust(hspace=0.9)
+    save(figure, folder, "peers-ops" + ("" if threads == 1 else f"-{threads}-threads"))
+
+
 def plot_models(data, folder, threads):
     rows = [r for r in data["models"] if r["threads"] == threads]
     works = present((r["shape"], r["what"], r["tokens"]) for r in rows)
@@ -174,15 +235,16 @@ def read(path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gemm", type=pathlib.Path, default=ROOT / "build/bench/gemm.json")
-    parser.add_argument("--peers", type=pathlib.Path, default=ROOT / "build/bench/peers.json")
+    parser.add_argument("--from", dest="source", type=pathlib.Path, default=ROOT / "build/bench")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "build/bench")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    own, peers = read(options.gemm), read(options.peers)
-    if own:
-        plot_gemm(own, options.out)
-    for work, plot in (("gemm", plot_peers), ("models", plot_models)):
+    for name, plot in (("gemm", plot_gemm), ("rows", plot_rows), ("mlp", plot_mlp)):
+        own = read(options.source / f"{name}.json")
+        if own:
+            plot(own, options.out)
+    peers = read(options.source / "peers.json")
+    for work, plot in (("gemm", plot_peers), ("ops", plot_ops), ("models", plot_models)):
         for threads in sorted({r["threads"] for r in peers.get(work, [])}):
             plot(peers, options.out, threads)
 
