@@ -1,5 +1,5 @@
 /* gemm.tmpl.c: products of f32 and bf16 rows with panels.  Built once per level; contracts in kernels.h, the loop in gemm_tile.h. */
-#include "kernels/gemm_tile.h"
+#include "kernels/gemm_block.h"
 
 static void TERN_K(gemm_f32)(float *c, size_t ldc, const float *a, size_t lda, const float *panel, size_t k, size_t m,
                              bool accumulate, const void *next, size_t next_bytes)
@@ -79,4 +79,25 @@ static void TERN_K(gemm_bf16)(float *c, size_t ldc, const uint16_t *a, size_t ld
             at += share;
         left -= share;
     }
+}
+
+/* ---- blocks ---- */
+
+static void TERN_K(gemm_block_f32)(const struct tern_gemm_block *g)
+{
+#if V16_GEMM_ROWS == 14
+    gemm_block(V16_F32, 1, g);
+#else
+    GEMM_BLOCK_BY_TILES(false, 1,
+                        TERN_K(gemm_f32)((float *)g->sums + at, TERN_PANEL, (const float *)g->a + row * g->lda, g->lda,
+                                         (const float *)(const void *)words, g->k, end - row, !g->begin, next, bytes));
+#endif
+}
+
+static void TERN_K(gemm_block_bf16)(const struct tern_gemm_block *g)
+{
+    GEMM_BLOCK_BY_TILES(false, 2,
+                        TERN_K(gemm_bf16)((float *)g->sums + at, TERN_PANEL, (const uint16_t *)g->a + row * g->lda,
+                                          g->lda, (const uint16_t *)(const void *)words, g->k, end - row, !g->begin,
+                                          next, bytes));
 }

@@ -3,7 +3,7 @@
  * The loop is that of gemm_tile.h: named sums, one base per three rows.  (vpdpbusd has the words of the rows and the panel as they
  * are: isa_avx512vnni.c.)  Integer sums are exact in any order, so levels without an instruction for u8 times s8 take half a panel at a time, widen both sides to 16 bits (vpmaddubsw would be shorter, and
  * saturates) and keep two sums per column; the rows are widened once for a part of the panel that stays in the first-level cache. */
-#include "kernels/gemm_tile.h"
+#include "kernels/gemm_block.h"
 
 #if Q8_WIDE
 typedef uint16_t q8_type;
@@ -117,4 +117,12 @@ static void TERN_K(gemm_q8)(int32_t *c, size_t ldc, const uint8_t *a, size_t lda
         ld_from = ldc;
         steps -= part;
     } while (steps);
+}
+
+static void TERN_K(gemm_block_q8)(const struct tern_gemm_block *g)
+{
+    GEMM_BLOCK_BY_TILES(true, 4,
+                        TERN_K(gemm_q8)((int32_t *)g->sums + at, TERN_PANEL, (const uint8_t *)g->a + row * g->lda,
+                                        g->lda, (const int8_t *)words, g->start ? g->start + panel * TERN_PANEL : NULL,
+                                        g->k, end - row, !g->begin, next, bytes));
 }

@@ -2,10 +2,11 @@
 #define TERN_VEC_AVX512
 #define TERN_VEC_VNNI
 #define TERN_K(f) tern_##f##_avx512vnni
-#include "kernels/gemm_tile.h"
+#include "kernels/gemm_block.h"
 #include "kernels/level.h"
 
 static tern_gemm_q8_fn TERN_K(gemm_q8);
+static tern_gemm_block_q8_fn TERN_K(gemm_block_q8);
 
 /* Four bytes are one word for the tile, of `a` as of the panel, and a sum is the bits of a number. */
 static void TERN_K(gemm_q8)(int32_t *c, size_t ldc, const uint8_t *a, size_t lda, const int8_t *panel,
@@ -20,7 +21,13 @@ static void TERN_K(gemm_q8)(int32_t *c, size_t ldc, const uint8_t *a, size_t lda
                m, true, gemm_hint(panel, steps, 128, m, next, next_bytes));
 }
 
+static void TERN_K(gemm_block_q8)(const struct tern_gemm_block *g)
+{
+    gemm_block(V16_S8_DOT, 4, g);
+}
+
 void tern_kernels_init_avx512vnni(struct tern_kernels *k)
 {
     k->gemm_q8 = TERN_K(gemm_q8);
+    k->gemm_block_q8 = TERN_K(gemm_block_q8);
 }

@@ -6,10 +6,12 @@
 #include "kernels/level.h"
 
 static tern_gemm_q8_fn TERN_K(gemm_q8);
+static tern_gemm_block_q8_fn TERN_K(gemm_block_q8);
 
 #include "kernels/gemm_q8.tmpl.c"
 
 void tern_kernels_init_neondot(struct tern_kernels *k)
 {
     k->gemm_q8 = TERN_K(gemm_q8);
+    k->gemm_block_q8 = TERN_K(gemm_block_q8);
 }

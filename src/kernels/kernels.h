@@ -217,6 +217,39 @@ typedef void tern_epilogue_f32_fn(float *c, size_t ldc, const float *tile, const
 typedef void tern_epilogue_s32_fn(float *c, size_t ldc, const int32_t *tile, const float *row_scale,
                                   const struct tern_epilogue *e, size_t row, size_t col, size_t m, size_t n);
 
+/* All rows of a product with a block of one panel, or of two neighbours:
+ *
+ *   sums[p][i][j] (+)= A[i][k] * panel_p[k][j]       as gemm_f32, gemm_bf16 or gemm_q8 has it for each tile of rows, to the bit
+ *   c given:  C[i][32 p + j] = sums[p][i][j] * scale[32 p + j] + bias[32 p + j],  with the roundings of epilogue_f32 or epilogue_s32
+ *
+ * so that all of K is one call, or several with sums kept between them.  The whole of a tile's rows, all steps and the results of many
+ * tiles are one call of the level's best loop. */
+struct tern_gemm_block {
+    const void *a; /* rows in the type of the kernel, lda elements apart, from this block's first k on */
+    size_t lda;
+    const void *panel; /* this block of the first panel; 64-byte aligned */
+    size_t second;     /* bytes to the same block of the second panel */
+    size_t panels;     /* 1 or 2 */
+    size_t k, m;       /* m >= 1 */
+    size_t
+        tiles;  /* even tiles of the rows: at least ceil(m / TERN_TILE_ROWS), for two panels ceil(m / TERN_PAIR_ROWS) */
+    bool begin; /* sums begin at +0, or `start`; else as they are in sums */
+    const int32_t *start; /* [panels * 32], gemm_q8's */
+    void *sums;           /* f32 or s32 [m][32] for each panel; 64-byte aligned; what c gets need not be kept there */
+    size_t sums_second;   /* elements to the second panel's, at least 32 m */
+    const void *
+        next; /* NULL, or the weights that come after these: next_bytes of each panel are prefetched meanwhile, evenly */
+    size_t next_bytes, next_second; /* bytes to the second panel's; 0: there is only one */
+    float *c; /* rows ldc apart, the columns of these panels, all of them there; NULL: sums are kept */
+    size_t ldc;
+    const float *scale, *bias; /* [panels * 32] or NULL, and */
+    const float *row_scale;    /* [m] of q8: read where c is given */
+};
+#define TERN_PAIR_ROWS 6
+typedef void tern_gemm_block_f32_fn(const struct tern_gemm_block *block);
+typedef void tern_gemm_block_bf16_fn(const struct tern_gemm_block *block);
+typedef void tern_gemm_block_q8_fn(const struct tern_gemm_block *block);
+
 /* y = (x - mean) / sqrt(var + eps) * gamma + beta over n values; mean and var = mean((x - mean)^2) in two passes.
  * beta: NULL is 0.   y == x allowed.   n >= 1, eps >= 0.
  * Accuracy: the bound is in ulp of (|x| + mean |x|) / sqrt(var + eps) * |gamma| + |beta|, as x - mean can cancel. */
@@ -409,6 +442,7 @@ struct tern_kernels {
 #undef TERN_KERNEL
     size_t
         k_block; /* most k steps of a panel that stay in L2 between row tiles; a longer K is cut in equal blocks: table.c */
+    size_t pair_rows;               /* rows from which on two panels at a time are faster than one: table.c */
     size_t cache_bytes;             /* of the second-level cache: a thread's larger outputs are streamed */
     const struct tern_plans *plans; /* plans.h: what was measured; NULL: nothing */
 };

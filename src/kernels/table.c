@@ -25,11 +25,19 @@ static size_t k_block(size_t l2)
     return steps < 384 ? 384 : steps > 1024 ? 1024 : steps;
 }
 
+/* 24 sums beside four vectors of the panels need 32 registers of 512 bits.  Below 64 rows, tiles of 8 rows and one panel read less from
+ * the second-level cache: bench/LOG.md. */
+static size_t pair_rows(enum tern_isa isa)
+{
+    return isa >= TERN_ISA_AVX512 && isa <= TERN_ISA_AVX512BF16 ? 64 : SIZE_MAX;
+}
+
 void tern_kernels_init(struct tern_kernels *k, enum tern_isa isa)
 {
     k->isa = isa;
     k->cache_bytes = second_level_cache();
     k->k_block = k_block(k->cache_bytes);
+    k->pair_rows = pair_rows(isa);
     k->plans = NULL;
 
     tern_kernels_init_portable(k); /* fills every slot */

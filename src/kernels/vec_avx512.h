@@ -401,6 +401,12 @@ V16_FN v16 v16_dot_u8s8(v16 a, v16 w, v16 sum)
     return _mm512_castsi512_ps(
         _mm512_dpbusd_epi32(_mm512_castps_si512(sum), _mm512_castps_si512(a), _mm512_castps_si512(w)));
 }
+
+/* The numbers of such a sum. */
+V16_FN v16 v16_from_s32(v16 sum)
+{
+    return _mm512_cvtepi32_ps(_mm512_castps_si512(sum));
+}
 #endif
 
 /* ---- integer products ----

@@ -1,10 +1,11 @@
 /* gemm.c: a product of rows with a packed weight of any format.
  *
- * Order: panels outermost, then equal blocks of k, then row tiles.  A block of a panel stays in the second-level cache
- * while all row tiles use it, and while they do, each tile prefetches its share of the next block, so that arithmetic and
- * memory overlap even at 16 rows.  Each element is one chain of fused multiply-adds over k (or one sum of integers), held in a
- * scratch tile between blocks of k: neither the cut of k, nor that of the rows, nor the number of threads shows in the bits, so
- * a plan (plans.h) may choose them.  A finished tile goes through the epilogue to C once: lines of C are not read back behind stores that miss.
+ * Order: panels outermost (two neighbours at a time where there are many rows), then equal blocks of k, then row tiles.  A block
+ * stays in the second-level cache while all row tiles use it, and while they do, each tile prefetches its share of the next block, so
+ * that arithmetic and memory overlap even at 16 rows.  Each element is one chain of fused multiply-adds over k (or one sum of
+ * integers), held in scratch between blocks of k: neither the cut of k, nor that of the rows, nor the number of threads shows in the
+ * bits, so a plan (plans.h) may choose them.  A finished tile goes to C once, from the kernel's registers where only scale and bias
+ * follow, else through the epilogue: lines of C are not read back behind stores that miss.
  *
  * Weights in groups have no product of codes with f32: a block of a panel becomes f32 numbers in the first-level cache, for all
  * row tiles of a group.  With rows of u8 they have one for each part of K that shares scales.
@@ -16,7 +17,7 @@
 
 #include <string.h>
 
-/* Rows whose partial tiles are kept between blocks of k: 16 KiB of stack.  More rows walk the panel again; from the cache
+/* Rows whose sums are kept between blocks of k: 16 KiB of stack for each panel.  More rows walk the panel again; from the cache
  * that costs 3 % of a group's arithmetic at most. */
 #define GROUP_ROWS 128
 
@@ -66,73 +67,53 @@ static bool splits_rows(const struct tern_plan *plan, size_t m)
     return plan->split == TERN_SPLIT_AUTO ? m >= SPLIT_ROWS : plan->split == TERN_SPLIT_ROWS;
 }
 
+/* Whether kernels of blocks take two panels at a time: with many rows, unless a plan says how high tiles of one panel are. */
+static bool pairs_panels(const struct tern_kernels *kernels, const struct tern_plan *plan, size_t m)
+{
+    return m >= kernels->pair_rows && !plan->tile_rows;
+}
+
 /* Begin of part i of n things in `parts` parts that differ by one at most. */
 static size_t part(size_t n, size_t parts, size_t i)
 {
     return n / parts * i + (i < n % parts ? i : n % parts);
 }
 
-/* The tile of one kernel's sums: f32, or s32 where rows and weights are integers. */
-union tile_sums {
-    float f32[GROUP_ROWS * TERN_PANEL];
-    int32_t s32[GROUP_ROWS * TERN_PANEL];
-};
-
-/* Steps [s0, s1) of a panel for `rows` rows from `row` on, to the tile's row `at`. */
-static void tile_product(const struct product *p, union tile_sums *sums, size_t at, size_t row, size_t rows,
-                         size_t panel, size_t s0, size_t s1, const void *next, size_t next_bytes)
+/* Steps [s0, s1) of a panel for `rows` rows of f32 from `row` on, weights widened.  Other products are blocks. */
+static void tile_product(const struct product *p, float *sums, size_t row, size_t rows, size_t panel, size_t s0,
+                         size_t s1, const void *next, size_t next_bytes)
 {
     const struct tern_kernels *kernels = p->kernels;
     const size_t per = p->layout.per, in = (size_t)p->w->in, k0 = s0 * per, k = (s1 * per < in ? s1 * per : in) - k0;
-    const size_t a = row * p->lda + k0, lda = p->lda;
+    const float *a = (const float *)p->a + row * p->lda + k0;
     const char *words = (const char *)p->w->words + (panel * p->layout.steps + s0) * p->layout.step_bytes;
-    float *c = sums->f32 + at * TERN_PANEL;
     const bool more = s0 > 0;
 
-    switch (p->w->format) {
-    case TERN_WEIGHT_F32:
-        kernels->gemm_f32(c, TERN_PANEL, (const float *)p->a + a, lda, (const float *)(const void *)words, k, rows,
-                          more, next, next_bytes);
-        break;
-    case TERN_WEIGHT_F16:
-        kernels->gemm_f32_f16(c, TERN_PANEL, (const float *)p->a + a, lda, (const uint16_t *)(const void *)words, k,
-                              rows, more, next, next_bytes);
-        break;
-    case TERN_WEIGHT_BF16:
-        if (p->narrow)
-            kernels->gemm_bf16(c, TERN_PANEL, (const uint16_t *)p->a + a, lda, (const uint16_t *)(const void *)words, k,
-                               rows, more, next, next_bytes);
-        else
-            kernels->gemm_f32_bf16(c, TERN_PANEL, (const float *)p->a + a, lda, (const uint16_t *)(const void *)words,
-                                   k, rows, more, next, next_bytes);
-        break;
-    case TERN_WEIGHT_Q8:
-        if (p->narrow)
-            kernels->gemm_q8(sums->s32 + at * TERN_PANEL, TERN_PANEL, (const uint8_t *)p->a + a, lda,
-                             (const int8_t *)words, p->w->start + panel * TERN_PANEL, k, rows, more, next, next_bytes);
-        else
-            kernels->gemm_f32_q8(c, TERN_PANEL, (const float *)p->a + a, lda, (const int8_t *)words, k, rows, more,
-                                 next, next_bytes);
-        break;
-    case TERN_WEIGHT_GROUPS: /* panel_groups, panel_parts */
-        break;
-    }
+    if (p->w->format == TERN_WEIGHT_F16)
+        kernels->gemm_f32_f16(sums, TERN_PANEL, a, p->lda, (const uint16_t *)(const void *)words, k, rows, more, next,
+                              next_bytes);
+    else if (p->w->format == TERN_WEIGHT_BF16)
+        kernels->gemm_f32_bf16(sums, TERN_PANEL, a, p->lda, (const uint16_t *)(const void *)words, k, rows, more, next,
+                               next_bytes);
+    else
+        kernels->gemm_f32_q8(sums, TERN_PANEL, a, p->lda, (const int8_t *)words, k, rows, more, next, next_bytes);
 }
 
 /* Panel `panel` for rows [row, row + m), m <= GROUP_ROWS. */
 struct piece {
     size_t row, m, panel;
+    size_t panels;    /* 1, or 2 neighbours */
     const char *next; /* what is read after it, or NULL */
     float *gates;     /* [m][32] of a gated product: filled by the panel of gates, multiplied by the other; else NULL */
     bool is_gate;
 };
 
-/* A finished tile, of floats or integers, for rows [r0, r0 + rows) of the piece. */
-static void finish(const struct product *p, const struct piece *piece, const float *sums, const int32_t *integers,
-                   size_t r0, size_t rows)
+/* A finished tile of the piece's panel `i`, of floats or integers, for rows [r0, r0 + rows) of the piece. */
+static void finish(const struct product *p, const struct piece *piece, size_t i, const float *sums,
+                   const int32_t *integers, size_t r0, size_t rows)
 {
     const struct tern_kernels *kernels = p->kernels;
-    size_t row = piece->row + r0, col = piece->panel * TERN_PANEL, ldc = p->ldc;
+    size_t row = piece->row + r0, col = (piece->panel + i) * TERN_PANEL, ldc = p->ldc;
     const size_t left = (size_t)p->w->out - col, n = left < TERN_PANEL ? left : TERN_PANEL;
     const float *row_scale = integers ? p->row_scale + row : NULL;
     const struct tern_epilogue *e = &p->e;
@@ -159,6 +140,95 @@ static void finish(const struct product *p, const struct piece *piece, const flo
         kernels->epilogue_f32(c, ldc, sums, e, row, col, rows, n);
 }
 
+/* Whether nothing but scale and bias follows the sums, and all columns are there: kernels of blocks store them then. */
+static bool is_plain(const struct product *p, const struct piece *piece)
+{
+    const struct tern_epilogue *e = &p->e;
+
+    return !piece->gates && e->act == TERN_ACT_NONE && !e->residual && !e->residual2 && !e->half &&
+           (piece->panel + piece->panels) * TERN_PANEL <= (size_t)p->w->out;
+}
+
+static tern_gemm_block_f32_fn *block_kernel(const struct product *p)
+{
+    switch (p->w->format) {
+    case TERN_WEIGHT_F32:
+        return p->kernels->gemm_block_f32;
+    case TERN_WEIGHT_BF16:
+        return p->narrow ? p->kernels->gemm_block_bf16 : NULL;
+    case TERN_WEIGHT_Q8:
+        return p->narrow ? p->kernels->gemm_block_q8 : NULL;
+    case TERN_WEIGHT_F16:
+    case TERN_WEIGHT_GROUPS:
+        break;
+    }
+    return NULL;
+}
+
+/* Rows between the sums and an epilogue that is not plain: 6 KiB of sums, which stay in the first-level cache. */
+#define FINISH_ROWS 24
+
+/* What a kernel of blocks adds up: f32, or s32 where rows and weights are integers. */
+union block_sums {
+    float f32[2 * GROUP_ROWS * TERN_PANEL];
+    int32_t s32[2 * GROUP_ROWS * TERN_PANEL];
+};
+
+/* One panel or two by a kernel of blocks. */
+static void block_product(const struct product *p, const struct piece *piece, tern_gemm_block_f32_fn *kernel)
+{
+    const size_t steps = p->layout.steps, step_bytes = p->layout.step_bytes, panels = piece->panels;
+    const size_t n_blocks = count_blocks(p->kernels, &p->plan, steps, step_bytes), col = piece->panel * TERN_PANEL;
+    const size_t element = p->w->format == TERN_WEIGHT_F32 ? 4 : p->w->format == TERN_WEIGHT_BF16 ? 2 : 1;
+    const size_t in = (size_t)p->w->in, per = p->layout.per;
+    const char *words = (const char *)p->w->words + piece->panel * steps * step_bytes;
+    const size_t n_tiles =
+        panels == 2 ? (piece->m + TERN_PAIR_ROWS - 1) / TERN_PAIR_ROWS : count_tiles(&p->plan, piece->m);
+    const size_t each = FINISH_ROWS * n_tiles / piece->m; /* tiles */
+    const bool plain = is_plain(p, piece);
+    _Alignas(64) union block_sums sums;
+    struct tern_gemm_block g = { .lda = p->lda,
+                                 .second = steps * step_bytes,
+                                 .panels = panels,
+                                 .sums_second = GROUP_ROWS * TERN_PANEL,
+                                 .start = p->w->start ? p->w->start + col : NULL,
+                                 .next_second = steps * step_bytes,
+                                 .ldc = p->ldc,
+                                 .scale = p->e.scale ? p->e.scale + col : NULL,
+                                 .bias = p->e.bias ? p->e.bias + col : NULL };
+
+    for (size_t block = 0; block < n_blocks; block++) {
+        const size_t s0 = part(steps, n_blocks, block), s1 = part(steps, n_blocks, block + 1);
+        const bool last = block + 1 == n_blocks;
+        const size_t ahead = last ? part(steps, n_blocks, 1) : part(steps, n_blocks, block + 2) - s1;
+        const size_t pieces = last && !plain && n_tiles > each ? (n_tiles + each - 1) / each : 1;
+        const char *next = last ? piece->next : words + s1 * step_bytes;
+
+        g.panel = words + s0 * step_bytes;
+        g.k = (s1 * per < in ? s1 * per : in) - s0 * per;
+        g.begin = block == 0;
+        for (size_t i = 0; i < pieces; i++) {
+            const size_t t0 = part(n_tiles, pieces, i), t1 = part(n_tiles, pieces, i + 1);
+            const size_t r0 = part(piece->m, n_tiles, t0), rows = part(piece->m, n_tiles, t1) - r0;
+            const size_t row = piece->row + r0;
+            const size_t h0 = part(ahead, pieces, i), h1 = part(ahead, pieces, i + 1);
+            const size_t at = n_blocks > 1 ? r0 * TERN_PANEL : 0; /* in the first-level cache, where it may be */
+
+            g.a = (const char *)p->a + (row * p->lda + s0 * per) * element;
+            g.m = rows;
+            g.tiles = t1 - t0;
+            g.sums = sums.f32 + at;
+            g.next = next && h1 > h0 ? next + h0 * step_bytes : NULL;
+            g.next_bytes = (h1 - h0) * step_bytes;
+            g.c = last && plain ? p->c + row * p->ldc + col : NULL;
+            g.row_scale = p->row_scale ? p->row_scale + row : NULL;
+            kernel(&g);
+            for (size_t j = 0, s = at; last && !plain && j < panels; j++, s += g.sums_second)
+                finish(p, piece, j, sums.f32 + s, p->row_scale ? sums.s32 + s : NULL, r0, rows);
+        }
+    }
+}
+
 static void panel_product(const struct product *p, const struct piece *piece)
 {
     const size_t row = piece->row, m = piece->m, panel = piece->panel;
@@ -167,7 +237,7 @@ static void panel_product(const struct product *p, const struct piece *piece)
     const size_t n_blocks = count_blocks(kernels, &p->plan, steps, step_bytes);
     const size_t n_tiles = count_tiles(&p->plan, m);
     const char *words = (const char *)p->w->words + panel * steps * step_bytes;
-    _Alignas(64) union tile_sums sums;
+    _Alignas(64) float sums[GROUP_ROWS * TERN_PANEL];
 
     for (size_t block = 0; block < n_blocks; block++) {
         const size_t s0 = part(steps, n_blocks, block), s1 = part(steps, n_blocks, block + 1);
@@ -179,11 +249,10 @@ static void panel_product(const struct product *p, const struct piece *piece)
             const size_t h0 = part(ahead_steps, n_tiles, t), h1 = part(ahead_steps, n_tiles, t + 1);
             const size_t at = n_blocks > 1 ? r0 : 0; /* a tile that stays in the first level, if it may */
 
-            tile_product(p, &sums, at, row + r0, rows, panel, s0, s1, h1 > h0 ? ahead + h0 * step_bytes : NULL,
-                         (h1 - h0) * step_bytes);
+            tile_product(p, sums + at * TERN_PANEL, row + r0, rows, panel, s0, s1,
+                         h1 > h0 ? ahead + h0 * step_bytes : NULL, (h1 - h0) * step_bytes);
             if (last)
-                finish(p, piece, sums.f32 + at * TERN_PANEL, p->row_scale ? sums.s32 + at * TERN_PANEL : NULL, r0,
-                       rows);
+                finish(p, piece, 0, sums + at * TERN_PANEL, NULL, r0, rows);
         }
     }
 }
@@ -205,7 +274,7 @@ static void panel_groups(const struct product *p, const struct piece *piece)
             kernels->gemm_f32(tile, TERN_PANEL, (const float *)p->a + (row + r0) * p->lda + k0, p->lda, numbers, k,
                               rows, k0 > 0, NULL, 0);
             if (k0 + k == in)
-                finish(p, piece, tile, NULL, r0, rows);
+                finish(p, piece, 0, tile, NULL, r0, rows);
         }
     }
 }
@@ -240,14 +309,18 @@ static void panel_parts(const struct product *p, const struct piece *piece)
                                                    .ld_residual = TERN_PANEL };
                 kernels->epilogue_s32(tile, TERN_PANEL, exact, p->row_scale + row + r0, &add, 0, 0, rows, TERN_PANEL);
                 if (i + 1 == g->n_parts)
-                    finish(p, piece, tile, NULL, r0, rows);
+                    finish(p, piece, 0, tile, NULL, r0, rows);
             }
         }
 }
 
 static void run_piece(const struct product *p, const struct piece *piece)
 {
-    if (p->w->format != TERN_WEIGHT_GROUPS)
+    tern_gemm_block_f32_fn *const kernel = block_kernel(p);
+
+    if (kernel)
+        block_product(p, piece, kernel);
+    else if (p->w->format != TERN_WEIGHT_GROUPS)
         panel_product(p, piece);
     else if (p->narrow)
         panel_parts(p, piece);
@@ -269,12 +342,16 @@ static void run(const struct tern_par *par, const struct product *p, size_t m)
         tern_share(par, panel_end, 1, &panel, &panel_end);
 
     const size_t m_here = row_end - row0, n_groups = (m_here + GROUP_ROWS - 1) / GROUP_ROWS;
-    for (; panel < panel_end; panel++) {
+    const size_t most = block_kernel(p) && !p->gated && pairs_panels(p->kernels, &p->plan, m_here) ? 2 : 1;
+    for (size_t panels; panel < panel_end; panel += panels) {
+        panels = panel_end - panel < most ? 1 : most;
         const char *here = (const char *)p->w->words + panel * panel_bytes, *first = here + pair * panel_bytes;
-        const char *following = panel + 1 < panel_end ? first + panel_bytes : NULL;
+        const char *following = panel + panels < panel_end ? first + panels * panel_bytes : NULL;
         for (size_t g = 0; g < n_groups; g++) {
             const size_t r0 = part(m_here, n_groups, g), r1 = part(m_here, n_groups, g + 1);
-            struct piece piece = { .row = row0 + r0, .m = r1 - r0, .panel = panel + pair, .next = here };
+            struct piece piece = {
+                .row = row0 + r0, .m = r1 - r0, .panel = panel + pair, .panels = panels, .next = here
+            };
             if (p->gated) {
                 piece.gates = gates;
                 piece.is_gate = true;
@@ -489,6 +566,7 @@ struct tern_gemm_cut tern_gemm_cut(const struct tern_kernels *kernels, int n_thr
 
     return (struct tern_gemm_cut){ .tiles = count_tiles(plan, (here + n_groups - 1) / n_groups),
                                    .blocks = count_blocks(kernels, plan, layout.steps, layout.step_bytes),
+                                   .pairs = pairs_panels(kernels, plan, here),
                                    .by_rows = by_rows };
 }
 

@@ -125,6 +125,7 @@ bool tern_gemm_plan_kind(const struct tern_weight *w, bool narrow, enum tern_pla
 struct tern_gemm_cut {
     size_t tiles;  /* of the rows that are walked together, at most */
     size_t blocks; /* of a panel */
+    bool pairs;    /* of panels, where the product has kernels for them */
     bool by_rows;  /* threads share rows, not panels; false for one thread */
 };
 struct tern_gemm_cut tern_gemm_cut(const struct tern_kernels *kernels, int n_threads, size_t m,

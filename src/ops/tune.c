@@ -209,7 +209,7 @@ static bool is_new(struct tried *tried, const struct trial *t, const struct tern
 
     for (size_t i = 0; i < tried->n; i++)
         if (tried->cuts[i].tiles == cut.tiles && tried->cuts[i].blocks == cut.blocks &&
-            tried->cuts[i].by_rows == cut.by_rows)
+            tried->cuts[i].pairs == cut.pairs && tried->cuts[i].by_rows == cut.by_rows)
             return false;
     if (tried->n == MOST_TRIED)
         return false;

@@ -49,16 +49,17 @@ static double wound_seconds(void *user, const struct tern_plan *plan)
     return w->now;
 }
 
-/* Rows per call of the kernel, seen from inside. */
+/* Rows of the tallest tile, seen from inside. */
 static const struct tern_kernels *real;
 static size_t seen_rows, seen_k;
 
-static void spy_gemm_f32(float *c, size_t ldc, const float *a, size_t lda, const float *panel, size_t k, size_t m,
-                         bool accumulate, const void *next, size_t next_bytes)
+static void spy_gemm_block_f32(const struct tern_gemm_block *g)
 {
-    seen_rows = m > seen_rows ? m : seen_rows;
-    seen_k = k > seen_k ? k : seen_k;
-    real->gemm_f32(c, ldc, a, lda, panel, k, m, accumulate, next, next_bytes);
+    const size_t rows = (g->m + g->tiles - 1) / g->tiles;
+
+    seen_rows = rows > seen_rows ? rows : seen_rows;
+    seen_k = g->k > seen_k ? g->k : seen_k;
+    real->gemm_block_f32(g);
 }
 
 /* tern_linear with 16 to 31 rows, and in *rows and *k how the kernel was called. */
@@ -73,7 +74,7 @@ static float *linear(tern_ctx *ctx, float *x, float *w, size_t m, size_t *rows, 
 
     config.dtype = TERN_FP32;
     real = kept;
-    spy.gemm_f32 = spy_gemm_f32;
+    spy.gemm_block_f32 = spy_gemm_block_f32;
     seen_rows = seen_k = 0;
     ctx->kernels = &spy;
     const tern_status status = tern_linear(ctx, &config, &input, &weight, NULL, &output);

@@ -88,12 +88,13 @@ static void test_bits(void **state)
 static _Thread_local size_t seen_rows, seen_k;
 static const struct tern_kernels *seen_kernels;
 
-static void spy_gemm_f32(float *c, size_t ldc, const float *a, size_t lda, const float *panel, size_t k, size_t m,
-                         bool accumulate, const void *next, size_t next_bytes)
+static void spy_gemm_block_f32(const struct tern_gemm_block *g)
 {
-    seen_rows = m > seen_rows ? m : seen_rows;
-    seen_k = k > seen_k ? k : seen_k;
-    seen_kernels->gemm_f32(c, ldc, a, lda, panel, k, m, accumulate, next, next_bytes);
+    const size_t rows = (g->m + g->tiles - 1) / g->tiles;
+
+    seen_rows = rows > seen_rows ? rows : seen_rows;
+    seen_k = g->k > seen_k ? g->k : seen_k;
+    seen_kernels->gemm_block_f32(g);
 }
 
 /* A product takes the plan of its own shape, bucket of rows and number of threads, and no other's. */
@@ -109,7 +110,7 @@ static void test_lookup(void **state)
     assert_ok(ctx, tern_weight_pack_as(ctx, &raw, false, TERN_FP32, NULL, &w));
     assert_ok(ctx, tern_plans_create(ctx, &plans));
     seen_kernels = ctx->kernels;
-    spy.gemm_f32 = spy_gemm_f32;
+    spy.gemm_block_f32 = spy_gemm_block_f32;
     spy.plans = plans;
     struct product p = { test_floats(64 * 96, 2), test_poison(64 * 40), 0, w, NULL, NULL, &spy };
 

@@ -80,3 +80,33 @@ void tern_gemm_q8_ref(int32_t *c, size_t ldc, const uint8_t *a, size_t lda, cons
             c[i * ldc + j] = (int32_t)sum;
         }
 }
+
+/* All rows at once by the definitions of a tile and its epilogue: one row and one panel after the other. */
+#define GEMM_BLOCK_REF(name, product, epilogue)                                              \
+    void tern_##name##_ref(const struct tern_gemm_block *g)                                  \
+    {                                                                                        \
+        for (size_t p = 0; p < g->panels; p++)                                               \
+            for (size_t i = 0; i < g->m; i++) {                                              \
+                const size_t col = p * TERN_PANEL, at = p * g->sums_second + i * TERN_PANEL; \
+                const char *panel = (const char *)g->panel + p * g->second;                  \
+                const struct tern_epilogue e = { .scale = g->scale ? g->scale + col : NULL,  \
+                                                 .bias = g->bias ? g->bias + col : NULL };   \
+                product;                                                                     \
+                if (g->c)                                                                    \
+                    epilogue;                                                                \
+            }                                                                                \
+    }
+
+GEMM_BLOCK_REF(gemm_block_f32,
+               tern_gemm_f32_ref((float *)g->sums + at, TERN_PANEL, (const float *)g->a + i * g->lda, g->lda,
+                                 (const float *)(const void *)panel, g->k, 1, !g->begin, NULL, 0),
+               tern_epilogue_f32_ref(g->c + i * g->ldc + col, g->ldc, (float *)g->sums + at, &e, 0, 0, 1, TERN_PANEL))
+GEMM_BLOCK_REF(gemm_block_bf16,
+               tern_gemm_bf16_ref((float *)g->sums + at, TERN_PANEL, (const uint16_t *)g->a + i * g->lda, g->lda,
+                                  (const uint16_t *)(const void *)panel, g->k, 1, !g->begin, NULL, 0),
+               tern_epilogue_f32_ref(g->c + i * g->ldc + col, g->ldc, (float *)g->sums + at, &e, 0, 0, 1, TERN_PANEL))
+GEMM_BLOCK_REF(gemm_block_q8,
+               tern_gemm_q8_ref((int32_t *)g->sums + at, TERN_PANEL, (const uint8_t *)g->a + i * g->lda, g->lda,
+                                (const int8_t *)panel, g->start ? g->start + col : NULL, g->k, 1, !g->begin, NULL, 0),
+               tern_epilogue_s32_ref(g->c + i * g->ldc + col, g->ldc, (int32_t *)g->sums + at, g->row_scale + i, &e, 0,
+                                     0, 1, TERN_PANEL))

@@ -1,0 +1,299 @@
+/* gemm_block.h: all rows of a product with a block of one panel or of two neighbouring ones; gemm.tmpl.c, isa_avx512vnni.c and
+ * isa_avx512bf16.c make kernels of it.
+ *
+ * What a product loses beside its multiply-adds stands between two tiles: with short chains (s8, K = 384: 96 steps of 8 cycles) a call
+ * for each tile, its sums in memory and the epilogue's pass over them are 150 cycles a tile.  So all tiles are one call here, and where
+ * nothing but scale and bias follows the sums go to C from their registers.
+ *
+ *        two panels, one step k:  [ 16 | 16 ] [ 16 | 16 ]     four vectors, loaded once for up to six rows
+ *        row i   a[i][k]  ->        4 multiply-adds           one broadcast
+ *
+ * Two panels halve the loads of rows and give 24 sums instead of 16: longer between two ends of tiles.  That needs 32 registers; other
+ * levels go tile by tile through their kernels of one. */
+#ifndef TERN_KERNELS_GEMM_BLOCK_H
+#define TERN_KERNELS_GEMM_BLOCK_H
+
+#include "kernels/gemm_tile.h"
+
+/* Scale and bias of the columns; those that are not given are the numbers that change nothing, not even the sign of a zero. */
+struct gemm_vectors {
+    _Alignas(64) float scale[2 * TERN_PANEL], bias[2 * TERN_PANEL];
+};
+
+V16_FN void gemm_vectors(const struct tern_gemm_block *g, struct gemm_vectors *v)
+{
+    const size_t n = g->panels * TERN_PANEL;
+
+    for (size_t j = 0; g->c && j < n; j += 16) {
+        v16_store(v->scale + j, g->scale ? v16_load(g->scale + j) : v16_set1(1));
+        v16_store(v->bias + j, g->bias ? v16_load(g->bias + j) : v16_set1(-0.0f));
+    }
+}
+
+/* First row of tile i: tiles differ by a row at most. */
+V16_FN size_t gemm_tile_row(const struct tern_gemm_block *g, size_t i)
+{
+    const size_t rows = g->m / g->tiles, more = g->m % g->tiles;
+
+    return rows * i + (i < more ? i : more);
+}
+
+/* What all tiles prefetch at each step, for each panel, from `at` on. */
+V16_FN struct gemm_hint gemm_block_hint(const struct tern_gemm_block *g, size_t steps)
+{
+    const size_t all = steps * g->tiles;
+
+    if (!g->next || !all)
+        return (struct gemm_hint){ g->panel, 0 };
+    if (g->tiles == 1 && g->panels == 1)
+        return gemm_hint(g->panel, steps, 128, g->m, g->next, g->next_bytes);
+    const size_t step = (g->next_bytes + all - 1) / all;
+    return (struct gemm_hint){ g->next, step < 128 ? step : 128 };
+}
+
+#if V16_GEMM_ROWS == 14
+
+#define GEMM_PAIR_ROWS    6
+#define GEMM_EACH_PAIR(X) X(0) X(1) X(2) X(3) X(4) X(5)
+
+/* A tile: where its rows, sums and results begin.  Rows are counted in words of 4 bytes. */
+struct gemm_place {
+    const float *a;
+    size_t lda;
+    const char *panel, *end;
+    size_t second;     /* bytes to the second panel */
+    const float *from; /* where sums begin, NULL: at 0 */
+    size_t ld_from, from_second;
+    float *sums; /* where they end, unless c is given */
+    size_t sums_second;
+    float *c;
+    size_t ldc;
+    const float *row_scale;
+};
+
+V16_FN v16 gemm_finished(const enum v16_panel form, v16 sum, v16 by_row, const float *scale, const float *bias)
+{
+#ifdef TERN_VEC_VNNI
+    if (form == V16_S8_DOT)
+        return v16_add(v16_mul(v16_from_s32(sum), v16_mul(by_row, v16_load(scale))), v16_load(bias));
+#endif
+    (void)form;
+    (void)by_row;
+    return v16_add(v16_mul(sum, v16_load(scale)), v16_load(bias));
+}
+
+V16_FN void gemm_one_tile(const enum v16_panel form, const int m, const struct gemm_place *p,
+                          const struct gemm_vectors *v, struct gemm_hint hint)
+{
+    const size_t lda = p->lda;
+    const float *a0 = p->a, *a3 = a0 + 3 * lda, *a6 = a0 + 6 * lda, *a9 = a0 + 9 * lda, *a12 = a0 + 12 * lda;
+    const char *panel = p->panel, *const end = p->end;
+
+#define GEMM_BASE(i) ((i) < 3 ? a0 : (i) < 6 ? a3 : (i) < 9 ? a6 : (i) < 12 ? a9 : a12)
+#define GEMM_BEGIN(i)                                       \
+    v16 r##i##_0 = v16_set1(0), r##i##_1 = v16_set1(0);     \
+    if (i < m && p->from) {                                 \
+        r##i##_0 = v16_load(p->from + i * p->ld_from);      \
+        r##i##_1 = v16_load(p->from + i * p->ld_from + 16); \
+    }
+    GEMM_ROWS(GEMM_BEGIN)
+
+#define GEMM_STEP(i)                                                    \
+    if (i < m) {                                                        \
+        const v16 x = gemm_broadcast(form, GEMM_BASE(i) + i % 3 * lda); \
+        r##i##_0 = gemm_multiply_add(form, x, w0, r##i##_0);            \
+        r##i##_1 = gemm_multiply_add(form, x, w1, r##i##_1);            \
+    }
+    for (; panel != end; panel += 128) {
+        const v16 w0 = v16_weights(form, panel, 0, 0), w1 = v16_weights(form, panel, 16, 0);
+
+        GEMM_PREFETCH(hint.at);
+        GEMM_PREFETCH(hint.at + 64);
+        hint.at += hint.step;
+        GEMM_ROWS(GEMM_STEP)
+        a0++, a3++, a6++, a9++, a12++;
+    }
+
+#define GEMM_FINISH(i)                                                                                         \
+    if (i < m) {                                                                                               \
+        const v16 by_row = form == V16_S8_DOT ? v16_set1(p->row_scale[i]) : v16_set1(1);                       \
+        v16_store(p->c + i * p->ldc, gemm_finished(form, r##i##_0, by_row, v->scale, v->bias));                \
+        v16_store(p->c + i * p->ldc + 16, gemm_finished(form, r##i##_1, by_row, v->scale + 16, v->bias + 16)); \
+    }
+#define GEMM_KEEP(i)                                        \
+    if (i < m) {                                            \
+        v16_store(p->sums + i * TERN_PANEL, r##i##_0);      \
+        v16_store(p->sums + i * TERN_PANEL + 16, r##i##_1); \
+    }
+    if (p->c) {
+        GEMM_ROWS(GEMM_FINISH)
+    } else {
+        GEMM_ROWS(GEMM_KEEP)
+    }
+#undef GEMM_BASE
+#undef GEMM_BEGIN
+#undef GEMM_STEP
+#undef GEMM_FINISH
+#undef GEMM_KEEP
+}
+
+V16_FN void gemm_pair_tile(const enum v16_panel form, const int m, const struct gemm_place *p,
+                           const struct gemm_vectors *v, struct gemm_hint hint, size_t hint_second)
+{
+    const size_t lda = p->lda, second = p->second;
+    const float *a0 = p->a, *a3 = a0 + 3 * lda;
+    const char *panel = p->panel, *const end = p->end;
+
+#define GEMM_BASE(i) ((i) < 3 ? a0 : a3)
+#define GEMM_BEGIN(i)                                                                                      \
+    v16 r##i##_0 = v16_set1(0), r##i##_1 = v16_set1(0), r##i##_2 = v16_set1(0), r##i##_3 = v16_set1(0);    \
+    if (i < m && p->from) {                                                                                \
+        r##i##_0 = v16_load(p->from + i * p->ld_from), r##i##_1 = v16_load(p->from + i * p->ld_from + 16); \
+        r##i##_2 = v16_load(p->from + i * p->ld_from + p->from_second);                                    \
+        r##i##_3 = v16_load(p->from + i * p->ld_from + p->from_second + 16);                               \
+    }
+    GEMM_EACH_PAIR(GEMM_BEGIN)
+
+#define GEMM_STEP(i)                                                    \
+    if (i < m) {                                                        \
+        const v16 x = gemm_broadcast(form, GEMM_BASE(i) + i % 3 * lda); \
+        r##i##_0 = gemm_multiply_add(form, x, w0, r##i##_0);            \
+        r##i##_1 = gemm_multiply_add(form, x, w1, r##i##_1);            \
+        r##i##_2 = gemm_multiply_add(form, x, w2, r##i##_2);            \
+        r##i##_3 = gemm_multiply_add(form, x, w3, r##i##_3);            \
+    }
+    for (; panel != end; panel += 128) {
+        const v16 w0 = v16_weights(form, panel, 0, 0), w1 = v16_weights(form, panel, 16, 0);
+        const v16 w2 = v16_weights(form, panel + second, 0, 0), w3 = v16_weights(form, panel + second, 16, 0);
+
+        GEMM_PREFETCH(hint.at);
+        GEMM_PREFETCH(hint.at + hint_second);
+        hint.at += hint.step;
+        GEMM_EACH_PAIR(GEMM_STEP)
+        a0++, a3++;
+    }
+
+#define GEMM_FINISH(i)                                                                                         \
+    if (i < m) {                                                                                               \
+        const v16 by_row = form == V16_S8_DOT ? v16_set1(p->row_scale[i]) : v16_set1(1);                       \
+        v16_store(p->c + i * p->ldc, gemm_finished(form, r##i##_0, by_row, v->scale, v->bias));                \
+        v16_store(p->c + i * p->ldc + 16, gemm_finished(form, r##i##_1, by_row, v->scale + 16, v->bias + 16)); \
+        v16_store(p->c + i * p->ldc + 32, gemm_finished(form, r##i##_2, by_row, v->scale + 32, v->bias + 32)); \
+        v16_store(p->c + i * p->ldc + 48, gemm_finished(form, r##i##_3, by_row, v->scale + 48, v->bias + 48)); \
+    }
+#define GEMM_KEEP(i)                                                         \
+    if (i < m) {                                                             \
+        v16_store(p->sums + i * TERN_PANEL, r##i##_0);                       \
+        v16_store(p->sums + i * TERN_PANEL + 16, r##i##_1);                  \
+        v16_store(p->sums + i * TERN_PANEL + p->sums_second, r##i##_2);      \
+        v16_store(p->sums + i * TERN_PANEL + p->sums_second + 16, r##i##_3); \
+    }
+    if (p->c) {
+        GEMM_EACH_PAIR(GEMM_FINISH)
+    } else {
+        GEMM_EACH_PAIR(GEMM_KEEP)
+    }
+#undef GEMM_BASE
+#undef GEMM_BEGIN
+#undef GEMM_STEP
+#undef GEMM_FINISH
+#undef GEMM_KEEP
+}
+
+/* Forms with one word a step: f32, pairs of bf16, fours of s8. */
+V16_FN void gemm_block(const enum v16_panel form, const size_t per_word, const struct tern_gemm_block *g)
+{
+    const size_t steps = (g->k + per_word - 1) / per_word, lda = g->lda / per_word;
+    const float *start = form == V16_S8_DOT ? (const float *)(const void *)g->start : NULL;
+    struct gemm_hint hint = gemm_block_hint(g, steps);
+    struct gemm_vectors v;
+
+    gemm_vectors(g, &v);
+    for (size_t tile = 0, row = 0; tile < g->tiles; tile++) {
+        const size_t end = gemm_tile_row(g, tile + 1), rows = end - row;
+        float *sums = (float *)g->sums + row * TERN_PANEL;
+        const struct gemm_place p = { .a = (const float *)g->a + row * lda,
+                                      .lda = lda,
+                                      .panel = g->panel,
+                                      .end = (const char *)g->panel + steps * 128,
+                                      .second = g->second,
+                                      .from = g->begin ? start : sums,
+                                      .ld_from = g->begin ? 0 : TERN_PANEL,
+                                      .from_second = g->begin ? TERN_PANEL : g->sums_second,
+                                      .sums = sums,
+                                      .sums_second = g->sums_second,
+                                      .c = g->c ? g->c + row * g->ldc : NULL,
+                                      .ldc = g->ldc,
+                                      .row_scale = g->row_scale ? g->row_scale + row : NULL };
+
+#define GEMM_CASE(i)                              \
+    case i + 1:                                   \
+        gemm_one_tile(form, i + 1, &p, &v, hint); \
+        break;
+#define GEMM_PAIR_CASE(i)                                          \
+    case i + 1:                                                    \
+        gemm_pair_tile(form, i + 1, &p, &v, hint, g->next_second); \
+        break;
+        if (g->panels == 1)
+            switch (rows) {
+                GEMM_ROWS(GEMM_CASE)
+            }
+        else
+            switch (rows) {
+                GEMM_EACH_PAIR(GEMM_PAIR_CASE)
+            }
+#undef GEMM_CASE
+#undef GEMM_PAIR_CASE
+        hint.at += steps * hint.step;
+        row = end;
+    }
+}
+
+#endif
+
+/* ---- tile by tile ---- */
+
+/* A finished tile of one panel in the block's sums: to C, with what follows a product. */
+V16_FN void gemm_block_finish(const struct tern_gemm_block *g, const bool integers, const struct gemm_vectors *v,
+                              size_t panel, size_t row, size_t end)
+{
+    for (; row < end; row++) {
+        const size_t at = panel * g->sums_second + row * TERN_PANEL;
+        float *to = g->c + row * g->ldc + panel * TERN_PANEL;
+
+        for (size_t j = 0; j < TERN_PANEL; j += 16) {
+            const v16 scale = v16_load(v->scale + panel * TERN_PANEL + j);
+            const v16 bias = v16_load(v->bias + panel * TERN_PANEL + j);
+            if (integers)
+                v16_store(to + j, v16_add(v16_mul(v16_load_s32((const int32_t *)g->sums + at + j),
+                                                  v16_mul(v16_set1(g->row_scale[row]), scale)),
+                                          bias));
+            else
+                v16_store(to + j, v16_add(v16_mul(v16_load((const float *)g->sums + at + j), scale), bias));
+        }
+    }
+}
+
+/* Tile by tile through a level's kernel of one tile: `call` for one panel's rows [row, end). */
+#define GEMM_BLOCK_BY_TILES(integers, per, call)                                            \
+    do {                                                                                    \
+        const size_t block_steps = (g->k + (per)-1) / (per);                                \
+        struct gemm_hint hint = gemm_block_hint(g, block_steps);                            \
+        struct gemm_vectors v;                                                              \
+        gemm_vectors(g, &v);                                                                \
+        for (size_t tile = 0, row = 0; tile < g->tiles; tile++) {                           \
+            const size_t end = gemm_tile_row(g, tile + 1), bytes = hint.step * block_steps; \
+            for (size_t panel = 0; panel < g->panels; panel++) {                            \
+                const size_t at = panel * g->sums_second + row * TERN_PANEL;                \
+                const char *words = (const char *)g->panel + panel * g->second;             \
+                const void *next = hint.step ? hint.at + panel * g->next_second : NULL;     \
+                call;                                                                       \
+                if (g->c)                                                                   \
+                    gemm_block_finish(g, integers, &v, panel, row, end);                    \
+            }                                                                               \
+            hint.at += bytes;                                                               \
+            row = end;                                                                      \
+        }                                                                                   \
+    } while (0)
+
+#endif
