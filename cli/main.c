@@ -10,6 +10,7 @@ static const struct {
     const char *about;
 } commands[] = {
     { "run", cmd_run, "continue a text" },
+    { "template", cmd_template, "a conversation as its chat template renders it" },
     { "tokenize", cmd_tokenize, "text to token ids" },
     { "detokenize", cmd_detokenize, "token ids to text" },
     { "logits", cmd_logits, "scores of every position, as a NumPy file" },

@@ -2,6 +2,7 @@
 #ifndef TERN_TERN_H
 #define TERN_TERN_H
 
+#include <tern/chat.h>
 #include <tern/function.h>
 #include <tern/generate.h>
 #include <tern/machine.h>
