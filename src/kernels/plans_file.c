@@ -212,17 +212,6 @@ void tern_plans_path(const char *isa, char *out, size_t size)
         *out = '\0';
 }
 
-/* The folders above a path; what fails shows when the file is opened. */
-static void make_folders(char *path)
-{
-    for (char *c = path + 1; *c; c++)
-        if (*c == '/') {
-            *c = '\0';
-            (void)mkdir(path, 0700);
-            *c = '/';
-        }
-}
-
 /* ---- reading ---- */
 
 /* The entries of the file, if there is one that is right; else what is wrong with it. */
@@ -278,6 +267,23 @@ static tern_status fail_write(struct tern_ctx *reason, const char *path, const c
     char words[128];
 
     return tern_fail(reason, TERN_ERR_IO, "%s: cannot %s: %s", path, action, strerror_r(errno, words, sizeof words));
+}
+
+/* The folders above a path.  The error is that of the first one that could not be made, if those below it could not either. */
+static tern_status make_folders(struct tern_ctx *reason, char *path)
+{
+    tern_status status = TERN_OK;
+
+    for (char *c = path + 1; *c; c++)
+        if (*c == '/') {
+            *c = '\0';
+            if (mkdir(path, 0700) == 0 || errno == EEXIST)
+                status = TERN_OK;
+            else if (status == TERN_OK)
+                status = fail_write(reason, path, "make the folder");
+            *c = '/';
+        }
+    return status;
 }
 
 /* The lock beside a file, waiting for others that hold it. */
@@ -386,8 +392,9 @@ bool tern_plans_store(struct tern_plans *plans, const char *isa)
         return false;
     }
     tern_plans_head(isa, head, sizeof head);
-    make_folders(path);
-    tern_status status = lock(&reason, path, &fd);
+    tern_status status = make_folders(&reason, path);
+    if (status == TERN_OK)
+        status = lock(&reason, path, &fd);
     if (status == TERN_OK) {
         status = tern_plans_create(&reason, &file);
         if (status == TERN_OK)
