@@ -1,0 +1,185 @@
+/* test_tokenizer_goldens.c: tokenizers in which every component occurs, against digests of what the tokenizers library
+ * makes of nasty texts, pairs of them, random ids and random texts (tests/golden/make_tokenizers.py).
+ *
+ * TERN_TOKENIZERS_FULL in the environment: all 100,000 random texts, and the table of docs/tokenizers.md on stdout. */
+#include "testing.h"
+#include "tokenizer_digest.h"
+
+#include "base/json.h"
+
+#include <stdlib.h>
+
+#define GOLDEN TERN_SOURCE_DIR "/tests/golden/tokenizers/"
+
+static struct digest_ranges ranges;
+static bool full;
+
+struct tally {
+    size_t cases, wrong;
+};
+
+static uint64_t number(const tern_json_value *value)
+{
+    size_t size;
+
+    return value && tern_json_type(value) == TERN_JSON_STRING ? strtoull(tern_json_string(value, &size), NULL, 16) : 0;
+}
+
+static void count(struct tally *tally, size_t cases, bool good, const char *name, const char *what, size_t index)
+{
+    tally->cases += cases;
+    if (good)
+        return;
+    if (tally->wrong++ < 12)
+        print_message("%s: %s %zu differs\n", name, what, index);
+}
+
+/* A text of nasty.json alone, or with the one behind it. */
+static void check_nasty(tern_ctx *ctx, const tern_tokenizer *t, const char *name, const tern_json_value *nasty,
+                        const tern_json_value *golden, bool pairs, struct tally *tally)
+{
+    const tern_json_value *list = tern_json_get(golden, pairs ? "pairs" : "nasty");
+
+    assert_int_equal(tern_json_size(list), tern_json_size(nasty) - pairs);
+    for (size_t i = 0; i < tern_json_size(list); i++) {
+        size_t size, pair_size = 0;
+        const char *text = tern_json_string(tern_json_at(nasty, i), &size);
+        const char *pair = pairs ? tern_json_string(tern_json_at(nasty, i + 1), &pair_size) : NULL;
+        bool streams = true;
+        const uint64_t got = digest_text(ctx, t, text, size, pair, pair_size, 0, &streams);
+
+        count(tally, 1, got == number(tern_json_at(list, i)), name, pairs ? "pair" : "nasty text", i);
+        count(tally, 0, streams, name, pairs ? "stream of pair" : "stream of nasty text", i);
+    }
+}
+
+static void check_ids(tern_ctx *ctx, const tern_tokenizer *t, const char *name, const tern_json_value *golden,
+                      struct tally *tally)
+{
+    const tern_json_value *list = tern_json_get(golden, "ids");
+    const uint32_t size = (uint32_t)tern_json_int(tern_json_get(golden, "size"));
+    uint64_t state = 7;
+
+    assert_int_equal(tern_json_size(list), 200);
+    for (size_t i = 0; i < 200; i++) {
+        int32_t ids[20];
+        const uint32_t n = digest_below(&state, 20);
+        bool streams = true;
+
+        for (uint32_t k = 0; k < n; k++)
+            ids[k] = (int32_t)digest_below(&state, size);
+        const uint64_t got = digest_decoded(ctx, t, ids, n, i % 2 == 1, 0, &streams);
+        count(tally, 1, got == number(tern_json_at(list, i)), name, "ids", i);
+        count(tally, 0, streams, name, "stream of ids", i);
+    }
+}
+
+static void check_random(tern_ctx *ctx, const tern_tokenizer *t, const char *name, const tern_json_value *golden,
+                         struct tally *tally)
+{
+    const tern_json_value *marks = tern_json_get(golden, "random");
+    const size_t n = full ? 100000 : 1000;
+    char texts[2][DIGEST_TEXT_MAX];
+    size_t sizes[2] = { 0, 0 }, done = 0;
+    uint64_t state = 13, h = 0;
+    bool streams = true;
+
+    for (size_t i = 0; i < n; i++) {
+        char key[24], *text = texts[i % 2];
+        const bool pair = i % 4 == 3;
+
+        sizes[i % 2] = digest_random_text(&state, &ranges, text);
+        h = digest_text(ctx, t, text, sizes[i % 2], pair ? texts[(i + 1) % 2] : NULL, sizes[(i + 1) % 2], h, &streams);
+        snprintf(key, sizeof key, "%zu", i + 1);
+        if (!tern_json_get(marks, key))
+            continue;
+        count(tally, i + 1 - done, h == number(tern_json_get(marks, key)), name, "a random text up to", i + 1);
+        count(tally, 0, streams, name, "the stream of a random text up to", i + 1);
+        done = i + 1;
+    }
+    assert_int_equal(done, n);
+}
+
+static void check_naughty(tern_ctx *ctx, const tern_tokenizer *t, const char *name, const tern_json_value *golden,
+                          struct tally *tally)
+{
+    const char *path = test_data("unicode/blns.json");
+    struct tern_json *json;
+    uint64_t h = 0;
+    bool streams = true;
+
+    if (!path || !tern_json_get(golden, "blns"))
+        return;
+    assert_ok(ctx, tern_json_read(ctx, path, 1 << 20, &json));
+    const tern_json_value *list = tern_json_root(json);
+    for (size_t i = 0; i < tern_json_size(list); i++) {
+        size_t size;
+        const char *text = tern_json_string(tern_json_at(list, i), &size);
+
+        h = digest_mix(h, digest_text(ctx, t, text, size, NULL, 0, 0, &streams) >> 32);
+    }
+    count(tally, tern_json_size(list), h == number(tern_json_get(golden, "blns")), name, "naughty strings", 0);
+    count(tally, 0, streams, name, "streams of naughty strings", 0);
+    tern_json_destroy(json);
+}
+
+static void exact(void **state)
+{
+    struct tern_json *digests, *nasty;
+    tern_ctx ctx = { 0 };
+    size_t wrong = 0, skipped = 0, n = 0;
+
+    (void)state;
+    full = getenv("TERN_TOKENIZERS_FULL") != NULL;
+    assert_true(digest_read_ranges(GOLDEN "assigned13.txt", &ranges));
+    assert_ok(&ctx, tern_json_read(&ctx, GOLDEN "digests.json", 1 << 24, &digests));
+    assert_ok(&ctx, tern_json_read(&ctx, GOLDEN "nasty.json", 1 << 20, &nasty));
+    if (full)
+        print_message("\n| tokenizer | cases | differences |\n|---|---|---|\n");
+    for (void *it = tern_json_iter(tern_json_root(digests)); it; it = tern_json_next(tern_json_root(digests), it)) {
+        size_t length;
+        const char *name = tern_json_iter_key(it, &length);
+        const tern_json_value *golden = tern_json_iter_value(it);
+        char path[512];
+        struct tally tally = { 0, 0 };
+        tern_tokenizer *t;
+
+        if (strchr(name, '/')) {
+            char relative[256];
+
+            snprintf(relative, sizeof relative, "tokenizers/%s", name);
+            const char *found = test_data(relative);
+            if (!found) {
+                skipped++;
+                continue;
+            }
+            snprintf(path, sizeof path, "%s", found);
+        } else {
+            snprintf(path, sizeof path, GOLDEN "%s.json", name);
+        }
+        assert_ok(&ctx, tern_tokenizer_open(&ctx, path, &t));
+        check_nasty(&ctx, t, name, tern_json_root(nasty), golden, false, &tally);
+        check_nasty(&ctx, t, name, tern_json_root(nasty), golden, true, &tally);
+        check_ids(&ctx, t, name, golden, &tally);
+        check_naughty(&ctx, t, name, golden, &tally);
+        check_random(&ctx, t, name, golden, &tally);
+        if (full)
+            print_message("| %s | %zu | %zu |\n", name, tally.cases, tally.wrong);
+        wrong += tally.wrong;
+        n++;
+        tern_tokenizer_close(&t);
+    }
+    if (skipped)
+        print_message("%zu vocabularies are not here (../shared/data/tokenizers): skipped\n", skipped);
+    assert_true(n >= 30);
+    assert_int_equal(wrong, 0);
+    tern_json_destroy(nasty);
+    tern_json_destroy(digests);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(exact) };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
