@@ -40,7 +40,12 @@ typedef struct tern_generate_options {
     size_t n_stop;
     tern_token_fn *on_token; /**< or NULL */
     void *user;
-    uint64_t reserved[6]; /**< zero */
+    int32_t *
+        sequence; /**< NULL: a sequence of its own, removed afterwards.  Else one that stays: -1 is set to a new one (unless
+                            there is an error); of an existing one the caller knows that its tokens are the prompt's first ones, and
+                            these are not read again.  Afterwards it has read the first tern_sequence_length() of the
+                            prompt's and the generated ids */
+    uint64_t reserved[5]; /**< zero */
 } tern_generate_options;
 
 /** Greedy, no limit, nothing that ends the text. */
@@ -81,7 +86,7 @@ typedef struct tern_generation {
 /** Frees what a generation holds and empties it.  NULL and an empty one are fine. */
 TERN_API void tern_generation_free(tern_generation *generation);
 
-/** Runs one prompt to its end in a session, in a sequence of its own that is removed afterwards.
+/** Runs one prompt to its end in a session, in a sequence of its own that is removed afterwards, or in the options' one.
  *
  * @param tokenizer  for text and stop strings; NULL: ids only (then stop strings are an error).
  * @param prompt     n_prompt >= 1 ids.  An empty prompt is TERN_ERR_ARG.

@@ -25,6 +25,8 @@ struct run {
     int64_t limit; /* tokens to generate at most */
 
     int32_t sequence; /* -1: none yet */
+    size_t n_read;    /* ids of the prompt that the sequence has read before */
+    int64_t n_room;   /* positions for what it has not */
     tern_sampler *sampler;
     tern_decoder *decoder; /* NULL: ids only */
     struct tern_stops *stops;
@@ -63,12 +65,28 @@ void tern_generation_free(tern_generation *generation)
 
 /* ---- before the first token ---- */
 
+/* A sequence that goes on: what it has read of the prompt, and where it will read the rest.  The last id is always read again, for its
+ * scores.  Nothing is changed yet. */
+static tern_status find_read(struct run *run)
+{
+    const int32_t *sequence = run->options->sequence;
+
+    run->n_room = tern_kv_cache_free_positions(run->session->cache);
+    if (!sequence || *sequence < 0)
+        return TERN_OK;
+    const int64_t length = tern_sequence_length(run->session, *sequence);
+    TERN_REQUIRE(run->session->ctx, length >= 0, TERN_ERR_ARG, "generate: there is no sequence %" PRId32, *sequence);
+    run->n_read = (size_t)length < run->n_prompt ? (size_t)length : run->n_prompt - 1;
+    run->n_room += (length + TERN_KV_BLOCK - 1) / TERN_KV_BLOCK * TERN_KV_BLOCK - (int64_t)run->n_read;
+    return TERN_OK;
+}
+
 /* Whether the prompt and what is to come have room, in the context and in the pool. */
 static tern_status find_limit(struct run *run)
 {
     tern_ctx *ctx = run->session->ctx;
     const int64_t n_context = run->session->n_context, wanted = run->options->max_tokens;
-    const int64_t n_free = tern_kv_cache_free_positions(run->session->cache), n_prompt = (int64_t)run->n_prompt;
+    const int64_t n_free = run->n_room + (int64_t)run->n_read, n_prompt = (int64_t)run->n_prompt;
 
     TERN_REQUIRE(ctx, wanted >= -1, TERN_ERR_ARG,
                  "generate: max_tokens is %" PRId64 ", expected at least 0, or -1 for no limit", wanted);
@@ -111,6 +129,7 @@ static tern_status prepare(struct run *run, const tern_tokenizer *tokenizer, con
     TERN_REQUIRE(ctx, tokenizer || o->n_stop == 0, TERN_ERR_ARG, "generate: %zu stop strings, and no tokenizer",
                  o->n_stop);
     TERN_TRY(check_prompt(run, prompt));
+    TERN_TRY(find_read(run));
     TERN_TRY(find_limit(run));
     TERN_REQUIRE(ctx, tern_size_add(run->n_prompt, (size_t)run->limit, &n), TERN_ERR_MEMORY,
                  "out of memory: token ids");
@@ -128,7 +147,10 @@ static tern_status prepare(struct run *run, const tern_tokenizer *tokenizer, con
     TERN_TRY(TERN_ALLOC(ctx, (size_t)run->limit, "log-probabilities", &run->out->logprobs));
     TERN_TRY(TERN_ALLOC(ctx, TEXT_START, "generated text", &run->out->text));
     run->text_capacity = TEXT_START;
-    return tern_sequence_add(run->session, &run->sequence);
+    if (!o->sequence || *o->sequence < 0)
+        return tern_sequence_add(run->session, &run->sequence);
+    run->sequence = *o->sequence;
+    return tern_sequence_truncate(run->session, run->sequence, (int64_t)run->n_read);
 }
 
 /* ---- text ---- */
@@ -226,7 +248,7 @@ static tern_status read_ids(struct run *run, size_t first, size_t n, tern_logits
 
 static tern_status read_prompt(struct run *run)
 {
-    for (size_t done = 0, n; done < run->n_prompt && run->out->finish == TERN_FINISH_NONE; done += n) {
+    for (size_t done = run->n_read, n; done < run->n_prompt && run->out->finish == TERN_FINISH_NONE; done += n) {
         const size_t left = run->n_prompt - done;
         n = left < run->session->max_batch ? left : run->session->max_batch;
         TERN_TRY(read_ids(run, done, n, n == left ? TERN_LOGITS_LAST : TERN_LOGITS_NONE));
@@ -303,7 +325,9 @@ tern_status tern_generate(tern_session *session, const tern_tokenizer *tokenizer
     *out = (tern_generation){ 0 };
 
     const tern_status status = generate(&run, tokenizer, prompt);
-    if (run.sequence >= 0)
+    if (run.options->sequence && (status == TERN_OK || *run.options->sequence >= 0))
+        *run.options->sequence = run.sequence >= 0 ? run.sequence : *run.options->sequence;
+    else if (run.sequence >= 0)
         (void)tern_sequence_remove(session, run.sequence); /* ours, so this cannot fail */
     tern_stops_destroy(&run.stops);
     tern_sampler_destroy(&run.sampler);

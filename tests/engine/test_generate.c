@@ -560,6 +560,66 @@ static void test_logprobs(void **state)
     tern_session_destroy(&other);
 }
 
+/* ---- a sequence that stays ---- */
+
+/* Each turn's prompt begins with what was read and generated before: nothing of it is read again, and the answer is the one that reading
+ * everything gives. */
+static void test_sequence_goes_on(void **state)
+{
+    (void)state;
+    tern_session *session = new_session(ctx, model, 16), *fresh = new_session(ctx, model, 16);
+    tern_generate_options o = tern_generate_options_default(), whole;
+    int32_t ids[128], sequence = -1;
+    size_t n = 5, before = 0;
+
+    memcpy(ids, golden.ids[1], n * sizeof ids[0]);
+    o.max_tokens = 9;
+    whole = o;
+    o.sequence = &sequence;
+    for (int turn = 0; turn < 4; turn++) {
+        tern_generation out, want;
+
+        assert_ok(ctx, tern_generate(fresh, NULL, ids, n, &whole, &want));
+        assert_ok(ctx, tern_generate(session, NULL, ids, n, &o, &out));
+        assert_int_equal(out.ids.count, 9);
+        assert_memory_equal(out.ids.data, want.ids.data, 9 * sizeof ids[0]);
+        assert_memory_equal(out.logprobs, want.logprobs, 9 * sizeof out.logprobs[0]);
+        assert_int_equal(out.timing.prefill_tokens, n - before);
+        memcpy(ids + n, out.ids.data, 9 * sizeof ids[0]);
+        n += 9;
+        before = (size_t)tern_sequence_length(session, sequence);
+        assert_int_equal(before, n - 1); /* the last id was chosen, and not read */
+        ids[n] = (int32_t)(turn + 7);
+        n++;
+        tern_generation_free(&out);
+        tern_generation_free(&want);
+    }
+
+    /* back to an earlier point, and the same prompt once more: its last id alone is read again */
+    tern_generation out;
+    assert_ok(ctx, tern_sequence_truncate(session, sequence, 12));
+    assert_ok(ctx, tern_generate(session, NULL, ids, 12, &o, &out));
+    assert_int_equal(out.timing.prefill_tokens, 1);
+    assert_memory_equal(out.ids.data, ids + 12, 2 * sizeof ids[0]);
+    tern_generation_free(&out);
+
+    /* a full context, counted with what the sequence holds */
+    o.max_tokens = -1;
+    assert_ok(ctx, tern_generate(session, NULL, ids, 12, &o, &out));
+    assert_int_equal(out.ids.count, tern_model_get_config(model)->n_context - 12);
+    tern_generation_free(&out);
+    assert_ok(ctx, tern_sequence_remove(session, sequence));
+    assert_fails(ctx, tern_generate(session, NULL, ids, 12, &o, &out), TERN_ERR_ARG, "there is no sequence");
+    assert_int_equal(sequence, 0);
+    sequence = -1;
+    o.max_tokens = 1000;
+    assert_fails(ctx, tern_generate(session, NULL, ids, 12, &o, &out), TERN_ERR_CAPACITY, "1000");
+    assert_int_equal(sequence, -1);
+    assert_clean(session);
+    tern_session_destroy(&session);
+    tern_session_destroy(&fresh);
+}
+
 /* ---- errors ---- */
 
 static void test_errors(void **state)
@@ -693,6 +753,7 @@ int main(void)
         cmocka_unit_test(test_session_cancel),
         cmocka_unit_test(test_seed),
         cmocka_unit_test(test_logprobs),
+        cmocka_unit_test(test_sequence_goes_on),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_every_failure),
     };
