@@ -1,6 +1,7 @@
 /* arena.c: a bump allocator over one block of pages. */
 #include "base/arena.h"
 #include "base/memory.h"
+#include "base/scratch.h"
 
 #include <assert.h>
 
@@ -45,6 +46,26 @@ void tern_arena_destroy(struct tern_arena *arena)
         /* Another mapping may come to lie here: it must not inherit the poison. */
         UNPOISON(arena->base, arena->size);
         tern_pages_free(arena->base, arena->size);
+    }
+    *arena = (struct tern_arena){ 0 };
+}
+
+tern_status tern_arena_borrow(tern_ctx *ctx, size_t bytes, const char *what, struct tern_arena *out)
+{
+    void *base;
+
+    *out = (struct tern_arena){ 0 };
+    TERN_TRY(tern_scratch_take(ctx, bytes, what, &base));
+    *out = (struct tern_arena){ .base = base, .size = bytes };
+    POISON(out->base, out->size);
+    return TERN_OK;
+}
+
+void tern_arena_return(tern_ctx *ctx, struct tern_arena *arena)
+{
+    if (arena->base) {
+        UNPOISON(arena->base, arena->size);
+        tern_scratch_give(ctx, arena->base, arena->size);
     }
     *arena = (struct tern_arena){ 0 };
 }

@@ -340,14 +340,14 @@ tern_status tern_layer_forward_masked(tern_ctx *ctx, const tern_layer *layer, co
     TERN_TRY_OR_FAIL(tern_mask_open(ctx, &f.mask));
     args->mask = f.mask.rows;
     tern_layer_work_take(&arena, layer, rows, tern_ctx_threads(ctx), &f.work);
-    TERN_TRY_OR_FAIL(tern_arena_create(ctx, arena.used, "scratch of a layer", &arena));
+    TERN_TRY_OR_FAIL(tern_arena_borrow(ctx, arena.used, "scratch of a layer", &arena));
     tern_layer_work_take(&arena, layer, rows, tern_ctx_threads(ctx), &f.work);
     status = tern_region(ctx, forward_region, &f);
     if (status == TERN_OK && f.status != TERN_OK)
         status = tern_fail(ctx, f.status, "%s: all_reduce failed: %s", op, tern_status_name(f.status));
 
 fail:
-    tern_arena_destroy(&arena);
+    tern_arena_return(ctx, &arena);
     tern_mask_close(ctx, &f.mask);
     tern_stage_close(ctx, &f.stage);
     return status;

@@ -126,11 +126,11 @@ static tern_status reduced_product(tern_ctx *ctx, const tern_attention *a, const
 
     tern_stage_in(&p.stage, context, &p.context);
     TERN_TRY_OR_FAIL(tern_stage_open(ctx, &p.stage));
-    TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, n * sizeof(float), "sums of a rank", &sums));
+    TERN_TRY_OR_FAIL(tern_scratch_take(ctx, n * sizeof(float), "sums of a rank", &sums));
     p.sums = sums;
     if (tern_config_narrow(&a->config)) {
         narrow_bytes = tern_gemm_scratch(p.weight, rows);
-        TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, narrow_bytes, "rows of a product", &p.narrow));
+        TERN_TRY_OR_FAIL(tern_scratch_take(ctx, narrow_bytes, "rows of a product", &p.narrow));
     }
     TERN_TRY_OR_FAIL(tern_region(ctx, product_region, &p));
     status = a->comm->all_reduce(a->comm->user, p.sums, n);
@@ -140,8 +140,8 @@ static tern_status reduced_product(tern_ctx *ctx, const tern_attention *a, const
         status = tern_region(ctx, store_region, &p);
 
 fail:
-    tern_pages_free(p.narrow, narrow_bytes);
-    tern_pages_free(sums, n * sizeof(float));
+    tern_scratch_give(ctx, p.narrow, narrow_bytes);
+    tern_scratch_give(ctx, sums, n * sizeof(float));
     tern_stage_close(ctx, &p.stage);
     return status;
 }
@@ -200,7 +200,7 @@ tern_status tern_attention_forward(tern_ctx *ctx, const tern_attention *attentio
         if (i == 2 && !tern_given(norm))
             continue;
         bytes[i] = tern_mul_or_max(rows, (size_t)width[i] * tern_dtype_size(dtype));
-        TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, bytes[i], "rows of an attention", &memory[i]));
+        TERN_TRY_OR_FAIL(tern_scratch_take(ctx, bytes[i], "rows of an attention", &memory[i]));
         made[i] = tern_tensor_view(memory[i], dtype, 2, (int64_t[]){ n, width[i] });
     }
     if (config->pre_layer_norm)
@@ -218,6 +218,6 @@ tern_status tern_attention_forward(tern_ctx *ctx, const tern_attention *attentio
 
 fail:
     for (int i = 0; i < 3; i++)
-        tern_pages_free(memory[i], bytes[i]);
+        tern_scratch_give(ctx, memory[i], bytes[i]);
     return status;
 }

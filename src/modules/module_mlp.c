@@ -192,7 +192,7 @@ tern_status tern_mlp_forward(tern_ctx *ctx, const tern_mlp *mlp, const tern_tens
         tern_stage_out(&f.stage, output, &f.out);
     TERN_TRY_OR_FAIL(tern_stage_open(ctx, &f.stage));
     work_take(&arena, &f);
-    TERN_TRY_OR_FAIL(tern_arena_create(ctx, arena.used, "scratch of a feed-forward", &arena));
+    TERN_TRY_OR_FAIL(tern_arena_borrow(ctx, arena.used, "scratch of a feed-forward", &arena));
     work_take(&arena, &f);
     if (mlp->comm->size > 1)
         f.out = f.x;
@@ -206,7 +206,7 @@ tern_status tern_mlp_forward(tern_ctx *ctx, const tern_mlp *mlp, const tern_tens
     }
 
 fail:
-    tern_arena_destroy(&arena);
+    tern_arena_return(ctx, &arena);
     tern_stage_close(ctx, &f.stage);
     return status;
 }

@@ -364,11 +364,11 @@ tern_status tern_moe_forward(tern_ctx *ctx, const tern_moe *moe, const tern_tens
     f.input = input->data;
     f.output = output->data;
     take_scratch(&arena, tern_ctx_threads(ctx), &f);
-    TERN_TRY(tern_arena_create(ctx, arena.used, "scratch of a mixture of experts", &arena));
+    TERN_TRY(tern_arena_borrow(ctx, arena.used, "scratch of a mixture of experts", &arena));
     take_scratch(&arena, tern_ctx_threads(ctx), &f);
     tern_status status = tern_region(ctx, forward_region, &f);
     if (status == TERN_OK && f.status != TERN_OK)
         status = tern_fail(ctx, f.status, "%s: all_reduce failed: %s", op, tern_status_name(f.status));
-    tern_arena_destroy(&arena);
+    tern_arena_return(ctx, &arena);
     return status;
 }

@@ -4,6 +4,7 @@
 #include "base/arena.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/scratch.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -151,6 +152,37 @@ static void arenas(void **state)
     assert_null(arena.base);
 }
 
+/* What one call borrowed, the next one of the context gets again, whole. */
+static void borrowed_arenas(void **state)
+{
+    struct tern_ctx ctx = { 0 };
+    struct tern_arena counter = tern_arena_counter(), arena;
+    unsigned char *base = NULL, *b;
+    float *a;
+    double *c;
+
+    (void)state;
+    take_some(&counter, &a, &b, &c);
+    for (int i = 0; i < 3; i++) {
+        assert_ok(&ctx, tern_arena_borrow(&ctx, counter.used, "scratch", &arena));
+        assert_true(!base || base == arena.base);
+        base = arena.base;
+        take_some(&arena, &a, &b, &c);
+        for (int j = 0; j < 100; j++)
+            a[j] = (float)j;
+        *b = 1;
+        c[32] = 1;
+        assert_int_equal(arena.used, counter.used);
+        tern_arena_return(&ctx, &arena);
+        assert_null(arena.base);
+        tern_arena_return(&ctx, &arena);
+    }
+    tern_scratch_drop(&ctx);
+    assert_fails(&ctx, tern_arena_borrow(&ctx, SIZE_MAX, "scratch", &arena), TERN_ERR_MEMORY, "scratch");
+    assert_null(arena.base);
+    tern_scratch_drop(&ctx);
+}
+
 static void files(void **state)
 {
     struct tern_ctx ctx = { 0 };
@@ -250,9 +282,9 @@ static void memory_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sizes),         cmocka_unit_test(allocations), cmocka_unit_test(growing),
-        cmocka_unit_test(pages),         cmocka_unit_test(arenas),      cmocka_unit_test(files),
-        cmocka_unit_test(memory_faults),
+        cmocka_unit_test(sizes), cmocka_unit_test(allocations),   cmocka_unit_test(growing),
+        cmocka_unit_test(pages), cmocka_unit_test(arenas),        cmocka_unit_test(borrowed_arenas),
+        cmocka_unit_test(files), cmocka_unit_test(memory_faults),
     };
 
     return cmocka_run_group_tests_name("base/memory", tests, NULL, NULL);
