@@ -1,4 +1,4 @@
-# labels: slow
+# labels: quick
 """What bench_gemm says of itself adds up, and what it cannot do it refuses."""
 import json
 import os
