@@ -6,6 +6,9 @@
 
 #include <string.h>
 
+#define GROWTH_MAX  256 /* times its size and the next that a text may become: files can ask for more, texts do not */
+#define GROWTH_FREE 65536
+
 void tern_codes_destroy(struct tern_codes *codes)
 {
     tern_free(codes->codes);
@@ -34,11 +37,14 @@ tern_status tern_codes_read(tern_ctx *ctx, struct tern_codes *codes, struct tern
     codes->wants_places = piece.places != NULL;
     codes->original = piece.original;
     codes->original_size = piece.original_size;
+    codes->most = piece.size * GROWTH_MAX + GROWTH_FREE;
     return TERN_OK;
 }
 
 tern_status tern_codes_reserve(tern_ctx *ctx, struct tern_codes *codes, size_t count)
 {
+    TERN_REQUIRE(ctx, count <= codes->most, TERN_ERR_CAPACITY,
+                 "normalised text of %zu characters, at most %zu from this text", count, codes->most);
     return TERN_GROW(ctx, &codes->next, &codes->next_capacity, count, "normalised text");
 }
 

@@ -26,6 +26,7 @@ struct tern_codes {
     size_t next_places_capacity;
     bool wants_places;
     size_t original, original_size; /* of the piece */
+    size_t most;                    /* code points that may be made of it */
 };
 
 void tern_codes_destroy(struct tern_codes *codes);
@@ -34,7 +35,8 @@ void tern_codes_destroy(struct tern_codes *codes);
  * more), TERN_ERR_MEMORY. */
 tern_status tern_codes_read(tern_ctx *ctx, struct tern_codes *codes, struct tern_piece piece);
 
-/* Room for `count` code points in all in the text that follows. */
+/* Room for `count` code points in all in the text that follows.  TERN_ERR_CAPACITY: far more than the text that was
+ * read; TERN_ERR_MEMORY. */
 tern_status tern_codes_reserve(tern_ctx *ctx, struct tern_codes *codes, size_t count);
 
 /* Appends to the text that follows, within the room. */

@@ -11,6 +11,8 @@
 
 #include <string.h>
 
+#define TEXT_MAX (1 << 30) /* bytes that decoding makes at once */
+
 void tern_decode_step_destroy(struct tern_decode_step *step)
 {
     tern_free(step->text);
@@ -42,7 +44,8 @@ static tern_status append(tern_ctx *ctx, struct tern_decode_buffer *b, const cha
 {
     size_t need;
 
-    TERN_REQUIRE(ctx, tern_size_add(b->size, size, &need), TERN_ERR_MEMORY, "out of memory: text");
+    TERN_REQUIRE(ctx, tern_size_add(b->size, size, &need) && need <= TEXT_MAX, TERN_ERR_CAPACITY,
+                 "a decoder's text of more than %d bytes", TEXT_MAX);
     TERN_TRY(TERN_GROW(ctx, &b->text, &b->capacity, need, "text"));
     if (size > 0)
         memcpy(b->text + b->size, text, size);

@@ -8,7 +8,8 @@ static const char part[] = "pre_tokenizer";
 static tern_status add_step(struct tern_binder *b, struct tern_pre_step step)
 {
     TERN_REQUIRE(b->ctx, tern_pre_tokenizer_add(&b->t->pre_tokenizer, step), TERN_ERR_UNSUPPORTED,
-                 "%s: pre_tokenizer has more than %d steps", b->where, TERN_PRE_STEPS_MAX);
+                 "%s: pre_tokenizer has more than %d steps, or %d times ByteLevel", b->where, TERN_PRE_STEPS_MAX,
+                 TERN_PRE_BYTE_LEVELS_MAX);
     return TERN_OK;
 }
 

@@ -39,7 +39,11 @@ void tern_pre_scratch_destroy(struct tern_pre_scratch *scratch)
 
 bool tern_pre_tokenizer_add(struct tern_pre_tokenizer *pre, struct tern_pre_step step)
 {
-    if (pre->n_steps == TERN_PRE_STEPS_MAX) {
+    int n_byte_levels = step.kind == TERN_PRE_BYTE_LEVEL;
+
+    for (size_t i = 0; i < pre->n_steps; i++)
+        n_byte_levels += pre->steps[i].kind == TERN_PRE_BYTE_LEVEL;
+    if (pre->n_steps == TERN_PRE_STEPS_MAX || n_byte_levels > TERN_PRE_BYTE_LEVELS_MAX) {
         tern_pattern_destroy(step.pattern);
         return false;
     }

@@ -41,7 +41,8 @@ struct tern_pre_step {
     size_t length;                   /* FixedLength: characters */
 };
 
-#define TERN_PRE_STEPS_MAX 16
+#define TERN_PRE_STEPS_MAX       16
+#define TERN_PRE_BYTE_LEVELS_MAX 4 /* each makes text twice as long */
 
 /* Steps, each working on the pieces that the one before left.  All zero: the text is one word. */
 struct tern_pre_tokenizer {

@@ -28,6 +28,32 @@ static const char fixed[] =
     "\"\\u00c3\\u00a9\":7,\"\\u00a9\":8,\"aa\":9,\"aaaa\":10},\"merges\":[\"a b\",\"\\u0120 a\",\"\\u00c3 "
     "\\u00a9\",\"a a\",\"aa aa\"]}}";
 
+/* Offsets and limits: the ids of one text without limits are those that come alone, and two texts stay in bounds. */
+static void use_with(const tern_tokenizer *t, const char *text, size_t size, const tern_ids *ids)
+{
+    tern_ctx ctx = { 0 };
+    tern_encode_options options = { .add_special = true };
+    tern_encoding e = { 0 };
+    size_t characters = 0;
+
+    if (tern_tokenizer_encode_with(&ctx, t, text, size, &options, &e) != TERN_OK || e.count != ids->count ||
+        (e.count > 0 && memcmp(e.ids, ids->data, e.count * sizeof *e.ids) != 0))
+        abort();
+    for (size_t at = 0; at < size; characters++)
+        tern_utf8_next(text, &at);
+    options.pair = text;
+    options.pair_size = size;
+    options.apply_limits = true;
+    if (tern_tokenizer_encode_with(&ctx, t, text, size, &options, &e) == TERN_OK) {
+        for (size_t i = 0; i < e.count; i++)
+            if (e.attention[i] > 1 || (e.offsets[i].begin < characters && e.offsets[i].end > size))
+                abort();
+    } else if (!tern_error(&ctx)[0]) {
+        abort();
+    }
+    tern_encoding_free(&e);
+}
+
 /* All that can be done with a tokenizer and a text. */
 static void use(const tern_tokenizer *t, const char *text, size_t size)
 {
@@ -43,8 +69,13 @@ static void use(const tern_tokenizer *t, const char *text, size_t size)
             abort();
         return;
     }
-    if (tern_tokenizer_decode(&ctx, t, ids.data, ids.count, false, &decoded, &decoded_size) != TERN_OK ||
-        tern_decoder_create(&ctx, t, false, &decoder) != TERN_OK)
+    use_with(t, text, size, &ids);
+    const tern_status decodes = tern_tokenizer_decode(&ctx, t, ids.data, ids.count, false, &decoded, &decoded_size);
+    if (decodes == TERN_ERR_CAPACITY) { /* a decoder's pattern has its limit, too */
+        tern_ids_free(&ids);
+        return;
+    }
+    if (decodes != TERN_OK || tern_decoder_create(&ctx, t, false, &decoder) != TERN_OK)
         abort();
     for (size_t i = 0; i <= ids.count; i++) {
         const tern_status status = i < ids.count ? tern_decoder_push(&ctx, decoder, ids.data[i], &piece, &piece_size)
