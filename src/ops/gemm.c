@@ -328,7 +328,8 @@ static void run_piece(const struct product *p, const struct piece *piece)
         panel_groups(p, piece);
 }
 
-/* Panels, or pairs of a panel of gates and the one that is multiplied by them, in this order. */
+/* Panels, or pairs of a panel of gates and the one that is multiplied by them, in this order.  A single tile reads a panel as a stream,
+ * a little ahead of itself: the panel of a pair that comes next would be as far ahead as the first-level cache is not large. */
 static void run(const struct tern_par *par, const struct product *p, size_t m)
 {
     const size_t n_panels = ((size_t)p->w->out + TERN_PANEL - 1) / TERN_PANEL;
@@ -349,17 +350,17 @@ static void run(const struct tern_par *par, const struct product *p, size_t m)
         const char *following = panel + panels < panel_end ? first + panels * panel_bytes : NULL;
         for (size_t g = 0; g < n_groups; g++) {
             const size_t r0 = part(m_here, n_groups, g), r1 = part(m_here, n_groups, g + 1);
-            struct piece piece = {
-                .row = row0 + r0, .m = r1 - r0, .panel = panel + pair, .panels = panels, .next = here
-            };
+            struct piece piece = { .row = row0 + r0, .m = r1 - r0, .panel = panel + pair, .panels = panels };
+            const bool stream = p->gated && count_tiles(&p->plan, piece.m) == 1;
             if (p->gated) {
                 piece.gates = gates;
                 piece.is_gate = true;
+                piece.next = stream ? first + panel_bytes : here;
                 run_piece(p, &piece);
                 piece.is_gate = false;
                 piece.panel = panel;
             }
-            piece.next = g + 1 < n_groups ? first : following;
+            piece.next = stream ? here + panel_bytes : g + 1 < n_groups ? first : following;
             run_piece(p, &piece);
         }
     }
