@@ -13,6 +13,7 @@ enum { CLI_OK = 0, CLI_FAIL = 1, CLI_USAGE = 2, CLI_UNSUPPORTED = 3, CLI_SIGNAL 
 
 /* The commands: argv[0] is the command's name. */
 int cmd_run(int argc, char **argv);
+int cmd_chat(int argc, char **argv);
 int cmd_template(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_detokenize(int argc, char **argv);
@@ -35,6 +36,8 @@ int cli_fail(tern_status status, const char *text);
 void cli_init(void);
 /* The signal that arrived, 0 if none did. */
 int cli_signal(void);
+/* It never arrived, and the next one is caught as the first was. */
+void cli_signal_forget(void);
 /* The session whose step the handler stops; NULL before it is destroyed. */
 void cli_signal_session(tern_session *session);
 

@@ -2,24 +2,19 @@
 #include "cli.h"
 #include "json_out.h"
 #include "options.h"
+#include "sampling_options.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 struct settings {
     const char *model, *p, *f, *trace;
-    int64_t n, threads, top_k;
-    float temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
-    uint64_t seed;
-    struct option_texts logit_bias, stop;
+    int64_t n, threads;
+    struct sampling_settings sampling;
     int dtype;
-    bool ignore_eos, logprobs, echo, json, quiet;
-    bool has_n, has_temp, has_top_k, has_top_p, has_min_p, has_repeat, has_presence, has_frequency, has_seed;
+    bool logprobs, echo, json, quiet;
+    bool has_n;
 };
 
 static enum option_outcome parse(struct settings *s, int argc, char **argv)
@@ -30,33 +25,9 @@ static enum option_outcome parse(struct settings *s, int argc, char **argv)
           0, false },
         { 'n', "max-tokens", "N", "tokens to generate; without it until end-of-text or a full context", OPTION_INT,
           &s->n, &s->has_n, 0, 2147483647, false },
-        { 0, "temp", "T", "temperature; 0 is greedy: the best token each time", OPTION_NUMBER, &s->temp, &s->has_temp,
-          0, INFINITY, false },
-        { 0, "top-k", "K", "choose among the K best tokens; 0: among all", OPTION_INT, &s->top_k, &s->has_top_k, 0,
-          2147483647, false },
-        { 0, "top-p", "P", "choose among the fewest tokens whose probability reaches P", OPTION_NUMBER, &s->top_p,
-          &s->has_top_p, 0, 1, false },
-        { 0, "min-p", "P", "choose among tokens with at least P of the best one's probability", OPTION_NUMBER,
-          &s->min_p, &s->has_min_p, 0, 1, false },
-        { 0, "repeat-penalty", "R",
-          "scores of tokens of prompt and answer are divided (if negative:\nmultiplied) by R; 1: off", OPTION_NUMBER,
-          &s->repeat_penalty, &s->has_repeat, 0, INFINITY, true },
-        { 0, "presence-penalty", "A", "subtracted from the score of a token that was generated before", OPTION_NUMBER,
-          &s->presence_penalty, &s->has_presence, -INFINITY, INFINITY, false },
-        { 0, "frequency-penalty", "A", "subtracted as often as the token was generated before", OPTION_NUMBER,
-          &s->frequency_penalty, &s->has_frequency, -INFINITY, INFINITY, false },
-        { 0, "logit-bias", "ID=B",
-          "B is added to the score of token ID; ID,ID=B: to the last of them where\nthe others come before "
-          "it.  Can be given several times",
-          OPTION_TEXTS, &s->logit_bias, NULL, 0, 0, false },
-        { 0, "stop", "TEXT", "ends the answer, and is not part of it.  Can be given several times", OPTION_TEXTS,
-          &s->stop, NULL, 0, 0, false },
-        { 0, "seed", "S", "of the random numbers; without it one is drawn and shown", OPTION_SEED, &s->seed,
-          &s->has_seed, 0, 0, false },
+        OPTIONS_SAMPLING(&s->sampling),
         { 0, "threads", "N", "0: as many as the machine allows", OPTION_INT, &s->threads, NULL, 0, 1024, false },
         OPTION_DTYPE(&s->dtype, NULL),
-        { 0, "ignore-eos", NULL, "end-of-text does not end the answer", OPTION_FLAG, &s->ignore_eos, NULL, 0, 0,
-          false },
         { 0, "logprobs", NULL, "log-probability of each token: in the object with --json, else on stderr", OPTION_FLAG,
           &s->logprobs, NULL, 0, 0, false },
         { 0, "echo", NULL, "print the prompt first", OPTION_FLAG, &s->echo, NULL, 0, 0, false },
@@ -80,81 +51,6 @@ static enum option_outcome parse(struct settings *s, int argc, char **argv)
     };
 
     return options_parse(&line, argc, argv);
-}
-
-/* ---- what the options ask for ---------------------------------------------------------------------------------------- */
-
-/* "1,2=0.5" to ids and a number.  The ids are freed with free(). */
-static int parse_bias(const char *text, tern_logit_bias *out)
-{
-    const char *equals = strchr(text, '=');
-    char *list = NULL, *end = NULL;
-    int32_t *ids = NULL;
-    size_t n = 0;
-    double bias = NAN;
-    int code;
-
-    if (equals && equals[1]) {
-        bias = strtod(equals + 1, &end);
-        list = strndup(text, (size_t)(equals - text));
-        if (!list)
-            return cli_error(CLI_FAIL, "out of memory for a bias");
-    }
-    if (!list || !*list || *end || !isfinite((float)bias)) {
-        free(list);
-        return cli_error(CLI_USAGE, "--logit-bias wants ID=BIAS with a finite number, got '%s'", text);
-    }
-    code = cli_ids_parse("--logit-bias", list, &ids, &n);
-    free(list);
-    *out = (tern_logit_bias){ ids, (int32_t)n, (float)bias };
-    return code;
-}
-
-/* Options over the model's defaults.  The biases' ids are freed by the caller, whatever is returned. */
-static int fill(const struct settings *s, tern_generate_options *o, tern_logit_bias *biases)
-{
-    tern_sampling *g = &o->sampling;
-
-    o->max_tokens = s->has_n ? s->n : -1;
-    g->temperature = s->has_temp ? s->temp : g->temperature;
-    g->top_k = s->has_top_k ? (int32_t)s->top_k : g->top_k;
-    g->top_p = s->has_top_p ? s->top_p : g->top_p;
-    g->min_p = s->has_min_p ? s->min_p : g->min_p;
-    g->repetition_penalty = s->has_repeat ? s->repeat_penalty : g->repetition_penalty;
-    g->presence_penalty = s->has_presence ? s->presence_penalty : g->presence_penalty;
-    g->frequency_penalty = s->has_frequency ? s->frequency_penalty : g->frequency_penalty;
-    if (s->ignore_eos)
-        o->n_stop_ids = 0;
-    for (size_t i = 0; i < s->logit_bias.count; i++) {
-        const int code = parse_bias(s->logit_bias.data[i], &biases[i]);
-
-        if (code)
-            return code;
-    }
-    g->bias = biases;
-    g->n_bias = s->logit_bias.count;
-    for (size_t i = 0; i < s->stop.count; i++)
-        if (!*s->stop.data[i])
-            return cli_error(CLI_USAGE, "--stop wants a text, got ''");
-    o->stop = s->stop.data;
-    o->n_stop = s->stop.count;
-
-    if (s->has_seed) {
-        g->seed = s->seed;
-    } else if (g->temperature > 0) {
-        uint32_t drawn; /* short enough to be typed again */
-
-        if (getrandom(&drawn, sizeof(drawn), 0) != (ssize_t)sizeof(drawn))
-            return cli_error(CLI_FAIL, "cannot draw a seed: %s", strerror(errno));
-        g->seed = drawn;
-    }
-    if (g->temperature == 0 && !s->quiet && (s->has_top_k || s->has_top_p || s->has_min_p || s->has_seed))
-        fprintf(stderr, "tern: note: the choice is greedy, so --%s changes nothing; --temp above 0 would\n",
-                s->has_top_k   ? "top-k"
-                : s->has_top_p ? "top-p"
-                : s->has_min_p ? "min-p"
-                               : "seed");
-    return 0;
 }
 
 /* ---- what comes out -------------------------------------------------------------------------------------------------- */
@@ -270,25 +166,24 @@ static int open_session(const struct settings *s, tern_ctx *ctx, const tern_mode
     return cli_session_open(ctx, model, &options, session);
 }
 
-static int generate(const struct settings *s, const struct cli_text *text, tern_ctx *ctx,
-                    const tern_tokenizer *tokenizer, const tern_model *model, double began)
+static int generate(struct settings *s, const struct cli_text *text, tern_ctx *ctx, const tern_tokenizer *tokenizer,
+                    const tern_model *model, double began)
 {
     struct answer answer = { .echo = s->echo ? text : NULL, .json = s->json };
     tern_generate_options options;
     tern_ids prompt = { 0 }, stop_ids = { 0 };
     tern_session *session = NULL;
     tern_generation g = { 0 };
-    tern_logit_bias *biases = calloc(s->logit_bias.count + 1, sizeof(*biases));
+    tern_logit_bias *biases = NULL;
     tern_status status = tern_tokenizer_encode(ctx, tokenizer, text->data ? text->data : "", text->size, true, &prompt);
     int code = status ? cli_fail(status, tern_error(ctx)) : 0;
 
-    if (!code && !biases)
-        code = cli_error(CLI_FAIL, "out of memory for %zu biases", s->logit_bias.count);
     if (!code && prompt.count == 0)
         code = cli_error(CLI_FAIL, "the prompt has no token ids: there is nothing to continue");
     if (!code) {
         status = tern_generate_defaults(ctx, model, &options, &stop_ids);
-        code = status ? cli_fail(status, tern_error(ctx)) : fill(s, &options, biases);
+        code = status ? cli_fail(status, tern_error(ctx)) : sampling_fill(&s->sampling, s->quiet, &options, &biases);
+        options.max_tokens = s->has_n ? s->n : -1;
     }
     if (!code)
         code = open_session(s, ctx, model, prompt.count, &session);
@@ -310,7 +205,7 @@ static int generate(const struct settings *s, const struct cli_text *text, tern_
                 fputs("\n", stderr); /* the cursor's line is not full: what follows here starts a new one */
             if (s->logprobs && !s->json)
                 print_logprobs(ctx, tokenizer, &g);
-            if (!code && !s->quiet && !s->has_seed && options.sampling.temperature > 0)
+            if (!code && !s->quiet && !s->sampling.has_seed && options.sampling.temperature > 0)
                 fprintf(stderr, "seed %" PRIu64 "%s", options.sampling.seed, s->json ? "\n" : ", ");
             if (!s->quiet && !s->json)
                 print_figures(ctx, &g.timing, load_seconds);
@@ -322,13 +217,11 @@ static int generate(const struct settings *s, const struct cli_text *text, tern_
     tern_generation_free(&g);
     tern_ids_free(&stop_ids);
     tern_ids_free(&prompt);
-    for (size_t i = 0; biases && i < s->logit_bias.count; i++)
-        free((void *)biases[i].ids);
-    free(biases);
+    sampling_free(&s->sampling, biases);
     return code;
 }
 
-static int run(const struct settings *s)
+static int run(struct settings *s)
 {
     struct cli_text text = { 0 };
     tern_ctx *ctx = NULL;
@@ -366,7 +259,6 @@ int cmd_run(int argc, char **argv)
     const enum option_outcome outcome = parse(&s, argc, argv);
     const int code = outcome == OPTION_PARSED ? run(&s) : options_exit(outcome);
 
-    option_texts_free(&s.logit_bias);
-    option_texts_free(&s.stop);
+    sampling_free(&s.sampling, NULL);
     return code;
 }

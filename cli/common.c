@@ -82,16 +82,32 @@ static void fill_closed_streams(void)
             return;
 }
 
-void cli_init(void)
+/* Each of them once: then it has its usual effect again.  What is ignored stays so. */
+static void catch_signals(void)
 {
     static const int stopping[] = { SIGINT, SIGTERM, SIGHUP };
     struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESETHAND }, before;
 
-    fill_closed_streams();
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < sizeof(stopping) / sizeof(stopping[0]); i++)
         if (sigaction(stopping[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
             sigaction(stopping[i], &action, NULL);
+}
+
+void cli_signal_forget(void)
+{
+    tern_session *session = atomic_load(&running);
+
+    arrived = 0;
+    if (session)
+        tern_session_resume(session);
+    catch_signals();
+}
+
+void cli_init(void)
+{
+    fill_closed_streams();
+    catch_signals();
     /* Help and reports stay in memory until the end, where the reason of a failed write is still known. */
     setvbuf(stdout, NULL, _IOFBF, 1 << 16);
     /* A closed pipe and a file that may not grow are errors of write(). */

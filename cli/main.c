@@ -10,6 +10,7 @@ static const struct {
     const char *about;
 } commands[] = {
     { "run", cmd_run, "continue a text" },
+    { "chat", cmd_chat, "a conversation" },
     { "template", cmd_template, "a conversation as its chat template renders it" },
     { "tokenize", cmd_tokenize, "text to token ids" },
     { "detokenize", cmd_detokenize, "token ids to text" },

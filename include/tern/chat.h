@@ -32,6 +32,13 @@ typedef struct tern_chat tern_chat;
  * Of several templates one that is wrong is reported when it is rendered; open fails where all are. */
 TERN_API tern_status tern_chat_open(tern_ctx *ctx, const char *dir, const char *file, tern_chat **out);
 
+/** The same for one template, "default", in memory, without special tokens.
+ *
+ * @param name    for errors.
+ * @param source  `size` bytes of UTF-8; not needed afterwards.
+ * @return TERN_OK; TERN_ERR_ARG (NULL), TERN_ERR_FORMAT, TERN_ERR_UNSUPPORTED, TERN_ERR_CAPACITY, TERN_ERR_MEMORY. */
+TERN_API tern_status tern_chat_parse(tern_ctx *ctx, const char *name, const char *source, size_t size, tern_chat **out);
+
 /** Frees the templates and sets *chat to NULL.  NULL and a pointer to NULL are fine. */
 TERN_API void tern_chat_close(tern_chat **chat);
 

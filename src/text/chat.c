@@ -281,6 +281,24 @@ fail:
     return status;
 }
 
+tern_status tern_chat_parse(tern_ctx *ctx, const char *name, const char *source, size_t size, tern_chat **out)
+{
+    struct tern_chat *chat = NULL;
+    tern_status status;
+
+    TERN_REQUIRE(ctx, out, TERN_ERR_ARG, "chat_parse: out is NULL");
+    *out = NULL;
+    TERN_REQUIRE(ctx, name && source, TERN_ERR_ARG, "chat_parse: %s is NULL", name ? "source" : "name");
+    TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, 1, "chat templates", &chat));
+    TERN_TRY_OR_FAIL(add_template(ctx, chat, "default", name, source, size));
+    TERN_TRY_OR_FAIL(check_any(ctx, chat));
+    *out = chat;
+    return TERN_OK;
+fail:
+    tern_chat_close(&chat);
+    return status;
+}
+
 size_t tern_chat_count(const tern_chat *chat)
 {
     return chat ? chat->count : 0;
