@@ -9,6 +9,7 @@
 
 #include "base/memory.h"
 #include "base/utf8.h"
+#include "text/sentencepiece_decode.h"
 
 #include <string.h>
 
@@ -60,6 +61,36 @@ fail:
     return status;
 }
 
+/* With a SentencePiece model, whose pieces have rules of their own. */
+static tern_status decode_pieces(tern_ctx *ctx, const struct tern_tokenizer *t, const int32_t *ids, size_t n_ids,
+                                 char **text, size_t *size)
+{
+    const struct tern_sentencepiece *model = &t->model.sentencepiece;
+    const size_t room = tern_sentencepiece_decode_room(model);
+    struct tern_piece_decoding state = { 0 };
+    const struct tern_token *token;
+    size_t n = 0, capacity = 0;
+    char *out = NULL;
+    tern_status status;
+
+    for (size_t i = 0; i < n_ids; i++) {
+        TERN_TRY_OR_FAIL(look_up(ctx, t, ids[i], false, &token));
+        TERN_TRY_OR_FAIL(TERN_GROW(ctx, &out, &capacity, n + room, "text"));
+        n += tern_sentencepiece_decode_next(model, &state, ids[i], out + n);
+    }
+    TERN_TRY_OR_FAIL(TERN_GROW(ctx, &out, &capacity, n + room + 1, "text"));
+    n += tern_sentencepiece_decode_end(&state, out + n);
+    out[n] = 0;
+    *text = out;
+    if (size)
+        *size = n;
+    return TERN_OK;
+
+fail:
+    tern_free(out);
+    return status;
+}
+
 tern_status tern_tokenizer_decode(tern_ctx *ctx, const tern_tokenizer *tokenizer, const int32_t *ids, size_t n_ids,
                                   bool skip_special, char **text, size_t *size)
 {
@@ -72,6 +103,8 @@ tern_status tern_tokenizer_decode(tern_ctx *ctx, const tern_tokenizer *tokenizer
     TERN_REQUIRE(ctx, text, TERN_ERR_ARG, "tokenizer_decode: text is NULL");
     *text = NULL;
     TERN_REQUIRE(ctx, tokenizer && (ids || n_ids == 0), TERN_ERR_ARG, "tokenizer_decode: tokenizer or ids is NULL");
+    if (tokenizer->decoder == TERN_DECODE_SENTENCEPIECE)
+        return decode_pieces(ctx, tokenizer, ids, n_ids, text, size);
     if (tokenizer->decoder == TERN_DECODE_CHAIN)
         return decode_chain(ctx, tokenizer, ids, n_ids, skip_special, text, size);
 
@@ -116,7 +149,8 @@ struct tern_decoder {
     char *bytes;  /* the kept ones, a space, the longest token */
     size_t n_kept;
     char *text;
-    struct tern_decode_run run; /* of a chain, which needs none of the memory above */
+    struct tern_piece_decoding pieces; /* of a SentencePiece model */
+    struct tern_decode_run run;        /* of a chain, which needs none of the memory above */
 };
 
 tern_status tern_decoder_create(tern_ctx *ctx, const tern_tokenizer *tokenizer, bool skip_special, tern_decoder **out)
@@ -128,7 +162,9 @@ tern_status tern_decoder_create(tern_ctx *ctx, const tern_tokenizer *tokenizer, 
     *out = NULL;
     TERN_REQUIRE(ctx, tokenizer, TERN_ERR_ARG, "decoder_create: tokenizer is NULL");
 
-    const size_t room = KEPT_MAX + 1 + tokenizer->longest;
+    size_t room = KEPT_MAX + 1 + tokenizer->longest;
+    if (tokenizer->decoder == TERN_DECODE_SENTENCEPIECE)
+        room += tern_sentencepiece_decode_room(&tokenizer->model.sentencepiece);
     TERN_TRY(TERN_ALLOC(ctx, 1, "a decoder", &d));
     d->t = tokenizer;
     d->skip_special = skip_special;
@@ -167,6 +203,15 @@ static tern_status hand_out_chain(tern_ctx *ctx, struct tern_decoder *d, const c
     return TERN_OK;
 }
 
+/* Hands out text[0..n). */
+static void hand_out_pieces(struct tern_decoder *d, size_t n, const char **text, size_t *size)
+{
+    d->text[n] = 0;
+    *text = d->text;
+    if (size)
+        *size = n;
+}
+
 /* Hands out what of bytes[0..n) is certain and keeps the rest. */
 static void hand_out(struct tern_decoder *d, size_t n, bool last, const char **text, size_t *size)
 {
@@ -188,6 +233,13 @@ tern_status tern_decoder_push(tern_ctx *ctx, tern_decoder *decoder, int32_t id, 
     TERN_REQUIRE(ctx, decoder && text, TERN_ERR_ARG, "decoder_push: decoder or text is NULL");
     TERN_TRY(look_up(ctx, decoder->t, id, decoder->skip_special, &token));
 
+    if (decoder->t->decoder == TERN_DECODE_SENTENCEPIECE) {
+        hand_out_pieces(
+            decoder,
+            tern_sentencepiece_decode_next(&decoder->t->model.sentencepiece, &decoder->pieces, id, decoder->text), text,
+            size);
+        return TERN_OK;
+    }
     if (decoder->t->decoder == TERN_DECODE_CHAIN) {
         decoder->run.out.size = 0;
         if (token)
@@ -210,6 +262,10 @@ tern_status tern_decoder_push(tern_ctx *ctx, tern_decoder *decoder, int32_t id, 
 tern_status tern_decoder_finish(tern_ctx *ctx, tern_decoder *decoder, const char **text, size_t *size)
 {
     TERN_REQUIRE(ctx, decoder && text, TERN_ERR_ARG, "decoder_finish: decoder or text is NULL");
+    if (decoder->t->decoder == TERN_DECODE_SENTENCEPIECE) {
+        hand_out_pieces(decoder, tern_sentencepiece_decode_end(&decoder->pieces, decoder->text), text, size);
+        return TERN_OK;
+    }
     if (decoder->t->decoder == TERN_DECODE_CHAIN) {
         decoder->run.out.size = 0;
         TERN_TRY(tern_decode_run_finish(ctx, &decoder->run));

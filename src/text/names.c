@@ -112,7 +112,7 @@ tern_status tern_names_trie(tern_ctx *ctx, const struct tern_names *names, struc
         if (name->id >= 0 && tern_names_find(names, text, name->size) == name->id)
             keys[n++] = (struct tern_trie_key){ text, name->size, name->id };
     }
-    const tern_status status = tern_trie_create(ctx, keys, n, out);
+    const tern_status status = tern_trie_create(ctx, keys, n, "the vocabulary", out);
     tern_free(keys);
     return status;
 }

@@ -16,9 +16,10 @@
 #define TERN_TOKEN_ID_MAX       ((1 << 22) - 1)   /* vocabularies in use end below 2^20 */
 
 enum tern_decoder_kind {
-    TERN_DECODE_SPACES,     /* no decoder: the tokens' texts with a space between them */
-    TERN_DECODE_BYTE_LEVEL, /* the tokens' bytes, one behind the other */
-    TERN_DECODE_CHAIN       /* as the chain says */
+    TERN_DECODE_SPACES,        /* no decoder: the tokens' texts with a space between them */
+    TERN_DECODE_BYTE_LEVEL,    /* the tokens' bytes, one behind the other */
+    TERN_DECODE_SENTENCEPIECE, /* a SentencePiece model's own way */
+    TERN_DECODE_CHAIN          /* a chain of decoders */
 };
 
 /* An id's place in the table of tokens. */
@@ -52,9 +53,15 @@ struct tern_tokenizer {
 /* The white space at the ends of a token's text. */
 struct tern_blanks tern_blanks_of(const char *text, size_t size);
 
-/* An empty tokenizer is filled from tokenizer.json, or from vocab.json and merges.txt with GPT-2's rules. */
+/* An empty tokenizer is filled from a directory or a file, whichever kind that is. */
+tern_status tern_tokenizer_read(tern_ctx *ctx, struct tern_tokenizer *t, const char *path);
+
+/* The kinds: tokenizer.json; vocab.json and merges.txt in a directory, with GPT-2's rules; a SentencePiece .model, with
+ * what tokenizer_config.json in `dir` (NULL: none) says about the tokens at its ends. */
 tern_status tern_tokenizer_read_json(tern_ctx *ctx, struct tern_tokenizer *t, const char *path);
 tern_status tern_tokenizer_read_gpt2(tern_ctx *ctx, struct tern_tokenizer *t, const char *dir);
+tern_status tern_tokenizer_read_sentencepiece(tern_ctx *ctx, struct tern_tokenizer *t, const char *path,
+                                              const char *dir);
 tern_status tern_tokenizer_bind_json(tern_ctx *ctx, struct tern_tokenizer *t, const struct tern_json *json);
 
 /* What both need: a vocabulary object {token: id} into a model's; `used` is by id, n_used long, freed by the caller. */

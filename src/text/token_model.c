@@ -21,6 +21,9 @@ void tern_token_model_destroy(struct tern_token_model *model)
     case TERN_TOKEN_MODEL_UNIGRAM:
         tern_unigram_destroy(&model->unigram);
         break;
+    case TERN_TOKEN_MODEL_SENTENCEPIECE:
+        tern_sentencepiece_destroy(&model->sentencepiece);
+        break;
     }
 }
 
@@ -32,6 +35,9 @@ void tern_token_model_scratch_destroy(const struct tern_token_model *model, stru
         break;
     case TERN_TOKEN_MODEL_UNIGRAM:
         tern_unigram_scratch_destroy(&scratch->unigram);
+        break;
+    case TERN_TOKEN_MODEL_SENTENCEPIECE:
+        tern_sentencepiece_scratch_destroy(&scratch->sentencepiece);
         break;
     case TERN_TOKEN_MODEL_WORDPIECE:
     case TERN_TOKEN_MODEL_WORD_LEVEL:
@@ -68,6 +74,8 @@ tern_status tern_token_model_encode(tern_ctx *ctx, const struct tern_token_model
         return tern_word_level_encode(ctx, &model->word_level, word, size, out);
     case TERN_TOKEN_MODEL_UNIGRAM:
         return tern_unigram_encode(ctx, &model->unigram, &scratch->unigram, word, size, out);
+    case TERN_TOKEN_MODEL_SENTENCEPIECE:
+        return tern_sentencepiece_encode(ctx, &model->sentencepiece, &scratch->sentencepiece, word, size, out);
     }
     return TERN_OK;
 }
@@ -75,6 +83,11 @@ tern_status tern_token_model_encode(tern_ctx *ctx, const struct tern_token_model
 bool tern_token_model_is_loose(const struct tern_token_model *model, int32_t id)
 {
     return model->kind == TERN_TOKEN_MODEL_UNIGRAM && id == model->unigram.unk_id;
+}
+
+bool tern_token_model_is_special(const struct tern_token_model *model, int32_t id)
+{
+    return model->kind == TERN_TOKEN_MODEL_SENTENCEPIECE && model->sentencepiece.pieces[id].type == TERN_PIECE_CONTROL;
 }
 
 const struct tern_names *tern_token_model_vocab(const struct tern_token_model *model)
@@ -88,6 +101,8 @@ const struct tern_names *tern_token_model_vocab(const struct tern_token_model *m
         return &model->word_level.vocab;
     case TERN_TOKEN_MODEL_UNIGRAM:
         return &model->unigram.vocab;
+    case TERN_TOKEN_MODEL_SENTENCEPIECE:
+        return &model->sentencepiece.vocab;
     }
     return NULL;
 }
@@ -101,6 +116,8 @@ uint64_t tern_token_model_steps(const struct tern_token_model *model, const stru
         return scratch->wordpiece.steps;
     case TERN_TOKEN_MODEL_UNIGRAM:
         return scratch->unigram.steps;
+    case TERN_TOKEN_MODEL_SENTENCEPIECE:
+        return scratch->sentencepiece.steps;
     case TERN_TOKEN_MODEL_WORD_LEVEL:
         break;
     }

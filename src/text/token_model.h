@@ -7,6 +7,7 @@
 
 #include "text/bpe.h"
 #include "text/names.h"
+#include "text/sentencepiece.h"
 #include "text/token_list.h"
 #include "text/unigram.h"
 #include "text/word_level.h"
@@ -16,7 +17,8 @@ enum tern_token_model_kind {
     TERN_TOKEN_MODEL_BPE,
     TERN_TOKEN_MODEL_WORDPIECE,
     TERN_TOKEN_MODEL_WORD_LEVEL,
-    TERN_TOKEN_MODEL_UNIGRAM
+    TERN_TOKEN_MODEL_UNIGRAM,
+    TERN_TOKEN_MODEL_SENTENCEPIECE /* its words are whole texts */
 };
 
 /* Read-only once it is finished; shared by threads. */
@@ -27,6 +29,7 @@ struct tern_token_model {
         struct tern_wordpiece wordpiece;
         struct tern_word_level word_level;
         struct tern_unigram unigram;
+        struct tern_sentencepiece sentencepiece;
     };
 };
 
@@ -36,6 +39,7 @@ struct tern_token_model_scratch {
         struct tern_bpe_scratch bpe;
         struct tern_wordpiece_scratch wordpiece;
         struct tern_unigram_scratch unigram;
+        struct tern_sentencepiece_scratch sentencepiece;
     };
     char *mapped; /* of a word for a model that knows nothing of bytes: its byte-level characters */
     size_t mapped_capacity;
@@ -58,6 +62,9 @@ tern_status tern_token_model_encode(tern_ctx *ctx, const struct tern_token_model
 
 /* True for an id whose tokens do not have its text, but the one that they were in the word: a Unigram's unknown. */
 bool tern_token_model_is_loose(const struct tern_token_model *model, int32_t id);
+
+/* Whether a model itself says that a token is special. */
+bool tern_token_model_is_special(const struct tern_token_model *model, int32_t id);
 
 /* Texts of tokens and their ids. */
 const struct tern_names *tern_token_model_vocab(const struct tern_token_model *model);

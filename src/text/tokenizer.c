@@ -1,9 +1,9 @@
 /* tokenizer.c: opening a tokenizer, and what can be asked about its tokens. */
 #include "text/text.h"
 
-#include "base/file.h"
 #include "base/memory.h"
 #include "text/byte_level.h"
+#include "text/sentencepiece_decode.h"
 
 #include <string.h>
 
@@ -35,6 +35,8 @@ static void set_token(struct tern_tokenizer *t, size_t *bytes, int32_t id, const
     token->begin = (uint32_t)*bytes;
     if (t->decoder == TERN_DECODE_BYTE_LEVEL) {
         token->size = (uint32_t)tern_byte_level_decode(text, size, t->bytes + *bytes);
+    } else if (t->decoder == TERN_DECODE_SENTENCEPIECE) {
+        token->size = (uint32_t)tern_sentencepiece_bytes(&t->model.sentencepiece, id, t->bytes + *bytes);
     } else {
         memcpy(t->bytes + *bytes, text, size);
         token->size = (uint32_t)size;
@@ -72,7 +74,8 @@ static tern_status make_tokens(tern_ctx *ctx, struct tern_tokenizer *t)
         const struct tern_name *name = &vocab->slots[i];
 
         if (name->id >= 0 && !t->tokens[name->id].used)
-            set_token(t, &bytes, name->id, vocab->text + name->begin, name->size, false);
+            set_token(t, &bytes, name->id, vocab->text + name->begin, name->size,
+                      tern_token_model_is_special(&t->model, name->id));
     }
     return TERN_OK;
 }
@@ -153,30 +156,6 @@ static tern_status finish(tern_ctx *ctx, struct tern_tokenizer *t, const char *w
     return TERN_OK;
 }
 
-static tern_status read_dir(tern_ctx *ctx, struct tern_tokenizer *t, const char *dir)
-{
-    char *json = NULL, *vocab = NULL, *merges = NULL;
-    tern_status status;
-
-    TERN_TRY_OR_FAIL(tern_path_join(ctx, dir, "tokenizer.json", &json));
-    TERN_TRY_OR_FAIL(tern_path_join(ctx, dir, "vocab.json", &vocab));
-    TERN_TRY_OR_FAIL(tern_path_join(ctx, dir, "merges.txt", &merges));
-    if (tern_path_is_file(json)) {
-        TERN_TRY_OR_FAIL(tern_tokenizer_read_json(ctx, t, json));
-    } else {
-        TERN_REQUIRE_OR_FAIL(ctx, tern_path_is_file(vocab) || tern_path_is_file(merges), TERN_ERR_NOT_FOUND,
-                             "%s has no tokenizer: expected tokenizer.json, or vocab.json and merges.txt", dir);
-        TERN_TRY_OR_FAIL(tern_tokenizer_read_gpt2(ctx, t, dir));
-    }
-    status = TERN_OK;
-
-fail:
-    tern_free(json);
-    tern_free(vocab);
-    tern_free(merges);
-    return status;
-}
-
 tern_status tern_tokenizer_open(tern_ctx *ctx, const char *path, tern_tokenizer **out)
 {
     struct tern_tokenizer *t;
@@ -187,10 +166,7 @@ tern_status tern_tokenizer_open(tern_ctx *ctx, const char *path, tern_tokenizer 
     TERN_REQUIRE(ctx, path, TERN_ERR_ARG, "tokenizer_open: path is NULL");
     TERN_TRY(TERN_ALLOC(ctx, 1, "a tokenizer", &t));
     t->added.max_id = -1;
-    if (tern_path_is_dir(path))
-        TERN_TRY_OR_FAIL(read_dir(ctx, t, path));
-    else
-        TERN_TRY_OR_FAIL(tern_tokenizer_read_json(ctx, t, path));
+    TERN_TRY_OR_FAIL(tern_tokenizer_read(ctx, t, path));
     TERN_TRY_OR_FAIL(finish(ctx, t, path));
     *out = t;
     return TERN_OK;

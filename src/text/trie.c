@@ -146,7 +146,8 @@ static int compare_keys(const void *a, const void *b)
     return order != 0 ? order : (x->size > y->size) - (x->size < y->size);
 }
 
-tern_status tern_trie_create(tern_ctx *ctx, struct tern_trie_key *keys, size_t n, struct tern_trie *out)
+tern_status tern_trie_create(tern_ctx *ctx, struct tern_trie_key *keys, size_t n, const char *where,
+                             struct tern_trie *out)
 {
     struct builder b = { .ctx = ctx, .trie = out, .first_free = NIL, .last_free = NIL };
     size_t empty = 0;
@@ -157,6 +158,9 @@ tern_status tern_trie_create(tern_ctx *ctx, struct tern_trie_key *keys, size_t n
         qsort(keys, n, sizeof *keys, compare_keys);
     while (empty < n && keys[empty].size == 0)
         empty++;
+    for (size_t i = empty + 1; i < n; i++)
+        TERN_REQUIRE(ctx, compare_keys(&keys[i - 1], &keys[i]) != 0, TERN_ERR_FORMAT, "%s: %d and %d are both '%.*s'",
+                     where, keys[i - 1].value, keys[i].value, (int)keys[i].size, keys[i].text);
     for (size_t i = empty; i < n; i++)
         out->longest = keys[i].size > out->longest ? keys[i].size : out->longest;
 

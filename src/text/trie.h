@@ -27,8 +27,10 @@ struct tern_trie_key {
     int32_t value; /* >= 0 */
 };
 
-/* The trie of n distinct keys, of which empty ones are left out; sorts `keys`.  O(bytes log n). */
-tern_status tern_trie_create(tern_ctx *ctx, struct tern_trie_key *keys, size_t n, struct tern_trie *out);
+/* The trie of n keys, of which empty ones are left out; sorts `keys`.  O(bytes log n).  TERN_ERR_FORMAT (two keys have the
+ * same text; `where` names the file), TERN_ERR_CAPACITY, TERN_ERR_MEMORY. */
+tern_status tern_trie_create(tern_ctx *ctx, struct tern_trie_key *keys, size_t n, const char *where,
+                             struct tern_trie *out);
 void tern_trie_destroy(struct tern_trie *trie);
 
 /* Goes from *node to its child by a byte; false, and *node is the same, if there is none. */

@@ -121,7 +121,7 @@ static void trie_knows_its_keys(void **state)
             keys[n] = (struct tern_trie_key){ text[n], size, (int32_t)n };
             n++;
         }
-        assert_ok(&ctx, tern_trie_create(&ctx, keys, n, &trie));
+        assert_ok(&ctx, tern_trie_create(&ctx, keys, n, "test", &trie));
         for (size_t i = 0; i < n; i++)
             assert_int_equal(walk(&trie, keys[i].text, keys[i].size), keys[i].size > 0 ? keys[i].value : -1);
         for (int i = 0; i < 2 * N; i++) {
@@ -145,12 +145,24 @@ static void trie_may_be_empty(void **state)
 
     (void)state;
     for (size_t n = 0; n < 2; n++) {
-        assert_ok(&ctx, tern_trie_create(&ctx, &empty, n, &trie));
+        assert_ok(&ctx, tern_trie_create(&ctx, &empty, n, "test", &trie));
         for (int byte = 0; byte < 256; byte++)
             assert_int_equal(walk(&trie, &(char){ (char)byte }, 1), -1);
         assert_int_equal(trie.longest, 0);
         tern_trie_destroy(&trie);
     }
+}
+
+static void trie_refuses_a_key_twice(void **state)
+{
+    struct tern_trie_key keys[] = { { "ab", 2, 7 }, { "a", 1, 1 }, { "ab", 2, 9 } };
+    tern_ctx ctx = { 0 };
+    struct tern_trie trie;
+
+    (void)state;
+    assert_int_equal(tern_trie_create(&ctx, keys, 3, "test", &trie), TERN_ERR_FORMAT);
+    assert_non_null(strstr(tern_error(&ctx), "'ab'"));
+    assert_null(trie.nodes);
 }
 
 /* ---- costs ------------------------------------------------------------------------------------------------------- */
@@ -207,9 +219,8 @@ static void long_words_cost_little_more(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(words_are_the_librarys),
-        cmocka_unit_test(trie_knows_its_keys),
-        cmocka_unit_test(trie_may_be_empty),
+        cmocka_unit_test(words_are_the_librarys),      cmocka_unit_test(trie_knows_its_keys),
+        cmocka_unit_test(trie_may_be_empty),           cmocka_unit_test(trie_refuses_a_key_twice),
         cmocka_unit_test(long_words_cost_little_more),
     };
 

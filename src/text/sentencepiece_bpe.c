@@ -1,0 +1,176 @@
+/* sentencepiece_bpe.c: neighbours whose text together is a piece are joined, highest score first, leftmost first.
+ *
+ * A heap of pairs over a doubly linked list of symbols, as in bpe.c: a pair whose symbols have changed since is dropped
+ * when it comes up.  What is joined to a piece that is not used is taken apart again at the end, the way it was joined. */
+#include "base/memory.h"
+#include "base/utf8.h"
+#include "text/sentencepiece.h"
+
+#include <string.h>
+
+#define END       UINT32_MAX
+#define DEPTH_MAX 100 /* the library's: what is joined of more is left whole */
+
+struct joining {
+    tern_ctx *ctx;
+    const struct tern_sentencepiece *model;
+    struct tern_sentencepiece_scratch *s;
+    size_t n_heap;
+    tern_piece_fn *fn;
+    void *user;
+};
+
+/* Lower keys come first: higher scores (by their bits, in floats' total order), then lower places. */
+static uint64_t key_of(float score, uint32_t left)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &score, sizeof bits);
+    bits = bits & 0x80000000U ? ~bits : bits | 0x80000000U;
+    return (uint64_t)~bits << 32 | left;
+}
+
+static bool is_reserved(const struct tern_sentencepiece *model, int32_t id)
+{
+    const enum tern_piece_type type = model->pieces[id].type;
+
+    return type != TERN_PIECE_NORMAL && type != TERN_PIECE_USER && type != TERN_PIECE_UNUSED;
+}
+
+/* The piece of text[0..size), or -1; reserved ones are none. */
+static int32_t find(const struct joining *j, const char *text, size_t size)
+{
+    const int32_t id = size <= j->model->longest ? tern_names_find(&j->model->vocab, text, size) : -1;
+
+    return id >= 0 && !is_reserved(j->model, id) ? id : -1;
+}
+
+static tern_status push(struct joining *j, struct tern_piece_pair pair)
+{
+    struct tern_sentencepiece_scratch *s = j->s;
+
+    TERN_TRY(TERN_GROW(j->ctx, &s->heap, &s->heap_capacity, j->n_heap + 1, "pairs of pieces"));
+    size_t i = j->n_heap++;
+    for (; i > 0 && s->heap[(i - 1) / 2].key > pair.key; i = (i - 1) / 2) {
+        s->steps++;
+        s->heap[i] = s->heap[(i - 1) / 2];
+    }
+    s->heap[i] = pair;
+    return TERN_OK;
+}
+
+static struct tern_piece_pair pop(struct joining *j)
+{
+    struct tern_piece_pair *heap = j->s->heap;
+    const struct tern_piece_pair top = heap[0], last = heap[--j->n_heap];
+    size_t i = 0;
+
+    for (size_t child; (child = 2 * i + 1) < j->n_heap; i = child) {
+        j->s->steps++;
+        if (child + 1 < j->n_heap && heap[child + 1].key < heap[child].key)
+            child++;
+        if (heap[child].key >= last.key)
+            break;
+        heap[i] = heap[child];
+    }
+    heap[i] = last;
+    return top;
+}
+
+/* A pair for two neighbours, if their text together is a piece. */
+static tern_status consider(struct joining *j, uint32_t left, uint32_t right)
+{
+    const struct tern_piece_symbol *a, *b;
+
+    if (left == END || right == END)
+        return TERN_OK;
+    a = &j->s->symbols[left];
+    b = &j->s->symbols[right];
+    j->s->steps++;
+    if (a->frozen || b->frozen)
+        return TERN_OK;
+    const int32_t id = find(j, j->s->text + a->begin, (size_t)a->size + b->size);
+    if (id < 0)
+        return TERN_OK;
+    if (j->model->pieces[id].type == TERN_PIECE_UNUSED)
+        j->s->splits[id] = a->size;
+    return push(j, (struct tern_piece_pair){ key_of(j->model->pieces[id].score, left), right, a->size + b->size });
+}
+
+static tern_status make_symbols(struct joining *j, uint32_t *count)
+{
+    struct tern_sentencepiece_scratch *s = j->s;
+    uint32_t n = 0;
+
+    for (size_t at = 0; at < s->size;) {
+        const size_t begin = at;
+        const size_t user = tern_sentencepiece_user_piece(j->model, s->text + at, s->size - at);
+
+        if (user > 0)
+            at += user;
+        else
+            tern_utf8_next(s->text, &at);
+        TERN_TRY(TERN_GROW(j->ctx, &s->symbols, &s->symbols_capacity, (size_t)n + 1, "symbols of a text"));
+        s->symbols[n] = (struct tern_piece_symbol){ (uint32_t)begin, (uint32_t)(at - begin), n > 0 ? n - 1 : END,
+                                                    at < s->size ? n + 1 : END, user > 0 };
+        n++;
+    }
+    *count = n;
+    return TERN_OK;
+}
+
+static tern_status join(struct joining *j)
+{
+    struct tern_piece_symbol *symbols = j->s->symbols;
+
+    while (j->n_heap > 0) {
+        const struct tern_piece_pair top = pop(j);
+        const uint32_t left = (uint32_t)top.key, right = top.right;
+
+        if (symbols[left].size == 0 || symbols[right].size == 0 || symbols[left].size + symbols[right].size != top.size)
+            continue;
+        symbols[left].size = top.size;
+        symbols[left].next = symbols[right].next;
+        if (symbols[right].next != END)
+            symbols[symbols[right].next].previous = left;
+        symbols[right].size = 0;
+        TERN_TRY(consider(j, symbols[left].previous, left));
+        TERN_TRY(consider(j, left, symbols[left].next));
+    }
+    return TERN_OK;
+}
+
+/* One symbol as pieces that are in use. */
+static tern_status take_apart(struct joining *j, size_t begin, size_t size, int depth)
+{
+    const int32_t id = find(j, j->s->text + begin, size);
+
+    if (id >= 0 && j->model->pieces[id].type == TERN_PIECE_UNUSED && depth <= DEPTH_MAX) {
+        const size_t left = j->s->splits[id];
+
+        if (left == 0)
+            return j->fn(j->user, size, j->model->unk_id);
+        TERN_TRY(take_apart(j, begin, left, depth + 1));
+        return take_apart(j, begin + left, size - left, depth + 1);
+    }
+    return j->fn(j->user, size, id >= 0 ? id : j->model->unk_id);
+}
+
+tern_status tern_sentencepiece_bpe(tern_ctx *ctx, const struct tern_sentencepiece *model,
+                                   struct tern_sentencepiece_scratch *s, tern_piece_fn *fn, void *user)
+{
+    struct joining j = { ctx, model, s, 0, fn, user };
+    uint32_t n;
+
+    if (model->has_unused) {
+        TERN_TRY(TERN_GROW(ctx, &s->splits, &s->splits_capacity, model->n_pieces, "parts of unused pieces"));
+        memset(s->splits, 0, model->n_pieces * sizeof *s->splits);
+    }
+    TERN_TRY(make_symbols(&j, &n));
+    for (uint32_t i = 0; i + 1 < n; i++)
+        TERN_TRY(consider(&j, i, i + 1));
+    TERN_TRY(join(&j));
+    for (uint32_t i = 0; i != END; i = s->symbols[i].next)
+        TERN_TRY(take_apart(&j, s->symbols[i].begin, s->symbols[i].size, 0));
+    return TERN_OK;
+}
