@@ -7,7 +7,7 @@
  *
  * Differences that it settles: \s is White_Space (PCRE2's has U+180E, too); \w is Alphabetic, marks, decimal digits
  * and connectors (PCRE2's has no marks, but all numbers); \p{Han} is the script, not the script extensions; ^ and $
- * are at lines; \h, \v, \R, \X, \G, \K, \Z, (?m), sets of sets and {n}+ mean different things. */
+ * are at lines; \h, \v, \R, \X, \G, \K, \Z, (?m), sets taken from sets and {n}+ mean different things. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "text/pattern.h"
 
@@ -245,21 +245,40 @@ static bool is_caseless(const struct translation *t)
     return t->caseless >> t->depth & 1;
 }
 
+/* Where a set begins or ends inside of another: the two are one set together, which PCRE2 has no brackets for.  A
+ * hyphen beside the inner bracket would become a range. */
+static tern_status translate_inner_bracket(struct translation *t, unsigned *depth)
+{
+    const bool opens = peek(t, 0) == '[';
+
+    if (opens && (peek(t, 1) == '^' || peek(t, 1) == ':' || peek(t, 1) == ']'))
+        return refuse(t, "a set of this kind inside of a set");
+    if (t->in[t->at - 1] == '-' || peek(t, 1) == '-')
+        return refuse(t, "a hyphen beside a set inside of a set");
+    *depth += opens ? 1 : -1U;
+    t->at++;
+    return TERN_OK;
+}
+
 static tern_status translate_class(struct translation *t)
 {
+    unsigned depth = 0; /* sets inside of this one */
+
     TERN_TRY(copy(t, 1));
     if (peek(t, 0) == '^')
         TERN_TRY(copy(t, 1));
     if (peek(t, 0) == ']')
         return refuse(t, "']' as the first character of a set");
-    while (peek(t, 0) != ']') {
+    while (peek(t, 0) != ']' || depth > 0) {
         if (is_caseless(t) && (peek(t, 0) >= 0x80 || peek(t, 0) == '\\'))
             return refuse(t, "this character in a set in a group without case");
         switch (peek(t, 0)) {
         case -1:
             return tern_fail(t->ctx, TERN_ERR_FORMAT, "%s: the pattern ends inside of a set, expected ']'", t->where);
         case '[':
-            return refuse(t, "a set inside of a set");
+        case ']':
+            TERN_TRY(translate_inner_bracket(t, &depth));
+            break;
         case '&':
             if (peek(t, 1) == '&')
                 return refuse(t, "'&&'");

@@ -166,6 +166,8 @@ static void pattern_language(void **state)
         { "\\.\\-\\[\\\\", ".-[\\", "a" },
         { "\\bab\\b", "ab", "-" },
         { ".", "a", "\n" },
+        { "[^(\\s|[.,!])]", "x", "!" }, /* a set inside of one is part of it */
+        { "[a[bc]d]", "c", "[" },
     };
     static const struct {
         const char *pattern;
@@ -181,8 +183,13 @@ static void pattern_language(void **state)
         { "\\R", TERN_ERR_UNSUPPORTED, "\\R" },
         { "\\K", TERN_ERR_UNSUPPORTED, "\\K" },
         { "(a)\\1", TERN_ERR_UNSUPPORTED, "\\1" },
-        { "[a[b]]", TERN_ERR_UNSUPPORTED, "a set inside of a set" },
-        { "[[:alpha:]]", TERN_ERR_UNSUPPORTED, "a set inside of a set" },
+        { "[a[^b]]", TERN_ERR_UNSUPPORTED, "inside of a set" },
+        { "[[:alpha:]]", TERN_ERR_UNSUPPORTED, "inside of a set" },
+        { "[a-[b]]", TERN_ERR_UNSUPPORTED, "hyphen" },
+        { "[a[-b]]", TERN_ERR_UNSUPPORTED, "hyphen" },
+        { "[a[b-]c]", TERN_ERR_UNSUPPORTED, "hyphen" },
+        { "[[a]-c]", TERN_ERR_UNSUPPORTED, "hyphen" },
+        { "[a[b]", TERN_ERR_FORMAT, "']'" },
         { "[a-z&&b]", TERN_ERR_UNSUPPORTED, "&&" },
         { "[\\W]", TERN_ERR_UNSUPPORTED, "\\W" },
         { "a{2}+", TERN_ERR_UNSUPPORTED, "{...}" },
