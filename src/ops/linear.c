@@ -15,8 +15,16 @@ struct linear {
     size_t rows;
     const tern_weight *weight;
     struct tern_epilogue epilogue;
-    void *narrow; /* NULL: rows stay fp32 */
+    void *narrow;           /* NULL: rows stay fp32 */
+    struct tern_rows ready; /* the input, where the product reads it as it is; else NULL in both */
 };
+
+/* bf16 rows as the product takes them: it reads pairs. */
+static bool is_ready(const tern_tensor *input, const tern_weight *weight, size_t in)
+{
+    return input->dtype == TERN_BF16 && weight->format == TERN_WEIGHT_BF16 && in % 2 == 0 &&
+           (uintptr_t)input->data % sizeof(uint32_t) == 0;
+}
 
 static void linear_region(void *arg, const struct tern_par *par)
 {
@@ -25,8 +33,10 @@ static void linear_region(void *arg, const struct tern_par *par)
     const size_t in = (size_t)l->weight->in, out = (size_t)l->weight->out;
 
     tern_stage_load(&with, &l->stage);
-    tern_gemm_run_either(&with, l->c, out, l->a, in, l->rows, l->weight, &l->epilogue, l->narrow);
-    tern_stage_store(&with, &l->stage);
+    if (l->ready.narrow)
+        tern_gemm_run_rows(&with, l->c, out, &l->ready, l->rows, l->weight, &l->epilogue);
+    else
+        tern_gemm_run_either(&with, l->c, out, l->a, in, l->rows, l->weight, &l->epilogue, l->narrow);
 }
 
 static tern_status linear(tern_ctx *ctx, const char *op, const tern_config *config, const tern_tensor *input,
@@ -51,12 +61,22 @@ static tern_status linear(tern_ctx *ctx, const char *op, const tern_config *conf
     if (l.rows == 0 || out == 0)
         return TERN_OK;
 
-    tern_stage_in(&l.stage, input, &l.a);
-    tern_stage_in(&l.stage, bias, &l.epilogue.bias);
-    tern_stage_out(&l.stage, output, &l.c);
-    TERN_TRY_OR_FAIL(tern_stage_open(ctx, &l.stage));
     TERN_TRY_OR_FAIL(tern_bind_matrix(ctx, weight, config, &l.weight, &owned));
-    if (tern_config_narrow(config)) {
+    const bool narrow = tern_config_narrow(config), ready = narrow && is_ready(input, l.weight, in);
+    if (ready)
+        l.ready = (struct tern_rows){ .narrow = input->data, .ld = in };
+    else
+        tern_stage_in(&l.stage, input, &l.a);
+    tern_stage_in(&l.stage, bias, &l.epilogue.bias);
+    if (output->dtype == TERN_FP32) {
+        l.c = output->data;
+    } else {
+        l.epilogue.half = output->data;
+        l.epilogue.ld_half = (size_t)out;
+        l.epilogue.half_is_f16 = output->dtype == TERN_FP16;
+    }
+    TERN_TRY_OR_FAIL(tern_stage_open(ctx, &l.stage));
+    if (narrow && !ready) {
         narrow_bytes = tern_gemm_scratch(l.weight, l.rows);
         TERN_TRY_OR_FAIL(tern_scratch_take(ctx, narrow_bytes, "rows of a product", &l.narrow));
     }
