@@ -34,6 +34,8 @@ struct tern_ctx {
     const char *isa;                                  /* name of the level; static storage */
     struct tern_scratch scratch[TERN_SCRATCH_PIECES]; /* scratch.h */
     bool scratch_short;                               /* memory ran out: what is given back is freed */
+    unsigned char *uncarved;                          /* the rest of tern_pages_carve()'s mapping */
+    size_t uncarved_bytes;
     char error[TERN_ERROR_SIZE];
 };
 

@@ -104,20 +104,14 @@ static size_t page_round(size_t bytes)
     return (bytes + page - 1) / page * page;
 }
 
-tern_status tern_pages_alloc(tern_ctx *ctx, size_t bytes, const char *what, void **out)
+/* NULL where there is none. */
+static unsigned char *map_pages(size_t size)
 {
-    *out = NULL;
-    if (bytes == 0)
-        bytes = 1;
-    if (bytes > PTRDIFF_MAX - 2 * HUGE_PAGE)
-        return tern_fail_memory(ctx, bytes, what);
-
-    const size_t size = page_round(bytes);
     const size_t slack = size >= HUGE_PAGE ? HUGE_PAGE : 0;
     unsigned char *p = mmap(NULL, size + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED)
-        return tern_fail_memory(ctx, bytes, what);
 
+    if (p == MAP_FAILED)
+        return NULL;
     if (slack) {
         const size_t head = (HUGE_PAGE - (uintptr_t)p % HUGE_PAGE) % HUGE_PAGE;
         if (head)
@@ -128,8 +122,50 @@ tern_status tern_pages_alloc(tern_ctx *ctx, size_t bytes, const char *what, void
         /* A wish: where the system has no huge pages the memory is as good, only slower. */
         (void)madvise(p, size, MADV_HUGEPAGE);
     }
-    *out = p;
+    return p;
+}
+
+tern_status tern_pages_alloc(tern_ctx *ctx, size_t bytes, const char *what, void **out)
+{
+    *out = NULL;
+    if (bytes == 0)
+        bytes = 1;
+    if (bytes <= PTRDIFF_MAX - 2 * HUGE_PAGE)
+        *out = map_pages(page_round(bytes));
+    return *out ? TERN_OK : tern_fail_memory(ctx, bytes, what);
+}
+
+/* Requests below the least gain nothing, above the most their own mapping is all but its end in huge pages. */
+#define CARVE_BYTES ((size_t)32 << 20)
+#define CARVE_LEAST ((size_t)256 << 10)
+#define CARVE_MOST  ((size_t)16 << 20)
+
+tern_status tern_pages_carve(tern_ctx *ctx, size_t bytes, const char *what, void **out)
+{
+    if (bytes < CARVE_LEAST || bytes > CARVE_MOST)
+        return tern_pages_alloc(ctx, bytes, what, out);
+    const size_t size = page_round(bytes);
+
+    if (size > ctx->uncarved_bytes) {
+        unsigned char *p = map_pages(CARVE_BYTES);
+        if (!p) /* there may be room for less */
+            return tern_pages_alloc(ctx, bytes, what, out);
+        tern_pages_drop(ctx);
+        ctx->uncarved = p;
+        ctx->uncarved_bytes = CARVE_BYTES;
+    }
+    *out = ctx->uncarved;
+    ctx->uncarved += size;
+    ctx->uncarved_bytes -= size;
     return TERN_OK;
+}
+
+void tern_pages_drop(tern_ctx *ctx)
+{
+    if (ctx->uncarved_bytes)
+        munmap(ctx->uncarved, ctx->uncarved_bytes);
+    ctx->uncarved = NULL;
+    ctx->uncarved_bytes = 0;
 }
 
 void tern_pages_free(void *p, size_t bytes)

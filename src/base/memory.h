@@ -29,6 +29,12 @@ tern_status tern_strndup(tern_ctx *ctx, const char *text, size_t n, const char *
 tern_status tern_pages_alloc(tern_ctx *ctx, size_t bytes, const char *what, void **out);
 void tern_pages_free(void *p, size_t bytes);
 
+/* The same for what there is much of, in pieces smaller than some huge pages (packed weights): side by side in a mapping of 32 MiB,
+ * whose rest the context keeps for the next one.  Each is freed by tern_pages_free alone, also after the context. */
+tern_status tern_pages_carve(tern_ctx *ctx, size_t bytes, const char *what, void **out);
+/* Gives that rest back. */
+void tern_pages_drop(tern_ctx *ctx);
+
 /* False on overflow, *out unchanged then. */
 bool tern_size_mul(size_t a, size_t b, size_t *out);
 bool tern_size_add(size_t a, size_t b, size_t *out);

@@ -78,6 +78,7 @@ void tern_scratch_give(tern_ctx *ctx, void *p, size_t bytes)
 void tern_scratch_drop(tern_ctx *ctx)
 {
     ctx->scratch_short = true;
+    tern_pages_drop(ctx);
     for (size_t i = 0; i < TERN_SCRATCH_PIECES; i++)
         if (!ctx->scratch[i].taken)
             drop(&ctx->scratch[i]);

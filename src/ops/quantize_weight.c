@@ -202,7 +202,7 @@ tern_status tern_weight_pack_quantized(tern_ctx *ctx, const tern_qtensor *q, boo
     const bool starts = !g || (q->layout.bits == 8 && q->layout.symmetric && g->part == g->run);
     TERN_REQUIRE_OR_FAIL(ctx, count_bytes(w, q->minima != NULL, starts, &sizes), TERN_ERR_MEMORY,
                          "out of memory: panels of a quantised weight [%" PRId64 ", %" PRId64 "]", w->in, w->out);
-    TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, sizes.all, "a packed weight", &pages));
+    TERN_TRY_OR_FAIL(tern_pages_carve(ctx, sizes.all, "a packed weight", &pages));
     w->words = pages;
     w->bytes = sizes.all;
 

@@ -240,7 +240,7 @@ tern_status tern_weight_pack_as(tern_ctx *ctx, const tern_tensor *w, bool transp
                                           : TERN_WEIGHT_Q8;
     TERN_REQUIRE_OR_FAIL(ctx, count_bytes(weight, &panel_bytes, &bytes), TERN_ERR_MEMORY,
                          "out of memory: panels of a weight %s", tern_dims_text(w).text);
-    TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, bytes, "a packed weight", &pages));
+    TERN_TRY_OR_FAIL(tern_pages_carve(ctx, bytes, "a packed weight", &pages));
     weight->words = pages;
     weight->bytes = bytes;
     if (weight->format == TERN_WEIGHT_F32)

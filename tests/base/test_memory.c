@@ -111,6 +111,43 @@ static void pages(void **state)
     tern_pages_free(NULL, 100);
 }
 
+/* Pieces of a mapping are as pages of their own: zeroed, apart, freed one by one in any order, also when the rest is given back. */
+static void carved_pages(void **state)
+{
+    static const size_t lengths[] = { 0,       1,       256 << 10, 1000000,        2 << 20,
+                                      3000001, 9 << 20, 16 << 20,  (16 << 20) + 1, 300000 };
+    enum { N = sizeof lengths / sizeof lengths[0] };
+    struct tern_ctx ctx = { 0 };
+    void *blocks[2 * N];
+
+    (void)state;
+    for (size_t i = 0; i < 2 * N; i++) {
+        const size_t n = lengths[i % N];
+        assert_ok(&ctx, tern_pages_carve(&ctx, n, "pieces", &blocks[i]));
+        unsigned char *p = blocks[i];
+        assert_int_equal((uintptr_t)p % 4096, 0);
+        for (size_t at = 0; at < n; at += 1000) {
+            assert_int_equal(p[at], 0);
+            p[at] = (unsigned char)(i + 1);
+        }
+        if (i % 3 == 0) {
+            tern_pages_free(p, n);
+            blocks[i] = NULL;
+        }
+    }
+    assert_true(ctx.uncarved_bytes > 0);
+    tern_pages_drop(&ctx);
+    assert_true(ctx.uncarved_bytes == 0 && !ctx.uncarved);
+    tern_pages_drop(&ctx);
+    for (size_t i = 0; i < 2 * N; i++) {
+        for (size_t at = 0; blocks[i] && at < lengths[i % N]; at += 1000)
+            assert_int_equal(((unsigned char *)blocks[i])[at], (unsigned char)(i + 1));
+        tern_pages_free(blocks[i], lengths[i % N]);
+    }
+    void *none;
+    assert_fails(&ctx, tern_pages_carve(&ctx, SIZE_MAX - 5, "the universe", &none), TERN_ERR_MEMORY, "the universe");
+}
+
 /* The same code sizes the arena and uses it. */
 static void take_some(struct tern_arena *arena, float **a, unsigned char **b, double **c)
 {
@@ -282,9 +319,9 @@ static void memory_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sizes), cmocka_unit_test(allocations),   cmocka_unit_test(growing),
-        cmocka_unit_test(pages), cmocka_unit_test(arenas),        cmocka_unit_test(borrowed_arenas),
-        cmocka_unit_test(files), cmocka_unit_test(memory_faults),
+        cmocka_unit_test(sizes),           cmocka_unit_test(allocations),  cmocka_unit_test(growing),
+        cmocka_unit_test(pages),           cmocka_unit_test(carved_pages), cmocka_unit_test(arenas),
+        cmocka_unit_test(borrowed_arenas), cmocka_unit_test(files),        cmocka_unit_test(memory_faults),
     };
 
     return cmocka_run_group_tests_name("base/memory", tests, NULL, NULL);
