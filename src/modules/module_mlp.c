@@ -7,6 +7,8 @@
 #include "ops/stage.h"
 #include "ops/widen.h"
 
+#include <string.h>
+
 static const char op[] = "mlp";
 
 struct tern_mlp {
@@ -95,10 +97,85 @@ struct forward {
     float *z, *inner, *x, *out; /* out is x where ranks are to be added up */
     void *narrow;
     size_t rows;
-    tern_tensor *output; /* of the second region alone */
+    tern_tensor *output;
+
+    /* Where attention comes before: its rows are read as they are stored, and the output is stored by the last product. */
+    const tern_tensor *attention, *residual, *normed; /* each may be NULL */
+    float *own;                                       /* [threads][4][H] */
 };
 
-static void forward_region(void *arg, const struct tern_par *par)
+/* Row `row` in fp32: where it is, or widened to `to`.  NULL without a tensor. */
+static const float *row_of(const struct tern_kernels *kernels, const tern_tensor *t, size_t row, size_t n, float *to)
+{
+    if (!t)
+        return NULL;
+    if (t->dtype == TERN_FP32)
+        return (const float *)t->data + row * n;
+    tern_wide_load(kernels, to, t->data, t->dtype, row * n, n);
+    return to;
+}
+
+/* All that is to be done with a row before the products, while it is in the cache: its norm, rounded for the first of them, and in x the
+ * terms that are added to the second. */
+static struct tern_rows begin_rows(const struct tern_par *par, const struct forward *f)
+{
+    static const struct tern_trace_kind kind = { "mlp_rows", { "rows", "in" } };
+    const double begin = tern_trace_begin(par);
+    const struct tern_mlp_bound *bound = &f->mlp->bound;
+    const struct tern_weight *up = bound->feed_forward.up;
+    const struct tern_kernels *kernels = par->kernels;
+    const size_t n = (size_t)f->mlp->hidden;
+    struct tern_rows rows = tern_feed_forward_rows(&bound->feed_forward, f->rows, f->narrow);
+    float *own = f->own + 4 * n * (size_t)par->thread, *none = own + 2 * n, *normed = own + 3 * n;
+    struct tern_residual_add_inputs in = f->in;
+    size_t row, end;
+
+    for (size_t i = 0; i < n; i++)
+        none[i] = -0.0f; /* what a sum begins with that is not there */
+    tern_share(par, f->rows, 1, &row, &end);
+    for (; row < end; row++) {
+        float *y = rows.narrow ? normed : f->z + row * n;
+
+        in.residual = row_of(kernels, f->residual, row, n, own);
+        in.attention = row_of(kernels, f->attention, row, n, own + n);
+        if (bound->norm.gamma)
+            tern_norm_row(kernels, y, NULL, in.attention, in.attention_bias, in.residual, n, &bound->norm);
+        else
+            memcpy(y, row_of(kernels, f->normed, row, n, normed), n * sizeof *y);
+        in.residual_add = bound->norm.gamma ? y : NULL;
+        if (rows.narrow)
+            tern_rows_put(kernels, &rows, up, row, y);
+        tern_residual_add_row(kernels, &f->mlp->config, f->x + row * n, none, &in, n);
+    }
+    tern_barrier(par);
+    tern_trace_end(par, &kind, begin, f->rows, n, 0);
+    return rows.narrow ? rows : tern_rows_f32(f->z, n);
+}
+
+static void sequential_region(void *arg, const struct tern_par *par)
+{
+    const struct forward *f = arg;
+    const struct tern_mlp *m = f->mlp;
+    const struct tern_par with = tern_par_with(par, f->kernels);
+    const size_t n = (size_t)m->hidden;
+    struct tern_epilogue end = { .residual = f->x, .ld_residual = n };
+
+    tern_stage_load(&with, &f->stage);
+    const struct tern_rows rows = begin_rows(&with, f);
+    float *c = f->x;
+    if (m->comm->size == 1 && f->output->dtype == TERN_FP32) {
+        c = f->output->data;
+    } else if (m->comm->size == 1) {
+        c = NULL;
+        end.half = f->output->data;
+        end.ld_half = n;
+        end.half_is_f16 = f->output->dtype == TERN_FP16;
+    }
+    tern_feed_forward_run_rows(&with, &m->bound.feed_forward, c, n, &rows, f->rows, f->inner, &end, f->narrow);
+}
+
+/* Attention beside the feed-forward: its output comes after the sums, in the reference's order. */
+static void parallel_region(void *arg, const struct tern_par *par)
 {
     const struct forward *f = arg;
     const struct tern_mlp *m = f->mlp;
@@ -131,12 +208,14 @@ static void store_region(void *arg, const struct tern_par *par)
         tern_wide_store(f->kernels, f->output->data, f->output->dtype, begin, f->x + begin, end - begin);
 }
 
-static void work_take(struct tern_arena *arena, struct forward *f)
+static void work_take(struct tern_arena *arena, int n_threads, struct forward *f)
 {
     const tern_mlp *m = f->mlp;
     const size_t hidden = (size_t)m->hidden * sizeof(float);
+    const bool sequential = m->config.mlp_after_attn;
 
-    f->z = m->bound.norm.gamma ? tern_arena_take(arena, f->rows, hidden) : NULL;
+    f->own = sequential ? tern_arena_take(arena, 4 * (size_t)n_threads, hidden) : NULL;
+    f->z = m->bound.norm.gamma || sequential ? tern_arena_take(arena, f->rows, hidden) : NULL;
     f->x = tern_arena_take(arena, f->rows, hidden);
     f->inner = tern_arena_take(arena, f->rows, (size_t)m->up * sizeof(float));
     f->narrow = tern_config_narrow(&m->config)
@@ -181,23 +260,30 @@ tern_status tern_mlp_forward(tern_ctx *ctx, const tern_mlp *mlp, const tern_tens
     if (f.rows == 0)
         return TERN_OK;
 
+    const bool sequential = mlp->config.mlp_after_attn, alone = mlp->comm->size == 1;
     f.kernels = tern_kernels_for(ctx, &mlp->config);
     f.in.final_bias = mlp->bound.down_b;
-    tern_stage_in(&f.stage, residual, &f.in.residual);
-    tern_stage_in(&f.stage, input, &f.in.attention);
     tern_stage_in(&f.stage, bias, &f.in.attention_bias);
-    if (!mlp->bound.norm.gamma)
-        tern_stage_in(&f.stage, residual_norm, &f.residual_norm);
-    if (mlp->comm->size == 1)
-        tern_stage_out(&f.stage, output, &f.out);
+    if (sequential) {
+        f.residual = residual;
+        f.attention = tern_given(input) ? input : NULL;
+        f.normed = residual_norm;
+    } else {
+        tern_stage_in(&f.stage, residual, &f.in.residual);
+        tern_stage_in(&f.stage, input, &f.in.attention);
+        if (!mlp->bound.norm.gamma)
+            tern_stage_in(&f.stage, residual_norm, &f.residual_norm);
+        if (alone)
+            tern_stage_out(&f.stage, output, &f.out);
+    }
     TERN_TRY_OR_FAIL(tern_stage_open(ctx, &f.stage));
-    work_take(&arena, &f);
+    work_take(&arena, tern_ctx_threads(ctx), &f);
     TERN_TRY_OR_FAIL(tern_arena_borrow(ctx, arena.used, "scratch of a feed-forward", &arena));
-    work_take(&arena, &f);
-    if (mlp->comm->size > 1)
+    work_take(&arena, tern_ctx_threads(ctx), &f);
+    if (!alone)
         f.out = f.x;
-    TERN_TRY_OR_FAIL(tern_region(ctx, forward_region, &f));
-    if (mlp->comm->size > 1) {
+    TERN_TRY_OR_FAIL(tern_region(ctx, sequential ? sequential_region : parallel_region, &f));
+    if (!alone) {
         status = mlp->comm->all_reduce(mlp->comm->user, f.x, f.rows * (size_t)mlp->hidden);
         if (status)
             status = tern_fail(ctx, status, "%s: all_reduce failed: %s", op, tern_status_name(status));

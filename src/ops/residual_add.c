@@ -24,18 +24,29 @@ static struct tern_residual_terms terms_of(const tern_config *config, const floa
     };
 }
 
-void tern_residual_add_run(const struct tern_par *par, const tern_config *config, float *out, const float *x,
-                           const struct tern_residual_add_inputs *in, size_t n_rows, size_t n)
+void tern_residual_add_row(const struct tern_kernels *kernels, const tern_config *config, float *out, const float *x,
+                           const struct tern_residual_add_inputs *in, size_t n)
 {
     const float *residual = is_post(config) && in->residual_add ? in->residual_add : in->residual;
     struct tern_residual_terms terms = terms_of(config, in->attention_bias, in->final_bias);
+
+    terms.attention = is_post(config) ? NULL : in->attention;
+    kernels->residual_add_f32(out, x, residual, &terms, n, NULL);
+}
+
+void tern_residual_add_run(const struct tern_par *par, const tern_config *config, float *out, const float *x,
+                           const struct tern_residual_add_inputs *in, size_t n_rows, size_t n)
+{
     size_t row, end;
 
     tern_share(par, n_rows, 1, &row, &end);
     for (; row < end; row++) {
         const size_t at = row * n;
-        terms.attention = in->attention && !is_post(config) ? in->attention + at : NULL;
-        par->kernels->residual_add_f32(out + at, x + at, residual + at, &terms, n, NULL);
+        struct tern_residual_add_inputs of_row = *in;
+        of_row.residual = in->residual + at;
+        of_row.attention = in->attention ? in->attention + at : NULL;
+        of_row.residual_add = in->residual_add ? in->residual_add + at : NULL;
+        tern_residual_add_row(par->kernels, config, out + at, x + at, &of_row, n);
     }
     tern_barrier(par);
 }

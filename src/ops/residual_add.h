@@ -17,5 +17,8 @@ struct tern_residual_add_inputs {
  * of the inputs.  Called by every thread; barrier at the end. */
 void tern_residual_add_run(const struct tern_par *par, const tern_config *config, float *out, const float *x,
                            const struct tern_residual_add_inputs *in, size_t n_rows, size_t n);
+/* One row, by the calling thread alone: inputs are those of the row. */
+void tern_residual_add_row(const struct tern_kernels *kernels, const tern_config *config, float *out, const float *x,
+                           const struct tern_residual_add_inputs *in, size_t n);
 
 #endif
