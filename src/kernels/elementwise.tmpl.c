@@ -191,26 +191,30 @@ V16_FN void rotary_part(const enum v16_panel form, void *y, const void *x, const
         row_store_n(form, y, to, v16_zip_hi(turned.lo, turned.hi), more);
 }
 
-V16_FN void rotary_head(const enum v16_panel form, void *y, const void *x, const float *cos, const float *sin,
-                        size_t rot, const bool neighbours)
+V16_FN void rotary_heads(const enum v16_panel form, void *y, const void *x, const float *cos, const float *sin,
+                         size_t rot, const bool neighbours, size_t heads, size_t stride)
 {
-    const size_t pairs = rot / 2;
-    size_t p = 0;
+    const size_t pairs = rot / 2, step = stride * row_size(form);
+    const char *from = x;
+    char *to = y;
 
-    for (; p + 16 <= pairs; p += 16)
-        rotary_part(form, y, x, cos, sin, pairs, neighbours, p, 16);
-    if (p < pairs)
-        rotary_part(form, y, x, cos, sin, pairs, neighbours, p, pairs - p);
+    for (size_t i = 0; i < heads; i++, from += step, to += step) {
+        size_t p = 0;
+        for (; p + 16 <= pairs; p += 16)
+            rotary_part(form, to, from, cos, sin, pairs, neighbours, p, 16);
+        if (p < pairs)
+            rotary_part(form, to, from, cos, sin, pairs, neighbours, p, pairs - p);
+    }
 }
 
 #define ROTARY(form, type, suffix)                                                                               \
     static void TERN_K(rotary_##suffix)(type * y, const type *x, const float *cos, const float *sin, size_t rot, \
-                                        bool neighbours)                                                         \
+                                        bool neighbours, size_t heads, size_t stride)                            \
     {                                                                                                            \
         if (neighbours)                                                                                          \
-            rotary_head(form, y, x, cos, sin, rot, true);                                                        \
+            rotary_heads(form, y, x, cos, sin, rot, true, heads, stride);                                        \
         else                                                                                                     \
-            rotary_head(form, y, x, cos, sin, rot, false);                                                       \
+            rotary_heads(form, y, x, cos, sin, rot, false, heads, stride);                                       \
     }
 ROW_FORMS(ROTARY)
 #undef ROTARY

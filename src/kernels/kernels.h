@@ -348,15 +348,15 @@ typedef void tern_residual_add_bf16_fn(uint16_t *out, const uint16_t *x, const u
                                        const struct tern_residual_terms *terms, size_t n,
                                        const struct tern_row_flow *flow);
 
-/* Rotates one head: pairs (p, p + rot/2), or (2p, 2p + 1) when `neighbours`:
+/* Rotates heads that stand `stride` elements apart: pairs (p, p + rot/2), or (2p, 2p + 1) when `neighbours`:
  *   (a, b) <- (a cos - b sin, b cos + a sin)      as  fma(a, cos, -(b * sin)), fma(b, cos, a * sin)
- * cos, sin: f32[rot/2]; x, y: [rot], rot even.   y == x allowed. */
+ * cos, sin: f32[rot/2]; of each head in x and y [0, rot) is touched, rot even.   y == x allowed. */
 typedef void tern_rotary_f32_fn(float *y, const float *x, const float *cos, const float *sin, size_t rot,
-                                bool neighbours);
+                                bool neighbours, size_t heads, size_t stride);
 typedef void tern_rotary_f16_fn(uint16_t *y, const uint16_t *x, const float *cos, const float *sin, size_t rot,
-                                bool neighbours);
+                                bool neighbours, size_t heads, size_t stride);
 typedef void tern_rotary_bf16_fn(uint16_t *y, const uint16_t *x, const float *cos, const float *sin, size_t rot,
-                                 bool neighbours);
+                                 bool neighbours, size_t heads, size_t stride);
 
 /* Writes n new positions of one KV head into its storage blocks' layout.
  * K block: two panels [2][k_width][32], k_width >= E: element (position p, channel c) at [(p / 32)][c][p % 32].

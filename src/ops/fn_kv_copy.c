@@ -29,7 +29,7 @@ static void copy_turned(const struct kv_copy *c, const struct tern_kernels *kern
     float x[2 * TERN_ROTARY_MAX];
 
     tern_wide_load(kernels, x, from, c->dtype, 0, turned);
-    kernels->rotary_f32(x, x, cosine, sine, turned, c->neighbours);
+    kernels->rotary_f32(x, x, cosine, sine, turned, c->neighbours, 1, 0);
     tern_wide_store(kernels, to, c->dtype, 0, x, turned);
     memcpy(to + turned * size, from + turned * size, (c->head_dim - turned) * size);
 }

@@ -25,14 +25,10 @@ static void rotary_row(const void *arg, const struct tern_row *row)
     float cosine[TERN_ROTARY_MAX], sine[TERN_ROTARY_MAX];
 
     tern_rotary_angles(cosine, sine, r->frequency, r->rotary_dim / 2, tern_int_at(r->positions, row->index));
-    for (size_t i = 0; i < row->n; i += r->head_dim) {
-        const char *from = (const char *)row->in[0] + i * size;
-        char *to = (char *)row->out[0] + i * size;
-        TERN_ROW_KERNEL(row->kernels, row->dtype, rotary,
-                        ((void *)to, (const void *)from, cosine, sine, turned, r->every_two));
-        if (to != from)
-            memcpy(to + turned * size, from + turned * size, (r->head_dim - turned) * size);
-    }
+    TERN_ROW_KERNEL(row->kernels, row->dtype, rotary,
+                    (row->out[0], row->in[0], cosine, sine, turned, r->every_two, row->n / r->head_dim, r->head_dim));
+    for (size_t i = turned; row->out[0] != row->in[0] && turned < r->head_dim && i < row->n; i += r->head_dim)
+        memcpy((char *)row->out[0] + i * size, (const char *)row->in[0] + i * size, (r->head_dim - turned) * size);
 }
 
 tern_status tern_rotary(tern_ctx *ctx, const tern_tensor *input, const tern_tensor *positions, int32_t rotary_dim,

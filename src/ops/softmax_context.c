@@ -106,9 +106,9 @@ static void turn_head(const struct tern_kernels *kernels, const struct tern_soft
     const size_t n = (size_t)args->rotary_dim;
 
     if (args->half)
-        kernels->rotary_bf16(x, x, cosine, sine, n, args->rotate_neighbours);
+        kernels->rotary_bf16(x, x, cosine, sine, n, args->rotate_neighbours, 1, 0);
     else
-        kernels->rotary_f32(x, x, cosine, sine, n, args->rotate_neighbours);
+        kernels->rotary_f32(x, x, cosine, sine, n, args->rotate_neighbours, 1, 0);
 }
 
 /* Head i of one row, turned and, where `round`, rounded: first those of q, then k, then v. */

@@ -492,16 +492,17 @@ static void check_rotary(struct tc *t, struct half h, tern_rotary_f16_fn *new)
         for (int neighbours = 0; neighbours < 2; neighbours++) {
             if (!tc_case(t, "rot=%zu%s", rot, neighbours ? ",neighbours" : ""))
                 continue;
-            const uint16_t *x = tc_in_u16(t, rot, TC_BITS);
+            const size_t n = 2 * rot; /* of two heads */
+            const uint16_t *x = tc_in_u16(t, n, TC_BITS);
             const float *cos = tc_in_f32(t, rot / 2, TC_NORMAL), *sin = tc_in_f32(t, rot / 2, TC_NORMAL);
-            float *want = widened(t, h, x, rot);
-            uint16_t *got = tc_out_u16(t, rot), *place = tc_out_u16(t, rot);
+            float *want = widened(t, h, x, n);
+            uint16_t *got = tc_out_u16(t, n), *place = tc_out_u16(t, n);
 
-            t->base.rotary_f32(want, want, cos, sin, rot, neighbours);
-            new (got, x, cos, sin, rot, neighbours);
-            new (memcpy(place, x, rot * sizeof *x), place, cos, sin, rot, neighbours);
-            same(t, h, want, got, NULL, rot);
-            same(t, h, want, place, NULL, rot);
+            t->base.rotary_f32(want, want, cos, sin, rot, neighbours, 2, rot);
+            new (got, x, cos, sin, rot, neighbours, 2, rot);
+            new (memcpy(place, x, n * sizeof *x), place, cos, sin, rot, neighbours, 2, rot);
+            same(t, h, want, got, NULL, n);
+            same(t, h, want, place, NULL, n);
         }
 }
 

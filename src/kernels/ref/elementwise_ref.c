@@ -48,12 +48,14 @@ void tern_residual_add_f32_ref(float *out, const float *x, const float *residual
     }
 }
 
-void tern_rotary_f32_ref(float *y, const float *x, const float *cos, const float *sin, size_t rot, bool neighbours)
+void tern_rotary_f32_ref(float *y, const float *x, const float *cos, const float *sin, size_t rot, bool neighbours,
+                         size_t heads, size_t stride)
 {
-    for (size_t p = 0; p < rot / 2; p++) {
-        const size_t i = neighbours ? 2 * p : p, j = neighbours ? i + 1 : i + rot / 2;
-        const float a = x[i], b = x[j];
-        y[i] = fmaf(a, cos[p], -(b * sin[p]));
-        y[j] = fmaf(b, cos[p], a * sin[p]);
-    }
+    for (size_t h = 0; h < heads; h++, x += stride, y += stride)
+        for (size_t p = 0; p < rot / 2; p++) {
+            const size_t i = neighbours ? 2 * p : p, j = neighbours ? i + 1 : i + rot / 2;
+            const float a = x[i], b = x[j];
+            y[i] = fmaf(a, cos[p], -(b * sin[p]));
+            y[j] = fmaf(b, cos[p], a * sin[p]);
+        }
 }

@@ -118,15 +118,16 @@
         }                                                                                                              \
     }                                                                                                                  \
     void tern_rotary_##half##_ref(uint16_t *y, const uint16_t *x, const float *cos, const float *sin, size_t rot,      \
-                                  bool neighbours)                                                                     \
+                                  bool neighbours, size_t heads, size_t stride)                                        \
     {                                                                                                                  \
-        for (size_t p = 0; p < rot / 2; p++) {                                                                         \
-            const size_t i = neighbours ? 2 * p : p, j = neighbours ? i + 1 : i + rot / 2;                             \
-            float pair[2] = { half##_at(x, i), half##_at(x, j) };                                                      \
-            tern_rotary_f32_ref(pair, pair, cos + p, sin + p, 2, true);                                                \
-            narrow(y + i, pair, 1);                                                                                    \
-            narrow(y + j, pair + 1, 1);                                                                                \
-        }                                                                                                              \
+        for (size_t h = 0; h < heads; h++, x += stride, y += stride)                                                   \
+            for (size_t p = 0; p < rot / 2; p++) {                                                                     \
+                const size_t i = neighbours ? 2 * p : p, j = neighbours ? i + 1 : i + rot / 2;                         \
+                float pair[2] = { half##_at(x, i), half##_at(x, j) };                                                  \
+                tern_rotary_f32_ref(pair, pair, cos + p, sin + p, 2, true, 1, 0);                                      \
+                narrow(y + i, pair, 1);                                                                                \
+                narrow(y + j, pair + 1, 1);                                                                            \
+            }                                                                                                          \
     }
 
 HALVES(f16, tern_f32_from_f16_ref, tern_f16_from_f32_ref)
