@@ -1468,7 +1468,6 @@ static tern_status parse_text(struct parser *p, struct nodes *list)
 /* Text and tags up to a tag of `ends` (then its name is the token), or to the end where `ends` is NULL. */
 static tern_status parse_body(struct parser *p, const char *const *ends, node *owner, node ***items, size_t *count)
 {
-    const uint32_t line = p->token.line;
     struct nodes list = { 0 };
     node *n;
     tern_status status = TERN_OK;
@@ -1494,8 +1493,9 @@ static tern_status parse_body(struct parser *p, const char *const *ends, node *o
         } else { /* the end */
             if (!ends)
                 break;
-            status =
-                fail(p, line, TERN_ERR_FORMAT, "the block that begins here has no '%s'", ends[2] ? ends[2] : ends[0]);
+            while (ends[1]) /* the last one is its end */
+                ends++;
+            status = fail(p, owner->line, TERN_ERR_FORMAT, "the block that begins here has no '%s'", *ends);
             goto fail;
         }
     }
