@@ -225,10 +225,12 @@ TERN_API tern_status tern_einsum_sec_sm_ecm(tern_ctx *ctx, const tern_tensor *q,
  *                not S; or NULL.  Floating: added, where -infinity hides a key; bool or integers: what is not 0 is visible.
  *
  * A row that sees nothing gives zeros.  Hidden keys are left out: what they hold does not matter.
- * Probabilities are fp32; with bf16 tensors they are rounded to bf16 before the product with v.
+ * Arithmetic is fp32.  With bf16 tensors the exponentials that v is multiplied by are rounded to bf16; their sum is of the unrounded
+ * ones.
  * Accuracy: 1e-6 of max |v| times 1 + the largest sum |scale * q * k| + |mask| of the row, for S <= 4096; with bf16 tensors 2^-8 of
  * max |v| more.
- * Cost: k and v packed once in fp32, and 14 rows of S scores for each thread.   Source: DeepSpeed _triton_packed_flash. */
+ * Cost: k and v turned into panels once for 512 rows; scratch for each thread, whatever S is.
+ * Source: DeepSpeed _triton_packed_flash. */
 TERN_API tern_status tern_packed_attention(tern_ctx *ctx, const tern_tensor *qkv, int32_t heads, float scale,
                                            bool causal, const tern_tensor *mask, tern_tensor *output);
 

@@ -165,7 +165,8 @@ V16_FN v16 attention_seen(const enum v16_panel form, v16 x, v16 w, v16 sum)
     }
 /* `steps` steps of a panel, and of the `other` one where there are two; `next` is prefetched meanwhile, as many bytes. */
 #define ATTN_LOOP(steps, STEP)                                            \
-    for (size_t step = 0; step < (steps); step++) {                       \
+    _Pragma("GCC unroll 4") for (size_t step = 0; step < (steps); step++) \
+    {                                                                     \
         GEMM_PREFETCH(next);                                              \
         if (GEMM_BYTES(form) > 64 || two)                                 \
             GEMM_PREFETCH(next + 64);                                     \
@@ -366,26 +367,18 @@ V16_FN v16 attention_round(v16 v)
     return v16_load_bf16(half);
 }
 
-/* exp(v - base), v - base being at most 0: 2^(n + r), n whole and |r| <= 1/2.  Its argument in units of ln 2 is clamped to
- * where the result is 0 anyway (max hands a NaN through as its second operand).  Errors: 0.9 ulp, `brief`, for what is
- * rounded to bf16, 3.6e-6; and the rounding of the argument. */
-V16_FN v16 attention_exp(v16 v, v16 base, const bool brief)
+/* exp(v - base), v - base being at most 0: 2^(n + r), n whole and |r| <= 1/2, within 0.9 ulp and the rounding of the argument.
+ * That, in units of ln 2, is clamped to where the result is 0 anyway (max hands a NaN through as its second operand). */
+V16_FN v16 attention_exp(v16 v, v16 base)
 {
     const v16 x = v16_max(v16_set1(-151), v16_mul(v16_sub(v, base), v16_set1(1.44269504f)));
     const v16 n = v16_rint(x), r = v16_sub(x, n);
-    v16 p;
+    v16 p = v16_fma1(v16_set1(0.000155946764f), r, 0.00134066434f);
 
-    if (brief) {
-        p = v16_fma1(v16_set1(0.00978291221f), r, 0.0559768826f);
-        p = v16_fma1(p, r, 0.240207106f);
-        p = v16_fma1(p, r, 0.693113625f);
-    } else {
-        p = v16_fma1(v16_set1(0.000155946764f), r, 0.00134066434f);
-        p = v16_fma1(p, r, 0.00961769279f);
-        p = v16_fma1(p, r, 0.0555031039f);
-        p = v16_fma1(p, r, 0.240226522f);
-        p = v16_fma1(p, r, 0.693147242f);
-    }
+    p = v16_fma1(p, r, 0.00961769279f);
+    p = v16_fma1(p, r, 0.0555031039f);
+    p = v16_fma1(p, r, 0.240226522f);
+    p = v16_fma1(p, r, 0.693147242f);
     return v16_scale(v16_fma1(p, r, 1), n);
 }
 
@@ -453,7 +446,7 @@ V16_FN float attention_maximum(struct attention_state *s, size_t r, bool fresh, 
     const float now = largest > before ? largest : before;
 
     if (before != -INFINITY && largest > before) {
-        const v16 factor = attention_exp(v16_set1(before), v16_set1(now), false);
+        const v16 factor = attention_exp(v16_set1(before), v16_set1(now));
         float *sum = s->sum + r * 32, *out = s->out + r * s->width;
         for (size_t i = 0; i < 32; i += 16)
             v16_store(sum + i, v16_mul(v16_load(sum + i), factor));
@@ -480,7 +473,7 @@ V16_FN void attention_weights(const enum v16_panel form, float *strip, v16 e0, v
 }
 
 /* Row r's scores become exponentials of their difference to `base`, marked where it does not see; its sum goes on, in 32 lanes. */
-V16_FN void attention_exponentials(const enum v16_panel form, const bool brief, const struct attention_state *s,
+V16_FN void attention_exponentials(const enum v16_panel form, const bool round, const struct attention_state *s,
                                    const struct attention_tile *t, size_t r, float scale, float base)
 {
     const float *from = s->strip + (r - t->row) * TERN_ATTN_BLOCK;
@@ -495,15 +488,15 @@ V16_FN void attention_exponentials(const enum v16_panel form, const bool brief, 
 #define ATTN_EXPONENTIALS(low, high, edge)                                           \
     for (size_t p = (low); p < (high); p += 32) {                                    \
         const float *at = from + (p - s->block);                                     \
-        v16 e0 = attention_exp(v16_mul(v16_load(at), factor), less, brief);          \
-        v16 e1 = attention_exp(v16_mul(v16_load(at + 16), factor), less, brief);     \
+        v16 e0 = attention_exp(v16_mul(v16_load(at), factor), less);                 \
+        v16 e1 = attention_exp(v16_mul(v16_load(at + 16), factor), less);            \
         sum0 = v16_add(sum0, e0);                                                    \
         sum1 = v16_add(sum1, e1);                                                    \
         if (edge) {                                                                  \
             e0 = attention_within(e0, p, s->begin[r], s->end[r], unseen);            \
             e1 = attention_within(e1, p + 16, s->begin[r], s->end[r], unseen);       \
         }                                                                            \
-        attention_weights(form, to + ATTN_WORDS(form, p - s->block), e0, e1, brief); \
+        attention_weights(form, to + ATTN_WORDS(form, p - s->block), e0, e1, round); \
     }
     ATTN_EXPONENTIALS(t->from, t->whole, true)
     ATTN_EXPONENTIALS(t->whole, t->whole_end, false)
@@ -560,7 +553,7 @@ V16_FN void attention_block(const enum v16_panel form, const struct tern_attenti
                             size_t row, size_t m, const char *next)
 {
     const size_t per = ATTN_PER(form);
-    const bool brief = form == V16_BF16 || form == V16_BF16_DOT || a->round_bf16;
+    const bool round = form == V16_BF16 || form == V16_BF16_DOT || a->round_bf16;
     struct attention_tile t = { .row = row, .m = m, .begin = SIZE_MAX, .all_end = SIZE_MAX, .next = next };
     v16 largest[ATTN_TILE];
     float base[ATTN_TILE];
@@ -591,7 +584,7 @@ V16_FN void attention_block(const enum v16_panel form, const struct tern_attenti
         for (size_t i = 0; i < m; i++)
             base[i] = attention_maximum(s, row + i, t.fresh, attention_largest(a, s, &t, row + i));
     for (size_t i = 0; i < m; i++)
-        if (brief)
+        if (round)
             attention_exponentials(form, true, s, &t, row + i, t.plain ? a->scale : 1, base[i]);
         else
             attention_exponentials(form, false, s, &t, row + i, t.plain ? a->scale : 1, base[i]);
@@ -735,8 +728,13 @@ static void TERN_K(attention_f32_f16)(const struct tern_attention_rows *a)
     attention_rows(V16_F16, a);
 }
 
-static void TERN_K(attention_bf16)(const struct tern_attention_rows *a)
+static void TERN_K(attention_f32_bf16)(const struct tern_attention_rows *a)
 {
     attention_rows(V16_BF16, a);
+}
+
+static void TERN_K(attention_bf16)(const struct tern_attention_rows *a)
+{
+    TERN_K(attention_f32_bf16)(a);
 }
 #endif

@@ -400,8 +400,9 @@ typedef void tern_kv_move_bf16_fn(uint16_t *k_block, uint16_t *v_block, const ui
  *
  * attention_f32: blocks of kv_store_f32.
  * attention_f32_f16: blocks of kv_store_f16; each number is widened: the bits of attention_f32 on what they hold.
- * attention_bf16: blocks of kv_store_bf16; q is rounded to bf16, and exponentials are as with round_bf16, whatever that says.
- * The bits of attention_f32 with round_bf16 on such q and what the blocks hold; at avx512bf16 both products are those of gemm_bf16 there, in
+ * attention_f32_bf16, attention_bf16: blocks of kv_store_bf16; q is rounded to bf16, and exponentials are as with round_bf16, whatever that says.
+ * The bits of attention_f32 with round_bf16 on such q and what the blocks hold; attention_f32_bf16 at every level, attention_bf16 but for
+ * one: at avx512bf16 both products are those of gemm_bf16 there, in
  * pairs of channels and of positions 2i, 2i + 1, of which one that a row does not see counts as 0. */
 struct tern_attention_rows {
     const void *q; /* [n_rows][E], rows q_stride apart; f32, or with `half` in the blocks' type */
@@ -428,6 +429,7 @@ struct tern_attention_rows {
 };
 typedef void tern_attention_f32_fn(const struct tern_attention_rows *a);
 typedef void tern_attention_f32_f16_fn(const struct tern_attention_rows *a);
+typedef void tern_attention_f32_bf16_fn(const struct tern_attention_rows *a);
 typedef void tern_attention_bf16_fn(const struct tern_attention_rows *a);
 size_t tern_attention_scratch(size_t head_dim);
 size_t tern_attention_state(size_t v_dim, size_t n_rows);

@@ -1,17 +1,17 @@
-/* fn_attention.c: attention over tensors that hold all keys, without a cache.
+/* fn_attention.c: attention over tensors that hold all keys, without a cache, by the kernel of the cache (attention.tmpl.c).
  *
- * Keys and values of each (batch, key head) are packed to panels straight from their strides and dtype; then, per tile of up
- * to 14 query rows: scores = q K as tiles of gemm_f32, softmax_f32 row by row in place, output = scores V.  The whole strip
- * of scores is kept, in fp32.  A row's bits are its own: each score and output is one chain, the softmax is of the row alone,
- * and the chain over V takes exactly the keys that the row sees: those that all rows of the tile see together, the ragged
- * rest, and what a mask hides from some of them, row by row. */
+ * A thread takes some hundred query rows of one (batch, key head) at a time, in tiles of up to 64, and goes over softmax blocks of
+ * 512 keys: it turns the block's keys and values, in their own dtype, into the layout of a cache, and runs all its tiles over them, whose sums
+ * wait meanwhile.  So scratch does not grow with the sequences; keys and values are turned once for so many rows. */
 #include "ops/mask.h"
 #include "ops/widen.h"
 
 #include <tern/function.h>
 
 #include <math.h>
-#include <string.h>
+
+#define MOST_TILES 8 /* of a thread at a time */
+#define BLOCKS     (TERN_ATTN_BLOCK / TERN_KV_BLOCK)
 
 struct attention {
     tern_dtype dtype;
@@ -23,39 +23,18 @@ struct attention {
     float scale;
     bool causal;
 
-    float *k_panels, *v_panels; /* [batch][kv_heads][panels] of [d][32] and of [t][32] */
-    float *scratch;             /* [threads][per_thread] */
-    size_t per_thread, t_width; /* t rounded up to panels */
+    bool by_head;      /* tiles are heads of one row, not rows of one head */
+    size_t head_tiles; /* of all heads that share keys */
+    size_t most_tiles;
+    size_t k_bytes, v_bytes; /* of a storage block */
+    size_t work, state;      /* floats of the kernel, and of a tile's sums */
+    char *scratch;           /* [threads][per_thread]: work, states, blocks */
+    size_t per_thread;
 };
 
-static size_t panels(size_t n)
+static size_t ceil_div(size_t n, size_t by)
 {
-    return (n + TERN_PANEL - 1) / TERN_PANEL;
-}
-
-static void pack_keys(const struct attention *a, const struct tern_par *par)
-{
-    const size_t k_panels = panels(a->t), v_panels = panels(a->dv), each = k_panels + v_panels;
-    size_t item, end;
-
-    tern_share(par, a->batch * a->kv_heads * each, 1, &item, &end);
-    for (; item < end; item++) {
-        const size_t which = item / each, p = item % each, b = which / a->kv_heads, g = which % a->kv_heads;
-        if (p < k_panels) {
-            const size_t at = b * a->k_stride[0] + g * a->k_stride[1] + p * TERN_PANEL * a->k_stride[2];
-            const size_t left = a->t - p * TERN_PANEL;
-            tern_wide_pack(par->kernels, a->k_panels + (which * k_panels + p) * a->d * TERN_PANEL,
-                           tern_at(a->k, a->dtype, at), a->dtype, 1, a->k_stride[2], a->d,
-                           left < TERN_PANEL ? left : TERN_PANEL);
-        } else {
-            const size_t col = (p - k_panels) * TERN_PANEL, left = a->dv - col;
-            const size_t at = b * a->v_stride[0] + g * a->v_stride[1] + col;
-            tern_wide_pack(par->kernels, a->v_panels + (which * v_panels + p - k_panels) * a->t * TERN_PANEL,
-                           tern_at(a->v, a->dtype, at), a->dtype, a->v_stride[2], 1, a->t,
-                           left < TERN_PANEL ? left : TERN_PANEL);
-        }
-    }
-    tern_barrier(par);
+    return (n + by - 1) / by;
 }
 
 /* Columns that row i of S sees. */
@@ -66,143 +45,180 @@ static size_t visible(const struct attention *a, size_t i)
     return i + 1 + a->t > a->s ? i + 1 + a->t - a->s : 0;
 }
 
-/* Probabilities of a column that a mask hides; no other is below 0. */
-#define HIDDEN (-1.0f)
-
-/* The scores of row i of (b, head) become probabilities, in place. */
-static void soften(const struct attention *a, const struct tern_kernels *kernels, size_t b, size_t head, size_t i,
-                   float *scores)
+/* n keys, or values, that stand `stride` elements apart, into a storage block.  One of head_dim and v_dim is 0. */
+static void store(const struct attention *a, const struct tern_kernels *kernels, void *k_block, void *v_block,
+                  const void *rows, size_t stride, size_t head_dim, size_t v_dim, size_t n)
 {
-    const size_t n = visible(a, i);
-    const float *mask = tern_mask_row(&a->mask, b, head, i);
-    uint16_t half[64];
-
-    kernels->softmax_f32(scores, scores, mask, a->t, 0, n, a->scale, 0, NULL);
-    for (size_t j = 0; a->dtype == TERN_BF16 && j < n; j += 64) {
-        const size_t m = n - j < 64 ? n - j : 64;
-        kernels->bf16_from_f32(half, scores + j, m);
-        kernels->f32_from_bf16(scores + j, half, m);
-    }
-    for (size_t j = 0; mask && j < n; j++)
-        if (mask[j] == -INFINITY)
-            scores[j] = HIDDEN;
+    if (a->dtype == TERN_FP16)
+        kernels->kv_move_f16(k_block, v_block, rows, rows, stride, head_dim, v_dim, a->d, 0, n);
+    else if (a->dtype == TERN_BF16)
+        kernels->kv_move_bf16(k_block, v_block, rows, rows, stride, head_dim, v_dim, a->d, 0, n);
+    else
+        kernels->kv_store_f32(k_block, v_block, rows, rows, stride, head_dim, v_dim, a->d, 0, n);
 }
 
-/* How many of m rows of probabilities see column j. */
-static size_t seeing(const float *strip, size_t ld, size_t m, size_t j)
+/* Keys [begin, end), of one softmax block, of (b, g), and their values. */
+static void store_block(const struct attention *a, const struct tern_kernels *kernels, size_t b, size_t g, size_t begin,
+                        size_t end, void *const *k_blocks, void *const *v_blocks)
 {
-    size_t n = 0;
+    for (size_t i = 0; begin < end; i++, begin += TERN_KV_BLOCK) {
+        const size_t n = end - begin < TERN_KV_BLOCK ? end - begin : TERN_KV_BLOCK;
+        const size_t k = b * a->k_stride[0] + g * a->k_stride[1] + begin * a->k_stride[2];
+        const size_t v = b * a->v_stride[0] + g * a->v_stride[1] + begin * a->v_stride[2];
 
-    for (size_t i = 0; i < m; i++)
-        n += strip[i * ld + j] != HIDDEN;
-    return n;
-}
-
-/* tile[m][32] += probabilities [m][ld] times rows [begin, end) of a panel of V, without what is hidden: runs of columns that all
- * rows see, that none sees, and others, those row by row. */
-static void add_values(const struct tern_kernels *kernels, float *tile, const float *strip, size_t ld, size_t m,
-                       const float *panel, size_t begin, size_t end, bool masked)
-{
-    while (begin < end) {
-        const size_t n = masked ? seeing(strip, ld, m, begin) : m;
-        size_t stop = masked ? begin + 1 : end;
-
-        while (stop < end && seeing(strip, ld, m, stop) == n)
-            stop++;
-        if (n == m)
-            kernels->gemm_f32(tile, TERN_PANEL, strip + begin, ld, panel + begin * TERN_PANEL, stop - begin, m, true,
-                              NULL, 0);
-        for (size_t i = 0; n > 0 && n < m && i < m; i++)
-            add_values(kernels, tile + i * TERN_PANEL, strip + i * ld, ld, 1, panel, begin, stop, true);
-        begin = stop;
+        store(a, kernels, k_blocks[i], v_blocks[i], tern_at(a->k, a->dtype, k), a->k_stride[2], a->d, 0, n);
+        store(a, kernels, k_blocks[i], v_blocks[i], tern_at(a->v, a->dtype, v), a->v_stride[2], 0, a->dv, n);
     }
 }
 
-/* Rows [row, row + m) of (b, head). */
-static void attend(const struct attention *a, const struct tern_kernels *kernels, size_t b, size_t head, size_t row,
-                   size_t m, float *scratch)
-{
-    const size_t kv = b * a->kv_heads + head / (a->heads / a->kv_heads);
-    const float *k_panels = a->k_panels + kv * panels(a->t) * a->d * TERN_PANEL;
-    const float *v_panels = a->v_panels + kv * panels(a->dv) * a->t * TERN_PANEL;
-    float *strip = scratch, *wide_q = strip + TERN_TILE_ROWS * a->t_width;
-    const size_t q_at = b * a->q_stride[0] + head * a->q_stride[1] + row * a->q_stride[2];
-    const size_t common = visible(a, row), most = visible(a, row + m - 1);
-    const float *q = wide_q;
-    size_t ldq = a->d;
-    _Alignas(64) float tile[TERN_TILE_ROWS * TERN_PANEL];
+/* Rows of one head, or heads of one row. */
+struct tile {
+    size_t head, row, n;
+};
 
-    if (a->dtype == TERN_FP32) {
-        q = (const float *)a->q + q_at;
-        ldq = a->q_stride[2];
-    } else {
-        for (size_t i = 0; i < m; i++)
-            tern_wide_load(kernels, wide_q + i * a->d, a->q, a->dtype, q_at + i * a->q_stride[2], a->d);
+/* Tile i of those of the heads that share key head g. */
+static struct tile tile_at(const struct attention *a, size_t g, size_t i)
+{
+    const size_t group = a->heads / a->kv_heads, count = a->by_head ? group : a->s,
+                 each = ceil_div(count, TERN_ATTN_ROWS);
+    const size_t from = i % each * TERN_ATTN_ROWS, n = count - from < TERN_ATTN_ROWS ? count - from : TERN_ATTN_ROWS;
+
+    if (a->by_head)
+        return (struct tile){ g * group + from, 0, n };
+    return (struct tile){ g * group + i / each, from, n };
+}
+
+/* A tile over the keys [begin, end) of one softmax block; the last of `last` keys in all that it, or a tile beside it, sees. */
+static void attend(const struct attention *a, const struct tern_kernels *kernels, size_t b, const struct tile *tile,
+                   size_t begin, size_t end, size_t last, void *const *k_blocks, void *const *v_blocks, float *work,
+                   float *state)
+{
+    int64_t from[TERN_ATTN_ROWS], to[TERN_ATTN_ROWS];
+    const float *mask[TERN_ATTN_ROWS];
+    const size_t axis = a->by_head ? 1 : 2;
+
+    for (size_t r = 0; r < tile->n; r++) {
+        const size_t row = tile->row + (a->by_head ? 0 : r), head = tile->head + (a->by_head ? r : 0);
+        const size_t sees = visible(a, row);
+        from[r] = (int64_t)begin;
+        to[r] = (int64_t)(sees < end ? sees : end);
+        mask[r] = tern_mask_row(&a->mask, b, head, row);
     }
-    for (size_t p = 0; p * TERN_PANEL < most; p++)
-        kernels->gemm_f32(strip + p * TERN_PANEL, a->t_width, q, ldq, k_panels + p * a->d * TERN_PANEL, a->d, m, false,
-                          NULL, 0);
-    for (size_t i = 0; i < m; i++)
-        soften(a, kernels, b, head, row + i, strip + i * a->t_width);
-    for (size_t p = 0; p * TERN_PANEL < a->dv; p++) {
-        const float *panel = v_panels + p * a->t * TERN_PANEL;
-        const size_t col = p * TERN_PANEL, n = a->dv - col < TERN_PANEL ? a->dv - col : TERN_PANEL;
-        memset(tile, 0, m * TERN_PANEL * sizeof *tile);
-        add_values(kernels, tile, strip, a->t_width, m, panel, 0, common, a->mask.rows != NULL);
-        for (size_t i = 0; i < m; i++) {
-            add_values(kernels, tile + i * TERN_PANEL, strip + i * a->t_width, a->t_width, 1, panel, common,
-                       visible(a, row + i), a->mask.rows != NULL);
-            tern_wide_store(kernels, a->out, a->dtype,
-                            b * a->out_stride[0] + head * a->out_stride[1] + (row + i) * a->out_stride[2] + col,
-                            tile + i * TERN_PANEL, n);
+    const size_t q = b * a->q_stride[0] + tile->head * a->q_stride[1] + tile->row * a->q_stride[2];
+    const size_t out = b * a->out_stride[0] + tile->head * a->out_stride[1] + tile->row * a->out_stride[2];
+    const struct tern_attention_rows rows = {
+        .q = tern_at(a->q, a->dtype, q),
+        .out = (char *)a->out + out * tern_dtype_size(a->dtype),
+        .q_stride = a->q_stride[axis],
+        .out_stride = a->out_stride[axis],
+        .n_rows = tile->n,
+        .head_dim = a->d,
+        .v_dim = a->dv,
+        .k_width = a->d,
+        .origin = (int64_t)begin,
+        .k_blocks = (const void *const *)k_blocks,
+        .v_blocks = (const void *const *)v_blocks,
+        .first = from,
+        .last = to,
+        .mask = a->mask.rows ? mask : NULL,
+        .scale = a->scale,
+        .half = a->dtype != TERN_FP32,
+        .resume = begin > 0,
+        .more = end < last,
+        .scratch = work,
+        .state = state,
+    };
+    if (a->dtype == TERN_FP16)
+        kernels->attention_f32_f16(&rows);
+    else if (a->dtype == TERN_BF16)
+        kernels->attention_bf16(&rows);
+    else
+        kernels->attention_f32(&rows);
+}
+
+/* Tiles [first, end) of (b, g). */
+static void attend_tiles(const struct attention *a, const struct tern_par *par, size_t b, size_t g, size_t first,
+                         size_t end)
+{
+    char *const scratch = a->scratch + a->per_thread * (size_t)par->thread;
+    float *const work = (float *)(void *)scratch, *const states = work + a->work;
+    void *k_blocks[BLOCKS], *v_blocks[BLOCKS];
+    size_t last = 0;
+
+    for (size_t i = 0; i < BLOCKS; i++) {
+        k_blocks[i] = (char *)(states + a->most_tiles * a->state) + i * (a->k_bytes + a->v_bytes);
+        v_blocks[i] = (char *)k_blocks[i] + a->k_bytes;
+    }
+    for (size_t i = first; i < end; i++) {
+        const struct tile tile = tile_at(a, g, i);
+        const size_t sees = visible(a, tile.row + (a->by_head ? 0 : tile.n - 1));
+        last = sees > last ? sees : last;
+    }
+    for (size_t begin = 0; begin < last || begin == 0; begin += TERN_ATTN_BLOCK) {
+        const size_t stop = begin + TERN_ATTN_BLOCK < last ? begin + TERN_ATTN_BLOCK : last;
+
+        store_block(a, par->kernels, b, g, begin, stop, k_blocks, v_blocks);
+        for (size_t i = first; i < end; i++) {
+            const struct tile tile = tile_at(a, g, i);
+            attend(a, par->kernels, b, &tile, begin, stop, last, k_blocks, v_blocks, work,
+                   states + (i - first) * a->state);
         }
     }
 }
 
-/* Tiles in turn over the threads: causal ones grow along a sequence. */
+/* Tiles side by side in turn over the threads: causal ones grow along a sequence. */
 static void attention_region(void *arg, const struct tern_par *par)
 {
     const struct attention *a = arg;
-    const size_t n_tiles = (a->s + TERN_TILE_ROWS - 1) / TERN_TILE_ROWS, count = (size_t)par->count;
-    float *scratch = a->scratch + a->per_thread * (size_t)par->thread;
+    const size_t count = (size_t)par->count, parts = ceil_div(a->head_tiles, a->most_tiles);
 
     tern_mask_load(par, &a->mask);
-    pack_keys(a, par);
-    for (size_t item = (size_t)par->thread; item < a->batch * a->heads * n_tiles; item += count) {
-        const size_t row = item % n_tiles * TERN_TILE_ROWS, which = item / n_tiles;
-        attend(a, par->kernels, which / a->heads, which % a->heads, row,
-               a->s - row < TERN_TILE_ROWS ? a->s - row : TERN_TILE_ROWS, scratch);
+    for (size_t item = (size_t)par->thread; item < a->batch * a->kv_heads * parts; item += count) {
+        const size_t which = item / parts, first = item % parts * a->most_tiles, left = a->head_tiles - first;
+        attend_tiles(a, par, which / a->kv_heads, which % a->kv_heads, first,
+                     first + (left < a->most_tiles ? left : a->most_tiles));
     }
+}
+
+/* How the work is cut, and what it needs: one thread's scratch, SIZE_MAX where that is more than there can be. */
+static void cut(struct attention *a, size_t threads)
+{
+    const size_t group = a->heads / a->kv_heads, size = tern_dtype_size(a->dtype);
+    const size_t widest = (size_t)1 << 48; /* of a head, whose bytes can still be counted */
+
+    a->by_head = a->s < group && a->s == 1;
+    a->head_tiles = a->by_head ? ceil_div(group, TERN_ATTN_ROWS) : group * ceil_div(a->s, TERN_ATTN_ROWS);
+    a->most_tiles = a->head_tiles < MOST_TILES ? a->head_tiles : MOST_TILES;
+    while (a->most_tiles > 1 && threads > 1 &&
+           a->batch * a->kv_heads * ceil_div(a->head_tiles, a->most_tiles) < 4 * threads)
+        a->most_tiles /= 2;
+    a->per_thread = SIZE_MAX;
+    if (a->d > widest || a->dv > widest)
+        return;
+    a->k_bytes = TERN_KV_BLOCK * size * ((a->d + 1) / 2 * 2);
+    a->v_bytes = TERN_KV_BLOCK * size * ceil_div(a->dv, TERN_PANEL) * TERN_PANEL;
+    a->work = tern_attention_scratch(a->d);
+    a->state = tern_attention_state(a->dv, TERN_ATTN_ROWS);
+    a->per_thread = (a->work + a->most_tiles * a->state) * sizeof(float) + BLOCKS * (a->k_bytes + a->v_bytes);
 }
 
 static tern_status run(tern_ctx *ctx, struct attention *a)
 {
-    const size_t groups = a->batch * a->kv_heads;
-    size_t floats;
+    const size_t threads = (size_t)tern_ctx_threads(ctx);
+    void *scratch = NULL;
     tern_status status;
 
     if (a->batch * a->heads * a->s * a->dv == 0)
         return TERN_OK;
-    a->t_width = panels(a->t) * TERN_PANEL;
-    TERN_TRY_OR_FAIL(
-        TERN_ALLOC(ctx, tern_mul_or_max(tern_mul_or_max(groups, a->t_width), a->d), "packed keys", &a->k_panels));
-    TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, tern_mul_or_max(tern_mul_or_max(groups, panels(a->dv) * TERN_PANEL), a->t),
-                                "packed values", &a->v_panels));
-    floats = tern_mul_or_max(a->t_width, TERN_TILE_ROWS);
-    a->per_thread = tern_mul_or_max(a->d, TERN_TILE_ROWS);
-    if (!tern_size_add(a->per_thread, 15, &a->per_thread) || !tern_size_add(a->per_thread, floats, &a->per_thread))
-        a->per_thread = SIZE_MAX;
-    else
-        a->per_thread = a->per_thread / 16 * 16;
-    TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, tern_mul_or_max(a->per_thread, (size_t)tern_ctx_threads(ctx)),
-                                "scratch of attention", &a->scratch));
+    cut(a, threads);
+    const size_t bytes = tern_mul_or_max(a->per_thread, threads);
+    TERN_TRY_OR_FAIL(tern_scratch_take(ctx, bytes, "scratch of attention", &scratch));
     TERN_TRY_OR_FAIL(tern_mask_open(ctx, &a->mask));
+    a->scratch = scratch;
     status = tern_region(ctx, attention_region, a);
 fail:
     tern_mask_close(ctx, &a->mask);
-    tern_free(a->scratch);
-    tern_free(a->v_panels);
-    tern_free(a->k_panels);
+    tern_scratch_give(ctx, scratch, bytes);
     return status;
 }
 

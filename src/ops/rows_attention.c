@@ -29,6 +29,20 @@ static tern_status visible_mask(tern_ctx *ctx, const char *op, const tern_config
     return TERN_OK;
 }
 
+/* A config of int8 has the same bits at every instruction set: pairs of bf16 are not for its activations.  `same` gets the kernels then;
+ * gives those that the context had, which it has again once the call is over. */
+static const struct tern_kernels *take_kernels(tern_ctx *ctx, const tern_config *config, struct tern_kernels *same)
+{
+    const struct tern_kernels *before = ctx->kernels;
+
+    if (config->dtype == TERN_INT8) {
+        *same = *before;
+        same->attention_bf16 = before->attention_f32_bf16;
+        ctx->kernels = same;
+    }
+    return before;
+}
+
 static tern_status run_packed_attention(tern_ctx *ctx, const tern_config *config, tern_tensor *const *io,
                                         const tern_op_call *call)
 {
@@ -37,7 +51,10 @@ static tern_status run_packed_attention(tern_ctx *ctx, const tern_config *config
     bool *owned;
 
     TERN_TRY(visible_mask(ctx, "packed_attention", config, io[1], &mask, &owned));
+    struct tern_kernels same;
+    const struct tern_kernels *before = take_kernels(ctx, config, &same);
     const tern_status status = tern_packed_attention(ctx, io[0], p->num_heads, p->scale, p->causal, &mask, io[2]);
+    ctx->kernels = before;
     tern_free(owned);
     return status;
 }
@@ -48,7 +65,8 @@ const struct tern_op_row tern_row_packed_attention = {
     .dtypes = TERN_ALL_DTYPES,
     .devices = TERN_ON_CPU,
     .params = "num_heads scale causal triangular_masking=causal",
-    .kernels = "gemm_f32 softmax_f32",
+    .kernels =
+        "kv_store_f32 kv_move_f16 kv_move_bf16 attention_f32 attention_f32_f16 attention_f32_bf16 attention_bf16",
     .function = true,
     .run = run_packed_attention,
     .io = { TERN_IN("qkv", "[B, S, 3H]"), TERN_MASK("mask", "*"), TERN_OUT("output", "[B, S, H]") },
@@ -62,7 +80,10 @@ static tern_status run_unpacked_attention(tern_ctx *ctx, const tern_config *conf
     bool *owned;
 
     TERN_TRY(visible_mask(ctx, "unpacked_attention", config, io[3], &mask, &owned));
+    struct tern_kernels same;
+    const struct tern_kernels *before = take_kernels(ctx, config, &same);
     const tern_status status = tern_unpacked_attention(ctx, io[0], io[1], io[2], p->scale, p->causal, &mask, io[4]);
+    ctx->kernels = before;
     tern_free(owned);
     return status;
 }
@@ -73,7 +94,8 @@ const struct tern_op_row tern_row_unpacked_attention = {
     .dtypes = TERN_ALL_DTYPES,
     .devices = TERN_ON_CPU,
     .params = "scale causal triangular_masking=causal",
-    .kernels = "gemm_f32 softmax_f32",
+    .kernels =
+        "kv_store_f32 kv_move_f16 kv_move_bf16 attention_f32 attention_f32_f16 attention_f32_bf16 attention_bf16",
     .function = true,
     .run = run_unpacked_attention,
     .io = { TERN_IN("q", "[B, h, S, E]"), TERN_IN("k", "[B, G, T, E]"), TERN_IN("v", "[B, G, T, E2]"),

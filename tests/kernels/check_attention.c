@@ -6,6 +6,9 @@
 /* What the numbers of a block are; two bytes each but for the first. */
 enum kv { KV_F32, KV_F16, KV_BF16 };
 
+/* An attention kernel and its blocks. */
+enum attention { ATTENTION_F32, ATTENTION_F32_F16, ATTENTION_F32_BF16, ATTENTION_BF16 };
+
 /* Numbers of a K block and of a V block. */
 static size_t k_numbers(enum kv kv, size_t k_width)
 {
@@ -278,13 +281,17 @@ static void make_ranges(struct tc *t, enum ranges ranges, size_t positions, size
     }
 }
 
-static tern_attention_f32_fn *attention_of(const struct tern_kernels *kernels, enum kv kv)
+static tern_attention_f32_fn *attention_of(const struct tern_kernels *kernels, enum attention which)
 {
-    return kv == KV_F32 ? kernels->attention_f32 : kv == KV_F16 ? kernels->attention_f32_f16 : kernels->attention_bf16;
+    tern_attention_f32_fn *const all[] = { kernels->attention_f32, kernels->attention_f32_f16,
+                                           kernels->attention_f32_bf16, kernels->attention_bf16 };
+    return all[which];
 }
 
-static void check_attention(struct tc *t, enum kv kv)
+static void check_attention(struct tc *t, enum attention which)
 {
+    const enum kv kv = which == ATTENTION_F32 ? KV_F32 : which == ATTENTION_F32_F16 ? KV_F16 : KV_BF16;
+
     static const struct {
         size_t e, positions;
     } shapes[] = { { 1, 3 }, { 8, 40 }, { 64, 65 }, { 33, 150 }, { 64, 530 }, { 16, 1100 }, { 100, 100 }, { 512, 70 } };
@@ -347,18 +354,19 @@ static void check_attention(struct tc *t, enum kv kv)
                                                  .scratch = scratch,
                                                  .state = state };
 
-                attention_of(&t->ref, kv)(&a);
+                attention_of(&t->ref, which)(&a);
                 a.out = base;
-                attention_of(&t->base, kv)(&a);
+                attention_of(&t->base, which)(&a);
                 a.out = got;
                 if (forms[f] & IN_PLACE) {
                     for (size_t r = 0; r < rows; r++)
                         memcpy(got + r * stride, q + r * stride, e * sizeof *q);
                     a.q = got;
                 }
-                attention_of(&t->new, kv)(&a);
+                attention_of(&t->new, which)(&a);
                 a.q = q;
-                if (kv != KV_BF16 || t->new.isa < TERN_ISA_AVX512BF16) /* there an instruction rounds in its own way */
+                if (which != ATTENTION_BF16 ||
+                    t->new.isa < TERN_ISA_AVX512BF16) /* there an instruction rounds in its own way */
                     tc_same_f32(t, base, got, size);
                 for (size_t r = 0; r < rows; r++) {
                     const float all = scale_of_row(&a, &h, r);
@@ -368,21 +376,21 @@ static void check_attention(struct tc *t, enum kv kv)
                 }
 
                 a.out = base;
-                run_blocks(attention_of(&t->new, kv), &a, (int64_t)positions);
+                run_blocks(attention_of(&t->new, which), &a, (int64_t)positions);
                 tc_same_f32(t, got, base, size);
                 a.out = got;
 
                 /* alone; then, where it is quick, beside the same rows with NaN in all that this row does not see */
                 for (size_t r = 0; r < rows; r++) {
-                    run_row(attention_of(&t->new, kv), &a, r, alone);
+                    run_row(attention_of(&t->new, which), &a, r, alone);
                     tc_same_f32(t, got + r * stride, alone, v_dim);
                 }
                 for (size_t r = 0; r < rows && (t->new.isa != TERN_ISA_PORTABLE || positions <= 100); r++) {
                     store(t, &h, first[r], last[r], a.mask ? a.mask[r] : NULL);
                     a.out = base;
-                    attention_of(&t->new, kv)(&a);
+                    attention_of(&t->new, which)(&a);
                     tc_same_f32(t, got + r * stride, base + r * stride, v_dim);
-                    run_row(attention_of(&t->new, kv), &a, r, alone);
+                    run_row(attention_of(&t->new, which), &a, r, alone);
                     tc_same_f32(t, got + r * stride, alone, v_dim);
                 }
             }
@@ -431,21 +439,26 @@ static void check_attention(struct tc *t, enum kv kv)
                                                .scratch = scratch,
                                                .state = state };
 
-        TC_TIME(t) attention_of(&t->new, kv)(&a);
+        TC_TIME(t) attention_of(&t->new, which)(&a);
     }
 }
 
 void check_attention_f32(struct tc *t)
 {
-    check_attention(t, KV_F32);
+    check_attention(t, ATTENTION_F32);
 }
 
 void check_attention_f32_f16(struct tc *t)
 {
-    check_attention(t, KV_F16);
+    check_attention(t, ATTENTION_F32_F16);
+}
+
+void check_attention_f32_bf16(struct tc *t)
+{
+    check_attention(t, ATTENTION_F32_BF16);
 }
 
 void check_attention_bf16(struct tc *t)
 {
-    check_attention(t, KV_BF16);
+    check_attention(t, ATTENTION_BF16);
 }

@@ -198,6 +198,11 @@ void tern_attention_f32_f16_ref(const struct tern_attention_rows *a)
     attention(KV_F16, a);
 }
 
+void tern_attention_f32_bf16_ref(const struct tern_attention_rows *a)
+{
+    attention(KV_BF16, a);
+}
+
 void tern_attention_bf16_ref(const struct tern_attention_rows *a)
 {
     attention(KV_BF16, a);
