@@ -93,6 +93,17 @@ TERN_API tern_status tern_tokenizer_encode_with(tern_ctx *ctx, const tern_tokeni
                                                 size_t size, const tern_encode_options *options,
                                                 tern_encoding *encoding);
 
+/** Many texts, on the context's threads: each as tern_tokenizer_encode_with() makes it, and padding to the longest of them
+ * where the file says so.
+ *
+ * @param texts, sizes  [n].
+ * @param options       for all of them; `pair` is the second text of each.  NULL: all zero.
+ * @param encodings     [n], replaced.  On error all are unchanged.
+ * @return as tern_tokenizer_encode_with(), of the first text that fails; TERN_ERR_STATE (the context is at work). */
+TERN_API tern_status tern_tokenizer_encode_batch(tern_ctx *ctx, const tern_tokenizer *tokenizer,
+                                                 const char *const *texts, const size_t *sizes, size_t n,
+                                                 const tern_encode_options *options, tern_encoding *encodings);
+
 /** Ids to text, all at once, as the file's decoder defines spaces.
  *
  * Bytes that do not form UTF-8 become U+FFFD, one for each maximal part of a character, as in the tokenizers library; an id

@@ -403,22 +403,15 @@ static void put_text(tern_encoding *out, const struct work *w, const struct tern
     }
 }
 
-static void put_padding(tern_encoding *out, const struct tern_limits *limits, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        put_token(out, limits->pad_id, limits->pad_type, 0, 0, false);
-}
-
 /* Puts the plan into effect on one text, or two. */
 static tern_status assemble(tern_ctx *ctx, const struct work *works, bool pair, const tern_encode_options *options,
-                            tern_encoding *encoding)
+                            tern_encoding *out)
 {
     const struct tern_post *post = &works[0].t->post;
     const struct tern_post_list *plan = &post->plan[pair][options->add_special];
     const struct tern_limits none = { 0 }, *limits = options->apply_limits ? &post->limits : &none;
     const size_t count[2] = { works[0].list.ids.count, works[1].list.ids.count };
     size_t begin[2], end[2], n = 0;
-    tern_encoding out;
 
     TERN_TRY(tern_limits_apply(ctx, limits, pair, options->add_special ? post->n_added[pair] : 0, count, begin, end));
     for (size_t i = 0; i < plan->count; i++) {
@@ -428,21 +421,56 @@ static tern_status assemble(tern_ctx *ctx, const struct work *works, bool pair, 
         TERN_REQUIRE(ctx, tern_size_add(n, id >= 0 ? 1 : end[text] - begin[text], &n), TERN_ERR_MEMORY,
                      "out of memory: %zu token ids", n);
     }
-    const size_t padded = tern_limits_padded(limits, n, n);
-    TERN_TRY(alloc_encoding(ctx, padded, !options->ids_only, &out));
-    if (limits->pad_left)
-        put_padding(&out, limits, padded - n);
+    TERN_TRY(alloc_encoding(ctx, n, !options->ids_only, out));
     for (size_t i = 0; i < plan->count; i++) {
         const struct tern_post_item *item = &plan->items[i];
         const int text = item->id == TERN_POST_SECOND;
 
         if (item->id >= 0)
-            put_token(&out, item->id, item->type, 0, 0, true);
+            put_token(out, item->id, item->type, 0, 0, true);
         else
-            put_text(&out, &works[text], item, begin[text], end[text]);
+            put_text(out, &works[text], item, begin[text], end[text]);
     }
-    if (!limits->pad_left)
-        put_padding(&out, limits, padded - n);
+    return TERN_OK;
+}
+
+tern_status tern_encoding_make(tern_ctx *ctx, const tern_tokenizer *tokenizer, const char *text, size_t size,
+                               const tern_encode_options *options, tern_encoding *out)
+{
+    struct work works[2] = { { .ctx = ctx, .t = tokenizer }, { .ctx = ctx, .t = tokenizer } };
+    tern_status status;
+
+    *out = (tern_encoding){ 0 };
+    works[0].wants_offsets = works[1].wants_offsets = !options->ids_only;
+    TERN_TRY_OR_FAIL(encode_text(&works[0], text, size));
+    if (options->pair)
+        TERN_TRY_OR_FAIL(encode_text(&works[1], options->pair, options->pair_size));
+    status = assemble(ctx, works, options->pair != NULL, options, out);
+
+fail:
+    destroy_work(&works[0]);
+    destroy_work(&works[1]);
+    return status;
+}
+
+tern_status tern_encoding_pad(tern_ctx *ctx, const struct tern_limits *limits, size_t longest, tern_encoding *encoding)
+{
+    const size_t n = encoding->count, padded = tern_limits_padded(limits, n, longest);
+    tern_encoding out;
+
+    if (padded == n)
+        return TERN_OK;
+    TERN_TRY(alloc_encoding(ctx, padded, encoding->offsets != NULL, &out));
+    for (size_t i = 0; i < padded; i++) {
+        const size_t from = limits->pad_left ? i - (padded - n) : i; /* wraps around before the first token */
+
+        if (from >= n)
+            put_token(&out, limits->pad_id, limits->pad_type, 0, 0, false);
+        else
+            put_token(&out, encoding->ids[from], encoding->type_ids[from],
+                      encoding->offsets ? encoding->offsets[from].begin : 0,
+                      encoding->offsets ? encoding->offsets[from].end : 0, encoding->attention[from]);
+    }
     tern_encoding_free(encoding);
     *encoding = out;
     return TERN_OK;
@@ -452,21 +480,21 @@ tern_status tern_tokenizer_encode_with(tern_ctx *ctx, const tern_tokenizer *toke
                                        const tern_encode_options *options, tern_encoding *encoding)
 {
     const tern_encode_options standard = { 0 };
-    struct work works[2] = { { .ctx = ctx, .t = tokenizer }, { .ctx = ctx, .t = tokenizer } };
+    tern_encoding out = { 0 };
     tern_status status;
 
     TERN_REQUIRE(ctx, tokenizer && encoding && (text || size == 0), TERN_ERR_ARG,
                  "tokenizer_encode_with: tokenizer, text or encoding is NULL");
     options = options ? options : &standard;
     TERN_TRY(TERN_CHECK_RESERVED(ctx, "tern_encode_options", options));
-    works[0].wants_offsets = works[1].wants_offsets = !options->ids_only;
-    TERN_TRY_OR_FAIL(encode_text(&works[0], text, size));
-    if (options->pair)
-        TERN_TRY_OR_FAIL(encode_text(&works[1], options->pair, options->pair_size));
-    status = assemble(ctx, works, options->pair != NULL, options, encoding);
+    TERN_TRY(tern_encoding_make(ctx, tokenizer, text, size, options, &out));
+    if (options->apply_limits)
+        TERN_TRY_OR_FAIL(tern_encoding_pad(ctx, &tokenizer->post.limits, out.count, &out));
+    tern_encoding_free(encoding);
+    *encoding = out;
+    return TERN_OK;
 
 fail:
-    destroy_work(&works[0]);
-    destroy_work(&works[1]);
+    tern_encoding_free(&out);
     return status;
 }

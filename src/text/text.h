@@ -68,6 +68,12 @@ tern_status tern_tokenizer_bind_json(tern_ctx *ctx, struct tern_tokenizer *t, co
 tern_status tern_vocab_read(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *vocab,
                             struct tern_names *names, bool **used, size_t *n_used);
 
+/* tern_tokenizer_encode_with() without padding, into an encoding that holds nothing; and padding, where `longest` tokens
+ * are in the longest encoding of the batch. */
+tern_status tern_encoding_make(tern_ctx *ctx, const tern_tokenizer *tokenizer, const char *text, size_t size,
+                               const tern_encode_options *options, tern_encoding *out);
+tern_status tern_encoding_pad(tern_ctx *ctx, const struct tern_limits *limits, size_t longest, tern_encoding *encoding);
+
 /* The tokenizer of bytes that are not in a file; `where` names them in errors.  For tests and fuzzing. */
 tern_status tern_tokenizer_parse(tern_ctx *ctx, const char *text, size_t size, const char *where, tern_tokenizer **out);
 
