@@ -70,9 +70,10 @@ int cmd_tokenize(int argc, char **argv)
     const struct command_line line = {
         .command = "tokenize",
         .arguments = "MODEL [-p TEXT | -f FILE] [OPTIONS]",
-        .about = "Prints the token ids of a text as {\"ids\":[...]}.  Without -p and -f the text is read from stdin.\n"
-                 "Truncation and padding are as the tokenizer's file says.\n"
-                 "MODEL needs tokenizer.json, or vocab.json and merges.txt, and nothing else.",
+        .about =
+            "Prints the token ids of a text as {\"ids\":[...]}.  Without -p and -f the text is read from stdin.\n"
+            "Truncation and padding are as the tokenizer's file says.\n"
+            "MODEL needs tokenizer.json, vocab.json and merges.txt, vocab.txt or tokenizer.model, and nothing else.",
         .options = options,
         .n_options = sizeof(options) / sizeof(options[0]),
         .model = &model,

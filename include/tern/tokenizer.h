@@ -11,10 +11,12 @@ extern "C" {
 /** A vocabulary with its rules.  Read-only after open: shared by threads, each with a context of its own. */
 typedef struct tern_tokenizer tern_tokenizer;
 
-/** Opens the tokenizer of a checkpoint directory: tokenizer.json, else vocab.json + merges.txt (GPT-2's rules).
+/** Opens the tokenizer of a checkpoint directory: tokenizer.json; else vocab.json + merges.txt, or vocab.txt, with the rules
+ * of the class that tokenizer_config.json or config.json names (GPT-2's, BERT's with lower-casing if none is); else a
+ * SentencePiece model (tokenizer.model, spiece.model, ...), by its own rules.
  *
  * @param ctx   error text.
- * @param path  a directory, or a tokenizer.json file.
+ * @param path  a directory, a tokenizer.json file, or a SentencePiece model (*.model, *.spm).
  * @param out   the tokenizer; NULL on error.
  * @return TERN_OK; TERN_ERR_NOT_FOUND (no tokenizer files), TERN_ERR_FORMAT (damaged, or parts that contradict each other),
  *         TERN_ERR_UNSUPPORTED (a component that tern does not know, by name), TERN_ERR_IO, TERN_ERR_MEMORY. */

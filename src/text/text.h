@@ -56,10 +56,10 @@ struct tern_blanks tern_blanks_of(const char *text, size_t size);
 /* An empty tokenizer is filled from a directory or a file, whichever kind that is. */
 tern_status tern_tokenizer_read(tern_ctx *ctx, struct tern_tokenizer *t, const char *path);
 
-/* The kinds: tokenizer.json; vocab.json and merges.txt in a directory, with GPT-2's rules; a SentencePiece .model, with
- * what tokenizer_config.json in `dir` (NULL: none) says about the tokens at its ends. */
+/* The kinds: tokenizer.json; vocab.txt (`wordpiece`), or vocab.json and merges.txt, in a directory, with the rules of the
+ * class that its config names; a SentencePiece .model, with what tokenizer_config.json in `dir` (NULL: none) says about the tokens at its ends. */
 tern_status tern_tokenizer_read_json(tern_ctx *ctx, struct tern_tokenizer *t, const char *path);
-tern_status tern_tokenizer_read_gpt2(tern_ctx *ctx, struct tern_tokenizer *t, const char *dir);
+tern_status tern_tokenizer_read_vocab(tern_ctx *ctx, struct tern_tokenizer *t, const char *dir, bool wordpiece);
 tern_status tern_tokenizer_read_sentencepiece(tern_ctx *ctx, struct tern_tokenizer *t, const char *path,
                                               const char *dir);
 tern_status tern_tokenizer_bind_json(tern_ctx *ctx, struct tern_tokenizer *t, const struct tern_json *json);

@@ -106,23 +106,26 @@ static tern_status find_file(tern_ctx *ctx, const char *dir, const char *name, c
 
 static tern_status read_dir(tern_ctx *ctx, struct tern_tokenizer *t, const char *dir)
 {
-    char *json = NULL, *vocab = NULL, *merges = NULL, *model = NULL;
+    char *json = NULL, *vocab = NULL, *merges = NULL, *words = NULL, *model = NULL;
     tern_status status;
 
     TERN_TRY_OR_FAIL(find_file(ctx, dir, "tokenizer.json", &json));
     TERN_TRY_OR_FAIL(find_file(ctx, dir, "vocab.json", &vocab));
     TERN_TRY_OR_FAIL(find_file(ctx, dir, "merges.txt", &merges));
+    TERN_TRY_OR_FAIL(find_file(ctx, dir, "vocab.txt", &words));
     for (size_t i = 0; i < N_MODEL_NAMES && !model; i++)
         TERN_TRY_OR_FAIL(find_file(ctx, dir, model_names[i], &model));
     if (json)
         TERN_TRY_OR_FAIL(tern_tokenizer_read_json(ctx, t, json));
     else if (vocab || merges)
-        TERN_TRY_OR_FAIL(tern_tokenizer_read_gpt2(ctx, t, dir));
+        TERN_TRY_OR_FAIL(tern_tokenizer_read_vocab(ctx, t, dir, false));
+    else if (words)
+        TERN_TRY_OR_FAIL(tern_tokenizer_read_vocab(ctx, t, dir, true));
     else if (model)
         TERN_TRY_OR_FAIL(tern_tokenizer_read_sentencepiece(ctx, t, model, dir));
     else
         TERN_REQUIRE_OR_FAIL(ctx, false, TERN_ERR_NOT_FOUND,
-                             "%s has no tokenizer: expected tokenizer.json, vocab.json and merges.txt, or "
+                             "%s has no tokenizer: expected tokenizer.json, vocab.json and merges.txt, vocab.txt or "
                              "tokenizer.model",
                              dir);
     status = TERN_OK;
@@ -131,6 +134,7 @@ fail:
     tern_free(json);
     tern_free(vocab);
     tern_free(merges);
+    tern_free(words);
     tern_free(model);
     return status;
 }
