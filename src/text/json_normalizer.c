@@ -86,6 +86,7 @@ tern_status tern_bind_normalizer(struct tern_binder *b, const tern_json_value *v
         { "StripAccents", TERN_NORMALIZE_STRIP_ACCENTS },
         { "Strip", TERN_NORMALIZE_STRIP },
         { "BertNormalizer", TERN_NORMALIZE_BERT },
+        { "Bert", TERN_NORMALIZE_BERT }, /* the library reads both */
         { "Replace", TERN_NORMALIZE_REPLACE },
         { "Prepend", TERN_NORMALIZE_PREPEND },
         { "Precompiled", TERN_NORMALIZE_PRECOMPILED },

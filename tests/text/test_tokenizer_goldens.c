@@ -177,9 +177,85 @@ static void exact(void **state)
     tern_json_destroy(digests);
 }
 
+/* What a token stands for in running text, before it is known what stands beside it. */
+static void running_text(void **state)
+{
+    static const struct {
+        const char *name, *token, *text;
+    } cases[] = {
+        { "llama", "\xE2\x96\x81the", " the" },
+        { "llama", "<0x41>", "A" },
+        { "t5",
+          "\xE2\x96\x81"
+          "a",
+          " a" },
+        { "bert", "##e", "e" },
+        { "bert", "the", " the" },
+        { "gpt2", "\xC4\xA0the", " the" },
+        { "bpe-suffix", "s</w>", "s " },
+        { "nmt", "<0xC3>", "\xC3" },
+        { "words", "the", "the" },
+    };
+    tern_ctx ctx = { 0 };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char path[512];
+        tern_tokenizer *t;
+        const char *bytes;
+        size_t size;
+
+        snprintf(path, sizeof path, GOLDEN "%s.json", cases[i].name);
+        assert_ok(&ctx, tern_tokenizer_open(&ctx, path, &t));
+        const int32_t id = tern_tokenizer_find(t, cases[i].token);
+        if (id < 0)
+            fail_msg("%s has no token '%s'", cases[i].name, cases[i].token);
+        assert_ok(&ctx, tern_tokenizer_token(&ctx, t, id, &bytes, &size, NULL));
+        if (size != strlen(cases[i].text) || memcmp(bytes, cases[i].text, size) != 0)
+            fail_msg("%s: '%s' is '%.*s', expected '%s'", cases[i].name, cases[i].token, (int)size, bytes,
+                     cases[i].text);
+        tern_tokenizer_close(&t);
+    }
+}
+
+/* Text goes out as soon as it is certain: a letter at once, bytes when they have come to their end. */
+static void streams_at_once(void **state)
+{
+    static const char *const tokens[] = { "\xE2\x96\x81t", "h", "<0xC3>", "<0xA9>", "e", "\xE2\x96\x81" };
+    static const char *const texts[] = { "t",
+                                         "h",
+                                         "",
+                                         "",
+                                         "\xC3\xA9"
+                                         "e",
+                                         " ",
+                                         "" };
+    tern_ctx ctx = { 0 };
+    tern_tokenizer *t;
+    tern_decoder *decoder;
+
+    (void)state;
+    assert_ok(&ctx, tern_tokenizer_open(&ctx, GOLDEN "llama.json", &t));
+    assert_ok(&ctx, tern_decoder_create(&ctx, t, true, &decoder));
+    for (size_t i = 0; i < 7; i++) {
+        const char *part;
+        size_t size;
+
+        if (i < 6)
+            assert_ok(&ctx, tern_decoder_push(&ctx, decoder, tern_tokenizer_find(t, tokens[i]), &part, &size));
+        else
+            assert_ok(&ctx, tern_decoder_finish(&ctx, decoder, &part, &size));
+        assert_string_equal(part, texts[i]);
+        assert_int_equal(size, strlen(texts[i]));
+    }
+    tern_decoder_destroy(&decoder);
+    tern_tokenizer_close(&t);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(exact) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(exact), cmocka_unit_test(running_text),
+                                        cmocka_unit_test(streams_at_once) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
