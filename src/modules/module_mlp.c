@@ -162,15 +162,7 @@ static void sequential_region(void *arg, const struct tern_par *par)
 
     tern_stage_load(&with, &f->stage);
     const struct tern_rows rows = begin_rows(&with, f);
-    float *c = f->x;
-    if (m->comm->size == 1 && f->output->dtype == TERN_FP32) {
-        c = f->output->data;
-    } else if (m->comm->size == 1) {
-        c = NULL;
-        end.half = f->output->data;
-        end.ld_half = n;
-        end.half_is_f16 = f->output->dtype == TERN_FP16;
-    }
+    float *c = m->comm->size == 1 ? tern_gemm_store(f->output, n, &end) : f->x;
     tern_feed_forward_run_rows(&with, &m->bound.feed_forward, c, n, &rows, f->rows, f->inner, &end, f->narrow);
 }
 

@@ -11,19 +11,23 @@ struct gelu_gemm {
     float *inner, *c;
     size_t rows;
     struct tern_feed_forward_args mlp;
-    void *narrow; /* NULL: rows of the products stay fp32 */
+    struct tern_epilogue end;
+    void *narrow;           /* NULL: rows of the products stay fp32 */
+    struct tern_rows ready; /* the input, where the first product reads it as it is; else NULL in both */
 };
 
 static void gelu_gemm_region(void *arg, const struct tern_par *par)
 {
     const struct gelu_gemm *g = arg;
     const struct tern_par with = tern_par_with(par, g->kernels);
-    const struct tern_epilogue plain = { .act = TERN_ACT_NONE };
+    const size_t out = (size_t)g->mlp.down->out;
 
     tern_stage_load(&with, &g->stage);
-    tern_feed_forward_run(&with, &g->mlp, g->c, (size_t)g->mlp.down->out, g->a, (size_t)g->mlp.up->in, g->rows,
-                          g->inner, &plain, g->narrow);
-    tern_stage_store(&with, &g->stage);
+    if (g->ready.narrow)
+        tern_feed_forward_run_rows(&with, &g->mlp, g->c, out, &g->ready, g->rows, g->inner, &g->end, g->narrow);
+    else
+        tern_feed_forward_run(&with, &g->mlp, g->c, out, g->a, (size_t)g->mlp.up->in, g->rows, g->inner, &g->end,
+                              g->narrow);
 }
 
 tern_status tern_gelu_gemm(tern_ctx *ctx, const tern_config *config, const tern_tensor *input,
@@ -53,15 +57,18 @@ tern_status tern_gelu_gemm(tern_ctx *ctx, const tern_config *config, const tern_
     if (g.rows == 0 || out == 0)
         return TERN_OK;
 
-    tern_stage_in(&g.stage, input, &g.a);
+    TERN_TRY_OR_FAIL(tern_bind_matrix(ctx, weight, config, &g.mlp.up, &owned_up));
+    TERN_TRY_OR_FAIL(tern_bind_matrix(ctx, weight_out, config, &g.mlp.down, &owned_down));
+    if (tern_config_narrow(config))
+        g.ready = tern_rows_of(input, g.mlp.up);
+    if (!g.ready.narrow)
+        tern_stage_in(&g.stage, input, &g.a);
     tern_stage_in(&g.stage, bias, &g.mlp.up_bias);
-    tern_stage_out(&g.stage, output, &g.c);
+    g.c = tern_gemm_store(output, (size_t)out, &g.end);
     TERN_TRY_OR_FAIL(tern_stage_open(ctx, &g.stage));
     TERN_REQUIRE_OR_FAIL(ctx, tern_size_mul(g.rows, (size_t)up * sizeof(float), &inner_bytes), TERN_ERR_MEMORY,
                          "out of memory: %zu rows of %" PRId64 " values", g.rows, up);
     TERN_TRY_OR_FAIL(tern_scratch_take(ctx, inner_bytes, "rows of a feed-forward", &inner));
-    TERN_TRY_OR_FAIL(tern_bind_matrix(ctx, weight, config, &g.mlp.up, &owned_up));
-    TERN_TRY_OR_FAIL(tern_bind_matrix(ctx, weight_out, config, &g.mlp.down, &owned_down));
     if (tern_config_narrow(config)) {
         narrow_bytes = tern_feed_forward_scratch(&g.mlp, g.rows);
         TERN_TRY_OR_FAIL(tern_scratch_take(ctx, narrow_bytes, "rows of a product", &g.narrow));

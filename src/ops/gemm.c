@@ -522,6 +522,24 @@ bool tern_rows_halves(const struct tern_par *par, const struct tern_rows *rows, 
     return true;
 }
 
+struct tern_rows tern_rows_of(const tern_tensor *input, const struct tern_weight *w)
+{
+    const bool fits = input->dtype == TERN_BF16 && w->format == TERN_WEIGHT_BF16 && w->in % 2 == 0 &&
+                      (uintptr_t)input->data % sizeof(uint32_t) == 0;
+
+    return fits ? (struct tern_rows){ .narrow = input->data, .ld = (size_t)w->in } : (struct tern_rows){ 0 };
+}
+
+float *tern_gemm_store(const tern_tensor *output, size_t columns, struct tern_epilogue *e)
+{
+    if (output->dtype == TERN_FP32)
+        return output->data;
+    e->half = output->data;
+    e->ld_half = columns;
+    e->half_is_f16 = output->dtype == TERN_FP16;
+    return NULL;
+}
+
 /* ---- plans ---- */
 
 bool tern_gemm_plan_kind(const struct tern_weight *w, bool narrow, enum tern_plan_kind *kind)

@@ -93,6 +93,11 @@ struct tern_rows tern_rows_from(const struct tern_par *par, const struct tern_we
 bool tern_rows_halves(const struct tern_par *par, const struct tern_rows *rows, const struct tern_weight *w, size_t m,
                       struct tern_epilogue *e);
 
+/* Dense rows of a tensor as products with w read them where they lie (bf16, K even, words aligned); all NULL where they cannot. */
+struct tern_rows tern_rows_of(const tern_tensor *input, const struct tern_weight *w);
+/* Where a product stores a dense fp32, fp16 or bf16 tensor of rows: c, or NULL and e->half. */
+float *tern_gemm_store(const tern_tensor *output, size_t columns, struct tern_epilogue *e);
+
 /* The product of rows in either form, with the bits of the two above. */
 void tern_gemm_run_rows(const struct tern_par *par, float *c, size_t ldc, const struct tern_rows *rows, size_t m,
                         const struct tern_weight *w, const struct tern_epilogue *e);

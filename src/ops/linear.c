@@ -19,13 +19,6 @@ struct linear {
     struct tern_rows ready; /* the input, where the product reads it as it is; else NULL in both */
 };
 
-/* bf16 rows as the product takes them: it reads pairs. */
-static bool is_ready(const tern_tensor *input, const tern_weight *weight, size_t in)
-{
-    return input->dtype == TERN_BF16 && weight->format == TERN_WEIGHT_BF16 && in % 2 == 0 &&
-           (uintptr_t)input->data % sizeof(uint32_t) == 0;
-}
-
 static void linear_region(void *arg, const struct tern_par *par)
 {
     const struct linear *l = arg;
@@ -62,19 +55,14 @@ static tern_status linear(tern_ctx *ctx, const char *op, const tern_config *conf
         return TERN_OK;
 
     TERN_TRY_OR_FAIL(tern_bind_matrix(ctx, weight, config, &l.weight, &owned));
-    const bool narrow = tern_config_narrow(config), ready = narrow && is_ready(input, l.weight, in);
-    if (ready)
-        l.ready = (struct tern_rows){ .narrow = input->data, .ld = in };
-    else
+    const bool narrow = tern_config_narrow(config);
+    if (narrow)
+        l.ready = tern_rows_of(input, l.weight);
+    const bool ready = l.ready.narrow;
+    if (!ready)
         tern_stage_in(&l.stage, input, &l.a);
     tern_stage_in(&l.stage, bias, &l.epilogue.bias);
-    if (output->dtype == TERN_FP32) {
-        l.c = output->data;
-    } else {
-        l.epilogue.half = output->data;
-        l.epilogue.ld_half = (size_t)out;
-        l.epilogue.half_is_f16 = output->dtype == TERN_FP16;
-    }
+    l.c = tern_gemm_store(output, (size_t)out, &l.epilogue);
     TERN_TRY_OR_FAIL(tern_stage_open(ctx, &l.stage));
     if (narrow && !ready) {
         narrow_bytes = tern_gemm_scratch(l.weight, l.rows);

@@ -12,6 +12,7 @@ struct mlp_gemm {
     size_t rows;
     struct tern_norm_args norm;
     struct tern_feed_forward_args mlp;
+    struct tern_epilogue end;
     bool residual_alone; /* z = norm(residual) */
     bool keep;           /* z is asked for */
     void *narrow;        /* NULL: rows of the products stay fp32 */
@@ -22,14 +23,13 @@ static void mlp_gemm_region(void *arg, const struct tern_par *par)
     const struct mlp_gemm *m = arg;
     const struct tern_par with = tern_par_with(par, m->kernels);
     const size_t out = (size_t)m->mlp.down->out;
-    const struct tern_epilogue plain = { .act = TERN_ACT_NONE };
     struct tern_rows rows = tern_feed_forward_rows(&m->mlp, m->rows, m->narrow);
     const bool alone = m->residual_alone;
 
     tern_stage_load(&with, &m->stage);
     tern_norm_run_rows(&with, &rows, m->mlp.up, m->z, m->keep, m->sum, alone ? m->residual : m->input,
                        alone ? NULL : m->input_bias, alone ? NULL : m->residual, m->rows, &m->norm);
-    tern_feed_forward_run_rows(&with, &m->mlp, m->c, out, &rows, m->rows, m->inner, &plain, m->narrow);
+    tern_feed_forward_run_rows(&with, &m->mlp, m->c, out, &rows, m->rows, m->inner, &m->end, m->narrow);
     tern_stage_store(&with, &m->stage);
 }
 
@@ -87,7 +87,7 @@ tern_status tern_mlp_gemm(tern_ctx *ctx, const tern_config *config, const tern_t
     tern_stage_in(&m.stage, bias, &m.mlp.up_bias);
     tern_stage_in(&m.stage, gamma, &m.norm.gamma);
     tern_stage_in(&m.stage, beta, &m.norm.beta);
-    tern_stage_out(&m.stage, output, &m.c);
+    m.c = tern_gemm_store(output, (size_t)out, &m.end);
     tern_stage_out(&m.stage, residual_add, rms ? &m.sum : &m.z);
     TERN_TRY_OR_FAIL(tern_stage_open(ctx, &m.stage));
     m.keep = m.z;

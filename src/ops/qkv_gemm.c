@@ -67,7 +67,7 @@ tern_status tern_qkv_gemm(tern_ctx *ctx, const tern_config *config, const tern_t
     tern_stage_in(&q.stage, bias, &q.epilogue.bias);
     tern_stage_in(&q.stage, gamma, &q.norm.gamma);
     tern_stage_in(&q.stage, beta, &q.norm.beta);
-    tern_stage_out(&q.stage, output, &q.c);
+    q.c = tern_gemm_store(output, (size_t)out, &q.epilogue);
     tern_stage_out(&q.stage, norm, &q.normed);
     TERN_TRY_OR_FAIL(tern_stage_open(ctx, &q.stage));
     q.keep = q.normed;
