@@ -3,6 +3,10 @@ t tokenize "$MODEL" -p ""
 t tokenize "$MODEL" -p "" --no-special
 t tokenize "$MODEL" -p "" --json
 t tokenize "$MODEL/tokenizer.json" -p ""
+printf 'The \303\251t\303\251' >text
+t tokenize "$MODEL" -f text --offsets
+t tokenize "$MODEL" -p "a b" --pair " c" --offsets
+t tokenize "$MODEL" -p "a b" --pair " c" --no-special
 printf 'a\0b\r\n' >bytes
 "$TERN" tokenize "$MODEL" -f bytes >ids.json
 "$TERN" tokenize "$MODEL" <bytes | cmp - ids.json && echo "stdin and -f agree"
