@@ -78,11 +78,12 @@ static double own_product(const struct tern_kernels *kernels, enum tern_peak wha
 #define FMA_512(n)  "vfmadd231ps %%zmm24, %%zmm25, %%zmm" n "\n\t"
 #define BF16_512(n) "vdpbf16ps %%zmm24, %%zmm25, %%zmm" n "\n\t"
 #define INT8_512(n) "vpdpbusd %%zmm24, %%zmm25, %%zmm" n "\n\t"
+#define INT8_256(n) "%{vex%} vpdpbusd %%ymm12, %%ymm13, %%ymm" n "\n\t"
 
 bool tern_peak_is_loop(enum tern_isa isa, enum tern_peak what)
 {
     if (what == TERN_PEAK_INT8)
-        return isa >= TERN_ISA_AVX512VNNI;
+        return isa == TERN_ISA_AVXVNNI || isa >= TERN_ISA_AVX512VNNI;
     return isa >= TERN_ISA_AVX2;
 }
 
@@ -92,6 +93,10 @@ double tern_peak_arithmetic(const struct tern_kernels *kernels, enum tern_peak w
 
     if (!tern_peak_is_loop(isa, what))
         return own_product(kernels, what);
+    if (what == TERN_PEAK_INT8 && isa == TERN_ISA_AVXVNNI) {
+        LOOP("vzeroall\n\t", TWELVE(INT8_256));
+        return 2.0 * 32 * 12 * STEPS;
+    }
     if (what == TERN_PEAK_INT8) {
         LOOP(CLEAR_512, TWELVE(INT8_512) TWELVE_MORE(INT8_512));
         return 2.0 * 64 * 24 * STEPS;
