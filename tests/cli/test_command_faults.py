@@ -35,6 +35,9 @@ CASES = [
                   "--in", "inter_w={files}/w.npy", "--in", "output_w={files}/w.npy", "--out", "output=y.npy", "--threads", "2"]),
     ("op workspace", ["op", "workspace", "--set", "hidden_size=64", "--set", "heads=4"]),
     ("usage", ["run", "--no-such-option"]),
+    ("template", ["template", MODEL, "-f", "{files}/messages.json", "--template", "{files}/t.jinja", "--set", "x=[1]", "--tools", "{files}/messages.json"]),
+    ("chat", ["chat", MODEL, "--template", "{files}/t.jinja", "-n", "2", "--temp", "0", "-q", "--threads", "1", "--set", "x=1"],
+     b"/load {files}/messages.json\nWho?\n/retry\n/save h.json\n"),
 ]
 
 
@@ -46,11 +49,15 @@ def write_files(folder):
         size = 1 if descr == "|b1" else 4
         with open(os.path.join(folder, name + ".npy"), "wb") as f:
             f.write(b"\x93NUMPY\x01\0" + len(head).to_bytes(2, "little") + head.encode() + b"\x01" * (size * math.prod(shape)))
+    with open(os.path.join(folder, "t.jinja"), "w", encoding="ascii") as f:
+        f.write("{% macro f(m) %}{{ m.role ~ ':' }} {{ m.content }}\n{% endmacro %}{% for m in messages %}{{ f(m) }}{% endfor %}{{ [x, tools] | tojson }}")
+    with open(os.path.join(folder, "messages.json"), "w", encoding="ascii") as f:
+        f.write('[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]')
     with open(os.path.join(folder, "config.json"), "w", encoding="ascii") as f:
         f.write('{"dtype": "fp32", "hidden_size": 2, "heads": 1, "intermediate_size": 2}')
 
 
-def run(arguments, folder, fault=None):
+def run(arguments, folder, stdin, fault=None):
     count = os.path.join(folder, "count")
     env = {**os.environ, "TERN_FAULT_COUNT": count}
     env.pop("TERN_FAULT", None)
@@ -60,20 +67,23 @@ def run(arguments, folder, fault=None):
     os.makedirs(work, exist_ok=True)
     for name in os.listdir(work):
         os.unlink(os.path.join(work, name))
-    p = subprocess.run([FAULTY, *arguments], cwd=work, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    p = subprocess.run([FAULTY, *arguments], cwd=work, env=env, input=stdin, capture_output=True, timeout=60)
     with open(count, encoding="ascii") as f:
         calls = int(f.read())
     return p.returncode, p.stdout, p.stderr, sorted(os.listdir(work)), calls
 
 
-def check(name, arguments):
+def check(name, arguments, stdin=b""):
     with tempfile.TemporaryDirectory() as folder:
         write_files(folder)
         arguments = [a.replace("{files}", folder) for a in arguments]
-        want, out, _, files, calls = run(arguments, folder)
+        stdin = stdin.replace(b"{files}", folder.encode())
+        want, out, _, files, calls = run(arguments, folder, stdin)
         failed = int(want != (2 if name == "usage" else 0))
-        for n in range(calls):
-            code, text, error, left, _ = run(arguments, folder, n)
+        # What fails while a model is opened is the same in all cases: those with an input begin where that ends.
+        first = run(arguments, folder, b"")[-1] - 50 if stdin else 0
+        for n in range(first, calls):
+            code, text, error, left, _ = run(arguments, folder, stdin, n)
             # What the command can do without (a buffer of the C library) may fail unnoticed; then nothing else changes.
             if "--json" in arguments or arguments[0] == "info":
                 same = code == want
