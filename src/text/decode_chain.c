@@ -161,7 +161,7 @@ static tern_status replace(tern_ctx *ctx, const struct tern_decode_step *s, stru
     for (;;) {
         TERN_TRY(tern_pattern_next(ctx, s->pattern, *match, &walk, &found, &begin, &end));
         if (!found)
-            return append(ctx, out, text + done, size - done);
+            return append(ctx, out, done > 0 ? text + done : text, size - done);
         TERN_TRY(append(ctx, out, text + done, begin - done));
         TERN_TRY(append(ctx, out, s->text, s->text_size));
         done = end;
@@ -275,7 +275,7 @@ static tern_status take_text(tern_ctx *ctx, struct tern_decode_run *run, size_t 
         break;
     case TERN_DECODE_STEP_STRIP:
         cut = strip_start(s, text, size, &cut);
-        return emit(ctx, run, index + 1, text + cut, strip_end(s, text, size, cut) - cut, true);
+        return emit(ctx, run, index + 1, cut > 0 ? text + cut : text, strip_end(s, text, size, cut) - cut, true);
     case TERN_DECODE_STEP_WORDPIECE:
         TERN_TRY(word_piece(ctx, s, text, size, first, &work[0]));
         break;
@@ -295,11 +295,11 @@ static tern_status byte_level(tern_ctx *ctx, struct tern_decode_run *run, size_t
     struct tern_decode_buffer *held = &run->states[index].held, *work = &run->states[index].work[0];
     size_t used, room;
 
-    TERN_TRY(TERN_GROW(ctx, &held->text, &held->capacity, held->size + size, "text"));
+    TERN_TRY(TERN_GROW(ctx, &held->text, &held->capacity, held->size + size + 1, "text"));
     if (size > 0)
         held->size += tern_byte_level_decode(text, size, held->text + held->size);
     TERN_REQUIRE(ctx, tern_size_mul(held->size, 3, &room), TERN_ERR_MEMORY, "out of memory: text");
-    TERN_TRY(TERN_GROW(ctx, &work->text, &work->capacity, room, "text"));
+    TERN_TRY(TERN_GROW(ctx, &work->text, &work->capacity, room + 1, "text"));
     const size_t n = tern_utf8_lossy(held->text, held->size, last, work->text, &used);
     if (used < held->size)
         memmove(held->text, held->text + used, held->size - used);
@@ -323,7 +323,7 @@ static tern_status emit(tern_ctx *ctx, struct tern_decode_run *run, size_t index
 
         if (ends)
             run->states[index].cut = 0;
-        return emit(ctx, run, index + 1, text + begin, size - begin, ends);
+        return emit(ctx, run, index + 1, begin > 0 ? text + begin : text, size - begin, ends);
     }
     if (token->size > 0 || !ends) {
         TERN_TRY(append(ctx, token, text, size));

@@ -301,6 +301,7 @@ static tern_status post_process(struct work *w, bool add_special)
     tern_ids out = { 0 };
     size_t n = 0;
 
+    TERN_TRY(tern_post_check(w->ctx, plan));
     if (plan->count == 1 && plan->items[0].id == TERN_POST_FIRST)
         return TERN_OK;
     for (size_t i = 0; i < plan->count; i++)
@@ -413,6 +414,7 @@ static tern_status assemble(tern_ctx *ctx, const struct work *works, bool pair, 
     const size_t count[2] = { works[0].list.ids.count, works[1].list.ids.count };
     size_t begin[2], end[2], n = 0;
 
+    TERN_TRY(tern_post_check(ctx, plan));
     TERN_TRY(tern_limits_apply(ctx, limits, pair, options->add_special ? post->n_added[pair] : 0, count, begin, end));
     for (size_t i = 0; i < plan->count; i++) {
         const int32_t id = plan->items[i].id;

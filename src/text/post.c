@@ -208,8 +208,24 @@ tern_status tern_post_finish(tern_ctx *ctx, struct tern_post *post, const char *
         post->n_added[0] += special_tokens(&post->steps[i], false);
         post->n_added[1] += special_tokens(&post->steps[i], true);
     }
-    for (int i = 0; i < 4; i++)
-        TERN_TRY(make_plan(ctx, post, i / 2 != 0, i % 2 != 0, where, &post->plan[i / 2][i % 2]));
+    for (int i = 0; i < 4; i++) {
+        struct tern_post_list *plan = &post->plan[i / 2][i % 2];
+        const tern_status status = make_plan(ctx, post, i / 2 != 0, i % 2 != 0, where, plan);
+
+        /* What nobody asks for may be impossible, but one text with its special tokens is asked for. */
+        if (status != TERN_OK && (status != TERN_ERR_UNSUPPORTED || i == 1))
+            return status;
+        plan->broken = status != TERN_OK;
+    }
+    return TERN_OK;
+}
+
+tern_status tern_post_check(tern_ctx *ctx, const struct tern_post_list *plan)
+{
+    TERN_REQUIRE(
+        ctx, !plan->broken, TERN_ERR_UNSUPPORTED,
+        "the tokenizer's post_processor has a TemplateProcessing behind a processor that leaves other than 1 or 2 "
+        "pieces of such texts");
     return TERN_OK;
 }
 

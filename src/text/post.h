@@ -26,6 +26,7 @@ struct tern_post_item {
 struct tern_post_list {
     struct tern_post_item *items;
     size_t count, capacity;
+    bool broken; /* a plan that the processors do not have */
 };
 
 enum tern_post_kind { TERN_POST_TEMPLATE, TERN_POST_BERT, TERN_POST_ROBERTA, TERN_POST_BYTE_LEVEL };
@@ -64,8 +65,11 @@ void tern_post_destroy(struct tern_post *post);
 tern_status tern_post_list_add(tern_ctx *ctx, struct tern_post_list *list, int32_t id, uint32_t type);
 
 /* Once the steps are there: makes the plans.  TERN_ERR_UNSUPPORTED (a template behind one that left other than one or
- * two pieces), TERN_ERR_FORMAT (a template for one text that names the second); `where` names the file. */
+ * two pieces of one text with its special tokens; without them, or with two texts, that plan is broken), TERN_ERR_FORMAT (a template for one text that names the second); `where` names the file. */
 tern_status tern_post_finish(tern_ctx *ctx, struct tern_post *post, const char *where);
+
+/* TERN_ERR_UNSUPPORTED for a plan that is broken. */
+tern_status tern_post_check(tern_ctx *ctx, const struct tern_post_list *plan);
 
 /* Which tokens of two texts are left: [begin, end) of each.  `n_added` special tokens will come to them; one text has
  * count[1] 0 and `pair` false.  TERN_ERR_ARG: the strategy needs a second text, or takes away all of one. */
