@@ -32,6 +32,7 @@ struct tern_sentencepiece {
     size_t n_pieces;
     char *text;
     bool is_bpe, has_unused, has_user;
+    bool has_words; /* no piece goes on behind a word: none has U+2581 behind another character, none is unused */
     struct tern_trie trie; /* unigram: what a text is made of */
     struct tern_trie user; /* the user's pieces, if there are any */
     size_t longest;        /* bytes of the longest piece */

@@ -1,14 +1,21 @@
 /* sentencepiece_bpe.c: neighbours whose text together is a piece are joined, highest score first, leftmost first.
  *
  * A heap of pairs over a doubly linked list of symbols, as in bpe.c: a pair whose symbols have changed since is dropped
- * when it comes up.  What is joined to a piece that is not used is taken apart again at the end, the way it was joined. */
+ * when it comes up.  What is joined to a piece that is not used is taken apart again at the end, the way it was joined.
+ *
+ * Where no piece has a space behind another character, nothing is ever joined across such a place: there a text is cut
+ * into words first, whose heaps are small and stay in the cache.  Not where pieces are unused: how one is taken apart
+ * depends on what was joined last in all of the text. */
 #include "base/memory.h"
 #include "base/utf8.h"
 #include "text/sentencepiece.h"
 
 #include <string.h>
 
-#define END       UINT32_MAX
+#define END UINT32_MAX
+static const char space_symbol[] = "\xE2\x96\x81"; /* U+2581 */
+#define SPACE_SIZE (sizeof space_symbol - 1)
+
 #define DEPTH_MAX 100 /* the library's: what is joined of more is left whole */
 
 struct joining {
@@ -97,24 +104,34 @@ static tern_status consider(struct joining *j, uint32_t left, uint32_t right)
     return push(j, (struct tern_piece_pair){ key_of(j->model->pieces[id].score, left), right, a->size + b->size });
 }
 
-static tern_status make_symbols(struct joining *j, uint32_t *count)
+/* The symbols of a word: from *at on to where the next one begins, or of all that is left; moves *at. */
+static tern_status make_symbols(struct joining *j, size_t *word, uint32_t *count)
 {
     struct tern_sentencepiece_scratch *s = j->s;
+    bool spaces = true; /* nothing else has come */
     uint32_t n = 0;
+    size_t at;
 
-    for (size_t at = 0; at < s->size;) {
+    for (at = *word; at < s->size;) {
         const size_t begin = at;
         const size_t user = tern_sentencepiece_user_piece(j->model, s->text + at, s->size - at);
+        const bool space = s->size - at >= SPACE_SIZE && memcmp(s->text + at, space_symbol, SPACE_SIZE) == 0;
+
+        if (j->model->has_words && space && !spaces)
+            break;
+        spaces = spaces && space && user <= SPACE_SIZE;
 
         if (user > 0)
             at += user;
         else
             tern_utf8_next(s->text, &at);
         TERN_TRY(TERN_GROW(j->ctx, &s->symbols, &s->symbols_capacity, (size_t)n + 1, "symbols of a text"));
-        s->symbols[n] = (struct tern_piece_symbol){ (uint32_t)begin, (uint32_t)(at - begin), n > 0 ? n - 1 : END,
-                                                    at < s->size ? n + 1 : END, user > 0 };
+        s->symbols[n] =
+            (struct tern_piece_symbol){ (uint32_t)begin, (uint32_t)(at - begin), n > 0 ? n - 1 : END, n + 1, user > 0 };
         n++;
     }
+    s->symbols[n - 1].next = END;
+    *word = at;
     *count = n;
     return TERN_OK;
 }
@@ -166,11 +183,13 @@ tern_status tern_sentencepiece_bpe(tern_ctx *ctx, const struct tern_sentencepiec
         TERN_TRY(TERN_GROW(ctx, &s->splits, &s->splits_capacity, model->n_pieces, "parts of unused pieces"));
         memset(s->splits, 0, model->n_pieces * sizeof *s->splits);
     }
-    TERN_TRY(make_symbols(&j, &n));
-    for (uint32_t i = 0; i + 1 < n; i++)
-        TERN_TRY(consider(&j, i, i + 1));
-    TERN_TRY(join(&j));
-    for (uint32_t i = 0; i != END; i = s->symbols[i].next)
-        TERN_TRY(take_apart(&j, s->symbols[i].begin, s->symbols[i].size, 0));
+    for (size_t at = 0; at < s->size;) {
+        TERN_TRY(make_symbols(&j, &at, &n));
+        for (uint32_t i = 0; i + 1 < n; i++)
+            TERN_TRY(consider(&j, i, i + 1));
+        TERN_TRY(join(&j));
+        for (uint32_t i = 0; i != END; i = s->symbols[i].next)
+            TERN_TRY(take_apart(&j, s->symbols[i].begin, s->symbols[i].size, 0));
+    }
     return TERN_OK;
 }

@@ -348,6 +348,34 @@ static int32_t control(const struct reader *r, struct text name, const char *sta
     return id >= 0 && model->pieces[id].type == TERN_PIECE_CONTROL ? id : -1;
 }
 
+/* Whether U+2581 stands behind another character. */
+static bool goes_on(const char *text, size_t size)
+{
+    bool other = false;
+
+    for (size_t i = 0; i < size; i++) {
+        if (size - i >= 3 && memcmp(text + i, "\xE2\x96\x81", 3) == 0) {
+            if (other)
+                return true;
+            i += 2;
+        } else {
+            other = true;
+        }
+    }
+    return false;
+}
+
+static bool find_words(const struct tern_sentencepiece *model)
+{
+    for (size_t i = 0; i < model->n_pieces; i++) {
+        const struct tern_spm_piece *piece = &model->pieces[i];
+
+        if (!is_reserved(piece->type) && goes_on(model->text + piece->begin, piece->size))
+            return false;
+    }
+    return !model->has_unused;
+}
+
 static tern_status finish(struct reader *r)
 {
     static const char unknown[] = " \xE2\x81\x87 ";
@@ -368,6 +396,7 @@ static tern_status finish(struct reader *r)
         TERN_REQUIRE(r->ctx, model->trie.longest > 0, TERN_ERR_FORMAT, "%s: none of %zu pieces can be part of a text",
                      r->where, model->n_pieces);
     }
+    model->has_words = find_words(model);
     if (model->has_user)
         TERN_TRY(make_trie(r, true, &model->user));
     model->bos_id = control(r, r->bos_piece, "<s>");
