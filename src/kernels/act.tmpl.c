@@ -15,159 +15,216 @@
     X(TERN_ACT_SIGMOID)      \
     X(TERN_ACT_TANH)
 
-/* GELU with erf is one chain of 45 operations, of which a processor sees two or three vectors at a time and waits for each; its three
- * steps, each for sixteen vectors, are short enough that many of them overlap: 4.6 instead of 6.4 ns a vector. */
-#define ERF_BLOCK ((size_t)256)
+/* An exponential and what is around it are a chain of 20 operations, with erf 45, of which a processor sees a few vectors' at a time and
+ * waits for each.  In steps over a block in the first-level cache the chains are short enough that many of them overlap. */
+#define ACT_BLOCK ((size_t)256)
 
-/* What a row is made of: act(x + bias), and times up + up_bias where it is a gate.  pairs: numbers of x stand between those of up, so
- * do their biases, and up and up_bias are not looked at. */
-struct act_source {
-    const void *x, *up;
-    const float *bias, *up_bias;
-    bool gated, pairs; /* constants in each loop */
-};
-
-/* x + bias at i .. i + lanes - 1, 16 at most; with pairs: the even elements of what stands there, or the odd ones. */
-V16_FN v16 act_load(const enum v16_panel form, const void *x, const float *bias, const bool pairs, const bool odd,
-                    size_t i, size_t lanes)
+/* For the ends of rows: one text for all activations. */
+static __attribute__((noinline)) void act_vector(float *y, const float *x, enum tern_act act)
 {
-    const size_t at = pairs ? 2 * i : i, more = pairs && lanes > 8 ? 2 * lanes - 16 : 0;
-    v16 v = row_load_n(form, x, at, pairs ? 2 * lanes : lanes), add = v16_set1(0);
-
-    if (bias)
-        add = v16_load_n(bias + at, pairs ? 2 * lanes : lanes);
-    if (pairs) {
-        const v16 second = more ? row_load_n(form, x, at + 16, more) : v16_set1(0);
-        v = odd ? v16_odds(v, second) : v16_evens(v, second);
-        if (bias) {
-            const v16 second_add = more ? v16_load_n(bias + at + 16, more) : v16_set1(0);
-            add = odd ? v16_odds(add, second_add) : v16_evens(add, second_add);
-        }
-    }
-    return bias ? v16_add(v, add) : v;
-}
-
-/* The numbers that the activation is of, and what its result is multiplied by. */
-V16_FN v16 act_input(const enum v16_panel form, const struct act_source *s, size_t i, size_t lanes)
-{
-    return act_load(form, s->x, s->bias, s->pairs, false, i, lanes);
-}
-
-V16_FN v16 act_gated(const enum v16_panel form, const struct act_source *s, v16 v, size_t i, size_t lanes)
-{
-    if (!s->gated)
-        return v;
-    return v16_mul(v, s->pairs ? act_load(form, s->x, s->bias, true, true, i, lanes)
-                               : act_load(form, s->up, s->up_bias, false, false, i, lanes));
-}
-
-V16_FN v16x2 act_input2(const enum v16_panel form, const struct act_source *s, size_t i)
-{
-    v16x2 v = { v16_set1(0), v16_set1(0) };
-
-    if (s->pairs) {
-        v.lo = act_input(form, s, i, 16);
-        v.hi = act_input(form, s, i + 16, 16);
-        return v;
-    }
-    v = row_load2(form, s->x, i);
-    if (s->bias) {
-        v.lo = v16_add(v.lo, v16_load(s->bias + i));
-        v.hi = v16_add(v.hi, v16_load(s->bias + i + 16));
-    }
-    return v;
-}
-
-V16_FN void act_part(const enum v16_panel form, void *y, const struct act_source *s, size_t i, size_t lanes,
-                     const enum tern_act act)
-{
-    row_store_n(form, y, i, act_gated(form, s, v16_act(act_input(form, s, i, lanes), act), i, lanes), lanes);
-}
-
-V16_FN void act_store2(const enum v16_panel form, void *y, const struct act_source *s, size_t i, v16x2 v,
-                       struct tern_row_flow flow)
-{
-    const size_t step = row_size(form) * (s->gated ? 2 : 1);
-    const v16x2 out = { act_gated(form, s, v.lo, i, 16), act_gated(form, s, v.hi, i + 16, 16) };
-
-    flow_store2(form, flow, y, i, out);
-    flow_ahead(flow, step * i, 32 * step);
-}
-
-/* From i on, whole pairs of vectors; returns where they end. */
-V16_FN size_t act_erf_blocks(const enum v16_panel form, void *y, const struct act_source *s, size_t i, size_t n,
-                             struct tern_row_flow flow)
-{
-    _Alignas(64) float e[ERF_BLOCK];
-
-    while (i + 32 <= n) {
-        const size_t block = n - i < ERF_BLOCK ? (n - i) / 32 * 32 : ERF_BLOCK;
-        for (size_t j = 0; j < block; j += 32) {
-            const v16x2 v = act_input2(form, s, i + j);
-            v16_store(e + j, v16_gelu_erf_log(v.lo));
-            v16_store(e + j + 16, v16_gelu_erf_log(v.hi));
-        }
-        for (size_t j = 0; j < block; j += 16)
-            v16_store(e + j, v16_exp(v16_load(e + j)));
-        for (size_t j = 0; j < block; j += 32) {
-            const v16x2 v = act_input2(form, s, i + j);
-            const v16x2 out = { v16_gelu_erf_of(v.lo, v16_load(e + j)), v16_gelu_erf_of(v.hi, v16_load(e + j + 16)) };
-            act_store2(form, y, s, i + j, out, flow);
-        }
-        i += block;
-    }
-    return i;
-}
-
-V16_FN void act_row(const enum v16_panel form, void *y, const struct act_source *s, size_t n, const enum tern_act act,
-                    struct tern_row_flow flow)
-{
-    size_t i = flow_head(form, flow, y, n);
-
-    for (size_t j = 0; j < i; j += 16)
-        act_part(form, y, s, j, i - j, act);
-    if (act == TERN_ACT_GELU_ERF)
-        i = act_erf_blocks(form, y, s, i, n, flow);
-    for (; i + 32 <= n; i += 32) {
-        const v16x2 v = act_input2(form, s, i), out = { v16_act(v.lo, act), v16_act(v.hi, act) };
-        act_store2(form, y, s, i, out, flow);
-    }
-    for (; i < n; i += 16)
-        act_part(form, y, s, i, n - i, act);
-}
-
-V16_FN void act_by_number(const enum v16_panel form, void *y, const struct act_source *s, size_t n, enum tern_act act,
-                          const struct tern_row_flow *hints)
-{
-    const struct tern_row_flow flow = flow_of(hints);
-
     switch (act) {
-#define ACT_CASE(constant)                      \
-    case constant:                              \
-        act_row(form, y, s, n, constant, flow); \
+#define ACT_CASE(constant)                            \
+    case constant:                                    \
+        v16_store(y, v16_act(v16_load(x), constant)); \
         break;
         ACT_EACH(ACT_CASE)
 #undef ACT_CASE
     }
 }
 
+/* Elements i .. i + 31 of x, with the bias if there is one. */
+V16_FN v16x2 act_input2(const enum v16_panel form, const void *x, const float *bias, size_t i)
+{
+    v16x2 v = row_load2(form, x, i);
+
+    if (bias) {
+        v.lo = v16_add(v.lo, v16_load(bias + i));
+        v.hi = v16_add(v.hi, v16_load(bias + i + 16));
+    }
+    return v;
+}
+
+/* Elements i .. end - 1. */
+V16_FN void act_ends(const enum v16_panel form, void *y, const void *x, const float *bias, size_t i, size_t end,
+                     enum tern_act act)
+{
+    _Alignas(64) float part[16];
+
+    for (; i < end; i += 16) {
+        const v16 v = row_load_n(form, x, i, end - i);
+        v16_store(part, bias ? v16_add(v, v16_load_n(bias + i, end - i)) : v);
+        act_vector(part, part, act);
+        row_store_n(form, y, i, v16_load(part), end - i);
+    }
+}
+
+/* e[i] = exp(v16_act_exponent(x[i])), n a multiple of 16, at most ACT_BLOCK */
+V16_FN void act_exps(float *e, const float *x, size_t n, const enum tern_act act)
+{
+    _Alignas(64) float r[ACT_BLOCK];
+    const bool two_steps = act == TERN_ACT_GELU_ERF; /* its exponent alone is as long a chain as the others */
+
+    for (size_t i = 0; two_steps && i < n; i += 16)
+        v16_store(e + i, v16_act_exponent(v16_load(x + i), act));
+    for (size_t i = 0; i < n; i += 16) {
+        const v16 t = two_steps ? v16_load(e + i) : v16_act_exponent(v16_load(x + i), act);
+        const struct v16_exp_parts parts = v16_exp_split(v16_min(v16_set1(89), t)); /* as v16_exp does */
+        v16_store(r + i, parts.r);
+        v16_store(e + i, parts.n);
+    }
+    for (size_t i = 0; i < n; i += 16)
+        v16_store(e + i, v16_exp_join(v16_load(r + i), v16_load(e + i)));
+}
+
+static __attribute__((noinline)) void act_exps_of(float *e, const float *x, size_t n, enum tern_act act)
+{
+    switch (act) {
+#define ACT_CASE(constant)               \
+    case constant:                       \
+        if (v16_act_has_exp(constant))   \
+            act_exps(e, x, n, constant); \
+        break;
+        ACT_EACH(ACT_CASE)
+#undef ACT_CASE
+    }
+}
+
+/* From i on, whole pairs of vectors; returns where they end. */
+V16_FN size_t act_exp_pairs(const enum v16_panel form, void *y, const void *x, const float *bias, size_t i, size_t n,
+                            const enum tern_act act, struct tern_row_flow flow)
+{
+    _Alignas(64) float input[ACT_BLOCK], e[ACT_BLOCK];
+
+    while (i + 32 <= n) {
+        const size_t rest = (n - i) / 32 * 32, block = rest < ACT_BLOCK ? rest : ACT_BLOCK;
+        const bool direct = form == V16_F32 && !bias;
+        const float *v = direct ? (const float *)x + i : input;
+
+        for (size_t j = 0; !direct && j < block; j += 32) {
+            const v16x2 t = act_input2(form, x, bias, i + j);
+            v16_store(input + j, t.lo);
+            v16_store(input + j + 16, t.hi);
+        }
+        act_exps_of(e, v, block, act);
+        for (size_t j = 0; j < block; j += 32) {
+            const v16x2 out = { v16_act_of(v16_load(v + j), v16_load(e + j), act),
+                                v16_act_of(v16_load(v + j + 16), v16_load(e + j + 16), act) };
+            flow_store2(form, flow, y, i + j, out);
+            flow_ahead(flow, row_size(form) * (i + j), 32 * row_size(form));
+        }
+        i += block;
+    }
+    return i;
+}
+
+V16_FN size_t act_pairs(const enum v16_panel form, void *y, const void *x, const float *bias, size_t i, size_t n,
+                        const enum tern_act act, struct tern_row_flow flow)
+{
+    if (v16_act_has_exp(act))
+        return act_exp_pairs(form, y, x, bias, i, n, act, flow);
+    for (; i + 32 <= n; i += 32) {
+        const v16x2 v = act_input2(form, x, bias, i), out = { v16_act(v.lo, act), v16_act(v.hi, act) };
+        flow_store2(form, flow, y, i, out);
+        flow_ahead(flow, row_size(form) * i, 32 * row_size(form));
+    }
+    return i;
+}
+
+V16_FN void act_row(const enum v16_panel form, void *y, const void *x, const float *bias, size_t n, enum tern_act act,
+                    const struct tern_row_flow *hints)
+{
+    const struct tern_row_flow flow = flow_of(hints);
+    size_t i = flow_head(form, flow, y, n);
+
+    act_ends(form, y, x, bias, 0, i, act);
+    switch (act) {
+#define ACT_CASE(constant)                                     \
+    case constant:                                             \
+        i = act_pairs(form, y, x, bias, i, n, constant, flow); \
+        break;
+        ACT_EACH(ACT_CASE)
+#undef ACT_CASE
+    }
+    act_ends(form, y, x, bias, i, n, act);
+}
+
+/* ---- gates ----
+ *
+ * A block of numbers is gathered in the first-level cache, where the activation goes over it as over a row; one text for all of them. */
+#define GATE_BLOCK ((size_t)512)
+
+/* x + bias at i .. i + lanes - 1, 16 at most; with pairs: the even elements of what stands there, or the odd ones. */
+V16_FN v16 gate_load(const enum v16_panel form, const void *x, const float *bias, const bool pairs, const bool odd,
+                     size_t i, size_t lanes)
+{
+    const size_t more = lanes > 8 ? 2 * lanes - 16 : 0; /* elements of pairs beyond the first 16 */
+    v16 v, add = v16_set1(0);
+
+    if (!pairs) {
+        v = row_load_n(form, x, i, lanes);
+        return bias ? v16_add(v, v16_load_n(bias + i, lanes)) : v;
+    }
+    const v16 first = row_load_n(form, x, 2 * i, 2 * lanes),
+              second = more ? row_load_n(form, x, 2 * i + 16, more) : v16_set1(0);
+    v = odd ? v16_odds(first, second) : v16_evens(first, second);
+    if (!bias)
+        return v;
+    add = v16_load_n(bias + 2 * i, 2 * lanes);
+    const v16 rest = more ? v16_load_n(bias + 2 * i + 16, more) : v16_set1(0);
+    return v16_add(v, odd ? v16_odds(add, rest) : v16_evens(add, rest));
+}
+
+/* up: the row and bias that `gate` is in, with pairs */
+V16_FN void gate_row(const enum v16_panel form, void *y, const void *up, const void *gate, const float *up_bias,
+                     const float *gate_bias, const bool pairs, size_t n, enum tern_act act,
+                     const struct tern_row_flow *hints)
+{
+    const struct tern_row_flow flow = flow_of(hints);
+    const size_t head = flow_head(form, flow, y, n), size = row_size(form);
+    _Alignas(64) float e[GATE_BLOCK];
+
+    for (size_t at = 0, block; at < n; at += block) {
+        size_t i = 0;
+        block = at < head ? head - at : n - at < GATE_BLOCK ? n - at : GATE_BLOCK;
+        for (; i + 16 <= block; i += 16)
+            v16_store(e + i, gate_load(form, gate, gate_bias, pairs, false, at + i, 16));
+        if (i < block)
+            v16_store(e + i, gate_load(form, gate, gate_bias, pairs, false, at + i, block - i));
+        TERN_K(act_f32)(e, e, NULL, block, act, NULL);
+        for (i = 0; at >= head && i + 32 <= block; i += 32) {
+            const v16 u = gate_load(form, up, up_bias, pairs, true, at + i, 16);
+            const v16 w = gate_load(form, up, up_bias, pairs, true, at + i + 16, 16);
+            const v16x2 out = { v16_mul(v16_load(e + i), u), v16_mul(v16_load(e + i + 16), w) };
+            flow_store2(form, flow, y, at + i, out);
+            flow_ahead(flow, 2 * size * (at + i), 64 * size);
+        }
+        for (; i < block; i += 16) {
+            const v16 u = gate_load(form, up, up_bias, pairs, true, at + i, block - i);
+            row_store_n(form, y, at + i, v16_mul(v16_load(e + i), u), block - i);
+        }
+    }
+}
+
+V16_FN void gate_any(const enum v16_panel form, void *y, const void *up, const void *gate, const float *up_bias,
+                     const float *gate_bias, bool pairs, size_t n, enum tern_act act, const struct tern_row_flow *flow)
+{
+    if (pairs)
+        gate_row(form, y, gate, gate, gate_bias, gate_bias, true, n, act, flow);
+    else
+        gate_row(form, y, up, gate, up_bias, gate_bias, false, n, act, flow);
+}
+
 #define ACT(form, type, suffix)                                                                               \
     static void TERN_K(act_##suffix)(type * y, const type *x, const float *bias, size_t n, enum tern_act act, \
                                      const struct tern_row_flow *flow)                                        \
     {                                                                                                         \
-        const struct act_source s = { .x = x, .bias = bias };                                                 \
-        act_by_number(form, y, &s, n, act, flow);                                                             \
+        act_row(form, y, x, bias, n, act, flow);                                                              \
     }                                                                                                         \
     static void TERN_K(gate_##suffix)(type * y, const type *up, const type *gate, const float *up_bias,       \
                                       const float *gate_bias, bool pairs, size_t n, enum tern_act act,        \
                                       const struct tern_row_flow *flow)                                       \
     {                                                                                                         \
-        const struct act_source halves = { gate, up, gate_bias, up_bias, true, false };                       \
-        const struct act_source mixed = { gate, NULL, gate_bias, NULL, true, true };                          \
-        if (pairs)                                                                                            \
-            act_by_number(form, y, &mixed, n, act, flow);                                                     \
-        else                                                                                                  \
-            act_by_number(form, y, &halves, n, act, flow);                                                    \
+        gate_any(form, y, up, gate, up_bias, gate_bias, pairs, n, act, flow);                                 \
     }
 ROW_FORMS(ACT)
 #undef ACT
@@ -225,7 +282,7 @@ V16_FN v16 epilogue_begin(const void *tile, const float *row_scale, size_t i, si
 }
 
 /* Rows of GELU with erf whose steps (act_erf_blocks) are taken together. */
-#define ERF_ROWS (ERF_BLOCK / TERN_PANEL)
+#define ERF_ROWS (ACT_BLOCK / TERN_PANEL)
 
 /* The tile is in L1 and C is written once: reading lines of C back after a store that missed would wait for them. */
 V16_FN void epilogue_tile(const struct epilogue_end *end, const void *tile, const float *row_scale, const float *scale,
@@ -241,7 +298,7 @@ V16_FN void epilogue_tile(const struct epilogue_end *end, const void *tile, cons
     const struct epilogue_end e = *end;
 
     if (act == TERN_ACT_GELU_ERF) {
-        _Alignas(64) float x[ERF_BLOCK], f[ERF_BLOCK];
+        _Alignas(64) float x[ACT_BLOCK], f[ACT_BLOCK];
 
         for (size_t i0 = 0; i0 < m; i0 += ERF_ROWS) {
             const size_t rows = m - i0 < ERF_ROWS ? m - i0 : ERF_ROWS, count = rows * TERN_PANEL;

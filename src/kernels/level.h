@@ -14,4 +14,7 @@ void tern_kernels_init_avxvnni(struct tern_kernels *k);
 void tern_kernels_init_avx512vnni(struct tern_kernels *k);
 void tern_kernels_init_avx512bf16(struct tern_kernels *k);
 
+/* vec_avx512.h: which words of a vector are the upper ones, then what rounding to bf16 takes. */
+extern const uint32_t tern_bf16_constants[5];
+
 #endif

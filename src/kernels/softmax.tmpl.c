@@ -41,6 +41,33 @@ V16_FN v16x2 softmax_score2(const enum v16_panel form, const struct softmax_term
     return s;
 }
 
+/* Columns that are taken step by step (v16_exp_split). */
+#define SOFTMAX_BLOCK ((size_t)256)
+
+V16_FN void softmax_split(float *r, float *n, v16 x)
+{
+    const struct v16_exp_parts parts = v16_exp_split(x);
+
+    v16_store(r, parts.r);
+    v16_store(n, parts.n);
+}
+
+/* e: exponentials of the parts in e and n, which *sum gets too.   count: a multiple of 32 */
+static __attribute__((noinline)) void softmax_join(float *e, const float *n, size_t count, v16x2 *sum)
+{
+    v16x2 s = *sum;
+
+    for (size_t i = 0; i < count; i += 32) {
+        const v16 lo = v16_exp_join(v16_load(e + i), v16_load(n + i));
+        const v16 hi = v16_exp_join(v16_load(e + i + 16), v16_load(n + i + 16));
+        v16_store(e + i, lo);
+        v16_store(e + i + 16, hi);
+        s.lo = v16_add(s.lo, lo);
+        s.hi = v16_add(s.hi, hi);
+    }
+    *sum = s;
+}
+
 /* exp(score - base) of the first lanes, also stored to e; 0 in the others */
 V16_FN v16 softmax_exp_n(const enum v16_panel form, const struct softmax_terms *t, float *e, size_t j, size_t lanes,
                          v16 base)
@@ -68,6 +95,7 @@ V16_FN void softmax_row(const enum v16_panel form, void *y, const void *x, const
     const struct softmax_terms terms = { x, mask, v16_set1(scale), v16_set1(slope), v16_load(steps), masked, sloped };
     const v16 nothing = v16_set1(-INFINITY), zero = v16_set1(0);
     float *e = form != V16_F32 || flow.stream ? flow.work : y; /* what is streamed must not be in the cache already */
+    _Alignas(64) float n_ln2[SOFTMAX_BLOCK];
     v16x2 top = { nothing, nothing }, sum = { zero, zero };
     size_t j;
 
@@ -82,14 +110,16 @@ V16_FN void softmax_row(const enum v16_panel form, void *y, const void *x, const
     const float largest = v16_largest(v16_max(top.lo, top.hi));
     const v16 base = v16_set1(largest == -INFINITY ? 0 : largest);
 
-    for (j = first; j + 32 <= last; j += 32) {
-        const v16x2 s = softmax_score2(form, &terms, j, false);
-        const v16x2 value = { v16_exp_negative(v16_sub(s.lo, base)), v16_exp_negative(v16_sub(s.hi, base)) };
-        v16_store(e + j, value.lo);
-        v16_store(e + j + 16, value.hi);
-        sum.lo = v16_add(sum.lo, value.lo);
-        sum.hi = v16_add(sum.hi, value.hi);
-        flow_ahead(flow, row_size(form) * (j - first), 32 * row_size(form));
+    for (j = first; j + 32 <= last;) {
+        const size_t rest = (last - j) / 32 * 32, block = rest < SOFTMAX_BLOCK ? rest : SOFTMAX_BLOCK;
+        for (size_t i = 0; i < block; i += 32) {
+            const v16x2 s = softmax_score2(form, &terms, j + i, false);
+            softmax_split(e + j + i, n_ln2 + i, v16_sub(s.lo, base));
+            softmax_split(e + j + i + 16, n_ln2 + i + 16, v16_sub(s.hi, base));
+            flow_ahead(flow, row_size(form) * (j + i - first), 32 * row_size(form));
+        }
+        softmax_join(e + j, n_ln2, block, &sum);
+        j += block;
     }
     if (j < last)
         sum.lo = v16_add(sum.lo, softmax_exp_n(form, &terms, e, j, last - j, base));

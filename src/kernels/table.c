@@ -5,6 +5,8 @@
 #include <assert.h>
 #include <unistd.h>
 
+const uint32_t tern_bf16_constants[5] = { 0xaaaaaaaa, 0x10000, 0x7fff, 1, 0x400000 };
+
 static size_t second_level_cache(void)
 {
     long bytes = 0;

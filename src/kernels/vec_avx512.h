@@ -2,6 +2,8 @@
 #ifndef TERN_KERNELS_VEC_AVX512_H
 #define TERN_KERNELS_VEC_AVX512_H
 
+#include "kernels/level.h"
+
 #include <immintrin.h>
 
 #define V16_GEMM_ROWS 14 /* 28 accumulators, 2 vectors of the panel, 1 broadcast */
@@ -254,6 +256,14 @@ V16_FN void v16_stream_bf16(uint16_t *p, v16 v)
 
 #define V16_PAIRS_BF16
 
+/* Constants of the two below, by name: written out, gcc would make them anew in each step of a loop, in the units that compute. */
+enum { BF16_UPPER_WORDS, BF16_LAST_BIT, BF16_HALF, BF16_ONE, BF16_QUIET };
+
+V16_FN __m512i v16_bf16_constant(int i)
+{
+    return _mm512_set1_epi32((int32_t)tern_bf16_constants[i]);
+}
+
 /* Each word goes to the upper half of its lane, with zeros below. */
 V16_FN v16x2 v16_load2_bf16(const uint16_t *p)
 {
@@ -261,8 +271,9 @@ V16_FN v16x2 v16_load2_bf16(const uint16_t *p)
     const __m512i first = _mm512_set_epi32(0xf0000, 0xe0000, 0xd0000, 0xc0000, 0xb0000, 0xa0000, 0x90000, 0x80000,
                                            0x70000, 0x60000, 0x50000, 0x40000, 0x30000, 0x20000, 0x10000, 0);
     const __m512i second = _mm512_add_epi32(first, _mm512_set1_epi32(0x100000));
-    const v16x2 v = { _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(0xaaaaaaaa, first, words)),
-                      _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(0xaaaaaaaa, second, words)) };
+    const __mmask32 upper = tern_bf16_constants[BF16_UPPER_WORDS];
+    const v16x2 v = { _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(upper, first, words)),
+                      _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(upper, second, words)) };
     return v;
 }
 
@@ -278,12 +289,13 @@ V16_FN v16x2 v16_load2_bf16_any(const uint16_t *p)
 /* Rounded to bf16 in the upper halves of the lanes. */
 V16_FN __m512i v16_round_bf16(v16 v)
 {
-    const __m512i u = _mm512_castps_si512(v), one = _mm512_set1_epi32(1);
-    const __mmask16 odd = _mm512_test_epi32_mask(u, _mm512_set1_epi32(0x10000));
+    const __m512i u = _mm512_castps_si512(v);
+    const __mmask16 odd = _mm512_test_epi32_mask(u, v16_bf16_constant(BF16_LAST_BIT));
     const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
-    const __m512i up = _mm512_add_epi32(u, _mm512_set1_epi32(0x7fff));
+    const __m512i up = _mm512_add_epi32(u, v16_bf16_constant(BF16_HALF));
+    const __m512i even = _mm512_mask_add_epi32(up, odd, up, v16_bf16_constant(BF16_ONE));
 
-    return _mm512_mask_or_epi32(_mm512_mask_add_epi32(up, odd, up, one), nan, u, _mm512_set1_epi32(0x400000));
+    return _mm512_mask_or_epi32(even, nan, u, v16_bf16_constant(BF16_QUIET));
 }
 
 /* Integer rounding, not vcvtne2ps2bf16: that one flushes denormals. */

@@ -21,14 +21,27 @@ V16_FN v16 v16_fma1(v16 a, v16 b, float c)
     return v16_fma(a, b, v16_set1(c));
 }
 
-/* exp(x) for x <= 0, or a NaN.  x = n ln 2 + r; ln 2 in two parts, the first short enough that n times it is exact.  The argument is
- * clamped to where the result is 0 anyway, which keeps n in scale's range; max hands a NaN through as its second operand. */
-V16_FN v16 v16_exp_negative(v16 x)
+/* exp(x) for x <= 0, or a NaN, in two steps.  x = n ln 2 + r; ln 2 in two parts, the first short enough that n times it is exact.  The
+ * argument is clamped to where the result is 0 anyway, which keeps n in scale's range; max hands a NaN through as its second operand.
+ *
+ * A row takes each step for many vectors (act.tmpl.c, softmax.tmpl.c): as one chain they would wait for each other's operations, of
+ * which the scheduler holds those of a few vectors only. */
+struct v16_exp_parts {
+    v16 r, n;
+};
+
+V16_FN struct v16_exp_parts v16_exp_split(v16 x)
 {
     x = v16_max(v16_set1(-104.5f), x);
 
     const v16 n = v16_rint(v16_mul(x, v16_set1(1.44269504f)));
-    const v16 r = v16_fnma(n, v16_set1(1.42860677e-6f), v16_fnma(n, v16_set1(0.693145752f), x));
+    const struct v16_exp_parts parts = { v16_fnma(n, v16_set1(1.42860677e-6f), v16_fnma(n, v16_set1(0.693145752f), x)),
+                                         n };
+    return parts;
+}
+
+V16_FN v16 v16_exp_join(v16 r, v16 n)
+{
     v16 p = v16_fma1(v16_set1(0.00138145604f), r, 0.0083687352f);
 
     p = v16_fma1(p, r, 0.041668389f);
@@ -37,16 +50,22 @@ V16_FN v16 v16_exp_negative(v16 x)
     return v16_scale(v16_add1(v16_fma(v16_mul(r, r), p, r)), n);
 }
 
+V16_FN v16 v16_exp_negative(v16 x)
+{
+    const struct v16_exp_parts parts = v16_exp_split(x);
+    return v16_exp_join(parts.r, parts.n);
+}
+
 /* Any x: from 89 on the result is infinity. */
 V16_FN v16 v16_exp(v16 x)
 {
     return v16_exp_negative(v16_min(v16_set1(89), x));
 }
 
-V16_FN v16 v16_tanh(v16 x)
+/* tanh(x) with e = exp(-2 |x|) */
+V16_FN v16 v16_tanh_of(v16 x, v16 e)
 {
     const v16 a = v16_abs(x), t = v16_mul(x, x);
-    const v16 e = v16_exp(v16_mul(a, v16_set1(-2)));
     const v16 far = v16_div(v16_sub(v16_set1(1), e), v16_add1(e));
     v16 p = v16_fma1(v16_set1(-0.00570498733f), t, 0.020639088f);
 
@@ -84,12 +103,12 @@ V16_FN v16 v16_log_erfc(v16 a)
     return v16_fma1(p, a, 0.000262087095f);
 }
 
-/* x / (1 + exp(-2u)) with u = sqrt(2 / pi) (x + 0.044715 x^3): the same as with tanh(u), without its cancellation. */
-V16_FN v16 v16_gelu_tanh(v16 x)
+/* -2u with u = sqrt(2 / pi) (x + 0.044715 x^3): GELU is x / (1 + exp(-2u)), the same as with tanh(u), without its cancellation. */
+V16_FN v16 v16_gelu_tanh_exponent(v16 x)
 {
     const v16 cubic = v16_fma1(v16_mul(x, x), v16_set1(-2 * 0.7978845608028654f * 0.044715f), -2 * 0.7978845608028654f);
 
-    return v16_div(x, v16_add1(v16_exp(v16_mul(x, cubic))));
+    return v16_mul(x, cubic);
 }
 
 /* With z = |x| / sqrt 2: x (1 - erfc(z) / 2) for x >= 0, x erfc(z) / 2 below, which needs no difference from 1.  In three steps, so that
@@ -110,39 +129,54 @@ V16_FN v16 v16_gelu_erf_of(v16 x, v16 erfc)
     return v16_select(v16_less(z, v16_set1(0.92f)), near, far);
 }
 
-V16_FN v16 v16_gelu_erf(v16 x)
+/* Whether an activation is a function of x and an exponential, and these: act(x) = v16_act_of(x, exp(v16_act_exponent(x))). */
+V16_FN bool v16_act_has_exp(enum tern_act act)
 {
-    return v16_gelu_erf_of(x, v16_exp(v16_gelu_erf_log(x)));
+    return act != TERN_ACT_NONE && act != TERN_ACT_RELU && act != TERN_ACT_LEAKY_RELU;
 }
 
-V16_FN v16 v16_sigmoid(v16 x)
+V16_FN v16 v16_act_exponent(v16 x, enum tern_act act)
 {
-    return v16_div(v16_set1(1), v16_add1(v16_exp(v16_sub(v16_set1(0), x))));
+    switch (act) {
+    case TERN_ACT_GELU_TANH:
+        return v16_gelu_tanh_exponent(x);
+    case TERN_ACT_GELU_ERF:
+        return v16_gelu_erf_log(x);
+    case TERN_ACT_GELU_SIGMOID:
+        return v16_mul(x, v16_set1(-1.702f));
+    case TERN_ACT_TANH:
+        return v16_mul(v16_abs(x), v16_set1(-2));
+    default:
+        return v16_sub(v16_set1(0), x);
+    }
+}
+
+V16_FN v16 v16_act_of(v16 x, v16 e, enum tern_act act)
+{
+    if (act == TERN_ACT_GELU_ERF)
+        return v16_gelu_erf_of(x, e);
+    if (act == TERN_ACT_TANH)
+        return v16_tanh_of(x, e);
+    return v16_div(act == TERN_ACT_SIGMOID ? v16_set1(1) : x, v16_add1(e));
+}
+
+V16_FN v16 v16_tanh(v16 x)
+{
+    return v16_tanh_of(x, v16_exp(v16_act_exponent(x, TERN_ACT_TANH)));
 }
 
 V16_FN v16 v16_act(v16 x, enum tern_act act)
 {
     switch (act) {
     case TERN_ACT_NONE:
-        break;
+        return x;
     case TERN_ACT_RELU:
         return v16_max(v16_set1(0), x); /* 0 > x ? 0 : x, so a NaN stays */
     case TERN_ACT_LEAKY_RELU:
         return v16_select(v16_less(x, v16_set1(0)), v16_mul(x, v16_set1(0.01f)), x);
-    case TERN_ACT_GELU_TANH:
-        return v16_gelu_tanh(x);
-    case TERN_ACT_GELU_ERF:
-        return v16_gelu_erf(x);
-    case TERN_ACT_GELU_SIGMOID:
-        return v16_div(x, v16_add1(v16_exp(v16_mul(x, v16_set1(-1.702f)))));
-    case TERN_ACT_SILU:
-        return v16_div(x, v16_add1(v16_exp(v16_sub(v16_set1(0), x))));
-    case TERN_ACT_SIGMOID:
-        return v16_sigmoid(x);
-    case TERN_ACT_TANH:
-        return v16_tanh(x);
+    default:
+        return v16_act_of(x, v16_exp(v16_act_exponent(x, act)), act);
     }
-    return x;
 }
 
 #endif
