@@ -113,7 +113,7 @@ V16_FN size_t attention_stop(size_t p, size_t end)
     return stop < end ? stop : end;
 }
 
-/* Where a row sees one of a pair only, the other's value is taken for 0; where it sees neither, its sum stays as it is. */
+/* Where a row sees one of a pair only, the other's value is taken for 0; where it sees neither, its sum stays as it is.  A NaN is no mark. */
 V16_FN v16 attention_seen(const enum v16_panel form, v16 x, v16 w, v16 sum)
 {
 #ifdef TERN_VEC_BF16
@@ -190,6 +190,18 @@ V16_FN v16 attention_seen(const enum v16_panel form, v16 x, v16 w, v16 sum)
         ATTN_LOOP((stop - p) / ATTN_PER(form), STEP)                                                               \
     }
 
+/* What is prefetched while the panel of K at p is read: 8 KiB on with heads of 64, in K or, behind its end, in V. */
+V16_FN const char *attention_ahead(const enum v16_panel form, const struct tern_attention_rows *a,
+                                   const struct attention_tile *t, size_t p)
+{
+    const size_t at = p + (form == V16_F32 ? 1 : 2) * TERN_PANEL;
+
+    if (at < t->to)
+        return attention_keys(form, a, at);
+    return attention_panel(form, a, t->begin / ATTN_PER(form) * ATTN_PER(form), 0) +
+           (at - t->to) / TERN_PANEL * ATTN_BYTES(form, TERN_KV_BLOCK);
+}
+
 /* Products of a tile of m rows with the K panels that hold what it sees.  In a plain tile largest[m] gets vectors that have the largest of
  * those that all rows see: taken from the registers. */
 V16_FN void attention_scores_of(const enum v16_panel form, const int m, const struct tern_attention_rows *a,
@@ -210,9 +222,7 @@ V16_FN void attention_scores_of(const enum v16_panel form, const int m, const st
     ATTN_ROWS(ATTN_TOP)
     for (size_t p = t->from; p < t->to; p += TERN_PANEL) {
         const char *panel = attention_keys(form, a, p), *other = panel;
-        const char *next = p + TERN_PANEL < t->to
-                               ? attention_keys(form, a, p + TERN_PANEL)
-                               : attention_panel(form, a, t->begin / ATTN_PER(form) * ATTN_PER(form), 0);
+        const char *next = attention_ahead(form, a, t, p);
         const float *a0 = s->q + t->row * lda, *a3 = a0 + 3 * lda, *a6 = a3 + 3 * lda;
         float *c = s->strip + (p - s->block);
 
@@ -548,6 +558,19 @@ V16_FN void attention_begin(struct attention_state *s, struct attention_tile *t)
     }
 }
 
+/* With few rows memory is what is waited for, and would rest while exponentials are made: values behind those that scores prefetch. */
+V16_FN void attention_values_ahead(const enum v16_panel form, const struct tern_attention_rows *a,
+                                   const struct attention_tile *t, size_t i)
+{
+    const size_t second = attention_stop(t->begin, t->end);
+
+    if (second >= t->end)
+        return;
+    const char *at = attention_panel(form, a, second, 0) + i * 2048;
+    for (size_t line = 0; line < 2048; line += 64)
+        __builtin_prefetch(at + line, 0, 2);
+}
+
 /* One softmax block for neighbouring rows, all of which see a part of it. */
 V16_FN void attention_block(const enum v16_panel form, const struct tern_attention_rows *a, struct attention_state *s,
                             size_t row, size_t m, const char *next)
@@ -583,11 +606,14 @@ V16_FN void attention_block(const enum v16_panel form, const struct tern_attenti
     else
         for (size_t i = 0; i < m; i++)
             base[i] = attention_maximum(s, row + i, t.fresh, attention_largest(a, s, &t, row + i));
-    for (size_t i = 0; i < m; i++)
+    for (size_t i = 0; i < m; i++) {
+        if (m <= 4)
+            attention_values_ahead(form, a, &t, i);
         if (round)
             attention_exponentials(form, true, s, &t, row + i, t.plain ? a->scale : 1, base[i]);
         else
             attention_exponentials(form, false, s, &t, row + i, t.plain ? a->scale : 1, base[i]);
+    }
     for (size_t i = 0; t.hides && i < m; i++)
         attention_hide(form, a, s, &t, row + i);
     attention_values(form, a, s, &t);
@@ -604,6 +630,21 @@ V16_FN v16 attention_query_load(const enum v16_panel form, const struct tern_att
                            : v16_load_bf16_n((const uint16_t *)a->q + at, n);
 }
 
+/* A row of halves as pairs, 0 beyond its end. */
+V16_FN void attention_query_pairs(const struct tern_attention_rows *a, size_t r, float *to)
+{
+    const uint16_t *from = (const uint16_t *)a->q + r * a->q_stride;
+    uint16_t *half = (uint16_t *)to;
+    size_t c = 0;
+
+    for (; c + 32 <= a->head_dim; c += 32) /* words, never read as numbers */
+        v16_store(to + c / 2, v16_load((const float *)(const void *)(from + c)));
+    for (; c < a->head_dim; c++)
+        half[c] = from[c];
+    for (; c % 2; c++)
+        half[c] = 0;
+}
+
 /* Rows [r, end) of q, side by side: rounded to bf16 for products with bf16, as pairs where they take them. */
 V16_FN void attention_queries(const enum v16_panel form, const struct tern_attention_rows *a,
                               const struct attention_state *s, size_t r, size_t end)
@@ -611,6 +652,10 @@ V16_FN void attention_queries(const enum v16_panel form, const struct tern_atten
     for (; r < end; r++) {
         float *to = s->q + r * s->q_stride;
 
+        if (form == V16_BF16_DOT && a->half) {
+            attention_query_pairs(a, r, to);
+            continue;
+        }
         for (size_t c = 0; c < a->head_dim; c += 16) {
             const v16 v = attention_query_load(form, a, r, c);
             if (form == V16_BF16_DOT)
@@ -621,43 +666,66 @@ V16_FN void attention_queries(const enum v16_panel form, const struct tern_atten
     }
 }
 
+/* n <= 16 elements of out from `at` on. */
+V16_FN void attention_store(const enum v16_panel form, const struct tern_attention_rows *a, size_t at, v16 v, size_t n)
+{
+    if (form == V16_F32 || !a->half) {
+        float *to = (float *)a->out + at;
+        if (n == 16)
+            v16_store(to, v);
+        else
+            v16_store_n(to, v, n);
+    } else if (form == V16_F16) {
+        uint16_t *to = (uint16_t *)a->out + at;
+        if (n == 16)
+            v16_store_f16(to, v);
+        else
+            v16_store_f16_n(to, v, n);
+    } else {
+        uint16_t *to = (uint16_t *)a->out + at;
+        if (n == 16)
+            v16_store_bf16(to, v);
+        else
+            v16_store_bf16_n(to, v, n);
+    }
+}
+
+/* Sums of exponentials are 1 or more where anything is seen, so that their reciprocals are numbers. */
 V16_FN void attention_results(const enum v16_panel form, const struct tern_attention_rows *a,
                               const struct attention_state *s, size_t r, size_t end)
 {
     for (; r < end; r++) {
-        const float *sum = s->sum + r * 32;
+        const float *sum = s->sum + r * 32, *out = s->out + r * s->width;
         const float total = s->fresh[r] ? 0 : v16_sum32(v16_load(sum), v16_load(sum + 16));
-        const v16 divisor = v16_set1(total);
+        const v16 factor = v16_set1(1 / total);
 
         for (size_t c = 0; c < a->v_dim; c += 16) {
-            const v16 v = total == 0 ? v16_set1(0) : v16_div(v16_load(s->out + r * s->width + c), divisor);
-            const size_t at = r * a->out_stride + c, n = a->v_dim - c;
-            if (form == V16_F32 || !a->half)
-                v16_store_n((float *)a->out + at, v, n);
-            else if (form == V16_F16)
-                v16_store_f16_n((uint16_t *)a->out + at, v, n);
-            else
-                v16_store_bf16_n((uint16_t *)a->out + at, v, n);
+            const size_t left = a->v_dim - c;
+            attention_store(form, a, r * a->out_stride + c,
+                            total == 0 ? v16_set1(0) : v16_mul(v16_load(out + c), factor), left < 16 ? left : 16);
         }
-    }
-}
-
-/* Rows [r, end) of q and of out come into the first-level cache while others are computed. */
-V16_FN void attention_rows_ahead(const struct tern_attention_rows *a, size_t r, size_t end)
-{
-    const size_t size = a->half ? 2 : 4;
-
-    for (; r < end; r++) {
-        for (size_t b = 0; b < a->head_dim * size; b += 64)
-            __builtin_prefetch((const char *)a->q + r * a->q_stride * size + b, 0, 3);
-        for (size_t b = 0; b < a->v_dim * size; b += 64)
-            __builtin_prefetch((char *)a->out + r * a->out_stride * size + b, 1, 3);
     }
 }
 
 V16_FN size_t attention_least(size_t x, size_t y)
 {
     return x < y ? x : y;
+}
+
+/* Rows [r, end) of q and of out come into the first-level cache while others are computed; of the next call's q where there are no more. */
+V16_FN void attention_rows_ahead(const struct tern_attention_rows *a, size_t r, size_t end)
+{
+    const size_t size = a->half ? 2 : 4;
+
+    for (size_t i = 0; r == a->n_rows && a->next_q && i < attention_least(ATTN_TILE, a->n_rows); i++)
+        for (size_t b = 0; b < a->head_dim * size; b += 64)
+            __builtin_prefetch((const char *)a->next_q + i * a->q_stride * size + b, 0, 3);
+    for (; r < end; r++) {
+        for (size_t b = 0; b < a->head_dim * size; b += 64)
+            __builtin_prefetch((const char *)a->q + r * a->q_stride * size + b, 0, 3);
+        for (size_t b = 0; b < a->v_dim * size; b += 64)
+            __builtin_prefetch((char *)a->out + r * a->out_stride * size + b, 1, 3);
+    }
 }
 
 V16_FN void attention_rows(const enum v16_panel form, const struct tern_attention_rows *a)
@@ -683,7 +751,9 @@ V16_FN void attention_rows(const enum v16_panel form, const struct tern_attentio
     const size_t from = first / TERN_ATTN_BLOCK * TERN_ATTN_BLOCK;
     for (s.block = from; s.block < last; s.block += TERN_ATTN_BLOCK) {
         const size_t stop = s.block + TERN_ATTN_BLOCK;
-        const char *next = attention_keys(form, a, stop < last ? stop : s.block);
+        const char *next = stop < last ? attention_keys(form, a, stop)
+                           : a->next   ? a->next
+                                       : attention_keys(form, a, from);
 
         for (size_t r = 0; r < a->n_rows; r++) {
             const size_t begin = (size_t)a->first[r], end = a->last[r] > 0 ? (size_t)a->last[r] : 0;

@@ -422,10 +422,12 @@ struct tern_attention_rows {
     float scale;
     float softcap; /* 0: none */
     bool round_bf16;
-    bool half;         /* q and out have two bytes a number; not for attention_f32 */
-    bool resume, more; /* the state is what a call before left; it goes on in another call, and out is not written */
-    float *scratch;    /* tern_attention_scratch(E) floats, 64-byte aligned */
-    float *state;      /* tern_attention_state(E', n_rows) floats, 64-byte aligned */
+    bool half;          /* q and out have two bytes a number; not for attention_f32 */
+    bool resume, more;  /* the state is what a call before left; it goes on in another call, and out is not written */
+    const void *next;   /* NULL, or the first K block of the next call; a hint */
+    const void *next_q; /* NULL, or what q of the next call begins with, rows as far apart; a hint */
+    float *scratch;     /* tern_attention_scratch(E) floats, 64-byte aligned */
+    float *state;       /* tern_attention_state(E', n_rows) floats, 64-byte aligned */
 };
 typedef void tern_attention_f32_fn(const struct tern_attention_rows *a);
 typedef void tern_attention_f32_f16_fn(const struct tern_attention_rows *a);

@@ -397,12 +397,10 @@ V16_FN v16 v16_dot_bf16(v16 a, v16 w, v16 sum)
 /* The same where an element of a that is -0 leaves the sum as if it and its w were not there. */
 V16_FN v16 v16_dot_bf16_seen(v16 a, v16 w, v16 sum)
 {
-    const __m512i words = _mm512_castps_si512(a);
-    const __mmask32 unseen = _mm512_cmpeq_epi16_mask(words, _mm512_set1_epi16(-32768));
-    const __mmask16 neither = _mm512_cmpeq_epi32_mask(words, _mm512_set1_epi16(-32768));
-    const v16 seen = _mm512_castsi512_ps(_mm512_mask_set1_epi16(_mm512_castps_si512(w), unseen, 0));
+    const __m512i words = _mm512_castps_si512(a), unseen = _mm512_set1_epi16(-32768);
+    const __m512i seen = _mm512_maskz_mov_epi16(_mm512_cmpneq_epi16_mask(words, unseen), _mm512_castps_si512(w));
 
-    return _mm512_mask_blend_ps(neither, v16_dot_bf16(a, seen, sum), sum);
+    return _mm512_mask_dpbf16_ps(sum, _mm512_cmpneq_epi32_mask(words, unseen), (__m512bh)words, (__m512bh)seen);
 }
 #endif
 

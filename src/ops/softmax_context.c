@@ -251,6 +251,21 @@ static const float *mask_row(const struct tern_softmax_context_args *args, const
                       : NULL;
 }
 
+/* Where the next tile of tokens begins: further on in the span, or in the next head. */
+static const void *next_query(const struct call *call, const struct tile *tile)
+{
+    const struct tern_softmax_context_args *args = call->args;
+    const int32_t token = tile->token + tile->n_tokens;
+    const size_t row = (size_t)tile->span->row, q = q_step(args);
+
+    if (tile->n_tokens == 1)
+        return NULL;
+    if (token < tile->span->n_rows)
+        return element(args, call->qkv, (row + (size_t)token) * call->ld + (size_t)tile->head * q);
+    return tile->head + 1 < args->heads ? element(args, call->qkv, row * call->ld + (size_t)(tile->head + 1) * q)
+                                        : NULL;
+}
+
 static void attend(const struct call *call, const struct tile *tile)
 {
     const struct tern_softmax_context_args *args = call->args;
@@ -290,6 +305,10 @@ static void attend(const struct call *call, const struct tile *tile)
         .softcap = args->softcap,
         .round_bf16 = args->round_bf16,
         .half = args->half,
+        .next = tile->kv_head + 1 < args->kv_heads
+                    ? kv_block(batch->cache, kv_table(batch->cache, span->sequence)[0], call->layer, tile->kv_head + 1)
+                    : NULL,
+        .next_q = next_query(call, tile),
         .scratch = call->scratch,
         .state = call->scratch + tern_attention_scratch((size_t)args->head_dim),
     };
