@@ -446,6 +446,12 @@ static tern_status percent_one(struct tern_render *r, struct percent *p, const s
     return percent_put(r, out, &spec, v);
 }
 
+/* What has subscripts may be there for "%(name)s" alone, and need not be used. */
+static bool has_items(tern_value v)
+{
+    return v.kind == TERN_V_DICT || v.kind == TERN_V_LIST || v.kind == TERN_V_RANGE || v.kind == TERN_V_UNDEFINED;
+}
+
 tern_status tern_string_percent(struct tern_render *r, const struct tern_vstring *s, tern_value values, tern_value *out)
 {
     struct percent p = { .values = values };
@@ -462,8 +468,7 @@ tern_status tern_string_percent(struct tern_render *r, const struct tern_vstring
             TERN_TRY(percent_one(r, &p, s, &at, &text));
         }
     }
-    if (values.kind == TERN_V_TUPLE ? p.at < values.as.list->count
-                                    : p.at == 0 && (values.kind == TERN_V_STRING || !tern_value_has_length(values)))
+    if (values.kind == TERN_V_TUPLE ? p.at < values.as.list->count : p.at == 0 && !has_items(values))
         TERN_RAISE(r, "not all arguments converted during string formatting");
     return tern_out_string(r, &text, out);
 }
