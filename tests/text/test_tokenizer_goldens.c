@@ -237,14 +237,7 @@ static void running_text(void **state)
 static void streams_at_once(void **state)
 {
     static const char *const tokens[] = { "\xE2\x96\x81t", "h", "<0xC3>", "<0xA9>", "e", "\xE2\x96\x81" };
-    static const char *const texts[] = { "t",
-                                         "h",
-                                         "",
-                                         "",
-                                         "\xC3\xA9"
-                                         "e",
-                                         " ",
-                                         "" };
+    static const char *const texts[] = { "t", "h", "", "", "\xC3\xA9\x65", " ", "" };
     tern_ctx ctx = { 0 };
     tern_tokenizer *t;
     tern_decoder *decoder;
