@@ -203,7 +203,7 @@ static tern_status find(struct tern_render *r, const char *what, tern_value self
     TERN_TRY(need_string(r, what, args[0], &needle));
     TERN_TRY(part_of(r, what, self, args + 1, &part, &from, &there));
     if (there) {
-        TERN_TRY(tern_render_spend(r, part.as.string->size / 16));
+        TERN_TRY(tern_render_spend(r, part.as.string->size / 16 * (from_right ? 1 + needle->size / 64 : 1)));
         at = tern_string_search(part.as.string, 0, needle);
         if (from_right && needle->size == 0)
             at = part.as.string->size;

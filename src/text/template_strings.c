@@ -385,6 +385,7 @@ tern_status tern_string_strip(struct tern_render *r, const struct tern_vstring *
     while (left && begin < end) {
         size_t next = begin;
 
+        TERN_TRY(tern_render_spend(r, 1 + (chars ? chars->size / 16 : 0)));
         if (!strips(chars, tern_utf8_next(s->data, &next)))
             break;
         begin = next;
@@ -392,11 +393,11 @@ tern_status tern_string_strip(struct tern_render *r, const struct tern_vstring *
     while (right && end > begin) {
         size_t before = end;
 
+        TERN_TRY(tern_render_spend(r, 1 + (chars ? chars->size / 16 : 0)));
         if (!strips(chars, tern_utf8_previous(s->data, &before)))
             break;
         end = before;
     }
-    TERN_TRY(tern_render_spend(r, (s->size - (end - begin)) / 16 * (chars ? chars->size + 1 : 1)));
     return bytes_part(r, s, begin, end, out);
 }
 
@@ -608,6 +609,8 @@ tern_status tern_string_split(struct tern_render *r, const struct tern_vstring *
     if (from_right) {
         size_t end = s->size, found;
 
+        TERN_TRY(
+            tern_render_spend(r, s->size / 16 * (1 + separator->size / 64))); /* each place may compare all of it */
         for (; limit != 0 && (found = search_back(s, end, separator)) != SIZE_MAX; limit--) {
             TERN_TRY(push_part(r, s, found + separator->size, end, out));
             end = found;

@@ -332,6 +332,11 @@ static void limits_are_errors_that_name_them(void **state)
     limited(ctx, "{{ range(1000) | list }}", &o, "limit of steps");
     limited(ctx, "{{ range(200) | sort }}", &o, "limit of steps");
     o = tern_chat_options_default();
+    o.max_steps = 1000000; /* what could compare or look up n times n bytes */
+    limited(ctx, "{{ ('a' * 500000).rsplit('b' ~ 'a' * 250000) }}", &o, "limit of steps");
+    limited(ctx, "{{ ('a' * 500000).rfind('b' ~ 'a' * 250000) }}", &o, "limit of steps");
+    limited(ctx, "{{ ('a' * 300000).strip('b' * 300000 ~ 'a') }}", &o, "limit of steps");
+    o = tern_chat_options_default();
     o.max_depth = 4;
     limited(ctx, "{{ ((1 + 2) * 3) ~ (1 + (2 - 3)) }}", &o, "limit of depth is 4");
     tern_ctx_destroy(&ctx);
