@@ -165,8 +165,7 @@ V16_FN v16 attention_seen(const enum v16_panel form, v16 x, v16 w, v16 sum)
     }
 /* `steps` steps of a panel, and of the `other` one where there are two; `next` is prefetched meanwhile, as many bytes. */
 #define ATTN_LOOP(steps, STEP)                                            \
-    _Pragma("GCC unroll 4") for (size_t step = 0; step < (steps); step++) \
-    {                                                                     \
+    for (size_t step = 0; step < (steps); step++) {                       \
         GEMM_PREFETCH(next);                                              \
         if (GEMM_BYTES(form) > 64 || two)                                 \
             GEMM_PREFETCH(next + 64);                                     \
