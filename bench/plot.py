@@ -5,6 +5,7 @@
 
 gemm         tern alone: share of the roofline (the higher of the shares of arithmetic and of reading), by matrix and rows
 rows         tern alone: share of a plain copy, by operator and size
+attention    tern alone: rate of prompts and of tensors, share of reading of single tokens, by positions
 mlp          tern alone: time over that of the bare products, with the middle 80 % of the rounds
 peers-gemm   everyone: the same share, by matrix, for each dtype and number of rows
 peers-ratio  time of each peer over tern's, with the smallest and the largest of the rounds: above 1 tern is faster
@@ -130,6 +131,32 @@ def plot_mlp(data, folder):
     save(figure, folder, "mlp")
 
 
+def plot_attention(data, folder):
+    rows = [r for r in data["rows"] if r["what"] != "store"]
+    dtypes, lengths = present((r["dtype"] for r in rows), ["fp32", "bf16", "fp16"]), sorted({r["length"] for r in rows})
+    figure, axes = pyplot.subplots(2, len(dtypes), figsize=(4 * len(dtypes), 5.6), squeeze=False, sharey="row")
+    figure.suptitle(f"tern {data['version']}, {data['isa']}, {data['threads']} thread(s): attention, heads of 64")
+    figure.subplots_adjust(hspace=0.35, wspace=0.08, top=0.9)
+    for x, dtype in enumerate(dtypes):
+        own = [r for r in rows if r["dtype"] == dtype]
+        for i, line in enumerate(present((r["what"], r["heads"], r["kv_heads"], r["causal"]) for r in own)):
+            what, heads, kv_heads, causal = line
+            points = [r for r in own if (r["what"], r["heads"], r["kv_heads"], r["causal"]) == line]
+            decode = what == "decode"
+            values = [100 * r["of_read"] if decode and r["of_read"] else 1e-9 * r["ops_per_s"] for r in points]
+            label = f"{heads} heads, {kv_heads} of keys" if decode else f"{what}, {'causal' if causal else 'full'}"
+            axes[int(decode)][x].plot([lengths.index(r["length"]) for r in points], values, marker="o", markersize=3,
+                                 color=COLOURS[i % len(COLOURS)], label=label)
+        for y, title in enumerate(("GFLOP/s", "one token, % of reading")):
+            axes[y][x].set_title(f"{dtype}: {title}", fontsize=8)
+            axes[y][x].set_xticks(range(len(lengths)), [str(int(n)) for n in lengths])
+            axes[y][x].grid(axis="y", alpha=0.3)
+            axes[y][x].legend(fontsize=6)
+    for line in axes:
+        line[0].set_ylim(bottom=0)  # of all of them
+    save(figure, folder, "attention")
+
+
 def draw_shares(axis, own, shapes, names):
     """bars of everyone who has a result, side by side"""
     for at, who, there, width in places(own, shapes, names):
@@ -239,7 +266,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "build/bench")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    for name, plot in (("gemm", plot_gemm), ("rows", plot_rows), ("mlp", plot_mlp)):
+    for name, plot in (("gemm", plot_gemm), ("rows", plot_rows), ("mlp", plot_mlp), ("attention", plot_attention)):
         own = read(options.source / f"{name}.json")
         if own:
             plot(own, options.out)

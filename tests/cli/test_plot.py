@@ -22,6 +22,8 @@ ANSWERS = {
     "rows": TERN | {"rows": [{"op": "softmax", "dtype": d, "rows": 512, "width": 768, "of_copy": 0.9} | TIMES for d in ("fp32", "bf16")]},
     "mlp": TERN | {"rows": [{"what": w, "dtype": "int8", "h": 768, "i": 3072, "m": 16, "ratio": 1.1, "ratio_low": 1, "ratio_high": 1.3} | TIMES
                             for w in ("gelu", "block")]},
+    "attention": TERN | {"rows": [{"what": w, "dtype": "bf16", "heads": 12, "kv_heads": 12, "length": n, "causal": 1, "ops_per_s": 2e11,
+                                   "of_read": 0.9} | TIMES for w in ("prompt", "store", "plain", "decode") for n in (128, 512)]},
     "peers": {
         "processor": "any",
         "gemm": [{"dtype": "bf16", "k": 384, "n": 1536, "m": 1, "threads": t, "results": PEERS} | CEILINGS for t in (1, 2)],
@@ -29,7 +31,7 @@ ANSWERS = {
         "models": [{"shape": "bert-base", "what": "forward", "dtype": "fp32", "tokens": 128, "threads": 1, "results": PEERS}],
     },
 }
-DRAWN = {"gemm", "rows", "mlp", "peers-gemm", "peers-ratio", "peers-gemm-2-threads", "peers-ratio-2-threads", "peers-ops", "peers-models"}
+DRAWN = {"gemm", "rows", "mlp", "attention", "peers-gemm", "peers-ratio", "peers-gemm-2-threads", "peers-ratio-2-threads", "peers-ops", "peers-models"}
 
 
 def plot(source, out):
