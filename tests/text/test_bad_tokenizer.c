@@ -377,6 +377,50 @@ static void faults_of_gpt2_files(void **state)
     test_remove_dir(dir);
 }
 
+/* A file of each model, words and a SentencePiece model: opening, encoding with places and decoding. */
+static void faults_of_models(void **state)
+{
+    static const char *const paths[] = { "text_models/unigram-bytes.json",    "text_models/wordpiece.json",
+                                         "text_models/word-level.json",       "text_models/bpe-affixes-bytes.json",
+                                         "vocab_files/bert-tokens",           "vocab_files/clip",
+                                         "sentencepiece/bpe-all-types.model", "sentencepiece/unigram-user.model" };
+    static const tern_encode_options options = { .add_special = true };
+    static const char text[] = "abc the ab <s>";
+    tern_ctx ctx = { 0 };
+    tern_tokenizer *t = NULL;
+
+    (void)state;
+    FAULT_NEEDED;
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        tern_encoding e = { 0 };
+        char path[512], *decoded = NULL;
+
+        snprintf(path, sizeof path, "%s/tests/golden/%s", TERN_SOURCE_DIR, paths[i]);
+        assert_ok(&ctx, tern_tokenizer_open(&ctx, path, &t));
+        assert_ok(&ctx, tern_tokenizer_encode_with(&ctx, t, text, sizeof text - 1, &options, &e));
+        assert_ok(&ctx, tern_tokenizer_decode(&ctx, t, e.ids, e.count, false, &decoded, NULL));
+        tern_text_free(decoded);
+        decoded = NULL;
+        tern_encoding_free(&e);
+        tern_tokenizer_close(&t);
+        FAULT_EACH(n)
+        {
+            fault_arm(n);
+            tern_status status = tern_tokenizer_open(&ctx, path, &t);
+            if (status == TERN_OK)
+                status = tern_tokenizer_encode_with(&ctx, t, text, sizeof text - 1, &options, &e);
+            if (status == TERN_OK)
+                status = tern_tokenizer_decode(&ctx, t, e.ids, e.count, false, &decoded, NULL);
+            tern_encoding_free(&e);
+            tern_text_free(decoded);
+            decoded = NULL;
+            tern_tokenizer_close(&t);
+            const char *object = status == TERN_OK ? path : NULL;
+            FAULT_DONE(n, &ctx, status, object);
+        }
+    }
+}
+
 static void faults_of_use(void **state)
 {
     tern_ctx ctx = { 0 };
@@ -435,7 +479,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refuses),           cmocka_unit_test(refuses_settings),     cmocka_unit_test(refuses_folders),
-        cmocka_unit_test(faults_of_opening), cmocka_unit_test(faults_of_gpt2_files), cmocka_unit_test(faults_of_use),
+        cmocka_unit_test(faults_of_opening), cmocka_unit_test(faults_of_gpt2_files), cmocka_unit_test(faults_of_models),
+        cmocka_unit_test(faults_of_use),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
