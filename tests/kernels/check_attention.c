@@ -288,6 +288,46 @@ static tern_attention_f32_fn *attention_of(const struct tern_kernels *kernels, e
     return all[which];
 }
 
+static void narrow(const struct tc *t, enum kv kv, uint16_t *to, const float *from, size_t n)
+{
+    if (kv == KV_F16)
+        t->ref.f16_from_f32(to, from, n);
+    else
+        t->ref.bf16_from_f32(to, from, n);
+}
+
+static void widen(const struct tc *t, enum kv kv, float *to, const uint16_t *from, size_t n)
+{
+    if (kv == KV_F16)
+        t->ref.f32_from_f16(to, from, n);
+    else
+        t->ref.f32_from_bf16(to, from, n);
+}
+
+/* Rows in two bytes a number: the results of the same queries in f32, rounded once. */
+static void check_halves(struct tc *t, tern_attention_f32_fn *run, enum kv kv, const struct tern_attention_rows *a,
+                         size_t size)
+{
+    const size_t words = (size + 1) / 2;
+    float *q = tc_out_f32(t, size), *out = tc_out_f32(t, size);
+    uint16_t *half = (uint16_t *)tc_out_f32(t, words), *got = (uint16_t *)tc_out_f32(t, words);
+    uint16_t *want = (uint16_t *)tc_out_f32(t, words);
+    struct tern_attention_rows b = *a;
+
+    narrow(t, kv, half, a->q, size);
+    widen(t, kv, q, half, size);
+    b.q = q;
+    b.out = out;
+    run(&b);
+    b.q = half;
+    b.out = got;
+    b.half = true;
+    run(&b);
+    for (size_t r = 0; r < a->n_rows; r++)
+        narrow(t, kv, want + r * a->out_stride, out + r * a->out_stride, a->v_dim);
+    tc_same_f32(t, (const float *)(const void *)want, (const float *)(const void *)got, words);
+}
+
 static void check_attention(struct tc *t, enum attention which)
 {
     const enum kv kv = which == ATTENTION_F32 ? KV_F32 : which == ATTENTION_F32_F16 ? KV_F16 : KV_BF16;
@@ -379,6 +419,9 @@ static void check_attention(struct tc *t, enum attention which)
                 run_blocks(attention_of(&t->new, which), &a, (int64_t)positions);
                 tc_same_f32(t, got, base, size);
                 a.out = got;
+
+                if (f == 0 && kv != KV_F32)
+                    check_halves(t, attention_of(&t->new, which), kv, &a, size);
 
                 /* alone; then, where it is quick, beside the same rows with NaN in all that this row does not see */
                 for (size_t r = 0; r < rows; r++) {
