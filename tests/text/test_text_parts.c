@@ -296,6 +296,31 @@ static void normal_forms(void **state)
     tern_normalizer_scratch_destroy(&scratch);
 }
 
+/* A file's expression that would take the age of the world ends with an error, in every part that has one. */
+static void patterns_give_up(void **state)
+{
+#define SLOW "\"pattern\":{\"Regex\":\"(?:a|aa)+\\\\d\"}"
+    static const struct small_tokenizer slow[] = {
+        { .pre_tokenizer = "{\"type\":\"Split\"," SLOW ",\"behavior\":\"Isolated\",\"invert\":false}" },
+        { .normalizer = "{\"type\":\"Replace\"," SLOW ",\"content\":\"b\"}" },
+    };
+    const char *text =
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    tern_ctx ctx = { 0 };
+    tern_ids ids = { 0 };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof slow / sizeof *slow; i++) {
+        tern_tokenizer *t;
+
+        assert_ok(&ctx, small_open(&ctx, slow[i], &t));
+        assert_fails(&ctx, tern_tokenizer_encode(&ctx, t, text, strlen(text), true, &ids), TERN_ERR_CAPACITY,
+                     "more steps than the limit");
+        assert_int_equal(ids.count, 0);
+        tern_tokenizer_close(&t);
+    }
+}
+
 /* ---- rules of tokenizer.json ------------------------------------------------------------------------------------- */
 
 #define AT(id, content, flags) "{\"id\":" id ",\"content\":\"" content "\"," flags "}"
@@ -605,19 +630,13 @@ static void bad_text(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(classes),
-        cmocka_unit_test(byte_alphabet),
-        cmocka_unit_test(gpt2_pieces),
-        cmocka_unit_test(gpt2_is_its_pattern),
-        cmocka_unit_test(pattern_language),
-        cmocka_unit_test(normal_forms),
-        cmocka_unit_test(merges),
-        cmocka_unit_test(long_words),
-        cmocka_unit_test(short_and_long_ways_agree),
-        cmocka_unit_test(added_tokens),
-        cmocka_unit_test(pre_tokenizers),
-        cmocka_unit_test(post_processors),
-        cmocka_unit_test(decoding),
+        cmocka_unit_test(classes),          cmocka_unit_test(byte_alphabet),
+        cmocka_unit_test(gpt2_pieces),      cmocka_unit_test(gpt2_is_its_pattern),
+        cmocka_unit_test(pattern_language), cmocka_unit_test(normal_forms),
+        cmocka_unit_test(patterns_give_up), cmocka_unit_test(merges),
+        cmocka_unit_test(long_words),       cmocka_unit_test(short_and_long_ways_agree),
+        cmocka_unit_test(added_tokens),     cmocka_unit_test(pre_tokenizers),
+        cmocka_unit_test(post_processors),  cmocka_unit_test(decoding),
         cmocka_unit_test(bad_text),
     };
 
