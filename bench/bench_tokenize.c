@@ -3,7 +3,7 @@
  *   bench_tokenize MODEL TEXT [SECONDS]
  *
  * One thread.  Each figure is the best of as many runs as fit into a third of SECONDS (3), and of three at least: what
- * the machine does besides only ever adds.  Prints one line of JSON: peers/tokenize.py puts others' figures beside it. */
+ * the machine does besides only ever adds.  Prints one line of JSON: peers/text_tokenizers.py puts others' figures beside it. */
 #include <tern/tern.h>
 
 #include <stdio.h>

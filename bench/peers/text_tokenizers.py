@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tokenizers in turn on the same text: tern, the tokenizers library, and transformers 4's GPT2Tokenizer, which is plain Python.
 
-    tokenize.py BENCH_TOKENIZE FOLDER TEXT [--slow PYTHON] [--seconds N]
+    text_tokenizers.py BENCH_TOKENIZE FOLDER TEXT [--slow PYTHON] [--seconds N]
 
 FOLDER holds tokenizer.json, and vocab.json and merges.txt for the slow one.  This Python has the tokenizers library; PYTHON is one with
 transformers 4 (`pip install 'transformers<5'` in an environment of its own), without which the slow one is left out.  One thread each;
