@@ -235,6 +235,7 @@ static tern_status put_number(struct tern_render *r, struct tern_out *out, struc
     if (real) {
         double x = tern_value_real(v);
         const int64_t precision = spec->precision < 0 ? 6 : spec->precision;
+        const char *tail = "";
 
         if (precision > 300)
             TERN_RAISE(r, "a precision of %" PRId64 ", expected at most 300", precision);
@@ -244,17 +245,19 @@ static tern_status put_number(struct tern_render *r, struct tern_out *out, struc
         if (type == '%')
             x *= 100;
         if (!isfinite(x))
-            strcpy(body, isnan(x) ? "nan" : "inf");
+            snprintf(body, sizeof body, "%s", isnan(x) ? "nan" : "inf");
         else if (!type && spec->precision < 0)
             tern_float_repr(x, body);
         else if (!type || type == 'n') { /* as g, but with a point */
             format_real(body, sizeof body, 'g', precision ? precision : 1, false, x);
             if (!type && !strpbrk(body, ".e"))
-                strcat(body, ".0");
+                tail = ".0";
         } else
             format_real(body, sizeof body, type == '%' ? 'f' : type, precision, spec->alternate, x);
         if (type == '%')
-            strcat(body, "%");
+            tail = "%";
+        const size_t used = strlen(body);
+        snprintf(body + used, sizeof body - used, "%s", tail);
     } else {
         const int64_t i = tern_value_int(v);
 

@@ -84,7 +84,7 @@ void tern_float_repr(double x, char out[32])
     int exponent, precision = 0;
 
     if (isnan(x) || isinf(x)) {
-        strcpy(out, isnan(x) ? "nan" : x < 0 ? "-inf" : "inf");
+        snprintf(out, 32, "%s", isnan(x) ? "nan" : x < 0 ? "-inf" : "inf");
         return;
     }
     do
@@ -94,7 +94,7 @@ void tern_float_repr(double x, char out[32])
     for (const char *c = text; c < e; c++)
         if (isdigit((unsigned char)*c))
             digits[n++] = *c;
-    exponent = atoi(e + 1);
+    exponent = (int)strtol(e + 1, NULL, 10);
     while (n > 1 && digits[n - 1] == '0')
         n--;
     if (signbit(x))
