@@ -6,8 +6,8 @@
 #   tools/setup.sh full   and what fuzzing, the second compiler and formatting need
 #   tools/setup.sh peers  and the libraries that bench/peers compares with, and what bench/plot.py draws with
 #
-# With peers, build/peers becomes a Python environment with what Debian has not, or has older: torch, onnxruntime and
-# llama-cpp-python from pip, some GB.  Each of them may fail and is then left out, aloud.  Nothing else is ever downloaded.
+# With peers, build/peers becomes a Python environment with what Debian has not, or has older: torch, onnxruntime,
+# tokenizers and llama-cpp-python from pip, some GB.  Each of them may fail and is then left out, aloud.  Nothing else is ever downloaded.
 # Where packages are not Debian's (no dpkg-query), it checks for the programs instead.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -26,7 +26,7 @@ fi
 finish() {
     if [ "$peers" = yes ]; then
         [ -x build/peers/bin/python ] || python3 -m venv build/peers || exit 1
-        for package in "numpy onnx onnxruntime" torch "llama-cpp-python gguf"; do
+        for package in "numpy onnx onnxruntime" torch "llama-cpp-python gguf" tokenizers; do
             # shellcheck disable=SC2086 # lists of words
             build/peers/bin/python -m pip install --quiet $package || echo "setup: pip cannot install $package: left out" >&2
         done

@@ -40,11 +40,10 @@ typedef struct tern_generate_options {
     size_t n_stop;
     tern_token_fn *on_token; /**< or NULL */
     void *user;
-    int32_t *
-        sequence; /**< NULL: a sequence of its own, removed afterwards.  Else one that stays: -1 is set to a new one (unless
-                            there is an error); of an existing one the caller knows that its tokens are the prompt's first ones, and
-                            these are not read again.  Afterwards it has read the first tern_sequence_length() of the
-                            prompt's and the generated ids */
+    /** NULL: a sequence of its own, removed afterwards.  Else one that stays: -1 is set to a new one (unless there is an error); of an
+     * existing one the caller knows that its tokens are the prompt's first ones, and these are not read again.  Afterwards it
+     * has read the first tern_sequence_length() of the prompt's and the generated ids. */
+    int32_t *sequence;
     uint64_t reserved[5]; /**< zero */
 } tern_generate_options;
 

@@ -64,8 +64,8 @@ typedef struct tern_encoding {
     size_t count;
     int32_t *ids;       /**< [count] */
     uint32_t *type_ids; /**< [count]: which text a token counts to, as the post-processor says */
-    tern_token_range
-        *offsets;       /**< [count], or NULL; 0, 0 for special tokens that the post-processor added, and for padding */
+    /** [count], or NULL; 0, 0 for special tokens that the post-processor added, and for padding */
+    tern_token_range *offsets;
     uint8_t *attention; /**< [count]: 0 for padding, else 1 */
     size_t capacity;
 } tern_encoding;
