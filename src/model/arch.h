@@ -39,7 +39,8 @@ struct tern_model {
     void *weights;  /* the family's struct */
 
     /* What bind() leaves for tern_model_work_take(). */
-    const tern_layer *layer; /* any of them: they have the same sizes and, where rows are rounded, the same format */
+    const struct tern_block
+        *block; /* any of them: they have the same sizes and, where rows are rounded, the same format */
     const struct tern_weight *head; /* [H, V] */
 };
 

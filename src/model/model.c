@@ -155,7 +155,7 @@ void tern_model_work_take(struct tern_arena *arena, const tern_model *model, siz
     work->stop = TERN_TAKE(arena, atomic_bool, 1);
     if (model->config.row_dtype != TERN_FP32)
         work->narrow = tern_arena_take(arena, tern_gemm_scratch(model->head, max_logits), 1);
-    tern_layer_work_take(arena, model->layer, max_rows, n_threads, &work->layer);
+    tern_block_work_take(arena, model->block, max_rows, n_threads, &work->block);
 }
 
 struct forward {

@@ -27,7 +27,7 @@ struct tern_model_work {
     float *x;     /* [T, H] residual stream */
     float *final; /* [n_logits, H] rows that the head reads, after the final norm */
     void *narrow; /* those rows, rounded; NULL where they stay fp32 */
-    struct tern_layer_work layer;
+    struct tern_block_work block;
     atomic_bool *stop; /* what thread 0 saw of the cancel flag: the same decision for all threads */
 };
 

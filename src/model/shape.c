@@ -143,7 +143,8 @@ static tern_status forward(const struct tern_par *par, const tern_model *model, 
     for (int32_t i = 0; i < r->n_layers; i++) {
         if (tern_forward_stopped(par, batch, work))
             return TERN_ERR_CANCELLED;
-        TERN_TRY(tern_layer_run(par, r->layers[i].layer, x, &batch->kv, i, &work->layer)); /* [T, H] */
+        TERN_TRY(
+            tern_block_run(par, tern_layer_block(r->layers[i].layer), x, &batch->kv, i, &work->block)); /* [T, H] */
         tern_forward_keep(par, model, batch, i + 1, x);
     }
     tern_forward_head(par, model, batch, work, r->encoder ? NULL : &norm); /* [n_logits, V] */
@@ -431,7 +432,7 @@ static tern_status make(struct maker *m, tern_model *model)
     for (int32_t i = 0; i < s->n_layers; i++)
         TERN_TRY_OR_FAIL(make_layer(m, &model->config, i, &r->layers[i], scratch));
     model->head = r->head ? r->head : r->embed;
-    model->layer = r->layers[0].layer;
+    model->block = tern_layer_block(r->layers[0].layer);
     take_stats(model, r, s);
 
 fail:

@@ -5,16 +5,12 @@
  *   parallel, norm of its own    x' = F(N2 x) + b_2 + (A(N1 x) + b_o) + x
  *   parallel, shared norm        x' = F(N1 x) + b_2 + (A(N1 x) + b_o) + x
  *
- * Sums are added from left to right, as transformers does; N1 is norm_w, N2 attn_nw.  In one process biases, residuals and
- * activations are epilogues of the products, so the norms are the only passes of their own.  Where several ranks share the
- * layer, A and F are partial sums: they are reduced first, and what is whole on every rank is added once, after it.
+ * Sums are added from left to right, as transformers does; N1 is norm_w, N2 attn_nw.  block.c runs it.
  *
  * Without biases the typed operators put together add in the same order and give the same bits; tern_residual_add() groups
  * the biases with the residual, so with them the results differ by the rounding of those additions. */
 #include "modules/layer.h"
 
-#include "modules/attention.h"
-#include "modules/mlp.h"
 #include "modules/weights.h"
 #include "ops/kv_pool.h"
 #include "ops/mask.h"
@@ -25,14 +21,9 @@
 struct tern_layer {
     tern_config config;
     struct tern_config_sizes sizes;
-    const tern_comm *comm;
-    const struct tern_kernels *kernels; /* NULL: the region's */
-
-    struct tern_attention_bound attention; /* with N1, but in a post-LN block */
-    struct tern_mlp_bound mlp;             /* with N2, but where N1 is shared */
-    struct tern_norm_args closing;         /* N1 of a post-LN block; gamma NULL in the others */
-    struct tern_binding binding;           /* of that */
-    struct tern_own_weights own;           /* matrices that were put together, or packed from int8 */
+    struct tern_block block;     /* N1 closes a post-LN one; N2 is not there where N1 is shared */
+    struct tern_binding binding; /* of the closing norm */
+    struct tern_own_weights own; /* matrices that were put together, or packed from int8 */
 };
 
 /* ---- binding ---- */
@@ -70,12 +61,12 @@ static tern_status check_norms(tern_ctx *ctx, const tern_config *config, const t
 static tern_status bind_closing(tern_ctx *ctx, struct tern_layer *l, const tern_layer_weights *w)
 {
     const struct tern_bind_vector vectors[] = {
-        { "norm_w", &w->norm_w, l->sizes.hidden, true, &l->closing.gamma },
-        { "norm_b", &w->norm_b, l->sizes.hidden, false, &l->closing.beta },
+        { "norm_w", &w->norm_w, l->sizes.hidden, true, &l->block.closing.gamma },
+        { "norm_b", &w->norm_b, l->sizes.hidden, false, &l->block.closing.beta },
     };
 
-    l->closing.type = l->config.norm_type;
-    l->closing.eps = l->config.layer_norm_eps;
+    l->block.closing.type = l->config.norm_type;
+    l->block.closing.eps = l->config.layer_norm_eps;
     return tern_bind(ctx, op, &l->config, vectors, sizeof vectors / sizeof vectors[0], NULL, 0, &l->binding);
 }
 
@@ -100,11 +91,15 @@ tern_status tern_layer_create(tern_ctx *ctx, const tern_config *config, const te
     weights = &l->own.all;
     TERN_TRY_OR_FAIL(check_norms(ctx, config, weights));
     l->config = *config;
-    l->comm = comm;
+    l->block.form = !config->mlp_after_attn  ? TERN_BLOCK_PARALLEL
+                    : config->pre_layer_norm ? TERN_BLOCK_PRE
+                                             : TERN_BLOCK_POST;
+    l->block.comm = comm;
+    l->block.narrow = tern_config_narrow(config);
     l->sizes = tern_config_sizes(config);
-    l->kernels = config->kernel == TERN_KERNEL_REFERENCE ? tern_kernels_reference() : NULL;
-    TERN_TRY_OR_FAIL(tern_attention_bind(ctx, op, config, weights, l->own.v_dim, &l->attention));
-    TERN_TRY_OR_FAIL(tern_mlp_bind(ctx, op, config, weights, &l->mlp));
+    l->block.kernels = config->kernel == TERN_KERNEL_REFERENCE ? tern_kernels_reference() : NULL;
+    TERN_TRY_OR_FAIL(tern_attention_bind(ctx, op, config, weights, l->own.v_dim, &l->block.attention));
+    TERN_TRY_OR_FAIL(tern_mlp_bind(ctx, op, config, weights, &l->block.mlp));
     if (!config->pre_layer_norm)
         TERN_TRY_OR_FAIL(bind_closing(ctx, l, weights));
     tern_own_weights_bound(&l->own);
@@ -122,8 +117,8 @@ void tern_layer_destroy(tern_layer **layer)
 
     if (!l)
         return;
-    tern_attention_free(&l->attention);
-    tern_mlp_free(&l->mlp);
+    tern_attention_free(&l->block.attention);
+    tern_mlp_free(&l->block.mlp);
     tern_binding_free(&l->binding);
     tern_own_weights_free(&l->own);
     tern_free(l);
@@ -132,132 +127,9 @@ void tern_layer_destroy(tern_layer **layer)
 
 /* ---- running ---- */
 
-void tern_layer_work_take(struct tern_arena *arena, const tern_layer *layer, size_t max_rows, int n_threads,
-                          struct tern_layer_work *work)
+const struct tern_block *tern_layer_block(const tern_layer *layer)
 {
-    const size_t hidden = (size_t)layer->sizes.hidden * sizeof(float);
-
-    work->max_rows = max_rows;
-    work->normed = tern_arena_take(arena, max_rows, hidden);
-    tern_attention_work_take(arena, &layer->attention, max_rows, n_threads, &work->attention);
-    work->attn = tern_arena_take(arena, max_rows, hidden);
-    work->inner = tern_arena_take(arena, max_rows, (size_t)layer->sizes.up * sizeof(float));
-    work->hidden = tern_arena_take(arena, max_rows, hidden);
-    work->status = TERN_TAKE(arena, tern_status, 1);
-    work->narrow = NULL;
-    if (tern_config_narrow(&layer->config)) {
-        const size_t attention = tern_attention_narrow(&layer->attention, max_rows);
-        const size_t mlp = tern_feed_forward_scratch(&layer->mlp.feed_forward, max_rows);
-        work->narrow = tern_arena_take(arena, attention > mlp ? attention : mlp, 1);
-    }
-    work->attention.narrow = work->narrow;
-}
-
-/* data[T, H] becomes the sum over the ranks: thread 0 speaks for the process. */
-static tern_status all_reduce(const struct tern_par *par, const struct tern_layer *l, float *data, size_t n,
-                              const struct tern_layer_work *work)
-{
-    if (par->thread == 0)
-        *work->status = l->comm->all_reduce(l->comm->user, data, n);
-    tern_barrier(par);
-    return *work->status;
-}
-
-/* x = hidden + ((residual + final_bias) + attention_bias), rows split; residual may be x. */
-static void add_residual(const struct tern_par *par, float *x, const float *hidden, const float *residual,
-                         const float *final_bias, const float *attention_bias, size_t n_rows, size_t n)
-{
-    const struct tern_residual_terms terms = {
-        .attention_bias = attention_bias, .final_bias = final_bias, .inv_mp = 1, .attention_inside = true
-    };
-    size_t row, end;
-
-    tern_share(par, n_rows, 1, &row, &end);
-    for (; row < end; row++)
-        par->kernels->residual_add_f32(x + row * n, hidden + row * n, residual + row * n, &terms, n, NULL);
-    tern_barrier(par);
-}
-
-static tern_status run_sequential(const struct tern_par *par, const struct tern_layer *l, float *x,
-                                  const struct tern_kv_batch *batch, int32_t cache_layer,
-                                  const struct tern_layer_work *work)
-{
-    const struct tern_attention_bound *attention = &l->attention;
-    const struct tern_mlp_bound *mlp = &l->mlp;
-    const size_t n = (size_t)l->sizes.hidden, rows = batch->n_rows;
-    const bool pre = l->config.pre_layer_norm;
-    float *normed = work->normed;
-
-    if (l->comm->size == 1) {
-        float *s = pre ? x : work->attn, *end = pre ? x : work->hidden; /* pre-LN: the residual stream itself */
-        const float *rest = pre ? x : normed;
-        const struct tern_epilogue attn_end = { .bias = attention->out_b, .residual = x, .ld_residual = n };
-        const struct tern_epilogue mlp_end = { .bias = mlp->down_b, .residual = rest, .ld_residual = n };
-        const struct tern_mlp_input input = { .x = s };
-
-        tern_attention_run(par, attention, s, x, normed, false, batch, cache_layer, &work->attention, &attn_end);
-        tern_mlp_run(par, mlp, end, &input, normed, !pre, rows, work->inner, &mlp_end, work->narrow);
-        if (!pre)
-            tern_norm_run(par, x, NULL, end, NULL, NULL, rows, n, &l->closing);
-    } else {
-        const struct tern_epilogue partial = { .act = TERN_ACT_NONE };
-        const struct tern_mlp_input input = {
-            .x = work->attn, .bias = attention->out_b, .residual = x, .sum = pre ? x : NULL
-        };
-
-        tern_attention_run(par, attention, work->attn, x, normed, false, batch, cache_layer, &work->attention,
-                           &partial);
-        TERN_TRY(all_reduce(par, l, work->attn, rows * n, work));
-        tern_mlp_run(par, mlp, work->hidden, &input, normed, !pre, rows, work->inner, &partial, work->narrow);
-        TERN_TRY(all_reduce(par, l, work->hidden, rows * n, work));
-        if (pre)
-            add_residual(par, x, work->hidden, x, mlp->down_b, NULL, rows, n);
-        else
-            tern_norm_run(par, x, NULL, work->hidden, mlp->down_b, normed, rows, n, &l->closing);
-    }
-    return TERN_OK;
-}
-
-static tern_status run_parallel(const struct tern_par *par, const struct tern_layer *l, float *x,
-                                const struct tern_kv_batch *batch, int32_t cache_layer,
-                                const struct tern_layer_work *work)
-{
-    const struct tern_attention_bound *attention = &l->attention;
-    const struct tern_mlp_bound *mlp = &l->mlp;
-    const size_t n = (size_t)l->sizes.hidden, rows = batch->n_rows;
-    const bool alone = l->comm->size == 1;
-    const struct tern_epilogue attn_end = { .bias = alone ? attention->out_b : NULL };
-    const bool shared = !mlp->norm.gamma;
-    const struct tern_mlp_input input = { .x = shared ? work->normed : x };
-
-    tern_attention_run(par, attention, work->attn, x, work->normed, shared, batch, cache_layer, &work->attention,
-                       &attn_end);
-    if (alone) {
-        const struct tern_epilogue mlp_end = {
-            .bias = mlp->down_b, .residual = work->attn, .ld_residual = n, .residual2 = x, .ld_residual2 = n
-        };
-        tern_mlp_run(par, mlp, x, &input, work->normed, false, rows, work->inner, &mlp_end, work->narrow);
-    } else {
-        const struct tern_epilogue partial = { .residual = work->attn, .ld_residual = n };
-        tern_mlp_run(par, mlp, work->hidden, &input, work->normed, false, rows, work->inner, &partial, work->narrow);
-        TERN_TRY(all_reduce(par, l, work->hidden, rows * n, work));
-        add_residual(par, x, work->hidden, x, mlp->down_b, attention->out_b, rows, n);
-    }
-    return TERN_OK;
-}
-
-tern_status tern_layer_run(const struct tern_par *par, const tern_layer *layer, float *x,
-                           const struct tern_kv_batch *batch, int32_t cache_layer, const struct tern_layer_work *work)
-{
-    const struct tern_par with = tern_par_with(par, layer->kernels ? layer->kernels : par->kernels);
-
-    static const struct tern_trace_kind kind = { "layer", { "index", "rows" } };
-    const double begin = tern_trace_begin(par);
-    const tern_status status = layer->config.mlp_after_attn ? run_sequential(&with, layer, x, batch, cache_layer, work)
-                                                            : run_parallel(&with, layer, x, batch, cache_layer, work);
-
-    tern_trace_end(par, &kind, begin, (size_t)cache_layer, batch->n_rows, 0);
-    return status;
+    return &layer->block;
 }
 
 /* ---- alone ---- */
@@ -269,7 +141,7 @@ struct forward {
     float *x;
     struct tern_kv_batch batch;
     int32_t cache_layer;
-    struct tern_layer_work work;
+    struct tern_block_work work;
     tern_status status; /* thread 0's, as good as any */
 };
 
@@ -279,7 +151,7 @@ static void forward_region(void *arg, const struct tern_par *par)
 
     tern_stage_load(par, &f->stage);
     tern_mask_load(par, &f->mask);
-    const tern_status status = tern_layer_run(par, &f->layer, f->x, &f->batch, f->cache_layer, &f->work);
+    const tern_status status = tern_block_run(par, &f->layer.block, f->x, &f->batch, f->cache_layer, &f->work);
     tern_stage_store(par, &f->stage);
     if (par->thread == 0)
         f->status = status;
@@ -308,7 +180,7 @@ tern_status tern_layer_forward_masked(tern_ctx *ctx, const tern_layer *layer, co
                           : "cache");
     TERN_TRY(tern_check_float_rows(ctx, op, "x", x, tern_config_activation(&layer->config), -1, layer->sizes.hidden,
                                    &rows, NULL));
-    const int32_t e = layer->attention.context.head_dim, v_dim = layer->attention.context.v_dim;
+    const int32_t e = layer->block.attention.context.head_dim, v_dim = layer->block.attention.context.v_dim;
     const int32_t widest = e > v_dim ? e : v_dim;
     TERN_REQUIRE(ctx, cache->shape.n_kv_heads == layer->sizes.kv_heads && cache->shape.head_dim == widest,
                  TERN_ERR_SHAPE, "%s: the cache has %" PRId32 " heads of %" PRId32 ", expected %" PRId32 " of %" PRId32,
@@ -319,8 +191,8 @@ tern_status tern_layer_forward_masked(tern_ctx *ctx, const tern_layer *layer, co
     TERN_TRY(tern_kv_check_spans(ctx, op, cache, spans, n_spans, rows));
     f.layer = *layer;
     f.batch = (struct tern_kv_batch){ .cache = cache, .spans = spans, .n_spans = n_spans, .n_rows = rows };
-    struct tern_softmax_context_args *args = &f.layer.attention.context;
-    TERN_TRY(tern_attention_check_width(ctx, op, &layer->attention, &with));
+    struct tern_softmax_context_args *args = &f.layer.block.attention.context;
+    TERN_TRY(tern_attention_check_width(ctx, op, &layer->block.attention, &with));
     TERN_TRY(tern_context_options(ctx, op, &with, args));
     TERN_TRY(tern_context_mask(ctx, op, mask, &layer->config, &f.batch, args, &f.mask));
     TERN_TRY(
@@ -339,9 +211,9 @@ tern_status tern_layer_forward_masked(tern_ctx *ctx, const tern_layer *layer, co
     TERN_TRY_OR_FAIL(tern_stage_open(ctx, &f.stage));
     TERN_TRY_OR_FAIL(tern_mask_open(ctx, &f.mask));
     args->mask = f.mask.rows;
-    tern_layer_work_take(&arena, layer, rows, tern_ctx_threads(ctx), &f.work);
+    tern_block_work_take(&arena, &layer->block, rows, tern_ctx_threads(ctx), &f.work);
     TERN_TRY_OR_FAIL(tern_arena_borrow(ctx, arena.used, "scratch of a layer", &arena));
-    tern_layer_work_take(&arena, layer, rows, tern_ctx_threads(ctx), &f.work);
+    tern_block_work_take(&arena, &layer->block, rows, tern_ctx_threads(ctx), &f.work);
     status = tern_region(ctx, forward_region, &f);
     if (status == TERN_OK && f.status != TERN_OK)
         status = tern_fail(ctx, f.status, "%s: all_reduce failed: %s", op, tern_status_name(f.status));

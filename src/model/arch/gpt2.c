@@ -262,7 +262,7 @@ static tern_status bind(tern_ctx *ctx, tern_model *model, struct tern_binder *b)
     model->stats.layer_weights = (uint64_t)(c->n_layers * H) * (uint64_t)(4 * H + 2 * (int64_t)c->intermediate_size);
     model->stats.head_weights = (uint64_t)H * (uint64_t)c->vocab_size;
     model->head = head;
-    model->layer = g->layers[0].layer;
+    model->block = tern_layer_block(g->layers[0].layer);
     return TERN_OK;
 }
 
@@ -280,7 +280,8 @@ static tern_status forward(const struct tern_par *par, const tern_model *model, 
     for (int32_t i = 0; i < g->n_layers; i++) {
         if (tern_forward_stopped(par, batch, work))
             return TERN_ERR_CANCELLED;
-        TERN_TRY(tern_layer_run(par, g->layers[i].layer, x, &batch->kv, i, &work->layer)); /* [T, H] */
+        TERN_TRY(
+            tern_block_run(par, tern_layer_block(g->layers[i].layer), x, &batch->kv, i, &work->block)); /* [T, H] */
         tern_forward_keep(par, model, batch, i + 1, x);
     }
     tern_forward_head(par, model, batch, work, &ln_f); /* [n_logits, V] */

@@ -1,0 +1,158 @@
+/* block.c: see block.h.
+ *
+ * In one process biases, residuals and activations are epilogues of the products, so the norms are the only passes of their own.
+ * Where several ranks share the block, A and F are partial sums: they are reduced first, and what is whole on every rank is
+ * added once, after it. */
+#include "modules/block.h"
+
+#include "ops/checks.h"
+
+void tern_block_work_take(struct tern_arena *arena, const struct tern_block *block, size_t max_rows, int n_threads,
+                          struct tern_block_work *work)
+{
+    const size_t hidden = (size_t)block->attention.qkv_w->in * sizeof(float);
+
+    work->max_rows = max_rows;
+    work->normed = tern_arena_take(arena, max_rows, hidden);
+    tern_attention_work_take(arena, &block->attention, max_rows, n_threads, &work->attention);
+    work->attn = tern_arena_take(arena, max_rows, hidden);
+    work->inner = tern_arena_take(arena, max_rows, (size_t)block->mlp.feed_forward.up->out * sizeof(float));
+    work->hidden = tern_arena_take(arena, max_rows, hidden);
+    work->status = TERN_TAKE(arena, tern_status, 1);
+    work->narrow = NULL;
+    if (block->narrow) {
+        const size_t attention = tern_attention_narrow(&block->attention, max_rows);
+        const size_t mlp = tern_feed_forward_scratch(&block->mlp.feed_forward, max_rows);
+        work->narrow = tern_arena_take(arena, attention > mlp ? attention : mlp, 1);
+    }
+    work->attention.narrow = work->narrow;
+}
+
+/* data[T, H] becomes the sum over the ranks: thread 0 speaks for the process. */
+static tern_status all_reduce(const struct tern_par *par, const struct tern_block *b, float *data, size_t n,
+                              const struct tern_block_work *work)
+{
+    if (par->thread == 0)
+        *work->status = b->comm->all_reduce(b->comm->user, data, n);
+    tern_barrier(par);
+    return *work->status;
+}
+
+/* x = hidden + ((residual + final_bias) + attention_bias), rows split; residual may be x. */
+static void add_residual(const struct tern_par *par, float *x, const float *hidden, const float *residual,
+                         const float *final_bias, const float *attention_bias, size_t n_rows, size_t n)
+{
+    const struct tern_residual_terms terms = {
+        .attention_bias = attention_bias, .final_bias = final_bias, .inv_mp = 1, .attention_inside = true
+    };
+    size_t row, end;
+
+    tern_share(par, n_rows, 1, &row, &end);
+    for (; row < end; row++)
+        par->kernels->residual_add_f32(x + row * n, hidden + row * n, residual + row * n, &terms, n, NULL);
+    tern_barrier(par);
+}
+
+/* One process: A ends in x (pre) or in a sum beside it (post). */
+static void run_alone(const struct tern_par *par, const struct tern_block *b, float *x,
+                      const struct tern_kv_batch *batch, int32_t cache_layer, const struct tern_block_work *work)
+{
+    const struct tern_attention_bound *attention = &b->attention;
+    const struct tern_mlp_bound *mlp = &b->mlp;
+    const size_t n = (size_t)attention->qkv_w->in, rows = batch->n_rows;
+    const bool pre = b->form == TERN_BLOCK_PRE;
+    float *s = pre ? x : work->attn, *end = pre ? x : work->hidden, *normed = work->normed;
+    const float *rest = pre ? x : normed;
+    const struct tern_epilogue attn_end = { .bias = attention->out_b, .residual = x, .ld_residual = n };
+    const struct tern_epilogue mlp_end = { .bias = mlp->down_b, .residual = rest, .ld_residual = n };
+    const struct tern_mlp_input input = { .x = s };
+
+    tern_attention_run(par, attention, s, x, normed, false, batch, cache_layer, &work->attention, &attn_end);
+    tern_mlp_run(par, mlp, end, &input, normed, !pre, rows, work->inner, &mlp_end, work->narrow);
+    if (!pre)
+        tern_norm_run(par, x, NULL, end, NULL, NULL, rows, n, &b->closing);
+}
+
+/* What comes out of attention or feed-forward is whole before it is added: it has a norm of its own, or other ranks have a part of it.
+ * The bias is added where that norm is, else by whoever adds. */
+static tern_status finish(const struct tern_par *par, const struct tern_block *b, float *data, const float *bias,
+                          const struct tern_norm_args *norm, size_t rows, size_t n, const struct tern_block_work *work)
+{
+    if (b->comm->size > 1)
+        TERN_TRY(all_reduce(par, b, data, rows * n, work));
+    if (norm->gamma)
+        tern_norm_run(par, data, NULL, data, bias, NULL, rows, n, norm);
+    return TERN_OK;
+}
+
+static tern_status run_in_parts(const struct tern_par *par, const struct tern_block *b, float *x,
+                                const struct tern_kv_batch *batch, int32_t cache_layer,
+                                const struct tern_block_work *work)
+{
+    const struct tern_attention_bound *attention = &b->attention;
+    const struct tern_mlp_bound *mlp = &b->mlp;
+    const size_t n = (size_t)attention->qkv_w->in, rows = batch->n_rows;
+    const bool pre = b->form == TERN_BLOCK_PRE;
+    const struct tern_epilogue partial = { .act = TERN_ACT_NONE };
+    float *normed = work->normed;
+    const struct tern_mlp_input input = {
+        .x = work->attn, .bias = b->attention_end.gamma ? NULL : attention->out_b, .residual = x, .sum = pre ? x : NULL
+    };
+
+    tern_attention_run(par, attention, work->attn, x, normed, false, batch, cache_layer, &work->attention, &partial);
+    TERN_TRY(finish(par, b, work->attn, attention->out_b, &b->attention_end, rows, n, work));
+    tern_mlp_run(par, mlp, work->hidden, &input, normed, !pre, rows, work->inner, &partial, work->narrow);
+    TERN_TRY(finish(par, b, work->hidden, mlp->down_b, &b->mlp_end, rows, n, work));
+    if (pre)
+        add_residual(par, x, work->hidden, x, b->mlp_end.gamma ? NULL : mlp->down_b, NULL, rows, n);
+    else
+        tern_norm_run(par, x, NULL, work->hidden, mlp->down_b, normed, rows, n, &b->closing);
+    return TERN_OK;
+}
+
+static tern_status run_parallel(const struct tern_par *par, const struct tern_block *b, float *x,
+                                const struct tern_kv_batch *batch, int32_t cache_layer,
+                                const struct tern_block_work *work)
+{
+    const struct tern_attention_bound *attention = &b->attention;
+    const struct tern_mlp_bound *mlp = &b->mlp;
+    const size_t n = (size_t)attention->qkv_w->in, rows = batch->n_rows;
+    const bool alone = b->comm->size == 1;
+    const struct tern_epilogue attn_end = { .bias = alone ? attention->out_b : NULL };
+    const bool shared = !mlp->norm.gamma;
+    const struct tern_mlp_input input = { .x = shared ? work->normed : x };
+
+    tern_attention_run(par, attention, work->attn, x, work->normed, shared, batch, cache_layer, &work->attention,
+                       &attn_end);
+    if (alone) {
+        const struct tern_epilogue mlp_end = {
+            .bias = mlp->down_b, .residual = work->attn, .ld_residual = n, .residual2 = x, .ld_residual2 = n
+        };
+        tern_mlp_run(par, mlp, x, &input, work->normed, false, rows, work->inner, &mlp_end, work->narrow);
+    } else {
+        const struct tern_epilogue partial = { .residual = work->attn, .ld_residual = n };
+        tern_mlp_run(par, mlp, work->hidden, &input, work->normed, false, rows, work->inner, &partial, work->narrow);
+        TERN_TRY(all_reduce(par, b, work->hidden, rows * n, work));
+        add_residual(par, x, work->hidden, x, mlp->down_b, attention->out_b, rows, n);
+    }
+    return TERN_OK;
+}
+
+tern_status tern_block_run(const struct tern_par *par, const struct tern_block *block, float *x,
+                           const struct tern_kv_batch *batch, int32_t cache_layer, const struct tern_block_work *work)
+{
+    static const struct tern_trace_kind kind = { "layer", { "index", "rows" } };
+    const struct tern_par with = tern_par_with(par, block->kernels ? block->kernels : par->kernels);
+    const double begin = tern_trace_begin(par);
+    tern_status status = TERN_OK;
+
+    if (block->form == TERN_BLOCK_PARALLEL)
+        status = run_parallel(&with, block, x, batch, cache_layer, work);
+    else if (block->comm->size > 1 || block->attention_end.gamma || block->mlp_end.gamma)
+        status = run_in_parts(&with, block, x, batch, cache_layer, work);
+    else
+        run_alone(&with, block, x, batch, cache_layer, work);
+
+    tern_trace_end(par, &kind, begin, (size_t)cache_layer, batch->n_rows, 0);
+    return status;
+}

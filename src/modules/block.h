@@ -1,0 +1,53 @@
+/* block.h: a transformer block as a model runs it: inside a parallel region, on scratch that a session planned once.
+ *
+ * With A and F attention and feed-forward, their last biases included, N1, N2 norms before them and E1, E2 norms behind:
+ *
+ *     pre         s = E1 A(N1 x) + x;      x' = E2 F(N2 s) + s
+ *     post        z = N2(A(x) + x);        x' = closing(F(z) + z)
+ *     parallel    x' = F(N2 x) + A(N1 x) + x            N2 absent: N1, made once
+ *
+ * A norm whose gamma is NULL is not there (N2 of pre and post is).  Sums are added from left to right, as transformers does. */
+#ifndef TERN_MODULES_BLOCK_H
+#define TERN_MODULES_BLOCK_H
+
+#include "modules/attention.h"
+#include "modules/mlp.h"
+
+enum tern_block_form { TERN_BLOCK_PRE, TERN_BLOCK_POST, TERN_BLOCK_PARALLEL };
+
+struct tern_block {
+    enum tern_block_form form;
+    const tern_comm *comm;
+    const struct tern_kernels *kernels; /* NULL: the region's */
+    bool narrow;                        /* rows that enter a product are rounded to the type of its weight */
+
+    struct tern_attention_bound attention; /* with N1 */
+    struct tern_mlp_bound mlp;             /* with N2 */
+    struct tern_norm_args attention_end;   /* E1, of pre */
+    struct tern_norm_args mlp_end;         /* E2, of pre */
+    struct tern_norm_args closing;         /* of post */
+};
+
+/* Scratch of one block for up to max_rows rows; all blocks of a model share one. */
+struct tern_block_work {
+    size_t max_rows;
+    float *normed; /* [T, H] */
+    struct tern_attention_work attention;
+    float *attn;         /* [T, H]: attention output before the residual */
+    float *inner;        /* [T, pI] */
+    float *hidden;       /* [T, H]: feed-forward output */
+    void *narrow;        /* rows of a product, rounded; NULL where they stay fp32 */
+    tern_status *status; /* of the last all-reduce, from thread 0 to the others */
+};
+
+/* Takes the scratch from an arena (twice: once counting, once for real).  It fits every block of the same sizes whose weights
+ * have the same formats. */
+void tern_block_work_take(struct tern_arena *arena, const struct tern_block *block, size_t max_rows, int n_threads,
+                          struct tern_block_work *work);
+
+/* x [T, H] in place.  Called by every thread; barrier at the end.  Statuses come from comm alone, the same on every thread:
+ * TERN_OK for a group of one. */
+tern_status tern_block_run(const struct tern_par *par, const struct tern_block *block, float *x,
+                           const struct tern_kv_batch *batch, int32_t cache_layer, const struct tern_block_work *work);
+
+#endif
