@@ -1,4 +1,4 @@
-/* template_statements.c: tags to statements, and a template from end to end: what can be known to be wrong before anything is rendered. */
+/* template_statements.c: tags to statements. */
 #include "text/template_parser.h"
 
 #include "base/memory.h"
@@ -7,8 +7,6 @@
 #include <string.h>
 
 typedef struct tern_node node;
-
-/* ---- statements ---- */
 
 /* Names that a macro's body reads without having set them before, in the order of the text. */
 struct reads {
@@ -85,8 +83,6 @@ static void find_reads(struct reads *reads, const node *n, bool target)
         find_reads(reads, n->c, false);
 }
 
-static tern_status parse_body(struct tern_parser *p, const char *const *ends, node *owner, node ***items, size_t *n);
-
 /* The body of a block up to one of `ends` (NULL at the end of the list), which stays the token. */
 static tern_status parse_statements(struct tern_parser *p, const char *const *ends, node *owner, node ***items,
                                     size_t *n)
@@ -95,7 +91,7 @@ static tern_status parse_statements(struct tern_parser *p, const char *const *en
         TERN_TRY(tern_parse_next(p));
     TERN_TRY(tern_parse_expect(p, TERN_T_BLOCK_END));
     TERN_TRY(tern_parse_deeper(p));
-    TERN_TRY(parse_body(p, ends, owner, items, n));
+    TERN_TRY(tern_parse_body(p, ends, owner, items, n));
     p->depth--;
     return TERN_OK;
 }
@@ -135,13 +131,13 @@ static bool assigns_loop(const struct tern_parser *p, const node *n)
 static tern_status parse_set(struct tern_parser *p, node *n)
 {
     TERN_TRY(tern_parse_next(p));
-    TERN_TRY(tern_parse_tuple(p, TERN_TUPLE_SIMPLE | TERN_TUPLE_MEMBERS, NULL, &n->a));
+    TERN_TRY(tern_parse_tuple(p, TERN_TUPLE_SIMPLE | TERN_TUPLE_MEMBERS, &n->a));
     TERN_TRY(check_target(p, n->a));
     if (p->loops > 0 && assigns_loop(p, n->a))
         return tern_parse_fail(p, n->line, TERN_ERR_FORMAT, "'loop' cannot be assigned to inside of a loop");
     if (tern_parse_at(p, TERN_T_ASSIGN)) {
         TERN_TRY(tern_parse_next(p));
-        TERN_TRY(tern_parse_tuple(p, TERN_TUPLE_CONDITION, NULL, &n->b));
+        TERN_TRY(tern_parse_tuple(p, TERN_TUPLE_CONDITION, &n->b));
         return tern_node_deepen(p, n, n->b);
     }
     n->kind = TERN_N_SET_BLOCK;
@@ -157,12 +153,12 @@ static tern_status parse_for(struct tern_parser *p, node *n)
     static const char *const ends[] = { "endfor", "else", NULL };
 
     TERN_TRY(tern_parse_next(p));
-    TERN_TRY(tern_parse_tuple(p, TERN_TUPLE_SIMPLE, "in", &n->a));
+    TERN_TRY(tern_parse_tuple(p, TERN_TUPLE_SIMPLE, &n->a));
     TERN_TRY(check_target(p, n->a));
     if (assigns_loop(p, n->a))
         return tern_parse_fail(p, n->line, TERN_ERR_FORMAT, "'loop' cannot be assigned to inside of a loop");
     TERN_TRY(tern_parse_expect_name(p, "in"));
-    TERN_TRY(tern_parse_tuple(p, 0, "recursive", &n->b));
+    TERN_TRY(tern_parse_tuple(p, 0, &n->b));
     TERN_TRY(tern_node_deepen(p, n, n->b));
     bool there;
     TERN_TRY(tern_parse_skip_name(p, "if", &there));
@@ -190,82 +186,58 @@ static tern_status parse_if(struct tern_parser *p, node *n)
     static const char *const ends[] = { "elif", "else", "endif", NULL };
     struct tern_nodes branches = { 0 };
     node *other = n;
-    tern_status status = TERN_OK;
 
     for (;;) {
         node *branch;
         bool is_elif, is_else;
 
-        TERN_TRY_OR_FAIL(tern_node_make(p, TERN_N_BRANCH, p->token.line, &branch));
-        TERN_TRY_OR_FAIL(tern_parse_next(p)); /* if, elif */
-        TERN_TRY_OR_FAIL(tern_parse_tuple(p, 0, NULL, &branch->a));
-        TERN_TRY_OR_FAIL(tern_node_deepen(p, branch, branch->a));
-        TERN_TRY_OR_FAIL(parse_statements(p, ends, branch, &branch->items, &branch->n_items));
-        TERN_TRY_OR_FAIL(tern_nodes_push(p, &branches, branch));
+        TERN_TRY(tern_node_make(p, TERN_N_BRANCH, p->token.line, &branch));
+        TERN_TRY(tern_parse_next(p)); /* if, elif */
+        TERN_TRY(tern_parse_tuple(p, 0, &branch->a));
+        TERN_TRY(tern_node_deepen(p, branch, branch->a));
+        TERN_TRY(parse_statements(p, ends, branch, &branch->items, &branch->n_items));
+        TERN_TRY(tern_nodes_push(p, &branches, branch));
         is_elif = tern_parse_at_name(p, "elif");
         is_else = tern_parse_at_name(p, "else");
         if (is_elif)
             continue;
-        TERN_TRY_OR_FAIL(tern_parse_next(p));
+        TERN_TRY(tern_parse_next(p));
         if (is_else) {
-            TERN_TRY_OR_FAIL(parse_statements(p, ends + 2, other, &n->other, &n->n_other));
-            TERN_TRY_OR_FAIL(tern_parse_next(p));
+            TERN_TRY(parse_statements(p, ends + 2, other, &n->other, &n->n_other));
+            TERN_TRY(tern_parse_next(p));
         }
         return tern_nodes_keep(p, &branches, n, &n->items, &n->n_items);
     }
-fail:
-    tern_free(branches.data);
-    return status;
 }
 
 /* "(a, b=1)" of a macro or a call block. */
 static tern_status parse_signature(struct tern_parser *p, node *owner, struct tern_node_macro *m)
 {
-    const struct tern_vstring **names = NULL;
     size_t capacity = 0;
     struct tern_nodes defaults = { 0 };
-    tern_status status = TERN_OK;
-    char got[80];
 
     TERN_TRY(tern_parse_expect(p, TERN_T_LPAREN));
     while (!tern_parse_at(p, TERN_T_RPAREN)) {
+        const struct tern_vstring *name;
+        struct tern_template_token token;
         node *value = NULL;
 
         if (defaults.count > 0)
-            TERN_TRY_OR_FAIL(tern_parse_expect(p, TERN_T_COMMA));
-        if (!tern_parse_at(p, TERN_T_NAME)) {
-            status = tern_parse_fail(p, p->token.line, TERN_ERR_FORMAT, "expected 'name', got %s",
-                                     tern_token_shown(&p->token, got));
-            goto fail;
-        }
-        TERN_TRY_OR_FAIL(TERN_GROW(p->ctx, &names, &capacity, defaults.count + 1, "a template"));
-        TERN_TRY_OR_FAIL(tern_parse_intern(p, p->token.text, p->token.size, &names[defaults.count]));
-        tern_parse_mean(p, names[defaults.count]);
-        for (size_t i = 0; i < defaults.count; i++)
-            if (names[i] == names[defaults.count]) {
-                status = tern_parse_fail(p, p->token.line, TERN_ERR_FORMAT, "the parameter '%.*s' is there twice",
-                                         (int)names[i]->size, names[i]->data);
-                goto fail;
-            }
-        TERN_TRY_OR_FAIL(tern_parse_next(p));
+            TERN_TRY(tern_parse_expect(p, TERN_T_COMMA));
+        TERN_TRY(tern_parse_take_name(p, &token));
+        TERN_TRY(tern_parse_intern(p, token.text, token.size, &name));
+        tern_parse_mean(p, name);
+        TERN_TRY(tern_names_push(p, &m->params, &capacity, defaults.count, name, token.line, "parameter"));
         if (tern_parse_at(p, TERN_T_ASSIGN)) {
-            TERN_TRY_OR_FAIL(tern_parse_next(p));
-            TERN_TRY_OR_FAIL(tern_parse_expression(p, &value));
+            TERN_TRY(tern_parse_next(p));
+            TERN_TRY(tern_parse_expression(p, &value));
         } else if (defaults.count > 0 && defaults.data[defaults.count - 1]) {
-            status = tern_parse_fail(p, p->token.line, TERN_ERR_FORMAT, "a parameter without default follows one with");
-            goto fail;
+            return tern_parse_fail(p, p->token.line, TERN_ERR_FORMAT, "a parameter without default follows one with");
         }
-        TERN_TRY_OR_FAIL(tern_nodes_push(p, &defaults, value));
+        TERN_TRY(tern_nodes_push(p, &defaults, value));
     }
-    TERN_TRY_OR_FAIL(tern_parse_next(p));
-    TERN_TRY_OR_FAIL(TERN_POOL_TAKE(p->ctx, &p->t->pool, defaults.count, &m->params));
-    for (size_t i = 0; i < defaults.count; i++)
-        m->params[i] = names[i];
-    status = tern_nodes_keep(p, &defaults, owner, &m->defaults, &m->n_params);
-fail:
-    tern_free(defaults.data);
-    tern_free(names);
-    return status;
+    TERN_TRY(tern_parse_next(p));
+    return tern_nodes_keep(p, &defaults, owner, &m->defaults, &m->n_params);
 }
 
 static tern_status parse_macro_body(struct tern_parser *p, const char *end, node *n)
@@ -299,16 +271,13 @@ static tern_status parse_macro_body(struct tern_parser *p, const char *end, node
 
 static tern_status parse_macro(struct tern_parser *p, node *n)
 {
-    char got[80];
+    struct tern_template_token token;
 
     TERN_TRY(tern_parse_next(p));
-    if (!tern_parse_at(p, TERN_T_NAME))
-        return tern_parse_fail(p, p->token.line, TERN_ERR_FORMAT, "expected 'name', got %s",
-                               tern_token_shown(&p->token, got));
+    TERN_TRY(tern_parse_take_name(p, &token));
     TERN_TRY(TERN_POOL_TAKE(p->ctx, &p->t->pool, 1, &n->macro));
-    TERN_TRY(tern_parse_intern(p, p->token.text, p->token.size, &n->macro->name));
+    TERN_TRY(tern_parse_intern(p, token.text, token.size, &n->macro->name));
     tern_parse_mean(p, n->macro->name);
-    TERN_TRY(tern_parse_next(p));
     TERN_TRY(parse_signature(p, n, n->macro));
     return parse_macro_body(p, "endmacro", n);
 }
@@ -337,26 +306,22 @@ static tern_status parse_filter_block(struct tern_parser *p, node *n)
 static tern_status parse_with(struct tern_parser *p, node *n)
 {
     struct tern_nodes list = { 0 };
-    tern_status status = TERN_OK;
 
     TERN_TRY(tern_parse_next(p));
     while (!tern_parse_at(p, TERN_T_BLOCK_END)) {
         node *item;
 
         if (list.count > 0)
-            TERN_TRY_OR_FAIL(tern_parse_expect(p, TERN_T_COMMA));
-        TERN_TRY_OR_FAIL(tern_parse_tuple(p, TERN_TUPLE_SIMPLE, NULL, &item));
-        TERN_TRY_OR_FAIL(check_target(p, item));
-        TERN_TRY_OR_FAIL(tern_nodes_push(p, &list, item));
-        TERN_TRY_OR_FAIL(tern_parse_expect(p, TERN_T_ASSIGN));
-        TERN_TRY_OR_FAIL(tern_parse_expression(p, &item));
-        TERN_TRY_OR_FAIL(tern_nodes_push(p, &list, item));
+            TERN_TRY(tern_parse_expect(p, TERN_T_COMMA));
+        TERN_TRY(tern_parse_tuple(p, TERN_TUPLE_SIMPLE, &item));
+        TERN_TRY(check_target(p, item));
+        TERN_TRY(tern_nodes_push(p, &list, item));
+        TERN_TRY(tern_parse_expect(p, TERN_T_ASSIGN));
+        TERN_TRY(tern_parse_expression(p, &item));
+        TERN_TRY(tern_nodes_push(p, &list, item));
     }
-    TERN_TRY_OR_FAIL(tern_nodes_keep(p, &list, n, &n->other, &n->n_other));
+    TERN_TRY(tern_nodes_keep(p, &list, n, &n->other, &n->n_other));
     return parse_until(p, "endwith", n);
-fail:
-    tern_free(list.data);
-    return status;
 }
 
 /* The body of a generation block is a function in jinja2: no break leaves it. */
@@ -375,20 +340,16 @@ static tern_status parse_print(struct tern_parser *p, node *n)
 {
     struct tern_nodes list = { 0 };
     node *item;
-    tern_status status = TERN_OK;
 
     TERN_TRY(tern_parse_next(p));
     while (!tern_parse_at(p, TERN_T_BLOCK_END)) {
         if (list.count > 0)
-            TERN_TRY_OR_FAIL(tern_parse_expect(p, TERN_T_COMMA));
-        TERN_TRY_OR_FAIL(tern_parse_expression(p, &item));
-        TERN_TRY_OR_FAIL(tern_node_make_with(p, TERN_N_PRINT, item->line, item, NULL, &item));
-        TERN_TRY_OR_FAIL(tern_nodes_push(p, &list, item));
+            TERN_TRY(tern_parse_expect(p, TERN_T_COMMA));
+        TERN_TRY(tern_parse_expression(p, &item));
+        TERN_TRY(tern_node_make_with(p, TERN_N_PRINT, item->line, item, NULL, &item));
+        TERN_TRY(tern_nodes_push(p, &list, item));
     }
     return tern_nodes_keep(p, &list, n, &n->items, &n->n_items);
-fail:
-    tern_free(list.data);
-    return status;
 }
 
 static tern_status parse_jump(struct tern_parser *p, node *n)
@@ -472,120 +433,36 @@ static tern_status parse_text(struct tern_parser *p, struct tern_nodes *list)
 }
 
 /* Text and tags up to a tag of `ends` (then its name is the token), or to the end where `ends` is NULL. */
-static tern_status parse_body(struct tern_parser *p, const char *const *ends, node *owner, node ***items, size_t *count)
+tern_status tern_parse_body(struct tern_parser *p, const char *const *ends, node *owner, node ***items, size_t *count)
 {
     struct tern_nodes list = { 0 };
     node *n;
-    tern_status status = TERN_OK;
 
     for (;;) {
         if (tern_parse_at(p, TERN_T_DATA)) {
-            TERN_TRY_OR_FAIL(parse_text(p, &list));
+            TERN_TRY(parse_text(p, &list));
         } else if (tern_parse_at(p, TERN_T_PRINT_BEGIN)) {
             const uint32_t here = p->token.line;
 
-            TERN_TRY_OR_FAIL(tern_parse_next(p));
-            TERN_TRY_OR_FAIL(tern_parse_tuple(p, TERN_TUPLE_CONDITION, NULL, &n));
-            TERN_TRY_OR_FAIL(tern_parse_expect(p, TERN_T_PRINT_END));
-            TERN_TRY_OR_FAIL(tern_node_make_with(p, TERN_N_PRINT, here, n, NULL, &n));
-            TERN_TRY_OR_FAIL(tern_nodes_push(p, &list, n));
+            TERN_TRY(tern_parse_next(p));
+            TERN_TRY(tern_parse_tuple(p, TERN_TUPLE_CONDITION, &n));
+            TERN_TRY(tern_parse_expect(p, TERN_T_PRINT_END));
+            TERN_TRY(tern_node_make_with(p, TERN_N_PRINT, here, n, NULL, &n));
+            TERN_TRY(tern_nodes_push(p, &list, n));
         } else if (tern_parse_at(p, TERN_T_BLOCK_BEGIN)) {
-            TERN_TRY_OR_FAIL(tern_parse_next(p));
+            TERN_TRY(tern_parse_next(p));
             if (at_end(p, ends))
                 break;
-            TERN_TRY_OR_FAIL(parse_statement(p, &n));
-            TERN_TRY_OR_FAIL(tern_nodes_push(p, &list, n));
-            TERN_TRY_OR_FAIL(tern_parse_expect(p, TERN_T_BLOCK_END));
+            TERN_TRY(parse_statement(p, &n));
+            TERN_TRY(tern_nodes_push(p, &list, n));
+            TERN_TRY(tern_parse_expect(p, TERN_T_BLOCK_END));
         } else { /* the end */
             if (!ends)
                 break;
             while (ends[1]) /* the last one is its end */
                 ends++;
-            status = tern_parse_fail(p, owner->line, TERN_ERR_FORMAT, "the block that begins here has no '%s'", *ends);
-            goto fail;
+            return tern_parse_fail(p, owner->line, TERN_ERR_FORMAT, "the block that begins here has no '%s'", *ends);
         }
     }
     return tern_nodes_keep(p, &list, owner, items, count);
-fail:
-    tern_free(list.data);
-    return status;
-}
-
-static bool is_meant(const struct tern_parser *p, const struct tern_vstring *name)
-{
-    for (size_t i = 0; i < p->t->n_names; i++)
-        if (p->t->names[i] == name)
-            return p->meant[i];
-    return false;
-}
-
-/* Calls of names that the template never gives a value. */
-static tern_status check_pending(struct tern_parser *p)
-{
-    for (size_t i = 0; i < p->n_pending; i++) {
-        const struct tern_pending *c = &p->pending[i];
-        const struct tern_vstring *name = c->name;
-
-        if (is_meant(p, name) || name == p->t->caller || name == p->t->loop)
-            continue;
-        return tern_parse_fail(p, c->line, TERN_ERR_UNSUPPORTED, "the %s '%.*s' is not one that tern has",
-                               c->method ? "method" : "function", (int)name->size, name->data);
-    }
-    return TERN_OK;
-}
-
-static tern_status parse_template(struct tern_parser *p, const char *source, size_t size)
-{
-    struct tern_template *t = p->t;
-    node *root;
-
-    TERN_TRY(tern_parse_intern(p, "loop", 4, &t->loop));
-    TERN_TRY(tern_parse_intern(p, "caller", 6, &t->caller));
-    TERN_TRY(tern_parse_intern(p, "varargs", 7, &t->varargs));
-    TERN_TRY(tern_parse_intern(p, "kwargs", 6, &t->kwargs));
-    TERN_TRY(tern_lexer_start(p->ctx, t->name, &t->pool, source, size, &p->lexer));
-    TERN_TRY(tern_parse_next(p));
-    TERN_TRY(tern_node_make(p, TERN_N_BRANCH, 1, &root));
-    TERN_TRY(parse_body(p, NULL, root, &t->body, &t->n_body));
-    return check_pending(p);
-}
-
-void tern_template_destroy(struct tern_template *t)
-{
-    if (!t)
-        return;
-    tern_pool_free(&t->pool);
-    tern_free(t->names);
-    tern_free(t->name);
-    tern_free(t);
-}
-
-tern_status tern_template_parse(tern_ctx *ctx, const char *name, const char *source, size_t size,
-                                struct tern_template **out)
-{
-    struct tern_parser p = { .ctx = ctx };
-    struct tern_template *t = NULL;
-    size_t bad = 0;
-    tern_status status;
-
-    *out = NULL;
-    TERN_REQUIRE(ctx, size <= TERN_TEMPLATE_SOURCE_MAX, TERN_ERR_CAPACITY,
-                 "%s: the template has %zu bytes, the limit is %zu", name, size, TERN_TEMPLATE_SOURCE_MAX);
-    TERN_REQUIRE(ctx, tern_utf8_check(source, size, &bad), TERN_ERR_FORMAT, "%s: no UTF-8 at byte %zu", name, bad);
-    TERN_TRY(TERN_ALLOC(ctx, 1, "a template", &t));
-    t->pool.limit = SIZE_MAX / 2; /* the length of the source bounds it */
-    t->pool.name = "the template's tree";
-    TERN_TRY_OR_FAIL(tern_strndup(ctx, name, strlen(name), "a template's name", &t->name));
-    p.t = t;
-    status = parse_template(&p, source, size);
-    tern_lexer_finish(&p.lexer);
-    tern_free(p.meant);
-    tern_free(p.pending);
-    if (!status) {
-        *out = t;
-        return TERN_OK;
-    }
-fail:
-    tern_template_destroy(t);
-    return status;
 }
