@@ -45,17 +45,23 @@ static inline void tern_render_leave(struct tern_render *r)
 /* ---- template_eval.c ---- */
 tern_status tern_eval(struct tern_render *r, const struct tern_node *node, tern_value *out);
 tern_status tern_eval_call(struct tern_render *r, const struct tern_node_args *args, struct tern_call *out);
-/* Gets a value and its arguments out of an object: obj.name, and obj[key]. */
-tern_status tern_value_getattr(struct tern_render *r, tern_value obj, const struct tern_vstring *name, tern_value *out);
-tern_status tern_value_getitem(struct tern_render *r, tern_value obj, tern_value key, tern_value *out);
 /* Calls anything; an error where it cannot be called. */
 tern_status tern_value_call(struct tern_render *r, tern_value callee, const struct tern_call *call, tern_value *out);
-tern_status tern_value_binary(struct tern_render *r, enum tern_operator op, tern_value a, tern_value b,
-                              tern_value *out);
-tern_status tern_value_slice(struct tern_render *r, tern_value v, tern_value start, tern_value stop, tern_value step,
-                             tern_value *out);
 /* Using an undefined value: an error that says why it is undefined. */
 tern_status tern_undefined_used(struct tern_render *r, tern_value v);
+
+/* ---- template_members.c ---- */
+/* Gets a value out of an object: obj.name, obj[key], obj[start:stop:step] (each may be none). */
+tern_status tern_value_getattr(struct tern_render *r, tern_value obj, const struct tern_vstring *name, tern_value *out);
+tern_status tern_value_getitem(struct tern_render *r, tern_value obj, tern_value key, tern_value *out);
+tern_status tern_value_slice(struct tern_render *r, tern_value v, tern_value start, tern_value stop, tern_value step,
+                             tern_value *out);
+
+/* ---- template_arithmetic.c ---- */
+tern_status tern_value_binary(struct tern_render *r, enum tern_operator op, tern_value a, tern_value b,
+                              tern_value *out);
+tern_status tern_value_unary(struct tern_render *r, enum tern_operator op, tern_value v, tern_value *out);
+tern_status tern_value_compare(struct tern_render *r, enum tern_operator op, tern_value a, tern_value b, bool *out);
 
 /* ---- template_exec.c ---- */
 tern_status tern_exec(struct tern_render *r, struct tern_node *const *body, size_t n);
