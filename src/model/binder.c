@@ -4,6 +4,7 @@
 #include "model/arch.h"
 #include "ops/checks.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,19 +12,29 @@
 #define NAME_SIZE 256 /* longest name that a family builds */
 
 struct tern_binder_item {
-    const struct tern_file_tensor *tensor;
     tern_weight **weight; /* one of these two */
     float **values;
     bool transposed;
+    int64_t in; /* of a row of each part */
+    size_t first_part, n_parts;
+    float offset; /* added to values */
+};
+
+struct tern_binder_part {
+    const struct tern_file_tensor *tensor;
+    int64_t rows;                  /* of the tensor */
+    struct tern_channels channels; /* step divides rows */
 };
 
 void tern_binder_free(struct tern_binder *binder)
 {
     tern_free(binder->items);
+    tern_free(binder->parts);
     for (uint32_t i = 0; binder->skipped && i < binder->n_skipped; i++)
         tern_free(binder->skipped[i]);
     tern_free(binder->skipped);
     binder->items = NULL;
+    binder->parts = NULL;
     binder->skipped = NULL;
 }
 
@@ -98,8 +109,17 @@ struct tern_file_tensor *tern_binder_find(struct tern_binder *binder, const char
 
 /* ---- declarations ---- */
 
-static tern_status declare(struct tern_binder *binder, const char *name, int rank, const int64_t *dim,
-                           struct tern_binder_item item)
+static tern_status declare_item(struct tern_binder *binder, struct tern_binder_item item)
+{
+    TERN_TRY(TERN_GROW(binder->ctx, &binder->items, &binder->capacity, binder->n_items + 1, "the list of weights"));
+    item.first_part = binder->n_parts;
+    binder->items[binder->n_items++] = item;
+    return TERN_OK;
+}
+
+/* A part of the item that was declared last. */
+static tern_status declare_part(struct tern_binder *binder, const char *name, int rank, const int64_t *dim,
+                                const struct tern_channels *channels)
 {
     char found[TERN_FILE_SHAPE_TEXT], expected[TERN_FILE_SHAPE_TEXT];
     tern_ctx *ctx = binder->ctx;
@@ -114,12 +134,19 @@ static tern_status declare(struct tern_binder *binder, const char *name, int ran
     TERN_REQUIRE(ctx, t->rank == rank && memcmp(t->dim, dim, (size_t)rank * sizeof *dim) == 0, TERN_ERR_SHAPE,
                  "%s: tensor \"%s\": shape is %s, expected %s", path, name,
                  tern_file_shape_text(found, t->rank, t->dim), expected);
-    TERN_TRY(TERN_GROW(ctx, &binder->items, &binder->capacity, binder->n_items + 1, "the list of weights"));
+    TERN_TRY(TERN_GROW(ctx, &binder->parts, &binder->parts_capacity, binder->n_parts + 1, "the list of weights"));
+    struct tern_binder_part *part = &binder->parts[binder->n_parts++];
+    *part = (struct tern_binder_part){ .tensor = t, .rows = 1 };
+    for (int i = 0; i + 1 < rank || (rank == 1 && i == 0); i++)
+        part->rows *= dim[i];
+    part->channels = channels->step ? *channels : (struct tern_channels){ part->rows, 0, part->rows };
+    assert(part->rows % part->channels.step == 0);
+    binder->items[binder->n_items - 1].n_parts++;
     t->used = true;
-    item.tensor = t;
-    binder->items[binder->n_items++] = item;
     return TERN_OK;
 }
+
+static const struct tern_channels all_channels;
 
 tern_status tern_binder_matrix(struct tern_binder *binder, tern_weight **out, bool transposed, int64_t in,
                                int64_t n_out, const char *format, ...)
@@ -131,7 +158,8 @@ tern_status tern_binder_matrix(struct tern_binder *binder, tern_weight **out, bo
     va_start(args, format);
     name_print(binder, name, format, args);
     va_end(args);
-    return declare(binder, name, 2, dim, (struct tern_binder_item){ .weight = out, .transposed = transposed });
+    TERN_TRY(declare_item(binder, (struct tern_binder_item){ .weight = out, .transposed = transposed, .in = dim[1] }));
+    return declare_part(binder, name, 2, dim, &all_channels);
 }
 
 tern_status tern_binder_values(struct tern_binder *binder, float **out, int64_t rows, int64_t n, const char *format,
@@ -144,7 +172,35 @@ tern_status tern_binder_values(struct tern_binder *binder, float **out, int64_t 
     va_start(args, format);
     name_print(binder, name, format, args);
     va_end(args);
-    return declare(binder, name, rows ? 2 : 1, dim, (struct tern_binder_item){ .values = out });
+    TERN_TRY(declare_item(binder, (struct tern_binder_item){ .values = out, .in = rows ? n : 1 }));
+    return declare_part(binder, name, rows ? 2 : 1, dim, &all_channels);
+}
+
+tern_status tern_binder_join(struct tern_binder *binder, tern_weight **out, int64_t in)
+{
+    return declare_item(binder, (struct tern_binder_item){ .weight = out, .transposed = true, .in = in });
+}
+
+tern_status tern_binder_join_values(struct tern_binder *binder, float **out)
+{
+    return declare_item(binder, (struct tern_binder_item){ .values = out, .in = 1 });
+}
+
+tern_status tern_binder_part(struct tern_binder *binder, const struct tern_channels *channels, int rank,
+                             const int64_t *dim, const char *format, ...)
+{
+    char name[NAME_SIZE];
+    va_list args;
+
+    va_start(args, format);
+    name_print(binder, name, format, args);
+    va_end(args);
+    return declare_part(binder, name, rank, dim, channels);
+}
+
+void tern_binder_offset(struct tern_binder *binder, float offset)
+{
+    binder->items[binder->n_items - 1].offset = offset;
 }
 
 tern_status tern_binder_skip(struct tern_binder *binder, struct tern_file_tensor *tensor)
@@ -210,42 +266,124 @@ tern_dtype tern_binder_packed_dtype(const struct tern_binder *binder, tern_dtype
     return dtype;
 }
 
-/* A value that fp16 has none for is told with the tensor's name. */
-static tern_status load_matrix(struct tern_binder *binder, const struct tern_binder_item *item, const void *data)
+static int64_t part_rows(const struct tern_binder_part *part)
 {
-    const struct tern_file_tensor *t = item->tensor;
-    const tern_tensor view = tern_tensor_view((void *)(uintptr_t)data, t->dtype, t->rank, t->dim);
-    const tern_status status = tern_weight_pack_as(binder->ctx, &view, item->transposed,
-                                                   tern_binder_packed_dtype(binder, t->dtype), NULL, item->weight);
+    return part->rows / part->channels.step * part->channels.count;
+}
+
+static uint64_t part_bytes(const struct tern_binder_item *item, const struct tern_binder_part *part)
+{
+    return (uint64_t)part_rows(part) * (uint64_t)item->in * tern_dtype_size(part->tensor->dtype);
+}
+
+static bool is_whole(const struct tern_binder_part *part)
+{
+    return part->channels.count == part->rows;
+}
+
+/* What an item is packed from, before options: fp32 where its parts differ. */
+static tern_dtype item_dtype(const struct tern_binder *binder, const struct tern_binder_item *item)
+{
+    const struct tern_binder_part *part = binder->parts + item->first_part;
+    tern_dtype dtype = part->tensor->dtype;
+
+    for (size_t i = 1; i < item->n_parts; i++)
+        if (part[i].tensor->dtype != dtype)
+            dtype = TERN_FP32;
+    return dtype;
+}
+
+/* Rows of a part to `to`, as dtype: that of the tensor, or fp32. */
+static tern_status copy_rows(struct tern_binder *binder, const struct tern_binder_item *item,
+                             const struct tern_binder_part *part, tern_dtype dtype, char *to)
+{
+    const struct tern_file_tensor *t = part->tensor;
+    const struct tern_channels *c = &part->channels;
+    const size_t run = (size_t)(c->count * item->in), size = tern_dtype_size(t->dtype);
+    const void *data;
+    void *copy;
+
+    TERN_TRY(aligned_data(binder->ctx, t, &data, &copy));
+    for (int64_t at = c->first; at < part->rows; at += c->step) {
+        const char *from = (const char *)data + (size_t)(at * item->in) * size;
+        if (dtype == t->dtype)
+            memcpy(to, from, run * size);
+        else
+            tern_widen(binder->ctx->kernels, (float *)(void *)to, from, t->dtype, run);
+        to += run * tern_dtype_size(dtype);
+    }
+    tern_free(copy);
+    tern_safetensors_drop(binder->files, t);
+    return TERN_OK;
+}
+
+/* A value that fp16 has none for is told with the tensor's name. */
+static tern_status pack(struct tern_binder *binder, const struct tern_binder_item *item, const tern_tensor *view)
+{
+    const struct tern_file_tensor *t = binder->parts[item->first_part].tensor;
+    const tern_status status = tern_weight_pack_as(binder->ctx, view, item->transposed,
+                                                   tern_binder_packed_dtype(binder, view->dtype), NULL, item->weight);
     char text[512];
 
     if (status != TERN_ERR_ARG)
         return status;
     snprintf(text, sizeof text, "%s", tern_error(binder->ctx));
-    return tern_fail(binder->ctx, status, "%s: tensor \"%s\": %s", tern_safetensors_path(binder->files, t), t->name,
-                     text);
+    return tern_fail(binder->ctx, status, "%s: tensor \"%s\"%s: %s", tern_safetensors_path(binder->files, t), t->name,
+                     item->n_parts > 1 ? " and those beside it" : "", text);
+}
+
+/* A matrix that is one whole tensor is packed from where it is mapped. */
+static tern_status load_whole(struct tern_binder *binder, const struct tern_binder_item *item)
+{
+    const struct tern_file_tensor *t = binder->parts[item->first_part].tensor;
+    const void *data;
+    void *copy;
+
+    TERN_TRY(aligned_data(binder->ctx, t, &data, &copy));
+    const int64_t dim[] = { (int64_t)(t->size / tern_dtype_size(t->dtype)) / item->in, item->in };
+    const tern_tensor view = tern_tensor_view((void *)(uintptr_t)data, t->dtype, 2, dim);
+    const tern_status status = pack(binder, item, &view);
+    tern_free(copy);
+    tern_safetensors_drop(binder->files, t);
+    return status;
 }
 
 static tern_status load_one(struct tern_binder *binder, const struct tern_binder_item *item)
 {
     tern_ctx *ctx = binder->ctx;
-    const struct tern_file_tensor *t = item->tensor;
-    const size_t n = t->size / tern_dtype_size(t->dtype);
-    const void *data;
-    void *copy;
-    tern_status status;
+    const struct tern_binder_part *part = binder->parts + item->first_part, *end = part + item->n_parts;
+    const tern_dtype dtype = item->values ? TERN_FP32 : item_dtype(binder, item);
+    tern_status status = TERN_OK;
+    int64_t rows = 0;
 
-    TERN_TRY(aligned_data(ctx, t, &data, &copy));
-    if (item->weight) {
-        status = load_matrix(binder, item, data);
-    } else {
-        status = TERN_ALLOC(ctx, n, "a vector of weights", item->values);
-        if (status == TERN_OK)
-            tern_widen(ctx->kernels, *item->values, data, t->dtype, n);
-    }
-    tern_free(copy);
-    tern_safetensors_drop(binder->files, t);
+    for (const struct tern_binder_part *p = part; p < end; p++)
+        rows += part_rows(p);
+    const size_t n = (size_t)(rows * item->in), bytes = n * tern_dtype_size(dtype);
     binder->n_parameters += n;
+    if (item->weight && item->n_parts == 1 && is_whole(part))
+        return load_whole(binder, item);
+
+    void *joined = NULL;
+    if (item->values) {
+        TERN_TRY(TERN_ALLOC(ctx, n, "a vector of weights", item->values));
+        joined = *item->values;
+    } else {
+        TERN_TRY(tern_pages_alloc(ctx, bytes, "a matrix put together", &joined));
+    }
+    char *to = joined;
+    for (; part < end && status == TERN_OK; part++) {
+        status = copy_rows(binder, item, part, dtype, to);
+        to += (size_t)(part_rows(part) * item->in) * tern_dtype_size(dtype);
+    }
+    if (item->values) {
+        for (size_t i = 0; status == TERN_OK && item->offset != 0 && i < n; i++)
+            (*item->values)[i] += item->offset;
+        return status;
+    }
+    const tern_tensor view = tern_tensor_view(joined, dtype, 2, (int64_t[]){ rows, item->in });
+    if (status == TERN_OK)
+        status = pack(binder, item, &view);
+    tern_pages_free(joined, bytes);
     return status;
 }
 
@@ -260,22 +398,26 @@ static tern_status report(const struct tern_binder *binder, uint64_t done)
 
 tern_status tern_binder_load(struct tern_binder *binder)
 {
-    uint64_t done = 0;
-    size_t largest = 0;
+    uint64_t done = 0, largest = 0;
 
     TERN_TRY(check_unread(binder));
     for (size_t i = 0; i < binder->n_items; i++) {
-        const struct tern_file_tensor *t = binder->items[i].tensor;
-        binder->file_bytes += t->size;
-        if (t->size > largest) {
-            largest = t->size;
-            binder->dtype = t->dtype;
+        const struct tern_binder_item *item = &binder->items[i];
+        uint64_t bytes = 0;
+        for (size_t p = 0; p < item->n_parts; p++)
+            bytes += part_bytes(item, &binder->parts[item->first_part + p]);
+        binder->file_bytes += bytes;
+        if (bytes > largest) {
+            largest = bytes;
+            binder->dtype = item_dtype(binder, item);
         }
     }
     TERN_TRY(report(binder, 0));
     for (size_t i = 0; i < binder->n_items; i++) {
-        TERN_TRY(load_one(binder, &binder->items[i]));
-        done += binder->items[i].tensor->size;
+        const struct tern_binder_item *item = &binder->items[i];
+        TERN_TRY(load_one(binder, item));
+        for (size_t p = 0; p < item->n_parts; p++)
+            done += part_bytes(item, &binder->parts[item->first_part + p]);
         TERN_TRY(report(binder, done));
     }
     return TERN_OK;

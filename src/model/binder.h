@@ -13,6 +13,7 @@
 
 struct tern_arch;
 struct tern_binder_item;
+struct tern_binder_part;
 
 struct tern_binder {
     tern_ctx *ctx;
@@ -24,6 +25,8 @@ struct tern_binder {
 
     struct tern_binder_item *items;
     size_t n_items, capacity;
+    struct tern_binder_part *parts; /* of the items, in order */
+    size_t n_parts, parts_capacity;
 
     /* What was loaded, and what was left. */
     uint64_t n_parameters, file_bytes;
@@ -46,6 +49,24 @@ tern_status tern_binder_matrix(struct tern_binder *binder, tern_weight **out, bo
 /* [rows, n] values (rows 0: a vector [n]), to be widened to fp32 at *out, which tern_free() frees. */
 tern_status tern_binder_values(struct tern_binder *binder, float **out, int64_t rows, int64_t n, const char *format,
                                ...) TERN_PRINTF(5, 6);
+
+/* A matrix [in, N], or a vector of N, that is put together: the channels of its parts, one behind the other, N in all.  It is packed
+ * in the dtype of its parts, fp32 where they differ.  Declare the parts next. */
+tern_status tern_binder_join(struct tern_binder *binder, tern_weight **out, int64_t in);
+tern_status tern_binder_join_values(struct tern_binder *binder, float **out);
+
+/* Which rows of a stored tensor: `count` from `first` on of each `step` of them; all zero: all. */
+struct tern_channels {
+    int64_t step, first, count;
+};
+
+/* The next part: rows of a tensor of `rank` axes, whose last one is `in` (a vector: elements of its only one).
+ * Errors as tern_binder_matrix(). */
+tern_status tern_binder_part(struct tern_binder *binder, const struct tern_channels *channels, int rank,
+                             const int64_t *dim, const char *format, ...) TERN_PRINTF(5, 6);
+
+/* What was declared last, a vector, has `offset` added to each value. */
+void tern_binder_offset(struct tern_binder *binder, float offset);
 
 /* A tensor that is there and not needed: skipped by name. */
 tern_status tern_binder_skip(struct tern_binder *binder, struct tern_file_tensor *tensor);
