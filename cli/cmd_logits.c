@@ -40,7 +40,7 @@ static int write_scores(tern_ctx *ctx, const tern_model *model, const int32_t *i
     code = cli_session_open(ctx, model, &options, &session);
     if (!code)
         code = npy_create(&npy, name, (int64_t)n_ids, config->vocab_size);
-    if (!code && tern_sequence_add(session, &sequence))
+    if (!code && (tern_sequence_add(session, &sequence) || tern_sequence_plan(session, sequence, (int64_t)n_ids)))
         code = cli_fail(TERN_ERR_CAPACITY, tern_session_error(session));
     for (size_t done = 0; !code && done < n_ids;) {
         const size_t left = n_ids - done;

@@ -34,9 +34,15 @@ TERN_API void tern_session_destroy(tern_session **session);
 
 /** Starts an empty sequence.  @return TERN_OK, TERN_ERR_CAPACITY (all n_sequences in use). */
 TERN_API tern_status tern_sequence_add(tern_session *session, int32_t *sequence);
+/** Tells how many positions an empty sequence will have, prompt and answer together; without it they are the session's context.
+ *  A rotary embedding whose frequencies depend on the length of a text (rope types dynamic and longrope) takes this one, however
+ *  the text is cut; it is no limit.
+ *  @return TERN_OK, TERN_ERR_ARG (no such sequence, n_positions below 1), TERN_ERR_STATE (it has read tokens). */
+TERN_API tern_status tern_sequence_plan(tern_session *session, int32_t sequence, int64_t n_positions);
 /** Ends a sequence and gives its blocks back.  @return TERN_OK, TERN_ERR_ARG (no such sequence). */
 TERN_API tern_status tern_sequence_remove(tern_session *session, int32_t sequence);
 /** A second sequence that has read the same tokens; blocks are shared until one of them changes.
+ *  It has the first one's plan.
  *  @return TERN_OK, TERN_ERR_ARG (no such sequence), TERN_ERR_CAPACITY (all n_sequences in use). */
 TERN_API tern_status tern_sequence_fork(tern_session *session, int32_t sequence, int32_t *fork);
 /** Forgets the tokens from `length` on.  @return TERN_OK, TERN_ERR_ARG (no such sequence, or longer than it is). */

@@ -33,6 +33,8 @@ struct tern_session {
     tern_kv_span *spans;      /* [n_sequences] */
     struct session_row *rows; /* [n_sequences] */
     bool *in_step;            /* [n_sequences] */
+    int64_t *planned;         /* [n_sequences] positions that each will have */
+    int64_t *in_batch;        /* [n_sequences] the same of the spans */
     size_t n_rows;            /* of the last step; 0 if it failed */
 };
 

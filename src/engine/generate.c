@@ -147,8 +147,10 @@ static tern_status prepare(struct run *run, const tern_tokenizer *tokenizer, con
     TERN_TRY(TERN_ALLOC(ctx, (size_t)run->limit, "log-probabilities", &run->out->logprobs));
     TERN_TRY(TERN_ALLOC(ctx, TEXT_START, "generated text", &run->out->text));
     run->text_capacity = TEXT_START;
-    if (!o->sequence || *o->sequence < 0)
-        return tern_sequence_add(run->session, &run->sequence);
+    if (!o->sequence || *o->sequence < 0) {
+        TERN_TRY(tern_sequence_add(run->session, &run->sequence));
+        return tern_sequence_plan(run->session, run->sequence, (int64_t)run->n_prompt + run->limit);
+    }
     run->sequence = *o->sequence;
     return tern_sequence_truncate(run->session, run->sequence, (int64_t)run->n_read);
 }

@@ -33,6 +33,8 @@ static void take_all(struct tern_arena *arena, tern_session *s)
     s->spans = TERN_TAKE(arena, tern_kv_span, n_sequences);
     s->rows = TERN_TAKE(arena, struct session_row, n_sequences);
     s->in_step = TERN_TAKE(arena, bool, n_sequences);
+    s->planned = TERN_TAKE(arena, int64_t, n_sequences);
+    s->in_batch = TERN_TAKE(arena, int64_t, n_sequences);
 }
 
 /* Checks the options and fills in what they leave to us. */
@@ -147,7 +149,23 @@ void tern_session_destroy(tern_session **session)
 tern_status tern_sequence_add(tern_session *s, int32_t *sequence)
 {
     REQUIRE_SESSION(s);
-    return tern_kv_sequence_add(s->ctx, s->cache, sequence);
+    TERN_TRY(tern_kv_sequence_add(s->ctx, s->cache, sequence));
+    s->planned[*sequence] = s->n_context;
+    return TERN_OK;
+}
+
+tern_status tern_sequence_plan(tern_session *s, int32_t sequence, int64_t n_positions)
+{
+    REQUIRE_SESSION(s);
+    const int64_t length = tern_kv_sequence_length(s->cache, sequence);
+
+    TERN_REQUIRE(s->ctx, length >= 0, TERN_ERR_ARG, "sequence_plan: there is no sequence %" PRId32, sequence);
+    TERN_REQUIRE(s->ctx, n_positions >= 1, TERN_ERR_ARG,
+                 "sequence_plan: n_positions is %" PRId64 ", expected at least 1", n_positions);
+    TERN_REQUIRE(s->ctx, length == 0, TERN_ERR_STATE,
+                 "sequence_plan: sequence %" PRId32 " has read %" PRId64 " tokens, expected none", sequence, length);
+    s->planned[sequence] = n_positions;
+    return TERN_OK;
 }
 
 tern_status tern_sequence_remove(tern_session *s, int32_t sequence)
@@ -159,7 +177,9 @@ tern_status tern_sequence_remove(tern_session *s, int32_t sequence)
 tern_status tern_sequence_fork(tern_session *s, int32_t sequence, int32_t *fork)
 {
     REQUIRE_SESSION(s);
-    return tern_kv_sequence_fork(s->ctx, s->cache, sequence, fork);
+    TERN_TRY(tern_kv_sequence_fork(s->ctx, s->cache, sequence, fork));
+    s->planned[*fork] = s->planned[sequence];
+    return TERN_OK;
 }
 
 tern_status tern_sequence_truncate(tern_session *s, int32_t sequence, int64_t length)
@@ -239,6 +259,7 @@ static struct tern_batch lay_out(tern_session *s, const tern_row *rows, size_t n
 
         s->spans[r] =
             (tern_kv_span){ .sequence = rows[r].sequence, .row = (int32_t)t, .n_rows = n, .position = length };
+        s->in_batch[r] = s->planned[rows[r].sequence];
         s->rows[r] = (struct session_row){ .n_ids = n, .logits = rows[r].logits, .first_logit = n_logits };
         for (int32_t i = 0; i < n; i++, t++) {
             s->ids[t] = rows[r].ids[i];
@@ -250,7 +271,7 @@ static struct tern_batch lay_out(tern_session *s, const tern_row *rows, size_t n
     return (struct tern_batch){
         .ids = s->ids,
         .positions = s->positions,
-        .kv = { .cache = s->cache, .spans = s->spans, .n_spans = n_rows, .n_rows = t },
+        .kv = { .cache = s->cache, .spans = s->spans, .n_spans = n_rows, .n_rows = t, .planned = s->in_batch },
         .logit_rows = s->logit_rows,
         .n_logits = n_logits,
         .logits = s->logits,

@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "model/binder.h"
 #include "model/model.h"
+#include "model/spec.h"
 
 struct tern_arch {
     const char *family; /* config.json's model_type */
@@ -17,7 +18,8 @@ struct tern_arch {
     const char *const *prefixes; /* what may stand before every name, NULL at the end; "" is always allowed */
 
     /* config.json (an object; family and architecture are filled in) to tern's words, everything checked. */
-    tern_status (*parse_config)(tern_ctx *ctx, const struct tern_json *json, tern_model_config *config);
+    tern_status (*parse_config)(tern_ctx *ctx, const struct tern_json *json, tern_model_config *config,
+                                struct tern_spec *spec);
 
     /* Names to a struct at model->weights, every dtype and shape checked, weights packed.  What it made so far is freed by
      * destroy() in any case. */
@@ -33,6 +35,7 @@ struct tern_arch {
 struct tern_model {
     const struct tern_arch *arch;
     tern_model_config config;
+    struct tern_spec spec; /* what parse_config() said besides */
     tern_model_stats stats;
     char *path;
     char **skipped; /* [stats.n_skipped] */
@@ -54,14 +57,20 @@ void tern_forward_keep(const struct tern_par *par, const tern_model *model, cons
 bool tern_forward_stopped(const struct tern_par *par, const struct tern_batch *batch,
                           const struct tern_model_work *work);
 
-/* The end of a model: final norm (NULL: none) of the wanted rows, their scores by model->head to batch->logits; with hidden, the norm
- * of all rows. */
+/* What the end of a model does around model->head. */
+struct tern_head {
+    const struct tern_norm_args *norm; /* NULL: none */
+    const float *bias;                 /* [V] or NULL */
+    float cap;                         /* 0: none; else logits are cap tanh(logit / cap) */
+};
+/* The end of a model: final norm of the wanted rows, their scores by model->head to batch->logits; with hidden, the norm of all
+ * rows. */
 void tern_forward_head(const struct tern_par *par, const tern_model *model, const struct tern_batch *batch,
-                       const struct tern_model_work *work, const struct tern_norm_args *norm);
+                       const struct tern_model_work *work, const struct tern_head *head);
 
-/* x[row] = column ids[row] of a packed [H, V] matrix (one that was packed from [V, H] rows), plus rows[positions[row]] of
- * [.., H] if rows is given.  Barrier at the end. */
+/* x[row] = column ids[row] of a packed [H, V] matrix (one that was packed from [V, H] rows) times scale, plus rows[positions[row]]
+ * of [.., H] if rows is given.  Barrier at the end. */
 void tern_forward_embed(const struct tern_par *par, const struct tern_batch *batch, const struct tern_weight *table,
-                        const float *rows, float *x);
+                        float scale, const float *rows, float *x);
 
 #endif

@@ -2,11 +2,13 @@
 #include "model/model.h"
 #include "base/file.h"
 #include "base/machine.h"
+#include "base/math_f64.h"
 #include "base/memory.h"
 #include "model/arch.h"
 #include "model/model_config.h"
 
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 static const char *const dtype_names[] = {
@@ -47,7 +49,7 @@ static tern_status read_config(tern_ctx *ctx, tern_model *model)
                          "%s: no model in this directory: it has no config.json%s", model->path,
                          tern_snapshot_hint(model->path, hint, sizeof hint));
     TERN_TRY_OR_FAIL(tern_json_read(ctx, path, TERN_MODEL_CONFIG_FILE_MAX, &json));
-    status = tern_model_config_parse(ctx, json, &model->arch, &model->config);
+    status = tern_model_config_parse(ctx, json, &model->arch, &model->config, &model->spec);
 
 fail:
     tern_json_destroy(json);
@@ -117,6 +119,7 @@ void tern_model_close(tern_model **model)
     for (uint32_t i = 0; m->skipped && i < m->stats.n_skipped; i++)
         tern_free(m->skipped[i]);
     tern_free(m->skipped);
+    tern_free(m->spec.local);
     tern_free(m->path);
     tern_free(m);
     *model = NULL;
@@ -217,7 +220,7 @@ bool tern_forward_stopped(const struct tern_par *par, const struct tern_batch *b
 }
 
 void tern_forward_embed(const struct tern_par *par, const struct tern_batch *batch, const struct tern_weight *table,
-                        const float *rows, float *x)
+                        float scale, const float *rows, float *x)
 {
     static const struct tern_trace_kind kind = { "embedding", { "rows" } };
     const double start = tern_trace_begin(par);
@@ -229,6 +232,8 @@ void tern_forward_embed(const struct tern_par *par, const struct tern_batch *bat
         float *row = x + t * H;
 
         tern_weight_channel(par->kernels, table, (size_t)batch->ids[t], row);
+        for (size_t k = 0; scale != 1 && k < H; k++)
+            row[k] *= scale;
         for (size_t k = 0; rows && k < H; k++)
             row[k] += rows[(size_t)batch->positions[t] * H + k];
     }
@@ -236,13 +241,29 @@ void tern_forward_embed(const struct tern_par *par, const struct tern_batch *bat
     tern_trace_end(par, &kind, start, batch->kv.n_rows, 0, 0);
 }
 
+/* cap tanh(x / cap), each thread a share.  In f64, where 1 - 2 / (e^2x + 1) loses nothing that f32 has. */
+static void cap_logits(const struct tern_par *par, float *logits, size_t n, float cap)
+{
+    size_t i, end;
+
+    tern_share(par, n, 16, &i, &end);
+    for (; i < end; i++) {
+        const double x = (double)logits[i] / (double)cap;
+        /* Beyond 20 it is 1 to f64; the exponential of a large number is not asked for. */
+        const double t = fabs(x) > 20 ? copysign(1, x) : 1 - 2 / (tern_exp_f64(2 * x) + 1);
+        logits[i] = isnan(x) ? logits[i] : (float)((double)cap * t);
+    }
+    tern_barrier(par);
+}
+
 void tern_forward_head(const struct tern_par *par, const tern_model *model, const struct tern_batch *batch,
-                       const struct tern_model_work *work, const struct tern_norm_args *norm)
+                       const struct tern_model_work *work, const struct tern_head *end)
 {
     const struct tern_weight *head = model->head;
+    const struct tern_norm_args *norm = end->norm;
     const size_t H = (size_t)model->config.hidden_size, n_rows = batch->kv.n_rows, n = batch->n_logits;
-    const struct tern_epilogue plain = { 0 };
-    size_t begin, end;
+    const struct tern_epilogue epilogue = { .bias = end->bias };
+    size_t row, stop;
 
     if (batch->hidden && norm)
         tern_norm_run(par, batch->hidden + ((size_t)model->config.n_layers + 1) * n_rows * H, NULL, work->x, NULL, NULL,
@@ -250,19 +271,21 @@ void tern_forward_head(const struct tern_par *par, const tern_model *model, cons
     if (n == 0)
         return;
     struct tern_rows rows = tern_rows_narrow(head, work->narrow, n);
-    tern_share(par, n, 1, &begin, &end);
-    for (size_t i = begin; i < end; i++) {
-        const float *x = work->x + (size_t)batch->logit_rows[i] * H;
-        float *final = work->final + i * H;
+    tern_share(par, n, 1, &row, &stop);
+    for (; row < stop; row++) {
+        const float *x = work->x + (size_t)batch->logit_rows[row] * H;
+        float *final = work->final + row * H;
         if (norm)
             tern_norm_row(par->kernels, final, NULL, x, NULL, NULL, H, norm);
         else
             memcpy(final, x, H * sizeof *x);
         if (rows.narrow)
-            tern_rows_put(par->kernels, &rows, head, i, final);
+            tern_rows_put(par->kernels, &rows, head, row, final);
     }
     tern_barrier(par);
     if (!rows.narrow)
-        rows = tern_rows_f32(work->final, H);                                          /* [n_logits, H] */
-    tern_gemm_run_rows(par, batch->logits, (size_t)head->out, &rows, n, head, &plain); /* [n_logits, V] */
+        rows = tern_rows_f32(work->final, H);                                             /* [n_logits, H] */
+    tern_gemm_run_rows(par, batch->logits, (size_t)head->out, &rows, n, head, &epilogue); /* [n_logits, V] */
+    if (end->cap > 0)
+        cap_logits(par, batch->logits, n * (size_t)head->out, end->cap);
 }

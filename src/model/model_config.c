@@ -99,12 +99,13 @@ static tern_status refuse_quantization(tern_ctx *ctx, const struct tern_json *js
 }
 
 tern_status tern_model_config_parse(tern_ctx *ctx, const struct tern_json *json, const struct tern_arch **arch,
-                                    tern_model_config *out)
+                                    tern_model_config *out, struct tern_spec *spec)
 {
     const tern_json_value *root = tern_json_root(json);
     const char *name, *unused;
 
     *arch = NULL;
+    *spec = tern_spec_default(NULL);
     *out = (tern_model_config){ .bos_id = -1 };
     TERN_REQUIRE(ctx, tern_json_type(root) == TERN_JSON_OBJECT, TERN_ERR_FORMAT, "%s: is %s, expected an object",
                  tern_json_where(json), tern_json_type_name(root));
@@ -118,7 +119,7 @@ tern_status tern_model_config_parse(tern_ctx *ctx, const struct tern_json *json,
     TERN_TRY(refuse_quantization(ctx, json));
     TERN_TRY(tern_config_refuse(ctx, json, "is_encoder_decoder"));
     TERN_TRY(tern_config_ids(ctx, json, out));
-    return (*arch)->parse_config(ctx, json, out);
+    return (*arch)->parse_config(ctx, json, out, spec);
 }
 
 /* ---- pieces ---- */

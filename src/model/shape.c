@@ -136,7 +136,7 @@ static tern_status forward(const struct tern_par *par, const tern_model *model, 
     const struct tern_norm_args norm = { c->norm_type, r->norm_w, r->norm_b, c->norm_eps };
     float *x = work->x;
 
-    tern_forward_embed(par, batch, r->embed, r->positions, x); /* [T, H] */
+    tern_forward_embed(par, batch, r->embed, 1, r->positions, x); /* [T, H] */
     if (r->encoder)
         tern_norm_run(par, x, NULL, x, NULL, NULL, batch->kv.n_rows, (size_t)c->hidden_size, &norm);
     tern_forward_keep(par, model, batch, 0, x);
@@ -147,7 +147,8 @@ static tern_status forward(const struct tern_par *par, const tern_model *model, 
             tern_block_run(par, tern_layer_block(r->layers[i].layer), x, &batch->kv, i, &work->block)); /* [T, H] */
         tern_forward_keep(par, model, batch, i + 1, x);
     }
-    tern_forward_head(par, model, batch, work, r->encoder ? NULL : &norm); /* [n_logits, V] */
+    tern_forward_head(par, model, batch, work,
+                      &(struct tern_head){ .norm = r->encoder ? NULL : &norm }); /* [n_logits, V] */
     return TERN_OK;
 }
 

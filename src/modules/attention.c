@@ -81,8 +81,8 @@ void tern_attention_run(const struct tern_par *par, const struct tern_attention_
         rows = tern_rows_from(par, attention->qkv_w, work->narrow, x, hidden, n_rows);
     }
     /* q, k and v are rounded to bf16 before they meet, and so is what comes out: where nothing turns them in between, at once. */
-    args.half = args.rotary_dim == 0 && args.store == TERN_BF16 && batch->cache->shape.dtype == TERN_BF16 &&
-                context.narrow && !context.scale && width % 2 == 0;
+    args.half = args.rotary_dim == 0 && !args.q_norm.gamma && !args.k_norm.gamma && args.store == TERN_BF16 &&
+                batch->cache->shape.dtype == TERN_BF16 && context.narrow && !context.scale && width % 2 == 0;
     if (args.half) {
         end.half = (uint16_t *)(void *)work->qkv;
         end.ld_half = qkv;

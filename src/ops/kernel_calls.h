@@ -13,6 +13,8 @@
 
 #include <tern/op.h>
 
+struct tern_rope;
+
 /* How the numbers of a packed weight are stored; the panels of each are drawn in kernels.h. */
 enum tern_weight_format {
     TERN_WEIGHT_F32,
@@ -173,6 +175,8 @@ struct tern_kv_batch {
     const tern_kv_span *spans;
     size_t n_spans;
     size_t n_rows;
+    const int64_t
+        *planned; /* [n_spans] positions that the sequences will have, where a rope asks; NULL: those of the spans */
 };
 
 /* What softmax_context reads from a config, worked out once. */
@@ -189,6 +193,9 @@ struct tern_softmax_context_args {
     int32_t rotary_dim;    /* 0: none */
     bool rotate_neighbours;
     float rope_theta;
+    const struct tern_rope *rope; /* a model's, in place of the three above but rotary_dim, which is its dim; or NULL */
+    struct tern_norm_args q_norm, k_norm; /* of each head before it turns; gamma NULL: none */
+    size_t q_norm_step, k_norm_step;      /* from the gamma of a head to the next one's: 0 or E */
     const tern_tensor
         *position_ids; /* int32 or int64 [T]: what rotary turns each row by; NULL: the places in the cache */
     tern_dtype store;  /* k and v are rounded to it where they are stored */

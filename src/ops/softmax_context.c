@@ -10,7 +10,7 @@
 #include "ops/kv_pool.h"
 #include "ops/mask.h"
 #include "ops/op_table.h"
-#include "ops/rotary.h"
+#include "ops/rope.h"
 #include "ops/stage.h"
 #include "ops/widen.h"
 
@@ -111,7 +111,33 @@ static void turn_head(const struct tern_kernels *kernels, const struct tern_soft
         kernels->rotary_f32(x, x, cosine, sine, n, args->rotate_neighbours, 1, 0);
 }
 
-/* Head i of one row, turned and, where `round`, rounded: first those of q, then k, then v. */
+/* The norm of q head i, or of k head i - heads, where there is one: rows are fp32 then. */
+static void norm_head(const struct tern_kernels *kernels, const struct tern_softmax_context_args *args, float *x,
+                      size_t i)
+{
+    const size_t heads = (size_t)args->heads;
+    struct tern_norm_args norm = i < heads ? args->q_norm : args->k_norm;
+
+    if (!norm.gamma)
+        return;
+    norm.gamma += i < heads ? i * args->q_norm_step : (i - heads) * args->k_norm_step;
+    tern_norm_row(kernels, x, NULL, x, NULL, NULL, (size_t)args->head_dim, &norm);
+}
+
+/* What stands for the angles of a span's rows. */
+static const double *frequencies(const struct tern_softmax_context_args *args, const struct tern_kv_batch *batch,
+                                 size_t span, double *scratch)
+{
+    const tern_kv_span *s = &batch->spans[span];
+
+    if (args->rope)
+        return tern_rope_frequencies(args->rope, batch->planned ? batch->planned[span] : s->position + s->n_rows,
+                                     scratch);
+    tern_rotary_frequencies(scratch, args->rotary_dim, args->rope_theta);
+    return scratch;
+}
+
+/* Head i of one row, normed, turned and, where `round`, rounded: first those of q, then k, then v. */
 static void prepare_head(const struct tern_kernels *kernels, const struct tern_softmax_context_args *args, void *row,
                          size_t i, bool round, const float *cosine, const float *sine)
 {
@@ -122,6 +148,8 @@ static void prepare_head(const struct tern_kernels *kernels, const struct tern_s
                                     : k_column(args, i - heads)) *
                                 (args->half ? sizeof(uint16_t) : sizeof(float));
 
+    if (!is_v)
+        norm_head(kernels, args, x, i);
     if (!is_v && args->rotary_dim > 0)
         turn_head(kernels, args, x, cosine, sine);
     round_head(kernels, x, is_v ? (size_t)args->v_dim : e,
@@ -138,21 +166,26 @@ static void prepare(const struct tern_par *par, const struct tern_softmax_contex
     const size_t turned = (size_t)args->heads + (size_t)args->kv_heads;
     const bool round = rounds(args, batch);
     const size_t n_heads = round ? turned + (size_t)args->kv_heads : turned;
-    double frequency[TERN_ROTARY_MAX];
+    double scratch[TERN_ROTARY_MAX];
+    const double *frequency = NULL;
     float cosine[TERN_ROTARY_MAX], sine[TERN_ROTARY_MAX];
     size_t i, end, span = 0;
 
     tern_share(par, batch->n_rows * n_heads, 1, &i, &end);
-    if (i >= end)
-        return;
-    tern_rotary_frequencies(frequency, args->rotary_dim, args->rope_theta);
     while (i < end) {
         const size_t row = i / n_heads;
-        while (row >= (size_t)batch->spans[span].row + (size_t)batch->spans[span].n_rows)
+        while (row >= (size_t)batch->spans[span].row + (size_t)batch->spans[span].n_rows) {
             span++;
+            frequency = args->rope ? NULL : frequency;
+        }
         const int64_t place = batch->spans[span].position + ((int64_t)row - batch->spans[span].row);
-        tern_rotary_angles(cosine, sine, frequency, args->rotary_dim / 2,
-                           args->position_ids ? tern_int_at(args->position_ids, row) : place);
+        const int64_t position = args->position_ids ? tern_int_at(args->position_ids, row) : place;
+        if (!frequency)
+            frequency = frequencies(args, batch, span, scratch);
+        if (args->rope)
+            tern_rope_angles(args->rope, cosine, sine, frequency, position);
+        else
+            tern_rotary_angles(cosine, sine, frequency, args->rotary_dim / 2, position);
         for (; i < end && i / n_heads == row; i++)
             prepare_head(par->kernels, args, (char *)qkv + row * ld * (args->half ? sizeof(uint16_t) : sizeof(float)),
                          i % n_heads, round, cosine, sine);
@@ -426,7 +459,7 @@ void tern_softmax_context_run(const struct tern_par *par, const struct tern_soft
                                .layer = layer,
                                .scratch = scratch + each * (size_t)par->thread };
 
-    if (args->rotary_dim > 0 || rounds(args, batch)) {
+    if (args->rotary_dim > 0 || args->q_norm.gamma || args->k_norm.gamma || rounds(args, batch)) {
         prepare(par, args, qkv, ld, batch);
         tern_barrier(par);
     }

@@ -1,4 +1,5 @@
 /* test_model_config.c: config.json: what it becomes, and what is refused. */
+#include "base/memory.h"
 #include "checkpoint.h"
 #include "model/model_config.h"
 
@@ -11,11 +12,13 @@ static const char plain[] =
 static tern_status parse(tern_ctx *ctx, const char *text, tern_model_config *config)
 {
     const struct tern_arch *arch;
+    struct tern_spec spec = { 0 };
     struct tern_json *json;
 
     tern_status status = tern_json_parse(ctx, text, strlen(text), "dir/config.json", &json);
     if (status == TERN_OK)
-        status = tern_model_config_parse(ctx, json, &arch, config);
+        status = tern_model_config_parse(ctx, json, &arch, config, &spec);
+    tern_free(spec.local);
     tern_json_destroy(json);
     return status;
 }

@@ -1,0 +1,70 @@
+/* spec.h: what a family says of a model beside its tern_model_config: which of transformer.h it is, and its tensors' names. */
+#ifndef TERN_MODEL_SPEC_H
+#define TERN_MODEL_SPEC_H
+
+#include "modules/block.h"
+#include "ops/rope.h"
+
+#include <tern/model.h>
+
+/* Names of tensors without ".weight" and ".bias", below the family's prefix; # is the number of the layer.  NULL: there is none.
+ * Of a product that is stored in one of several ways only those that it is stored as are there. */
+struct tern_names {
+    const char *embed, *positions, *embed_norm, *final_norm;
+    const char *head; /* as it stands in the file, without a prefix */
+
+    const char *attn_norm;       /* post-LN: the norm behind the attention is mlp_norm, this one closes the block */
+    const char *q, *k, *v, *qkv; /* apart, or in one */
+    const char *out, *q_norm, *k_norm;
+    const char *attn_end, *mlp_end;  /* norms behind attention and feed-forward */
+    const char *mlp_norm;            /* NULL: reads what the attention's norm made (parallel) */
+    const char *up, *gate, *gate_up; /* up alone; up and gate apart; or in one, gate first */
+    const char *down;
+};
+
+/* How q, k and v lie in a tensor of all three. */
+enum tern_qkv_order {
+    TERN_QKV_APART,    /* in tensors of their own */
+    TERN_QKV_JOINED,   /* all q heads, all k heads, all v heads */
+    TERN_QKV_BY_HEAD,  /* q, k, v of each head: as many k and v heads */
+    TERN_QKV_BY_GROUP, /* the q heads of a k head, that, its v */
+};
+
+enum tern_qk_norm {
+    TERN_QK_NORM_NONE,
+    TERN_QK_NORM_SHARED, /* gamma [E], all heads the same; of the spec's norm_type and norm_offset */
+    TERN_QK_NORM_EACH,   /* gamma [heads, E]: a tensor for each head, NAME.{head}.weight, or in one [heads * E] */
+};
+
+/* Layers that attend to a window, or turn otherwise, are local. */
+struct tern_spec {
+    const struct tern_names *names;
+    enum tern_block_form form;
+    bool stored_in_out; /* matrices are [in, out] in the files (Conv1D); embedding and head never */
+    enum tern_qkv_order qkv_order;
+    bool qkv_bias, out_bias, up_bias, down_bias, head_bias;
+    bool norm_bias;    /* LayerNorm with beta */
+    float norm_offset; /* added to gamma */
+    enum tern_qk_norm qk_norm;
+
+    float embed_scale;       /* 1 */
+    int32_t position_rows;   /* of the table of learned positions; 0: none */
+    int32_t position_offset; /* row of position 0 */
+
+    bool bidirectional;
+    float scale;     /* of scores; 0: 1 / sqrt(E) */
+    float softcap;   /* of scores; 0: none */
+    float logit_cap; /* of logits; 0: none */
+    bool alibi;      /* BLOOM's slopes */
+    int32_t
+        window; /* positions that a local layer sees, its own included; a bidirectional one as many on each side; 0: all */
+    uint8_t *local;                    /* [L]: which layers are local; NULL: none.  tern_free() */
+    struct tern_rope rope, local_rope; /* of global and local layers; dim 0: none */
+};
+
+/* All zero but what stands for nothing. */
+struct tern_spec tern_spec_default(const struct tern_names *names);
+/* Room for spec->local, all global.  TERN_ERR_MEMORY. */
+tern_status tern_spec_local(tern_ctx *ctx, const tern_model_config *config, struct tern_spec *spec);
+
+#endif

@@ -1,0 +1,483 @@
+/* transformer.c: see transformer.h. */
+#include "model/transformer.h"
+#include "base/memory.h"
+#include "model/model_config.h"
+#include "ops/checks.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Vectors of a layer. */
+enum vector {
+    ATTN_NORM,
+    ATTN_NORM_BIAS,
+    QKV_BIAS,
+    OUT_BIAS,
+    Q_NORM,
+    K_NORM,
+    ATTN_END,
+    ATTN_END_BIAS,
+    MLP_NORM,
+    MLP_NORM_BIAS,
+    UP_BIAS,
+    DOWN_BIAS,
+    MLP_END,
+    MLP_END_BIAS,
+    N_VECTORS
+};
+
+struct layer {
+    tern_weight *qkv;  /* [H, (h + 2G) E] */
+    tern_weight *out;  /* [h E, H] */
+    tern_weight *up;   /* [H, pI] */
+    tern_weight *down; /* [I, H] */
+    float *vectors[N_VECTORS];
+    struct tern_block block;
+};
+
+struct transformer {
+    tern_weight *embed; /* [H, V], packed for the head where it is tied; the embedding reads its columns */
+    tern_weight *head;  /* [H, V] if it is not tied, else NULL */
+    float *positions;   /* [position_rows, H] */
+    float *embed_norm, *embed_norm_bias, *final_norm, *final_norm_bias;
+    float *head_bias; /* [V] */
+    float *slopes;    /* [heads]: ALiBi's */
+    int32_t n_layers;
+    struct layer *layers;
+};
+
+struct tern_spec tern_spec_default(const struct tern_names *names)
+{
+    return (struct tern_spec){ .names = names, .embed_scale = 1, .norm_bias = true };
+}
+
+tern_status tern_spec_local(tern_ctx *ctx, const tern_model_config *config, struct tern_spec *spec)
+{
+    return TERN_ALLOC(ctx, (size_t)config->n_layers, "the kinds of a model's layers", &spec->local);
+}
+
+void tern_transformer_destroy(void *weights)
+{
+    struct transformer *t = weights;
+
+    if (!t)
+        return;
+    for (int32_t i = 0; t->layers && i < t->n_layers; i++) {
+        struct layer *l = &t->layers[i];
+        tern_weight_destroy(&l->qkv);
+        tern_weight_destroy(&l->out);
+        tern_weight_destroy(&l->up);
+        tern_weight_destroy(&l->down);
+        for (int v = 0; v < N_VECTORS; v++)
+            tern_free(l->vectors[v]);
+    }
+    tern_free(t->layers);
+    tern_weight_destroy(&t->embed);
+    tern_weight_destroy(&t->head);
+    tern_free(t->positions);
+    tern_free(t->embed_norm);
+    tern_free(t->embed_norm_bias);
+    tern_free(t->final_norm);
+    tern_free(t->final_norm_bias);
+    tern_free(t->head_bias);
+    tern_free(t->slopes);
+    tern_free(t);
+}
+
+/* ---- bind ---- */
+
+/* What binding a model's parts has at hand. */
+struct bind {
+    struct tern_binder *binder;
+    const tern_model_config *config;
+    const struct tern_spec *spec;
+    int32_t layer; /* of names with # */
+    char name[128];
+};
+
+/* A name with its layer. */
+static const char *named(struct bind *b, const char *pattern)
+{
+    const char *mark = strchr(pattern, '#');
+
+    if (mark)
+        snprintf(b->name, sizeof b->name, "%.*s%" PRId32 "%s", (int)(mark - pattern), pattern, b->layer, mark + 1);
+    else
+        snprintf(b->name, sizeof b->name, "%s", pattern);
+    return b->name;
+}
+
+static tern_status bind_vector(struct bind *b, float **to, int64_t n, const char *pattern, const char *kind)
+{
+    return tern_binder_values(b->binder, to, 0, n, "%s%s", named(b, pattern), kind);
+}
+
+static tern_status bind_norm(struct bind *b, float **gamma, float **beta, const char *pattern)
+{
+    const int64_t H = b->config->hidden_size;
+
+    if (!pattern)
+        return TERN_OK;
+    TERN_TRY(bind_vector(b, gamma, H, pattern, ".weight"));
+    tern_binder_offset(b->binder, b->spec->norm_offset);
+    if (b->config->norm_type == TERN_LAYER_NORM && b->spec->norm_bias)
+        TERN_TRY(bind_vector(b, beta, H, pattern, ".bias"));
+    return TERN_OK;
+}
+
+/* A matrix that is one tensor, and its bias. */
+static tern_status bind_linear(struct bind *b, tern_weight **weight, float **bias, bool has_bias, int64_t in,
+                               int64_t out, const char *pattern)
+{
+    TERN_TRY(tern_binder_matrix(b->binder, weight, !b->spec->stored_in_out, in, out, "%s.weight", named(b, pattern)));
+    return has_bias ? bind_vector(b, bias, out, pattern, ".bias") : TERN_OK;
+}
+
+/* Rows of a matrix [out, in], or of its bias, as the next part. */
+static tern_status bind_part(struct bind *b, bool bias, const struct tern_channels *channels, int64_t in, int64_t out,
+                             const char *pattern)
+{
+    const int64_t dim[] = { out, in };
+
+    return tern_binder_part(b->binder, channels, bias ? 1 : 2, dim, "%s%s", named(b, pattern),
+                            bias ? ".bias" : ".weight");
+}
+
+/* q, k and v, or their biases. */
+static tern_status bind_qkv_parts(struct bind *b, bool bias)
+{
+    const struct tern_names *names = b->spec->names;
+    const tern_model_config *c = b->config;
+    const int64_t H = c->hidden_size, E = c->head_dim, G = c->kv_heads, group = c->heads / G;
+    const int64_t q = c->heads * E, k = G * E, all = q + 2 * k, step = (group + 2) * E;
+    const struct tern_channels whole = { 0 }, by_group[] = { { step, 0, group * E },
+                                                             { step, group * E, E },
+                                                             { step, (group + 1) * E, E } };
+
+    if (b->spec->qkv_order == TERN_QKV_APART) {
+        TERN_TRY(bind_part(b, bias, &whole, H, q, names->q));
+        TERN_TRY(bind_part(b, bias, &whole, H, k, names->k));
+        return bind_part(b, bias, &whole, H, k, names->v);
+    }
+    for (int i = 0; i < 3; i++)
+        TERN_TRY(bind_part(b, bias, &by_group[i], H, all, names->qkv));
+    return TERN_OK;
+}
+
+static tern_status bind_qkv(struct bind *b, struct layer *l)
+{
+    const tern_model_config *c = b->config;
+    const int64_t H = c->hidden_size, all = ((int64_t)c->heads + 2 * c->kv_heads) * c->head_dim;
+
+    if (b->spec->qkv_order == TERN_QKV_JOINED)
+        return bind_linear(b, &l->qkv, &l->vectors[QKV_BIAS], b->spec->qkv_bias, H, all, b->spec->names->qkv);
+    TERN_TRY(tern_binder_join(b->binder, &l->qkv, H));
+    TERN_TRY(bind_qkv_parts(b, false));
+    if (!b->spec->qkv_bias)
+        return TERN_OK;
+    TERN_TRY(tern_binder_join_values(b->binder, &l->vectors[QKV_BIAS]));
+    return bind_qkv_parts(b, true);
+}
+
+/* Gated: tern's columns are [up | gate]. */
+static tern_status bind_up(struct bind *b, struct layer *l)
+{
+    const struct tern_names *names = b->spec->names;
+    const int64_t H = b->config->hidden_size, I = b->config->intermediate_size;
+    const struct tern_channels first = { 2 * I, 0, I }, second = { 2 * I, I, I }, whole = { 0 };
+
+    if (!names->gate && !names->gate_up)
+        return bind_linear(b, &l->up, &l->vectors[UP_BIAS], b->spec->up_bias, H, I, names->up);
+    for (int bias = 0; bias <= (int)b->spec->up_bias; bias++) {
+        TERN_TRY(bias ? tern_binder_join_values(b->binder, &l->vectors[UP_BIAS])
+                      : tern_binder_join(b->binder, &l->up, H));
+        if (names->gate_up) {
+            TERN_TRY(bind_part(b, bias, &second, H, 2 * I, names->gate_up));
+            TERN_TRY(bind_part(b, bias, &first, H, 2 * I, names->gate_up));
+        } else {
+            TERN_TRY(bind_part(b, bias, &whole, H, I, names->up));
+            TERN_TRY(bind_part(b, bias, &whole, H, I, names->gate));
+        }
+    }
+    return TERN_OK;
+}
+
+/* A norm of the heads of q or k. */
+static tern_status bind_head_norm(struct bind *b, float **gamma, int32_t heads, const char *pattern)
+{
+    const int64_t E = b->config->head_dim;
+
+    if (b->spec->qk_norm == TERN_QK_NORM_EACH) {
+        TERN_TRY(tern_binder_join_values(b->binder, gamma));
+        for (int32_t h = 0; h < heads; h++)
+            TERN_TRY(tern_binder_part(b->binder, &(struct tern_channels){ 0 }, 1, &E, "%s.%" PRId32 ".weight",
+                                      named(b, pattern), h));
+    } else {
+        TERN_TRY(bind_vector(b, gamma, E, pattern, ".weight"));
+    }
+    tern_binder_offset(b->binder, b->spec->norm_offset);
+    return TERN_OK;
+}
+
+static tern_status bind_layer(struct bind *b, struct layer *l)
+{
+    const struct tern_spec *s = b->spec;
+    const struct tern_names *names = s->names;
+    const tern_model_config *c = b->config;
+    const int64_t H = c->hidden_size, I = c->intermediate_size;
+    float **v = l->vectors;
+
+    TERN_TRY(bind_qkv(b, l));
+    TERN_TRY(bind_linear(b, &l->out, &v[OUT_BIAS], s->out_bias, (int64_t)c->heads * c->head_dim, H, names->out));
+    TERN_TRY(bind_up(b, l));
+    TERN_TRY(bind_linear(b, &l->down, &v[DOWN_BIAS], s->down_bias, I, H, names->down));
+    TERN_TRY(bind_norm(b, &v[ATTN_NORM], &v[ATTN_NORM_BIAS], names->attn_norm));
+    TERN_TRY(bind_norm(b, &v[MLP_NORM], &v[MLP_NORM_BIAS], names->mlp_norm));
+    TERN_TRY(bind_norm(b, &v[ATTN_END], &v[ATTN_END_BIAS], names->attn_end));
+    TERN_TRY(bind_norm(b, &v[MLP_END], &v[MLP_END_BIAS], names->mlp_end));
+    if (s->qk_norm == TERN_QK_NORM_NONE)
+        return TERN_OK;
+    TERN_TRY(bind_head_norm(b, &v[Q_NORM], c->heads, names->q_norm));
+    return bind_head_norm(b, &v[K_NORM], c->kv_heads, names->k_norm);
+}
+
+static bool same_tensor(const struct tern_file_tensor *a, const struct tern_file_tensor *b)
+{
+    return a->dtype == b->dtype && a->size == b->size && memcmp(a->data, b->data, a->size) == 0;
+}
+
+/* A head that is tied and there nevertheless: the embedding's values, or versions of the reference disagree on which counts. */
+static tern_status check_tied(struct tern_binder *b, struct tern_file_tensor *embed, struct tern_file_tensor *head)
+{
+    char found[TERN_FILE_SHAPE_TEXT], expected[TERN_FILE_SHAPE_TEXT];
+
+    TERN_REQUIRE(
+        b->ctx, head->rank == embed->rank && memcmp(head->dim, embed->dim, (size_t)head->rank * sizeof *head->dim) == 0,
+        TERN_ERR_SHAPE, "%s: tensor \"%s\": shape is %s, expected %s, that of \"%s\"",
+        tern_safetensors_path(b->files, head), head->name, tern_file_shape_text(found, head->rank, head->dim),
+        tern_file_shape_text(expected, embed->rank, embed->dim), embed->name);
+    TERN_REQUIRE(b->ctx, same_tensor(embed, head), TERN_ERR_FORMAT,
+                 "%s: tensor \"%s\" differs from \"%s\", expected the same values as tie_word_embeddings is true",
+                 tern_safetensors_path(b->files, head), head->name, embed->name);
+    tern_safetensors_drop(b->files, embed);
+    tern_safetensors_drop(b->files, head);
+    return tern_binder_skip(b, head);
+}
+
+/* The embedding and the head, the largest tensors.  A tied checkpoint has either name, or both with the same values. */
+static tern_status bind_ends(struct bind *b, struct transformer *t)
+{
+    const struct tern_names *names = b->spec->names;
+    const tern_model_config *c = b->config;
+    struct tern_binder *binder = b->binder;
+    const int64_t H = c->hidden_size, V = c->vocab_size;
+    const char *prefix = binder->prefix;
+    struct tern_file_tensor *embed = tern_binder_find(binder, "%s.weight", names->embed), *head;
+
+    binder->prefix = "";
+    head = tern_binder_find(binder, "%s.weight", names->head);
+    binder->prefix = prefix;
+    if (embed || !c->tied_embeddings || !head)
+        TERN_TRY(tern_binder_matrix(binder, &t->embed, true, H, V, "%s.weight", names->embed));
+    if (c->tied_embeddings && embed && head)
+        TERN_TRY(check_tied(binder, embed, head));
+    binder->prefix = "";
+    if (!c->tied_embeddings || (head && !embed))
+        TERN_TRY(tern_binder_matrix(binder, c->tied_embeddings ? &t->embed : &t->head, true, H, V, "%s.weight",
+                                    names->head));
+    if (b->spec->head_bias)
+        TERN_TRY(tern_binder_values(binder, &t->head_bias, 0, V, "%s.bias", names->head));
+    binder->prefix = prefix;
+    return TERN_OK;
+}
+
+static tern_status bind_all(struct bind *b, struct transformer *t)
+{
+    const struct tern_spec *s = b->spec;
+
+    TERN_TRY(bind_ends(b, t));
+    if (s->position_rows)
+        TERN_TRY(tern_binder_values(b->binder, &t->positions, s->position_rows, b->config->hidden_size, "%s.weight",
+                                    s->names->positions));
+    TERN_TRY(bind_norm(b, &t->embed_norm, &t->embed_norm_bias, s->names->embed_norm));
+    for (int32_t i = 0; i < t->n_layers; i++) {
+        b->layer = i;
+        TERN_TRY(bind_layer(b, &t->layers[i]));
+    }
+    return bind_norm(b, &t->final_norm, &t->final_norm_bias, s->names->final_norm);
+}
+
+/* ---- putting together ---- */
+
+static struct tern_norm_args norm_of(const tern_model_config *c, const float *gamma, const float *beta)
+{
+    return (struct tern_norm_args){ c->norm_type, gamma, beta, c->norm_eps };
+}
+
+static float scale_of(const tern_model_config *c, const struct tern_spec *s, int32_t layer)
+{
+    if (!c->scale_attention)
+        return 1;
+    if (!c->scale_by_inverse_layer)
+        return s->scale != 0 ? s->scale : tern_standard_scale(c->head_dim);
+    return (float)(1 / sqrt((double)c->head_dim) / (layer + 1.0));
+}
+
+static struct tern_softmax_context_args context_of(const tern_model_config *c, const struct tern_spec *s,
+                                                   const struct transformer *t, int32_t layer)
+{
+    const bool local = s->local && s->local[layer];
+    const struct tern_rope *rope = local ? &s->local_rope : &s->rope;
+    const struct layer *l = &t->layers[layer];
+    const bool each = s->qk_norm == TERN_QK_NORM_EACH;
+
+    return (struct tern_softmax_context_args){
+        .heads = c->heads,
+        .kv_heads = c->kv_heads,
+        .head_dim = c->head_dim,
+        .v_dim = c->head_dim,
+        .causal = !s->bidirectional,
+        .window = local ? s->window : 0,
+        .scale = scale_of(c, s, layer),
+        .softcap = s->softcap,
+        .alibi = t->slopes,
+        .rotary_dim = rope->dim,
+        .rotate_neighbours = rope->neighbours,
+        .rope = rope->dim ? rope : NULL,
+        .q_norm = norm_of(c, l->vectors[Q_NORM], NULL),
+        .k_norm = norm_of(c, l->vectors[K_NORM], NULL),
+        .q_norm_step = each ? (size_t)c->head_dim : 0,
+        .k_norm_step = each ? (size_t)c->head_dim : 0,
+        .store = c->row_dtype == TERN_BF16 ? TERN_BF16 : TERN_FP32,
+        .round_bf16 = c->row_dtype == TERN_BF16,
+    };
+}
+
+static void make_block(const tern_model_config *c, const struct tern_spec *s, const struct transformer *t,
+                       int32_t index)
+{
+    struct layer *l = &t->layers[index];
+    float *const *v = l->vectors;
+    const struct tern_norm_args attn_norm = norm_of(c, v[ATTN_NORM], v[ATTN_NORM_BIAS]), none = norm_of(c, NULL, NULL);
+    const bool post = s->form == TERN_BLOCK_POST;
+
+    l->block = (struct tern_block){
+        .form = s->form,
+        .comm = tern_comm_self(),
+        .narrow = c->row_dtype != TERN_FP32,
+        .attention = { .norm = post ? none : attn_norm,
+                       .qkv_w = l->qkv,
+                       .out_w = l->out,
+                       .qkv_b = v[QKV_BIAS],
+                       .out_b = v[OUT_BIAS],
+                       .context = context_of(c, s, t, index) },
+        .mlp = { .norm = norm_of(c, v[MLP_NORM], v[MLP_NORM_BIAS]),
+                 .feed_forward = { .up = l->up,
+                                   .down = l->down,
+                                   .up_bias = v[UP_BIAS],
+                                   .activation = c->activation,
+                                   .gelu = c->gelu },
+                 .down_b = v[DOWN_BIAS] },
+        .attention_end = norm_of(c, v[ATTN_END], v[ATTN_END_BIAS]),
+        .mlp_end = norm_of(c, v[MLP_END], v[MLP_END_BIAS]),
+        .closing = post ? attn_norm : none,
+    };
+}
+
+/* 2^(-8 i / n), i from 1 on, n the power of two below the heads; further ones lie between them. */
+static tern_status make_slopes(tern_ctx *ctx, struct transformer *t, int32_t heads)
+{
+    int32_t n = 1;
+
+    TERN_TRY(TERN_ALLOC(ctx, (size_t)heads, "the slopes of a model", &t->slopes));
+    while (2 * n <= heads)
+        n *= 2;
+    for (int32_t i = 0; i < heads; i++)
+        t->slopes[i] = (float)exp2(i < n ? -8.0 * (i + 1) / n : -4.0 * (2 * (i - n) + 1) / n);
+    return TERN_OK;
+}
+
+static void take_stats(tern_model *model, const struct transformer *t)
+{
+    const tern_model_config *c = &model->config;
+    const struct tern_spec *s = &model->spec;
+    const int64_t H = c->hidden_size, vectors = H * (t->final_norm_bias ? 2 : 1);
+    tern_model_stats *stats = &model->stats;
+    uint64_t in_layers = 0;
+
+    for (int32_t i = 0; i < t->n_layers; i++) {
+        const struct layer *l = &t->layers[i];
+        const tern_weight *const matrices[] = { l->qkv, l->out, l->up, l->down };
+        for (size_t m = 0; m < sizeof matrices / sizeof matrices[0]; m++) {
+            stats->layer_bytes += tern_weight_bytes(matrices[m]);
+            stats->layer_weights += (uint64_t)matrices[m]->in * (uint64_t)matrices[m]->out;
+        }
+    }
+    stats->head_weights = (uint64_t)H * (uint64_t)c->vocab_size;
+    /* The rest of the parameters are vectors, in fp32. */
+    const uint64_t ends = (t->head ? 2 : 1) * stats->head_weights + (uint64_t)vectors +
+                          (uint64_t)s->position_rows * (uint64_t)H + (t->head_bias ? (uint64_t)c->vocab_size : 0) +
+                          (t->embed_norm ? (uint64_t)H : 0) + (t->embed_norm_bias ? (uint64_t)H : 0);
+    in_layers = stats->n_parameters - ends - stats->layer_weights;
+    stats->layer_bytes += in_layers * sizeof(float);
+    stats->head_bytes = tern_weight_bytes(model->head) + (uint64_t)vectors * sizeof(float);
+    stats->packed_bytes = stats->layer_bytes + stats->head_bytes + (t->head ? tern_weight_bytes(t->embed) : 0) +
+                          (uint64_t)s->position_rows * (uint64_t)H * sizeof(float);
+}
+
+tern_status tern_transformer_bind(tern_ctx *ctx, tern_model *model, struct tern_binder *binder)
+{
+    const tern_model_config *c = &model->config;
+    const struct tern_spec *s = &model->spec;
+    struct bind b = { .binder = binder, .config = c, .spec = s };
+    struct transformer *t;
+    char first[sizeof b.name + 8]; /* a tensor that tells the prefix: the embedding may be there as the head alone */
+
+    TERN_TRY(TERN_ALLOC(ctx, 1, "a model", &t));
+    model->weights = t;
+    t->n_layers = c->n_layers;
+    TERN_TRY(TERN_ALLOC(ctx, (size_t)c->n_layers, "the layers of a model", &t->layers));
+    snprintf(first, sizeof first, "%s.weight", named(&b, s->names->out));
+    tern_binder_prefix(binder, first);
+    TERN_TRY(bind_all(&b, t));
+    TERN_TRY(tern_binder_load(binder));
+
+    if (s->alibi)
+        TERN_TRY(make_slopes(ctx, t, c->heads));
+    for (int32_t i = 0; i < c->n_layers; i++)
+        make_block(c, s, t, i);
+    model->head = t->head ? t->head : t->embed;
+    model->block = &t->layers[0].block;
+    model->stats.n_parameters = binder->n_parameters;
+    take_stats(model, t);
+    return TERN_OK;
+}
+
+/* ---- forward ---- */
+
+tern_status tern_transformer_forward(const struct tern_par *par, const tern_model *model,
+                                     const struct tern_batch *batch, const struct tern_model_work *work)
+{
+    const struct transformer *t = model->weights;
+    const tern_model_config *c = &model->config;
+    const struct tern_spec *s = &model->spec;
+    const struct tern_norm_args embed_norm = norm_of(c, t->embed_norm, t->embed_norm_bias);
+    const struct tern_norm_args final_norm = norm_of(c, t->final_norm, t->final_norm_bias);
+    const struct tern_head head = { final_norm.gamma ? &final_norm : NULL, t->head_bias, s->logit_cap };
+    const float *positions = t->positions ? t->positions + (size_t)s->position_offset * (size_t)c->hidden_size : NULL;
+    float *x = work->x;
+
+    tern_forward_embed(par, batch, t->embed, s->embed_scale, positions, x); /* [T, H] */
+    if (t->embed_norm)
+        tern_norm_run(par, x, NULL, x, NULL, NULL, batch->kv.n_rows, (size_t)c->hidden_size, &embed_norm);
+    tern_forward_keep(par, model, batch, 0, x);
+    for (int32_t i = 0; i < t->n_layers; i++) {
+        if (tern_forward_stopped(par, batch, work))
+            return TERN_ERR_CANCELLED;
+        TERN_TRY(tern_block_run(par, &t->layers[i].block, x, &batch->kv, i, &work->block)); /* [T, H] */
+        tern_forward_keep(par, model, batch, i + 1, x);
+    }
+    tern_forward_head(par, model, batch, work, &head); /* [n_logits, V] */
+    return TERN_OK;
+}
