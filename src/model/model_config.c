@@ -54,7 +54,7 @@ static tern_status choose_arch(tern_ctx *ctx, const struct tern_json *json, cons
 {
     const char *where = tern_json_where(json), *model_type = NULL;
     const tern_json_value *root = tern_json_root(json), *list;
-    char known[512];
+    char known[2048];
 
     TERN_TRY(tern_json_opt_string(ctx, json, root, "model_type", NULL, &model_type));
     TERN_TRY(tern_json_opt_value(ctx, json, root, "architectures", TERN_JSON_ARRAY, &list));

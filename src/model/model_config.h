@@ -65,6 +65,9 @@ struct tern_rope_defaults {
 tern_status tern_config_rope(tern_ctx *ctx, const struct tern_json *json, const char *layer_type,
                              const struct tern_rope_defaults *standard, struct tern_rope *out);
 
+/* Texts of `factor` times the positions of the training, where the frequencies follow the length of a text. */
+void tern_config_stretch(const struct tern_rope *rope, tern_model_config *c);
+
 /* A flag that changes the computation in a way that tern does not know: false or absent, or TERN_ERR_UNSUPPORTED. */
 tern_status tern_config_refuse(tern_ctx *ctx, const struct tern_json *json, const char *key);
 

@@ -208,3 +208,11 @@ tern_status tern_config_rope(tern_ctx *ctx, const struct tern_json *json, const 
     tern_rope_prepare(out);
     return TERN_OK;
 }
+
+void tern_config_stretch(const struct tern_rope *rope, tern_model_config *c)
+{
+    const double n = rope->original * rope->factor;
+
+    if (rope->type == TERN_ROPE_DYNAMIC && n > c->n_context)
+        c->n_context = n < 1 << 24 ? (int32_t)n : 1 << 24;
+}

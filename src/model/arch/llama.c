@@ -53,8 +53,10 @@ static tern_status parse_common(tern_ctx *ctx, const struct tern_json *json, int
     TERN_TRY(tern_config_rms_eps(ctx, json, 1e-6, c));
     TERN_TRY(tern_config_gated_activation(ctx, json, "hidden_act", "silu", c));
     TERN_TRY(tern_config_tied(ctx, json, false, c));
-    return tern_config_rope(ctx, json, NULL, &(struct tern_rope_defaults){ .head_dim = c->head_dim, .theta = 10000 },
-                            &spec->rope);
+    TERN_TRY(tern_config_rope(ctx, json, NULL, &(struct tern_rope_defaults){ .head_dim = c->head_dim, .theta = 10000 },
+                              &spec->rope));
+    tern_config_stretch(&spec->rope, c);
+    return TERN_OK;
 }
 
 static tern_status parse_llama(tern_ctx *ctx, const struct tern_json *json, tern_model_config *c,

@@ -1,0 +1,310 @@
+/* test_families.c: every family against what transformers computed: a folder of tests/golden/models each.
+ *
+ * A row of figures is printed for each; with TERN_MODELS_TABLE=FILE they are appended there as rows of docs/models.md. */
+#include "golden.h"
+
+#include <tern/generate.h>
+
+#include <dirent.h>
+
+#define TOLERANCE 3e-5 /* of the largest |logit| of the golden; hidden states: of the largest value of the state */
+#define N_GREEDY  48
+
+struct folder {
+    char name[64];
+    char path[4096];
+    tern_ctx *ctx;
+    struct tern_json *json;
+    struct tern_safetensors *files;
+    const tern_json_value *root, *prompts, *greedy;
+    double largest; /* |logit| */
+};
+
+static tern_model *open_as(struct folder *f, tern_model_dtype dtype)
+{
+    tern_model_options options = tern_model_options_default();
+    tern_model *model;
+
+    options.dtype = dtype;
+    assert_ok(f->ctx, tern_model_open(f->ctx, f->path, &options, &model));
+    return model;
+}
+
+static void folder_open(struct folder *f, const char *name)
+{
+    char path[4200];
+
+    snprintf(f->name, sizeof f->name, "%s", name);
+    snprintf(path, sizeof path, "models/%s", name);
+    snprintf(f->path, sizeof f->path, "%s", test_golden(path));
+    f->ctx = test_ctx(2);
+    snprintf(path, sizeof path, "%s/golden.json", f->path);
+    assert_ok(f->ctx, tern_json_read(f->ctx, path, 1 << 24, &f->json));
+    snprintf(path, sizeof path, "%s/golden.safetensors", f->path);
+    assert_ok(f->ctx, tern_safetensors_open(f->ctx, path, &f->files));
+    f->root = tern_json_root(f->json);
+    f->prompts = tern_json_get(f->root, "prompts");
+    f->greedy = tern_json_get(f->root, "greedy");
+    assert_ok(f->ctx, tern_json_opt_number(f->ctx, f->json, f->root, "largest_logit", 0, &f->largest));
+    assert_true(tern_json_size(f->prompts) > 0 && f->largest > 0);
+}
+
+static void folder_close(struct folder *f)
+{
+    tern_safetensors_close(&f->files);
+    tern_json_destroy(f->json);
+    tern_ctx_destroy(&f->ctx);
+}
+
+/* Errors of a dtype's logits over all prompts. */
+struct errors {
+    double largest, rms, of; /* of: rms of the logits themselves */
+    size_t n_best, n_rows;   /* rows whose best id is the golden's */
+};
+
+static size_t best_of(const float *row, size_t n)
+{
+    size_t best = 0;
+
+    for (size_t i = 1; i < n; i++)
+        best = row[i] > row[best] ? i : best;
+    return best;
+}
+
+static struct errors errors_of(struct folder *f, const tern_model *model)
+{
+    const size_t V = (size_t)tern_model_get_config(model)->vocab_size;
+    struct errors e = { 0 };
+    size_t n_values = 0;
+
+    for (size_t p = 0; p < tern_json_size(f->prompts); p++) {
+        int32_t n;
+        int32_t *ids = prompt_ids(f->prompts, p, &n);
+        const size_t size = (size_t)n * V;
+        float *logits = malloc(size * sizeof *logits), *zero = calloc(size, sizeof *zero);
+        float *want = golden_values(f->files, "logits", p, 2, (int64_t[]){ n, (int64_t)V });
+        double unused;
+
+        assert_true(logits && zero);
+        run_alone(f->ctx, model, ids, n, logits, NULL);
+        e.largest = fmax(e.largest, difference(logits, want, size, &unused));
+        e.rms += sum_of_squares(logits, want, size);
+        e.of += sum_of_squares(zero, want, size);
+        n_values += size;
+        for (size_t t = 0; t < (size_t)n; t++, e.n_rows++)
+            e.n_best += best_of(logits + t * V, V) == best_of(want + t * V, V);
+        free(ids);
+        free(logits);
+        free(zero);
+        free(want);
+    }
+    e.rms = sqrt(e.rms / (double)n_values);
+    e.of = sqrt(e.of / (double)n_values);
+    return e;
+}
+
+/* The first state that is off is named. */
+static void check_hidden(struct folder *f, const tern_model *model)
+{
+    const tern_model_config *c = tern_model_get_config(model);
+    const tern_json_value *list = tern_json_get(f->root, "hidden_prompts");
+    const size_t V = (size_t)c->vocab_size, H = (size_t)c->hidden_size, L = (size_t)c->n_layers;
+
+    for (size_t i = 0; i < tern_json_size(list); i++) {
+        const size_t p = (size_t)tern_json_int(tern_json_at(list, i));
+        int32_t n;
+        int32_t *ids = prompt_ids(f->prompts, p, &n);
+        const size_t size = (size_t)n * H;
+        float *want = golden_values(f->files, "hidden", p, 3, (int64_t[]){ (int64_t)(L + 2), n, (int64_t)H });
+        float *hidden = malloc((L + 2) * size * sizeof *hidden), *logits = malloc((size_t)n * V * sizeof *logits);
+
+        assert_true(hidden && logits);
+        run_alone(f->ctx, model, ids, n, logits, hidden);
+        for (size_t state = 0; state < L + 2; state++) {
+            double largest;
+            const double error = difference(hidden + state * size, want + state * size, size, &largest);
+            if (error > TOLERANCE * largest)
+                fail_msg(
+                    "%s: the first state that diverges is number %zu of %zu (0: embedding, %zu: final norm): off by "
+                    "%g, the largest value is %g",
+                    f->name, state, L + 2, L + 1, error, largest);
+        }
+        free(ids);
+        free(want);
+        free(hidden);
+        free(logits);
+    }
+}
+
+static void check_greedy(struct folder *f, const tern_model *model)
+{
+    tern_generate_options options = tern_generate_options_default();
+    tern_session *session;
+
+    assert_ok(f->ctx, tern_session_create(f->ctx, model, NULL, &session));
+    options.max_tokens = N_GREEDY;
+    for (size_t p = 0; p < tern_json_size(f->greedy); p++) {
+        tern_generation out = { 0 };
+        int32_t n, n_want;
+        int32_t *ids = prompt_ids(f->prompts, p, &n), *want = prompt_ids(f->greedy, p, &n_want);
+
+        assert_int_equal(n_want, N_GREEDY);
+        assert_ok(f->ctx, tern_generate(session, NULL, ids, (size_t)n, &options, &out));
+        assert_int_equal(out.ids.count, N_GREEDY);
+        assert_memory_equal(out.ids.data, want, N_GREEDY * sizeof *want);
+        tern_generation_free(&out);
+        free(ids);
+        free(want);
+    }
+    tern_session_destroy(&session);
+}
+
+/* All prompts at once, in chunks, with another number of threads: the bits of each alone. */
+static void check_one_answer(struct folder *f, const tern_model *model)
+{
+    const size_t V = (size_t)tern_model_get_config(model)->vocab_size, n_prompts = tern_json_size(f->prompts);
+    tern_session_options options = tern_session_options_default();
+    tern_ctx *other = test_ctx(3);
+    tern_session *session;
+    tern_row rows[8];
+    int32_t *ids[8], n[8], left[8];
+    float *alone[8];
+
+    assert_true(n_prompts <= 8);
+    options.n_sequences = (int32_t)n_prompts;
+    options.max_batch = options.max_logits = 7 * (int32_t)n_prompts;
+    assert_ok(other, tern_session_create(other, model, &options, &session));
+    for (size_t p = 0; p < n_prompts; p++) {
+        ids[p] = prompt_ids(f->prompts, p, &n[p]);
+        left[p] = n[p];
+        alone[p] = malloc((size_t)n[p] * V * sizeof *alone[p]);
+        assert_non_null(alone[p]);
+        run_alone(f->ctx, model, ids[p], n[p], alone[p], NULL);
+        assert_ok(other, tern_sequence_add(session, &rows[p].sequence));
+        assert_ok(other, tern_sequence_plan(session, rows[p].sequence, n[p]));
+    }
+    for (bool more = true; more;) {
+        tern_row step[8];
+        size_t of[8], n_step = 0;
+        more = false;
+        for (size_t p = 0; p < n_prompts; p++) {
+            const int32_t take = left[p] < 7 ? left[p] : 7;
+            if (take == 0)
+                continue;
+            of[n_step] = p;
+            step[n_step++] = (tern_row){ rows[p].sequence, ids[p] + (n[p] - left[p]), take, TERN_LOGITS_ALL };
+        }
+        if (n_step == 0)
+            break;
+        assert_ok(other, tern_session_step(session, step, n_step));
+        for (size_t i = 0; i < n_step; i++) {
+            const size_t p = of[i], done = (size_t)(n[p] - left[p]);
+            for (int32_t t = 0; t < step[i].n_ids; t++)
+                assert_memory_equal(tern_session_logits(session, i, t), alone[p] + (done + (size_t)t) * V,
+                                    V * sizeof(float));
+            left[p] -= step[i].n_ids;
+            more = more || left[p] > 0;
+        }
+    }
+    for (size_t p = 0; p < n_prompts; p++) {
+        free(ids[p]);
+        free(alone[p]);
+    }
+    tern_session_destroy(&session);
+    tern_ctx_destroy(&other);
+}
+
+/* The rms error that the reference's own run in a dtype has. */
+static double reference_rms(struct folder *f, const char *dtype)
+{
+    const tern_json_value *all = tern_json_get(f->root, "reference_error");
+    double rms;
+
+    assert_ok(f->ctx, tern_json_opt_number(f->ctx, f->json, tern_json_get(all, dtype), "rms", 0, &rms));
+    assert_true(rms > 0);
+    return rms;
+}
+
+static void print_row(const struct folder *f, const tern_model_config *c, const struct errors *e)
+{
+    const char *table = getenv("TERN_MODELS_TABLE");
+    FILE *file = table ? fopen(table, "a") : NULL;
+    char row[512];
+
+    snprintf(row, sizeof row, "| `%s` | `%s` | %.1e | %.1e | %.1e | %.1e |", f->name, c->architecture,
+             e[0].largest / f->largest, e[1].rms / e[1].of, e[2].rms / e[2].of, e[3].rms / e[3].of);
+    print_message("%s\n", row);
+    if (file) {
+        fprintf(file, "%s\n", row);
+        fclose(file);
+    }
+}
+
+static void check_folder(void **state)
+{
+    const char *name = *state;
+    struct folder f;
+    struct errors e[4];
+
+    folder_open(&f, name);
+    tern_model *model = open_as(&f, TERN_MODEL_FP32);
+    const tern_model_config c = *tern_model_get_config(model);
+    check_hidden(&f, model);
+    e[0] = errors_of(&f, model);
+    if (e[0].largest > TOLERANCE * f.largest)
+        fail_msg("%s: logits are off by %g, expected at most %g", name, e[0].largest, TOLERANCE * f.largest);
+    check_greedy(&f, model);
+    check_one_answer(&f, model);
+    tern_model_close(&model);
+
+    /* tern rounds less than the reference does in these dtypes: its vectors, sums and residuals stay fp32. */
+    static const struct {
+        tern_model_dtype dtype;
+        const char *name;
+    } narrow[] = { { TERN_MODEL_BF16, "bf16" }, { TERN_MODEL_FP16, "fp16" } };
+    for (size_t i = 0; i < 2; i++) {
+        model = open_as(&f, narrow[i].dtype);
+        e[1 + i] = errors_of(&f, model);
+        const double bound = reference_rms(&f, narrow[i].name);
+        if (e[1 + i].rms > bound)
+            fail_msg("%s in %s: rms error %g, the reference's own is %g", name, narrow[i].name, e[1 + i].rms, bound);
+        tern_model_close(&model);
+    }
+    /* docs/numerics.md, "Logits in int8". */
+    model = open_as(&f, TERN_MODEL_INT8);
+    e[3] = errors_of(&f, model);
+    const double bound = 1.5 * 0.011 * sqrt(4.0 * c.n_layers + 1);
+    if (e[3].rms > bound * e[3].of)
+        fail_msg("%s in int8: rms error %g of the logits' rms, expected at most %g", name, e[3].rms / e[3].of, bound);
+    tern_model_close(&model);
+    print_row(&f, &c, e);
+    folder_close(&f);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const struct CMUnitTest *x = a, *y = b;
+
+    return strcmp(x->name, y->name);
+}
+
+int main(int argc, char **argv)
+{
+    static char names[256][64];
+    static struct CMUnitTest tests[256];
+    size_t n = 0;
+    DIR *dir = opendir(test_golden("models"));
+
+    if (!dir)
+        return 1;
+    for (const struct dirent *entry; n < 256 && (entry = readdir(dir));) {
+        if (entry->d_name[0] == '.' || (argc > 1 && !strstr(entry->d_name, argv[1])))
+            continue;
+        snprintf(names[n], sizeof names[n], "%.63s", entry->d_name);
+        tests[n] = (struct CMUnitTest){ .name = names[n], .test_func = check_folder, .initial_state = names[n] };
+        n++;
+    }
+    closedir(dir);
+    qsort(tests, n, sizeof tests[0], by_name);
+    return _cmocka_run_group_tests("families", tests, n, NULL, NULL);
+}
