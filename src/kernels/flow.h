@@ -77,7 +77,7 @@ V16_FN void row_store_n(const enum v16_panel form, void *row, size_t i, v16 v, s
 /* By value: what a pointer leads to would be read again after each store. */
 V16_FN struct tern_row_flow flow_of(const struct tern_row_flow *flow)
 {
-    const struct tern_row_flow none = { { NULL, NULL }, 0, false, NULL };
+    const struct tern_row_flow none = { { NULL, NULL }, 0, false, NULL, NULL };
     return flow ? *flow : none;
 }
 

@@ -130,6 +130,8 @@ typedef void tern_bf16_from_f32_fn(uint16_t *y, const float *x, size_t n);
  * evenly meanwhile.  A hint as gemm_f32's `next` is.   stream: whole cache lines of the row's output y (of a sum besides it not) are
  * written past the caches, because it is larger than what they hold.  An output that is an input is not to be streamed.
  * work: [n], what kernels of several passes keep meanwhile: read where they stream, and in any case by those on halves; not y.
+ * rest: NULL, or what softmax_f32 leaves of a row where it streams: its last pass waits for memory alone, and goes beside the next row's
+ * exponentials.
  *
  * Kernels of rows come in three: name_f32, and name_f16 and name_bf16 on rows in these bits, whose vectors (biases, gamma, masks) are f32
  * too.  The latter give the bits of the first on the widened rows, rounded to nearest even where a row is stored. */
@@ -138,6 +140,17 @@ struct tern_row_flow {
     size_t ahead_bytes;
     bool stream;
     float *work;
+    struct tern_row_rest *rest;
+};
+
+/* Begins as { .more = true }; `more` is the caller's: another call with this rest and this work follows, for a row of as many elements
+ * at most, and until then the row may not be whole.  All else is the kernel's, a row that is not whole being y[first .. last). */
+struct tern_row_rest {
+    bool more;
+    float *y; /* NULL: nothing is left */
+    const float *mask;
+    size_t first, last;
+    float inverse; /* of the sum of the exponentials in work */
 };
 
 /* What this thread has streamed is seen by the others once it has called this, before a barrier. */

@@ -1,7 +1,9 @@
 /* softmax.tmpl.c: softmax of one row.  Built once per level; contract in kernels.h.
  *
  * Three passes: the maximum of the scores, exponentials of the scores, made anew, and their sum in 32 virtual lanes (lane =
- * (j - first) mod 32), the division.  The last two prefetch what comes later.  max keeps its second operand when the first is a NaN, so a NaN reaches the row through the sum alone. */
+ * (j - first) mod 32), the division.  The second prefetches what comes later; the third, which would leave the arithmetic idle while
+ * it waits for memory, is left to the next row's second where it may be (struct tern_row_rest).  max keeps its second operand when the
+ * first is a NaN, so a NaN reaches the row through the sum alone. */
 #include "kernels/flow.h"
 #include "kernels/vec_math.h"
 
@@ -78,14 +80,75 @@ V16_FN v16 softmax_exp_n(const enum v16_panel form, const struct softmax_terms *
     return v16_select(v16_first(lanes), value, v16_set1(0));
 }
 
-/* What is stored for exponentials e: 0 where the mask hides, also where the row's sum is a NaN. */
-V16_FN v16 softmax_share(const struct softmax_terms *t, const float *e, size_t j, size_t lanes, v16 inverse)
+/* What is stored for exponentials e: 0 where the mask (NULL: none) hides, also where the row's sum is a NaN. */
+V16_FN v16 softmax_share(const float *mask, const float *e, size_t j, size_t lanes, v16 inverse)
 {
     const v16 share = v16_mul(v16_load_n(e + j, lanes), inverse);
 
-    if (!t->masked)
+    if (!mask)
         return share;
-    return v16_select(v16_less(v16_load_n(t->mask + j, lanes), v16_set1(-FLT_MAX)), v16_set1(0), share);
+    return v16_select(v16_less(v16_load_n(mask + j, lanes), v16_set1(-FLT_MAX)), v16_set1(0), share);
+}
+
+V16_FN v16x2 softmax_share2(const float *mask, const float *e, size_t j, v16 inverse)
+{
+    const v16x2 share = { softmax_share(mask, e, j, 16, inverse), softmax_share(mask, e, j + 16, 16, inverse) };
+    return share;
+}
+
+/* Stores what is left of a row of f32, from column j on. */
+static __attribute__((noinline)) void softmax_finish(struct tern_row_rest *rest, const float *e, size_t j)
+{
+    const v16 inverse = v16_set1(rest->inverse);
+
+    for (; j + 32 <= rest->last; j += 32) {
+        const v16x2 share = softmax_share2(rest->mask, e, j, inverse);
+        v16_stream(rest->y + j, share.lo);
+        v16_stream(rest->y + j + 16, share.hi);
+    }
+    for (; j < rest->last; j += 16)
+        v16_store_n(rest->y + j, softmax_share(rest->mask, e, j, rest->last - j, inverse), rest->last - j);
+    rest->y = NULL;
+}
+
+/* Exponentials of columns j .. j + 31 of a row of f32, into e and the sum. */
+V16_FN void softmax_exp2(const struct softmax_terms *t, float *e, size_t j, v16 base, v16x2 *sum)
+{
+    const v16x2 s = softmax_score2(V16_F32, t, j, false);
+    const v16x2 value = { v16_exp_negative(v16_sub(s.lo, base)), v16_exp_negative(v16_sub(s.hi, base)) };
+
+    v16_store(e + j, value.lo);
+    v16_store(e + j + 16, value.hi);
+    sum->lo = v16_add(sum->lo, value.lo);
+    sum->hi = v16_add(sum->hi, value.hi);
+}
+
+/* The same of all columns of a row that one before it has, whose shares are stored meanwhile, from where its exponentials stood.
+ * @return where the other columns begin. */
+V16_FN size_t softmax_beside(const struct softmax_terms *t, struct tern_row_rest *rest, float *e, size_t first,
+                             size_t last, v16 base, v16x2 *sum, struct tern_row_flow flow)
+{
+    const size_t both = rest->last < last ? rest->last : last;
+    const float *mask = t->masked ? rest->mask : NULL;
+    const v16 inverse = v16_set1(rest->inverse);
+    float *y = rest->y;
+    v16x2 s = *sum;
+    size_t j = first;
+
+    if (rest->first != first || (rest->mask != NULL) != t->masked) {
+        softmax_finish(rest, e, rest->first);
+        return first;
+    }
+    for (; j + 32 <= both; j += 32) {
+        const v16x2 share = softmax_share2(mask, e, j, inverse);
+        v16_stream(y + j, share.lo);
+        v16_stream(y + j + 16, share.hi);
+        softmax_exp2(t, e, j, base, &s);
+        flow_ahead(flow, sizeof(float) * (j - first), 32 * sizeof(float));
+    }
+    *sum = s;
+    softmax_finish(rest, e, j);
+    return j;
 }
 
 V16_FN void softmax_row(const enum v16_panel form, void *y, const void *x, const float *mask, size_t first, size_t last,
@@ -111,13 +174,11 @@ V16_FN void softmax_row(const enum v16_panel form, void *y, const void *x, const
     const v16 base = v16_set1(largest == -INFINITY ? 0 : largest);
 
     /* On rows of f32 the chain is short enough: in steps 3 to 6 % slower. */
-    for (j = first; form == V16_F32 && j + 32 <= last; j += 32) {
-        const v16x2 s = softmax_score2(form, &terms, j, false);
-        const v16x2 value = { v16_exp_negative(v16_sub(s.lo, base)), v16_exp_negative(v16_sub(s.hi, base)) };
-        v16_store(e + j, value.lo);
-        v16_store(e + j + 16, value.hi);
-        sum.lo = v16_add(sum.lo, value.lo);
-        sum.hi = v16_add(sum.hi, value.hi);
+    j = first;
+    if (form == V16_F32 && flow.rest && flow.rest->y)
+        j = softmax_beside(&terms, flow.rest, e, first, last, base, &sum, flow);
+    for (; form == V16_F32 && j + 32 <= last; j += 32) {
+        softmax_exp2(&terms, e, j, base, &sum);
         flow_ahead(flow, row_size(form) * (j - first), 32 * row_size(form));
     }
     while (j + 32 <= last) {
@@ -140,14 +201,21 @@ V16_FN void softmax_row(const enum v16_panel form, void *y, const void *x, const
     const v16 inverse = v16_set1(total == 0 ? 0 : 1 / total);
 
     j = first + flow_head(form, flow, (char *)y + first * row_size(form), last - first);
-    for (size_t i = first; i < j; i += 16)
-        row_store_n(form, y, i, softmax_share(&terms, e, i, j - i, inverse), j - i);
-    for (; j + 32 <= last; j += 32) {
-        const v16x2 share = { softmax_share(&terms, e, j, 16, inverse), softmax_share(&terms, e, j + 16, 16, inverse) };
-        flow_store2(form, flow, y, j, share);
+    if (form == V16_F32 && flow.stream && flow.rest && flow.rest->more && j == first) {
+        flow.rest->y = y;
+        flow.rest->mask = mask;
+        flow.rest->first = first;
+        flow.rest->last = last;
+        flow.rest->inverse = total == 0 ? 0 : 1 / total;
+        return;
     }
+    const float *hides = masked ? mask : NULL;
+    for (size_t i = first; i < j; i += 16)
+        row_store_n(form, y, i, softmax_share(hides, e, i, j - i, inverse), j - i);
+    for (; j + 32 <= last; j += 32)
+        flow_store2(form, flow, y, j, softmax_share2(hides, e, j, inverse));
     for (; j < last; j += 16)
-        row_store_n(form, y, j, softmax_share(&terms, e, j, last - j, inverse), last - j);
+        row_store_n(form, y, j, softmax_share(hides, e, j, last - j, inverse), last - j);
 }
 
 V16_FN void softmax(const enum v16_panel form, void *y, const void *x, const float *mask, size_t n, size_t first,

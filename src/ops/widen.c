@@ -184,7 +184,7 @@ static size_t row_length(const struct tern_row_operand *o, size_t row)
 }
 
 /* Row `index` of those of a thread, which end before `end`. */
-static struct tern_row row_at(const struct rows *r, float *work, size_t index, size_t end)
+static struct tern_row row_at(const struct rows *r, float *work, struct tern_row_rest *rest, size_t index, size_t end)
 {
     const struct tern_row_call *c = r->call;
     struct tern_row row = {
@@ -192,7 +192,7 @@ static struct tern_row row_at(const struct rows *r, float *work, size_t index, s
         .dtype = c->in[0].dtype,
         .index = index,
         .n = row_length(&c->in[0], index),
-        .flow = { .stream = r->stream, .work = work },
+        .flow = { .stream = r->stream, .work = work, .rest = r->stream ? rest : NULL },
     };
 
     for (size_t i = 0; i < TERN_ROW_INPUTS; i++)
@@ -216,11 +216,13 @@ static struct tern_row row_at(const struct rows *r, float *work, size_t index, s
 static void rows_region(void *arg, const struct tern_par *par)
 {
     const struct rows *r = arg;
+    struct tern_row_rest rest = { 0 };
     size_t index, end;
 
     tern_share(par, r->call->n_rows, 1, &index, &end);
     for (; index < end; index++) {
-        const struct tern_row row = row_at(r, (float *)r->work + r->width * (size_t)par->thread, index, end);
+        rest.more = index + 1 < end;
+        const struct tern_row row = row_at(r, (float *)r->work + r->width * (size_t)par->thread, &rest, index, end);
         r->call->fn(r->call->arg, &row);
     }
     tern_stream_end();

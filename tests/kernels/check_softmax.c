@@ -1,6 +1,37 @@
 /* check_softmax.c: softmax of a row: all visible ranges around the lane counts, masks, slopes, nothing visible. */
 #include "tc.h"
 
+/* Rows one after the other with a rest that goes from each to the next: of other ranges, masked or not, and with y on a line or
+ * beside it, which is in any case what each row is alone.  All of them with the first one's range: those that go beside each other. */
+static void check_rest(struct tc *t, size_t n, bool same)
+{
+    enum { ROWS = 5 };
+    struct tern_row_rest rest = { 0 };
+    struct tern_row_flow flow = tc_flow(t, n);
+    float *alone[ROWS], *streamed[ROWS], *memory[ROWS];
+
+    flow.rest = &rest;
+    for (size_t r = 0; r < ROWS; r++) {
+        const size_t first = same || r == 1 ? n / 9 : n / (3 + r), last = same || r < 3 ? n - n / 7 : n - r;
+        const float *x = tc_in_f32(t, n, TC_NORMAL), slope = r == 3 ? 0.5f : 0;
+        float *mask = r == 2 || r == 4 ? tc_copy_f32(t, tc_in_f32(t, n, TC_NORMAL), n) : NULL;
+
+        for (size_t i = 0; mask && i < n; i += 3)
+            mask[i] = -INFINITY;
+        alone[r] = tc_out_f32(t, n);
+        memory[r] = tc_out_f32(t, n + 32);
+        streamed[r] = memory[r];
+        while (((uintptr_t)(streamed[r] + first) & 63) != (r == 3 && !same ? 4 : 0))
+            streamed[r]++;
+        t->new.softmax_f32(alone[r], x, mask, n, first, last, 0.5f, slope, NULL);
+        rest.more = r + 1 < ROWS;
+        t->new.softmax_f32(streamed[r], x, mask, n, first, last, 0.5f, slope, &flow);
+    }
+    tern_stream_end();
+    for (size_t r = 0; r < ROWS; r++)
+        tc_same_f32(t, alone[r], streamed[r], n);
+}
+
 void check_softmax_f32(struct tc *t)
 {
     static const size_t sizes[] = { 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 65, 257, 4099 };
@@ -39,6 +70,10 @@ void check_softmax_f32(struct tc *t)
             t->new.softmax_f32(streamed, x, mask, n, first, last, scale, slope, &flow);
             tc_same_row_f32(t, got, streamed, n);
         }
+    for (size_t s = 0; s < TC_COUNT(sizes); s++)
+        for (int same = 0; same < 2; same++)
+            if (sizes[s] >= 9 && tc_case(t, "rest,n=%zu,same=%d", sizes[s], same))
+                check_rest(t, sizes[s], same);
     static const struct {
         const char *name;
         float value; /* of all */

@@ -307,7 +307,7 @@ float *tc_out_panel(struct tc *t, size_t n)
 struct tern_row_flow tc_flow(struct tc *t, size_t n)
 {
     static const char nothing;
-    return (struct tern_row_flow){ { &nothing, &nothing }, 4 * n, true, tc_out_f32(t, n) };
+    return (struct tern_row_flow){ { &nothing, &nothing }, 4 * n, true, tc_out_f32(t, n), NULL };
 }
 
 #define ROW_LINE 64 /* bytes before a row, at least */
