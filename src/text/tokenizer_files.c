@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "text/vocab_class.h"
 
 #include <string.h>
 
@@ -22,21 +23,26 @@ static bool ends_with(const char *path, const char *end)
 
 /* ---- a SentencePiece model --------------------------------------------------------------------------------------- */
 
-/* add_bos_token and add_eos_token of tokenizer_config.json: the library adds neither unless it is asked to. */
-static tern_status read_ends(tern_ctx *ctx, const char *dir, bool *bos, bool *eos)
+/* The class's ends, or what add_bos_token and add_eos_token of tokenizer_config.json make of them: the library adds
+ * neither unless it is asked to. */
+static tern_status read_ends(tern_ctx *ctx, const char *dir, struct tern_piece_class *ends)
 {
     struct tern_json *json = NULL;
     char *path;
     tern_status status;
 
-    *bos = *eos = false;
+    *ends = (struct tern_piece_class){ 0 };
     if (!dir)
         return TERN_OK;
     TERN_TRY(tern_path_join(ctx, dir, "tokenizer_config.json", &path));
-    if (tern_path_is_file(path)) {
+    if (tern_path_is_file(path))
         TERN_TRY_OR_FAIL(tern_json_read(ctx, path, TERN_TOKENIZER_FILE_MAX, &json));
-        TERN_TRY_OR_FAIL(tern_json_opt_bool(ctx, json, tern_json_root(json), "add_bos_token", false, bos));
-        TERN_TRY_OR_FAIL(tern_json_opt_bool(ctx, json, tern_json_root(json), "add_eos_token", false, eos));
+    TERN_TRY_OR_FAIL(tern_piece_class_of(ctx, dir, json, ends));
+    if (json) {
+        const tern_json_value *root = tern_json_root(json);
+
+        TERN_TRY_OR_FAIL(tern_json_opt_bool(ctx, json, root, "add_bos_token", ends->adds_bos, &ends->adds_bos));
+        TERN_TRY_OR_FAIL(tern_json_opt_bool(ctx, json, root, "add_eos_token", ends->adds_eos, &ends->adds_eos));
     }
     status = TERN_OK;
 
@@ -58,22 +64,22 @@ static tern_status add_text(tern_ctx *ctx, struct tern_post_list *list, int32_t 
 static tern_status add_ends(tern_ctx *ctx, struct tern_tokenizer *t, const char *where, const char *dir)
 {
     const struct tern_sentencepiece *model = &t->model.sentencepiece;
-    bool bos, eos;
+    struct tern_piece_class ends;
 
-    TERN_TRY(read_ends(ctx, dir, &bos, &eos));
-    TERN_REQUIRE(ctx, !bos || model->bos_id >= 0, TERN_ERR_FORMAT,
-                 "tokenizer_config.json says add_bos_token, but %s has no piece for the beginning", where);
-    TERN_REQUIRE(ctx, !eos || model->eos_id >= 0, TERN_ERR_FORMAT,
-                 "tokenizer_config.json says add_eos_token, but %s has no piece for the end", where);
-    if (!bos && !eos)
+    TERN_TRY(read_ends(ctx, dir, &ends));
+    TERN_REQUIRE(ctx, !ends.adds_bos || model->bos_id >= 0, TERN_ERR_FORMAT,
+                 "the class or tokenizer_config.json says add_bos_token, but %s has no piece for the beginning", where);
+    TERN_REQUIRE(ctx, !ends.adds_eos || model->eos_id >= 0, TERN_ERR_FORMAT,
+                 "the class or tokenizer_config.json says add_eos_token, but %s has no piece for the end", where);
+    if (!ends.adds_bos && !ends.adds_eos)
         return TERN_OK;
 
-    const int32_t first = bos ? model->bos_id : -1, last = eos ? model->eos_id : -1;
+    const int32_t first = ends.adds_bos ? model->bos_id : -1, last = ends.adds_eos ? model->eos_id : -1;
     struct tern_post_step *step = &t->post.steps[t->post.n_steps++];
     *step = (struct tern_post_step){ .kind = TERN_POST_TEMPLATE };
     TERN_TRY(add_text(ctx, &step->single, TERN_POST_FIRST, first, last, 0));
     TERN_TRY(add_text(ctx, &step->pair, TERN_POST_FIRST, first, last, 0));
-    return add_text(ctx, &step->pair, TERN_POST_SECOND, first, last, 1);
+    return add_text(ctx, &step->pair, TERN_POST_SECOND, first, last, !ends.one_type);
 }
 
 tern_status tern_tokenizer_read_sentencepiece(tern_ctx *ctx, struct tern_tokenizer *t, const char *path,

@@ -41,10 +41,30 @@ struct tern_vocab_class {
     uint32_t cls_type;
 };
 
-/* The row of a directory's class: as tokenizer_config.json names it (NULL: there is none), else config.json, by class or
- * by model_type; else BERT's for vocab.txt and GPT-2's for vocab.json.  TERN_ERR_UNSUPPORTED: there is no row for the
- * class, or the class is for the other files. */
+/* What a directory says its class is: as tokenizer_config.json names it (`config`, NULL: there is none), else config.json,
+ * by class or by model_type. */
+struct tern_class_name {
+    char text[64]; /* without Fast; empty: none is named */
+    bool is_fast;  /* Fast stood behind it */
+    bool by_type;
+    const char *file; /* which of the two names it */
+};
+tern_status tern_class_name_of(tern_ctx *ctx, const char *dir, const struct tern_json *config,
+                               struct tern_class_name *out);
+
+/* The row of a directory's class; BERT's for vocab.txt and GPT-2's for vocab.json where none is named.
+ * TERN_ERR_UNSUPPORTED: there is no row for the class, or the class is for the other files. */
 tern_status tern_vocab_class_of(tern_ctx *ctx, const char *dir, const struct tern_json *tokenizer_config,
                                 bool wordpiece, const struct tern_vocab_class **out);
+
+/* What a class puts around the pieces of a SentencePiece model unless tokenizer_config.json says otherwise. */
+struct tern_piece_class {
+    bool adds_bos, adds_eos;
+    bool one_type; /* a second text has the first one's type */
+};
+
+/* TERN_ERR_UNSUPPORTED: the class has other ids than the model. */
+tern_status tern_piece_class_of(tern_ctx *ctx, const char *dir, const struct tern_json *tokenizer_config,
+                                struct tern_piece_class *out);
 
 #endif

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""Puts components together at random and compares tern with the tokenizers library; keeps nothing.
+"""Puts components, or texts, together at random and compares tern with the tokenizers library; keeps nothing.
 
     build/golden-env/bin/python tests/golden/diff_tokenizers.py FOLDER SEED COUNT
+    build/golden-env/bin/python tests/golden/diff_tokenizers.py --texts FOLDER SEED COUNT
     TERN_TOKENIZERS_DIR=FOLDER build/release/tests/text/test_tokenizer_goldens
 
 The first writes COUNT tokenizers and their digests (make_tokenizers.py) into FOLDER, less those that the library refuses
-or panics on; the second compares.  What differs goes into make_tokenizers.py.
+or panics on; the second takes the tokenizers that are committed, and those of ../shared/data, with COUNT texts made of
+what they know: tokens, added tokens, and characters that rules are about.  The third compares.  What differs goes into
+make_tokenizers.py, or nasty.py.
 """
 import json
 import os
@@ -94,6 +97,56 @@ class Maker:
                          limits if coin(0.3) else None, pads if coin(0.3) else None)
 
 
+# What rules are about: blanks, marks, controls, ends of lines, one character of many bytes, characters that become many or none.
+ODD = ["", " ", "  ", "\t", "\n", "\r\n", "\0", "\x1f", "\x7f", "\x85", "\xa0", "\u2581", "\u2009", "\u3000", "\u200b", "\u200d", "\ufeff", "\ufffd",
+       "\u0130", "\u0131", "\u1e9e", "\u017f", "\u0345", "\u0301", "\u0327\u0301", "\u3099", "\u1161", "\u11a8", "\uac00", "\ufdfa", "\u0149", "\u01c5",
+       "\U0001f600", "\U0001f468\u200d\U0001f469", "\U0001f1e6\U0001f1fa", "\U0002f800", "\U00020000", "\U000e0001", "\U0010ffff", "\ue000", "\u0378",
+       "'s", "'LL", "'", "\u2019t", "I'm", "123", "\u0664", "\u00b2", "\u2167", "-", "\u2014", "...", "\u3001", "$", "\u00e9", "e\u0301", "\u0e33", "\u0dca",
+       "a", "B", "x", "</w>", "##", "<0x41>", "<unk", ">", "\u0120", "\u0100"]
+
+
+def odd_text(rng, tokens, added):
+    parts = []
+    for _ in range(rng.below(9)):
+        kind = rng.below(8)
+        if kind < 3:
+            parts.append(ODD[rng.below(len(ODD))])
+        elif kind < 6 or not added:
+            parts.append(tokens[rng.below(len(tokens))])
+        else:
+            token = added[rng.below(len(added))]
+            parts.append((token, token.upper(), token[:-1], " " + token, token + " ", token * 2)[rng.below(6)])
+    return "".join(parts)
+
+
+def all_tokenizers():
+    for name in made.table():
+        yield name, os.path.join(made.OUT, name + ".json")
+    for name in made.SHARED_NAMES:
+        file = os.path.join(made.SHARED, "tokenizers", name)
+        if os.path.exists(file):
+            yield name.replace("/", "-")[:-5], file
+
+
+def texts(folder, seed, count):
+    """A folder for each tokenizer, since the texts are made of its tokens."""
+    for name, file in all_tokenizers():
+        tok, rng = Tokenizer.from_file(file), made.Random(seed)
+        here = os.path.join(folder, name)
+        os.makedirs(here, exist_ok=True)
+        shutil.copy(os.path.join(made.OUT, "assigned13.txt"), here)
+        shutil.copy(file, os.path.join(here, name + ".json"))
+        tokens = sorted(tok.get_vocab(False))
+        added = sorted(t.content for t in tok.get_added_tokens_decoder().values())
+        made.NASTY = [odd_text(rng, tokens, added) for _ in range(count)]
+        made.MARKS = [100]
+        with open(os.path.join(here, "nasty.json"), "w") as f:
+            json.dump(made.NASTY, f)
+        with open(os.path.join(here, "digests.json"), "w") as f:
+            json.dump({name: made.digests(tok)}, f)
+        print(name, flush=True)
+
+
 def main(folder, seed, count):
     os.makedirs(folder, exist_ok=True)
     for name in ("nasty.json", "assigned13.txt"):
@@ -116,4 +169,6 @@ def main(folder, seed, count):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    with_texts = sys.argv[1] == "--texts"
+    arguments = sys.argv[2:] if with_texts else sys.argv[1:]
+    (texts if with_texts else main)(arguments[0], int(arguments[1]), int(arguments[2]))

@@ -22,7 +22,7 @@ OUT = os.path.join(HERE, "vocab_files")
 GPT2 = os.path.join(HERE, "text", "gpt2-files")
 TEXTS = ENGLISH[:12] + CONTRACTIONS[:4] + SPACES[::9] + SCRIPTS[::6] + MARKS[::6] + ADDED[::11] + [
     "[CLS] a [SEP] [MASK] b", "the [MASK]", "the <mask> a", "<s>a</s> <pad>", "<|startoftext|>the<|endoftext|>", "Caf\u00e9 \u00c0 LA CARTE",
-    "\u65e5\u672c\u8a9e the", "a\u0301 \u0130", "x <cls> y <sep>", "extra <extra> token", "[TOOL]the", "supercalifragilisticexpialidocious"]
+    "\u65e5\u672c\u8a9e the", "a\u0301 \u0130", "\x1cthe\x1f", "\x1c", "\x1f the \x85 \x1d", "x <cls> y <sep>", "extra <extra> token", "[TOOL]the", "supercalifragilisticexpialidocious"]
 PIECES = (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<s>", "</s>", "<unk>", "<pad>", "<mask>", "<cls>", "<sep>"] + list("abcdefghijklmnopqrstuvwxyzABCTH.,:;!?'\"()-0123456789") +
           ["##" + c for c in "abcdefghijklmnopqrstuvwxyz0123456789"] +
           ["the", "The", "##er", "##ing", "and", "quick", "fox", "##ed", "s", "##s", "caf", "##e", "cafe", "caf\u00e9", "\u00e9", "##\u00e9", "\u65e5", "\u672c", "\u65e5\u672c", "tern", "##n", "in", "white \u00a0"])
@@ -48,7 +48,7 @@ def pairs(*more):
 
 def ends(folder):
     """CLIP's kind: characters and merges with an end of the word."""
-    pairs(*[c + "</w>" for c in "abcdefghijklmnopqrstuvwxyz.,!?'"], "the</w>", "th", "<|startoftext|>", "<unk>")(folder)
+    pairs(*[c + "</w>" for c in "abcdefghijklmnopqrstuvwxyz.,!?'"], "\u011c</w>", "\u011d</w>", "\u011f</w>", "\u0126</w>", "the</w>", "th", "<|startoftext|>", "<unk>")(folder)
     with open(os.path.join(folder, "merges.txt"), "w") as f:
         f.write("#version: 0.2\nt h\nth e</w>\n")
 

@@ -1,6 +1,7 @@
 /* test_vocab_files.c: directories with a vocabulary and no tokenizer.json: what transformers' classes make of texts. */
 #include "testing.h"
 
+#include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
 #include "text/text.h"
@@ -156,6 +157,8 @@ static void refuses_what_is_unknown_or_damaged(void **state)
     write_text(dir, "config.json", "{\"tokenizer_class\":\"RoFormerTokenizer\"}");
     refuse(dir, TERN_ERR_UNSUPPORTED, "config.json", "RoFormerTokenizer");
     write_text(dir, "config.json", "{\"model_type\":\"roformer\"}");
+    refuse(dir, TERN_ERR_UNSUPPORTED, "config.json", "RoFormerTokenizer");
+    write_text(dir, "config.json", "{\"model_type\":\"bert\"}");
     write_text(dir, "vocab.txt", "a\n\xFF\n");
     refuse(dir, TERN_ERR_FORMAT, "vocab.txt", "0xFF at offset 2");
     write_text(dir, "vocab.txt", "[UNK]\r\n[CLS]\r\n[SEP]\r\n[PAD]\r\n[MASK]\r\na  \r\na");
@@ -165,11 +168,172 @@ static void refuses_what_is_unknown_or_damaged(void **state)
     tern_tokenizer_close(&t);
 }
 
+/* A class without a row is refused by its name, whichever file names it, and so is a model type that has such a class. */
+static void refuses_classes_by_name(void **state)
+{
+    static const struct {
+        const char *class, *type; /* type NULL: several, or none */
+    } classes[] = {
+        { "WhisperTokenizer", "whisper" },
+        { "LukeTokenizer", "luke" },
+        { "HerbertTokenizer", "herbert" },
+        { "NougatTokenizer", "nougat" },
+        { "LayoutLMv2Tokenizer", "layoutlmv2" },
+        { "LayoutLMv3Tokenizer", "layoutlmv3" },
+        { "MarkupLMTokenizer", "markuplm" },
+        { "BlenderbotSmallTokenizer", "blenderbot-small" },
+        { "BioGptTokenizer", "biogpt" },
+        { "CTRLTokenizer", "ctrl" },
+        { "ClvpTokenizer", "clvp" },
+        { "FlaubertTokenizer", "flaubert" },
+        { "XLMTokenizer", "xlm" },
+        { "MarianTokenizer", "marian" },
+        { "M2M100Tokenizer", "m2m_100" },
+        { "Speech2TextTokenizer", "speech_to_text" },
+        { "VitsTokenizer", "vits" },
+        { "Wav2Vec2CTCTokenizer", "wav2vec2" },
+        { "BertJapaneseTokenizer", "bert-japanese" },
+        { "BertweetTokenizer", "bertweet" },
+        { "PhobertTokenizer", "phobert" },
+        { "EsmTokenizer", "esm" },
+        { "TapasTokenizer", "tapas" },
+        { "SplinterTokenizer", "splinter" },
+        { "RoCBertTokenizer", "roc_bert" },
+        { "RoFormerTokenizer", "roformer" },
+        { "CpmAntTokenizer", "cpmant" },
+        { "GPTNeoXJapaneseTokenizer", "gpt_neox_japanese" },
+        { "MgpstrTokenizer", "mgp-str" },
+        { "TheirOwnTokenizer", NULL },
+    };
+    const char *dir = test_temp_dir();
+
+    (void)state;
+    write_text(dir, "vocab.json", "{\"a\":0,\"<|endoftext|>\":1}");
+    write_text(dir, "merges.txt", "");
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
+        char text[128];
+
+        snprintf(text, sizeof text, "{\"tokenizer_class\":\"%s\"}", classes[i].class);
+        write_text(dir, "tokenizer_config.json", text);
+        write_text(dir, "config.json", "{}");
+        refuse(dir, TERN_ERR_UNSUPPORTED, classes[i].class, "tokenizer_config.json");
+        write_text(dir, "tokenizer_config.json", "{}");
+        write_text(dir, "config.json", text);
+        refuse(dir, TERN_ERR_UNSUPPORTED, classes[i].class, "config.json");
+        if (!classes[i].type)
+            continue;
+        snprintf(text, sizeof text, "{\"model_type\":\"%s\"}", classes[i].type);
+        write_text(dir, "config.json", text);
+        refuse(dir, TERN_ERR_UNSUPPORTED, classes[i].class, "config.json");
+    }
+}
+
+/* ---- SentencePiece models ---------------------------------------------------------------------------------------- */
+
+static void copy_model(const char *dir)
+{
+    tern_ctx ctx = { 0 };
+    char *data;
+    size_t size;
+
+    assert_ok(&ctx,
+              tern_file_read(&ctx, TERN_SOURCE_DIR "/tests/golden/sentencepiece/unigram.model", 1 << 20, &data, &size));
+    test_write(dir, "spiece.model", data, size);
+    tern_free(data);
+}
+
+/* The ids of "the", alone and with itself: with `bos` first and `eos` last or neither (-1), and the types of a pair. */
+static void check_ends(const char *dir, int32_t bos, int32_t eos, uint32_t second_type)
+{
+    tern_encode_options options = { .add_special = true, .pair = "the", .pair_size = 3 };
+    tern_ctx ctx = { 0 };
+    tern_ids bare = { 0 };
+    tern_encoding e = { 0 };
+    tern_tokenizer *t;
+    size_t n = 0;
+
+    assert_ok(&ctx, tern_tokenizer_open(&ctx, dir, &t));
+    assert_ok(&ctx, tern_tokenizer_encode(&ctx, t, "the", 3, false, &bare));
+    assert_ok(&ctx, tern_tokenizer_encode_with(&ctx, t, "the", 3, &options, &e));
+    assert_int_equal(e.count, 2 * (bare.count + (bos >= 0) + (eos >= 0)));
+    for (uint32_t text = 0; text < 2; text++) {
+        const uint32_t type = text * second_type;
+
+        if (bos >= 0) {
+            assert_int_equal(e.type_ids[n], type);
+            assert_int_equal(e.ids[n++], bos);
+        }
+        for (size_t i = 0; i < bare.count; i++) {
+            assert_int_equal(e.type_ids[n], type);
+            assert_int_equal(e.ids[n++], bare.data[i]);
+        }
+        if (eos >= 0) {
+            assert_int_equal(e.type_ids[n], type);
+            assert_int_equal(e.ids[n++], eos);
+        }
+    }
+    tern_encoding_free(&e);
+    tern_ids_free(&bare);
+    tern_tokenizer_close(&t);
+}
+
+/* What transformers 5.23 puts around a text by class (seen with this model), and what its settings change. */
+static void models_have_the_ends_of_their_class(void **state)
+{
+    static const struct {
+        const char *tokenizer_config, *config;
+        int32_t bos, eos;
+        uint32_t second_type;
+    } cases[] = {
+        { "{}", "{}", -1, -1, 1 },
+        { "{\"tokenizer_class\":\"LlamaTokenizer\"}", "{}", -1, -1, 1 },
+        { "{\"tokenizer_class\":\"LlamaTokenizer\",\"add_bos_token\":true}", "{}", 1, -1, 1 },
+        { "{\"tokenizer_class\":\"LlamaTokenizerFast\",\"add_bos_token\":true,\"add_eos_token\":true}", "{}", 1, 2, 1 },
+        { "{\"tokenizer_class\":\"CodeLlamaTokenizer\"}", "{}", 1, -1, 1 },
+        { "{\"tokenizer_class\":\"CodeLlamaTokenizer\",\"add_bos_token\":false}", "{}", -1, -1, 1 },
+        { "{\"tokenizer_class\":\"T5Tokenizer\"}", "{}", -1, 2, 0 },
+        { "{}", "{\"model_type\":\"mt5\"}", -1, 2, 0 },
+        { "{\"tokenizer_class\":\"TheirOwnTokenizer\"}", "{}", -1, -1, 1 },
+    };
+    const char *dir = test_temp_dir();
+
+    (void)state;
+    copy_model(dir);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        write_text(dir, "tokenizer_config.json", cases[i].tokenizer_config);
+        write_text(dir, "config.json", cases[i].config);
+        check_ends(dir, cases[i].bos, cases[i].eos, cases[i].second_type);
+    }
+}
+
+/* Classes that give a model's pieces other numbers, or change the text first. */
+static void models_of_other_ids_are_refused(void **state)
+{
+    static const char *const classes[] = { "XLMRobertaTokenizer", "CamembertTokenizer", "MBartTokenizer",
+                                           "NllbTokenizerFast",   "PegasusTokenizer",   "XLNetTokenizer",
+                                           "AlbertTokenizer",     "DebertaV2Tokenizer", "SiglipTokenizer" };
+    const char *dir = test_temp_dir();
+
+    (void)state;
+    copy_model(dir);
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
+        char text[128];
+
+        snprintf(text, sizeof text, "{\"tokenizer_class\":\"%s\"}", classes[i]);
+        write_text(dir, "tokenizer_config.json", text);
+        refuse(dir, TERN_ERR_UNSUPPORTED, classes[i], "SentencePiece model alone");
+    }
+    write_text(dir, "tokenizer_config.json", "{}");
+    write_text(dir, "config.json", "{\"model_type\":\"xlm-roberta\"}");
+    refuse(dir, TERN_ERR_UNSUPPORTED, "XLMRobertaTokenizer", "config.json");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(classes_are_those_of_transformers),
-        cmocka_unit_test(refuses_what_is_unknown_or_damaged),
+        cmocka_unit_test(classes_are_those_of_transformers), cmocka_unit_test(refuses_what_is_unknown_or_damaged),
+        cmocka_unit_test(refuses_classes_by_name),           cmocka_unit_test(models_have_the_ends_of_their_class),
+        cmocka_unit_test(models_of_other_ids_are_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
