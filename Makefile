@@ -8,7 +8,7 @@
 #   make check-full everything under everything
 #   make asan | ubsan | tsan      the tests under a sanitizer
 #   make fuzz [T=name] [SECONDS=60]
-#   make bench      kernels, products and models, timed
+#   make bench      kernels, products, operators and models, timed: some sizes; FULL=1 all of them; THREADS=1 one thread
 #   make peers      tern and other libraries in turn, on the same work; before it, once: make peers-setup
 #   make format     clang-format over what this tree's C files are
 #   make install    PREFIX=/usr/local DESTDIR=
@@ -87,8 +87,10 @@ asan ubsan tsan: %: %-build
 fuzz:
 	@bash tools/fuzz.sh "$(SECONDS)" $(T)
 
+# FULL=1: all sizes.
+FULL ?=
 bench: release
-	@bash tools/bench.sh build/release
+	@bash tools/bench.sh build/release $(if $(FULL),full)
 
 # PEERS='--dtype fp32 --rows 16' and the like.
 PEERS ?=

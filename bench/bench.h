@@ -22,11 +22,11 @@
 
 enum bench_output { BENCH_TABLE, BENCH_JSON, BENCH_CSV };
 
-/* An option of one program: --NAME VALUE.  One of text and number is not NULL; a number is 0..1000000. */
+/* An option of one program: --NAME WORD,..: which of its cases are wanted. */
 struct bench_option {
-    const char *name, *value; /* "--shape", "KxN" */
-    const char **text;
-    int *number;
+    const char *name;  /* "--rows" */
+    const char *all;   /* the words that there are: "1,16,128" */
+    const char *given; /* from the command line, of `all` only; NULL: all */
 };
 
 struct bench {
@@ -34,11 +34,12 @@ struct bench {
     const char *name;
     const char *about;   /* one line above a table, behind version, level and threads */
     const char *heading; /* of the table's columns */
-    const struct bench_option *own;
+    const char *dtypes;  /* that there are: "fp32,bf16" */
+    struct bench_option *own;
     size_t n_own;
-    /* from the command line: --threads N, --dtype D, --ms N, --rotate MIB, --below, --json, --csv, --out FILE */
+    /* from the command line: --threads N, --dtype D,.., --ms N, --rotate MIB, --below, --json, --csv, --out FILE */
     int threads;
-    const char *dtype; /* NULL: all */
+    const char *dtype; /* of `dtypes`; NULL: all */
     double budget;     /* seconds of one case */
     size_t rotate;     /* bytes that cold memory goes round in, at least */
     bool below;
@@ -61,8 +62,13 @@ int bench_close(struct bench *b, bool ok);
 /* Measures the ceilings anew: a machine's pace changes within minutes. */
 bool bench_ceilings(struct bench *b);
 
-/* Whether --dtype names this one, or none. */
+/* Whether --dtype names this one, or is not there. */
 bool bench_wants(const struct bench *b, const char *dtype);
+
+/* The same of an option's words: itself, a number, AxB. */
+bool bench_picks(const struct bench_option *o, const char *word);
+bool bench_picks_number(const struct bench_option *o, int number);
+bool bench_picks_size(const struct bench_option *o, const int size[2]);
 
 /* The arithmetic ceiling of all threads for products in this dtype. */
 double bench_arithmetic(const struct bench *b, tern_dtype dtype);
@@ -130,6 +136,19 @@ struct bench_sample {
 /* All calls in turn, round after round, first forwards, then backwards, for b->budget seconds and BENCH_LEAST rounds, after one round
  * that warms up.  So whatever disturbs the machine disturbs all of them.  @return rounds; 0: a call failed. */
 int bench_measure(const struct bench *b, struct bench_call *const *calls, size_t n);
+
+/* Something that is done before the first round and whenever calls have taken `pause` seconds since, ceilings sampled for one.  Calls that
+ * are short enough to feel what it left in the caches are warmed up again. */
+struct bench_between {
+    bool (*run)(void *arg); /* false: failed, and told why */
+    void *arg;
+    double pause;
+};
+int bench_measure_between(const struct bench *b, struct bench_call *const *calls, size_t n,
+                          const struct bench_between *between);
+
+/* Of a clock that only goes forward. */
+double bench_seconds(void);
 
 /* Of n >= 1 values, which are sorted in place. */
 struct bench_sample bench_sample(double *values, int n);

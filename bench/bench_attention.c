@@ -1,6 +1,6 @@
 /* bench_attention.c: attention over 12 heads of 64 as a caller has it: prompts, single tokens, and tensors without a cache.
  *
- *   bench_attention [--what prompt|store|plain|decode] [--length S] [--dtype fp32|bf16|fp16] [--threads N] [--ms N] [--rotate MIB]
+ *   bench_attention [--what prompt,store,plain,decode] [--length S,..] [--dtype fp32,bf16,fp16] [--threads N] [--ms N] [--rotate MIB]
  *                   [--below] [--json|--csv] [--out FILE]
  *
  * prompt  tern_softmax_context() of S rows: keys and values into the cache, scores, softmax, values; full and causal
@@ -181,15 +181,18 @@ static void report(struct bench *b, const struct attention *a, const struct benc
         { "below", below ? below : "", 0 },
         { "times_below", NULL, times },
     };
-    char line[200];
+    char line[200], computed[32] = "       -     -";
+
+    if (a->what != STORE)
+        snprintf(computed, sizeof computed, "%8.1f %4.0f%%", 1e-9 * ops, 100 * ops / ceiling);
     const int n =
-        snprintf(line, sizeof line, "%-6s %-4s %2d/%-2d %5d %-6s %10.1f  -%2.0f%% +%3.0f%% %8.1f %4.0f%% %7.1f %4.0f%%",
+        snprintf(line, sizeof line, "%-6s %-4s %2d/%-2d %5d %-6s %10.1f  -%2.0f%% +%3.0f%% %s %7.1f %4.0f%%",
                  names[a->what], a->format->name, (int)a->heads, (int)a->kv_heads, (int)a->length,
                  a->what == DECODE ? ""
                  : a->causal       ? "causal"
                                    : "full",
                  1e6 * time->median, 100 * (1 - time->low / time->median), 100 * (time->high / time->median - 1),
-                 1e-9 * ops, 100 * ops / ceiling, 1e-9 * read, memory > 0 ? 100 * read / memory : 0);
+                 computed, 1e-9 * read, memory > 0 ? 100 * read / memory : 0);
 
     if (below && n > 0 && (size_t)n < sizeof line)
         snprintf(line + n, sizeof line - (size_t)n, "  %.2fx %s", times, below);
@@ -218,7 +221,8 @@ static bool run_case(struct bench *b, struct attention a, tern_ctx *below_ctx)
 }
 
 /* All of one kind in one dtype. */
-static bool run_kind(struct bench *b, const struct format *format, enum what what, int length, tern_ctx *below)
+static bool run_kind(struct bench *b, const struct format *format, enum what what, const struct bench_option *length,
+                     tern_ctx *below)
 {
     struct attention a = { .b = b, .format = format, .what = what };
     bool ok = true;
@@ -227,7 +231,7 @@ static bool run_kind(struct bench *b, const struct format *format, enum what wha
         for (int variant = 0; ok && variant < 2; variant++) {
             const int *heads = groups[what == DECODE ? variant : 0];
 
-            if ((length && length != lengths[i]) || (what == STORE && variant))
+            if (!bench_picks_number(length, lengths[i]) || (what == STORE && variant))
                 continue;
             a.length = lengths[i];
             a.heads = heads[0];
@@ -240,12 +244,11 @@ static bool run_kind(struct bench *b, const struct format *format, enum what wha
 
 int main(int argc, char **argv)
 {
-    const char *what = NULL;
-    int length = 0;
-    const struct bench_option own[] = { { "--what", "prompt|store|plain|decode", &what, NULL },
-                                        { "--length", "S", NULL, &length } };
+    struct bench_option own[] = { { "--what", "prompt,store,plain,decode", NULL },
+                                  { "--length", "128,512,2048", NULL } };
     struct bench b = { .name = "bench_attention",
                        .about = "heads of 64; P and D: arithmetic and reading at best",
+                       .dtypes = "fp32,bf16,fp16",
                        .own = own,
                        .n_own = 2,
                        .heading =
@@ -264,8 +267,8 @@ int main(int argc, char **argv)
             continue;
         ok = !level || (below = bench_context(&b, level)) != NULL;
         for (int w = 0; ok && w < N_WHAT; w++)
-            if (!what || !strcmp(what, names[w]))
-                ok = run_kind(&b, &formats[f], (enum what)w, length, below);
+            if (bench_picks(&own[0], names[w]))
+                ok = run_kind(&b, &formats[f], (enum what)w, &own[1], below);
         tern_ctx_destroy(&below);
     }
     return bench_close(&b, ok);

@@ -11,7 +11,7 @@
 #define HUGE_PAGE ((size_t)2 << 20)
 #define LINE      ((size_t)64)
 
-static double seconds(void)
+double bench_seconds(void)
 {
     struct timespec t;
 
@@ -28,10 +28,10 @@ static size_t round_up(size_t x, size_t to)
 
 static void usage(const struct bench *b, FILE *f)
 {
-    fprintf(f, "%s: [--threads N] [--dtype D] [--ms N] [--rotate MIB] [--below] [--json|--csv] [--out FILE]", b->name);
+    fprintf(f, "usage: %s [--threads N] [--dtype %s] [--ms N] [--rotate MIB] [--below] [--json|--csv] [--out FILE]\n",
+            b->name, b->dtypes);
     for (size_t i = 0; i < b->n_own; i++)
-        fprintf(f, " [%s %s]", b->own[i].name, b->own[i].value);
-    putc('\n', f);
+        fprintf(f, "       [%s %s]\n", b->own[i].name, b->own[i].all);
 }
 
 static bool parse_number(const char *text, int *out)
@@ -43,47 +43,87 @@ static bool parse_number(const char *text, int *out)
     return *text && !*end && x >= 0 && x <= 1000000;
 }
 
-static bool parse_own(const struct bench *b, const char *name, const char *value)
+/* Whether a list, words with commas between, has this one. */
+static bool has_word(const char *list, const char *word, size_t size)
 {
-    for (size_t i = 0; i < b->n_own; i++)
-        if (!strcmp(name, b->own[i].name)) {
-            if (b->own[i].number)
-                return parse_number(value, b->own[i].number);
-            *b->own[i].text = value;
-            return *value != 0;
+    for (const char *at = list;; at++) {
+        const size_t n = strcspn(at, ",");
+
+        if (n == size && !memcmp(at, word, n))
+            return true;
+        at += n;
+        if (!*at)
+            return false;
+    }
+}
+
+/* Words of `value` that are all in `all`. */
+static bool parse_words(const struct bench *b, const char *name, const char *all, const char *value, const char **out)
+{
+    for (const char *at = value;; at++) {
+        const size_t n = strcspn(at, ",");
+
+        if (!has_word(all, at, n)) {
+            fprintf(stderr, "%s: %s: '%.*s' is none of %s\n", b->name, name, (int)n, at, all);
+            return false;
         }
+        at += n;
+        if (!*at)
+            break;
+    }
+    *out = value;
+    return true;
+}
+
+static bool parse_numeric(struct bench *b, const char *name, const char *value)
+{
+    int number;
+
+    if (!parse_number(value, &number)) {
+        fprintf(stderr, "%s: %s takes a number from 0 to 1000000, got '%s'\n", b->name, name, value);
+        return false;
+    }
+    if (!strcmp(name, "--threads"))
+        b->threads = number;
+    else if (!strcmp(name, "--ms"))
+        b->budget = 1e-3 * number;
+    else
+        b->rotate = (size_t)number << 20;
+    return true;
+}
+
+/* An option with a value. */
+static bool parse_valued(struct bench *b, const char *name, const char *value)
+{
+    if (!strcmp(name, "--threads") || !strcmp(name, "--ms") || !strcmp(name, "--rotate"))
+        return parse_numeric(b, name, value);
+    if (!strcmp(name, "--dtype"))
+        return parse_words(b, name, b->dtypes, value, &b->dtype);
+    for (size_t i = 0; i < b->n_own; i++)
+        if (!strcmp(name, b->own[i].name))
+            return parse_words(b, name, b->own[i].all, value, &b->own[i].given);
+    if (!strcmp(name, "--out") && *value) {
+        b->path = value;
+        return true;
+    }
+    fprintf(stderr, "%s: '%s' is no option\n", b->name, name);
+    usage(b, stderr);
     return false;
 }
 
 static bool parse(struct bench *b, int argc, char **argv)
 {
     for (int i = 1; i < argc; i++) {
-        const char *name = argv[i], *value = i + 1 < argc ? argv[i + 1] : "";
-        int number;
-
-        if (!strcmp(name, "--below"))
+        if (!strcmp(argv[i], "--below"))
             b->below = true;
-        else if (!strcmp(name, "--json"))
+        else if (!strcmp(argv[i], "--json"))
             b->output = BENCH_JSON;
-        else if (!strcmp(name, "--csv"))
+        else if (!strcmp(argv[i], "--csv"))
             b->output = BENCH_CSV;
-        else if (!strcmp(name, "--threads") && parse_number(value, &b->threads))
-            i++;
-        else if (!strcmp(name, "--ms") && parse_number(value, &number))
-            b->budget = 1e-3 * number, i++;
-        else if (!strcmp(name, "--rotate") && parse_number(value, &number))
-            b->rotate = (size_t)number << 20, i++;
-        else if (!strcmp(name, "--dtype") && *value)
-            b->dtype = value, i++;
-        else if (!strcmp(name, "--out") && *value)
-            b->path = value, i++;
-        else if (parse_own(b, name, value))
-            i++;
-        else {
-            fprintf(stderr, "%s: '%s%s%s' is not understood\n", b->name, name, *value ? " " : "", value);
-            usage(b, stderr);
+        else if (!parse_valued(b, argv[i], i + 1 < argc ? argv[i + 1] : ""))
             return false;
-        }
+        else
+            i++;
     }
     return true;
 }
@@ -113,7 +153,28 @@ int bench_open(struct bench *b, int argc, char **argv)
 
 bool bench_wants(const struct bench *b, const char *dtype)
 {
-    return !b->dtype || !strcmp(b->dtype, dtype);
+    return !b->dtype || has_word(b->dtype, dtype, strlen(dtype));
+}
+
+bool bench_picks(const struct bench_option *o, const char *word)
+{
+    return !o->given || has_word(o->given, word, strlen(word));
+}
+
+bool bench_picks_number(const struct bench_option *o, int number)
+{
+    char word[16];
+
+    snprintf(word, sizeof word, "%d", number);
+    return bench_picks(o, word);
+}
+
+bool bench_picks_size(const struct bench_option *o, const int size[2])
+{
+    char word[32];
+
+    snprintf(word, sizeof word, "%dx%d", size[0], size[1]);
+    return bench_picks(o, word);
 }
 
 bool bench_failed(const struct bench *b, tern_ctx *ctx)
@@ -275,25 +336,46 @@ void bench_weights_free(struct bench_weights *w)
 
 /* ---- timing ---- */
 
-int bench_measure(const struct bench *b, struct bench_call *const *calls, size_t n)
+static bool run_all(struct bench_call *const *calls, size_t n)
 {
-    double total = 0;
-    int round;
-
     for (size_t i = 0; i < n; i++)
         if (!calls[i]->run(calls[i]->arg))
-            return 0;
-    for (round = 0; round < BENCH_LEAST || (total < b->budget && round < BENCH_ROUNDS); round++)
+            return false;
+    return true;
+}
+
+int bench_measure_between(const struct bench *b, struct bench_call *const *calls, size_t n,
+                          const struct bench_between *between)
+{
+    double total = 0, last = 0;
+    int round;
+
+    if (!run_all(calls, n))
+        return 0;
+    for (round = 0; round < BENCH_LEAST || (total < b->budget && round < BENCH_ROUNDS); round++) {
+        if (between && (!round || total >= last + between->pause)) {
+            if (!between->run(between->arg))
+                return 0;
+            if (total < between->pause * (double)n * (round + 1) && !run_all(calls, n))
+                return 0;
+            last = total;
+        }
         for (size_t i = 0; i < n; i++) {
             struct bench_call *call = calls[round % 2 ? n - 1 - i : i];
-            const double begin = seconds();
+            const double begin = bench_seconds();
 
             if (!call->run(call->arg))
                 return 0;
-            call->seconds[round] = seconds() - begin;
+            call->seconds[round] = bench_seconds() - begin;
             total += call->seconds[round];
         }
+    }
     return round;
+}
+
+int bench_measure(const struct bench *b, struct bench_call *const *calls, size_t n)
+{
+    return bench_measure_between(b, calls, n, NULL);
 }
 
 static int ascending(const void *a, const void *b)

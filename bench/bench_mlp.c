@@ -1,7 +1,7 @@
 /* bench_mlp.c: what a feed-forward costs beyond its products.
  *
- *   bench_mlp [--what gelu|block] [--shape HxI] [--rows M] [--dtype fp32|bf16|int8] [--threads N] [--ms N] [--below] [--json|--csv]
- *             [--out FILE]
+ *   bench_mlp [--what gelu,block] [--shape HxI,..] [--rows M,..] [--dtype fp32,bf16,int8] [--threads N] [--ms N] [--rotate MIB] [--below]
+ *             [--json|--csv] [--out FILE]
  *
  * gelu   rows [M, H] times a matrix [H, I] with bias and GELU (tanh), over the same product alone (tern_linear).  The operator is
  *        tern_gelu_gemm() with a second matrix of one panel, whose own product is measured and taken off.
@@ -292,7 +292,8 @@ static bool run_case(struct bench *b, struct feed_forward *f, tern_ctx *below_ct
     return rounds > 0;
 }
 
-static bool run_shape(struct bench *b, const struct format *format, const int *shape, const char *what, int rows)
+static bool run_shape(struct bench *b, const struct format *format, const int *shape, const struct bench_option *what,
+                      const struct bench_option *rows)
 {
     const char *level = b->below ? bench_level_below(tern_ctx_isa(b->ctx), format->text) : NULL;
     tern_ctx *below = level ? bench_context(b, level) : NULL;
@@ -302,7 +303,7 @@ static bool run_shape(struct bench *b, const struct format *format, const int *s
     for (int block = 0; block < 2; block++)
         for (size_t i = 0; ok && i < sizeof row_counts / sizeof row_counts[0]; i++) {
             f.m = row_counts[i];
-            if ((!rows || rows == f.m) && (!what || !strcmp(what, block ? "block" : "gelu")))
+            if (bench_picks_number(rows, row_counts[i]) && bench_picks(what, block ? "block" : "gelu"))
                 ok = run_case(b, &f, below, block);
         }
     feed_forward_free(&f);
@@ -312,13 +313,12 @@ static bool run_shape(struct bench *b, const struct format *format, const int *s
 
 int main(int argc, char **argv)
 {
-    const char *what = NULL, *shape = NULL;
-    int rows = 0;
-    const struct bench_option own[] = { { "--what", "gelu|block", &what, NULL },
-                                        { "--shape", "HxI", &shape, NULL },
-                                        { "--rows", "M", NULL, &rows } };
+    struct bench_option own[] = { { "--what", "gelu,block", NULL },
+                                  { "--shape", "768x3072,4096x11008", NULL },
+                                  { "--rows", "1,16,128,512", NULL } };
     struct bench b = { .name = "bench_mlp",
                        .about = "weights from memory; P and D: arithmetic and reading at best",
+                       .dtypes = "fp32,bf16,int8",
                        .own = own,
                        .n_own = 3,
                        .heading =
@@ -330,12 +330,8 @@ int main(int argc, char **argv)
     if (status >= 0)
         return status;
     for (size_t f = 0; f < sizeof formats / sizeof formats[0]; f++)
-        for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-            char name[32];
-
-            snprintf(name, sizeof name, "%dx%d", shapes[i][0], shapes[i][1]);
-            if (ok && bench_wants(&b, formats[f].name) && (!shape || !strcmp(shape, name)))
-                ok = run_shape(&b, &formats[f], shapes[i], what, rows);
-        }
+        for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+            if (ok && bench_wants(&b, formats[f].name) && bench_picks_size(&own[1], shapes[i]))
+                ok = run_shape(&b, &formats[f], shapes[i], &own[0], &own[2]);
     return bench_close(&b, ok);
 }

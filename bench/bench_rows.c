@@ -1,6 +1,7 @@
 /* bench_rows.c: operators that work on rows, beside a plain copy of as many bytes.
  *
- *   bench_rows [--op NAME] [--shape RxC] [--dtype fp32|bf16|fp16] [--threads N] [--ms N] [--below] [--json|--csv] [--out FILE]
+ *   bench_rows [--op NAME,..] [--shape RxC,..] [--dtype fp32,bf16,fp16] [--threads N] [--ms N] [--rotate MIB] [--below] [--json|--csv]
+ *              [--out FILE]
  *
  * Rows come from memory and go there: inputs and outputs go round in more than 192 MiB.  The copy has slots of its own and is called in
  * turn with the operator; a share is the median of single shares, round by round.  With more than one thread a share is of what all of
@@ -234,10 +235,15 @@ static bool run_case(struct bench *b, tern_ctx *below_ctx, const struct op *op, 
 
 int main(int argc, char **argv)
 {
-    const char *op = NULL, *shape = NULL;
-    const struct bench_option own[] = { { "--op", "NAME", &op, NULL }, { "--shape", "RxC", &shape, NULL } };
+    struct bench_option own[] = {
+        { "--op",
+          "layer_norm,rms_norm,softmax,gelu_tanh,gelu_erf,gated_silu,gated_gelu,residual_add,bias_add,bias_gelu,rotary",
+          NULL },
+        { "--shape", "512x768,512x3072,2048x4096", NULL }
+    };
     struct bench b = { .name = "bench_rows",
                        .about = "rows from memory and back; C: a plain copy of as many bytes, in turn with each call",
+                       .dtypes = "fp32,bf16,fp16",
                        .own = own,
                        .n_own = 2,
                        .heading = "operator     dtype   rows x width        us     spread     GB/s       C   of C "
@@ -253,14 +259,10 @@ int main(int argc, char **argv)
         ok = (below = bench_context(&b, level)) != NULL;
     for (size_t f = 0; f < sizeof formats / sizeof formats[0]; f++)
         for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++)
-            for (size_t j = 0; j < sizeof shapes / sizeof shapes[0]; j++) {
-                char name[32];
-
-                snprintf(name, sizeof name, "%dx%d", shapes[j][0], shapes[j][1]);
-                if (ok && bench_wants(&b, formats[f].name) && (!op || !strcmp(op, ops[i].name)) &&
-                    (!shape || !strcmp(shape, name)))
+            for (size_t j = 0; j < sizeof shapes / sizeof shapes[0]; j++)
+                if (ok && bench_wants(&b, formats[f].name) && bench_picks(&own[0], ops[i].name) &&
+                    bench_picks_size(&own[1], shapes[j]))
                     ok = run_case(&b, below, &ops[i], formats[f].name, formats[f].dtype, shapes[j]);
-            }
     tern_ctx_destroy(&below);
     return bench_close(&b, ok);
 }

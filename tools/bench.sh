@@ -1,24 +1,52 @@
 #!/bin/bash
-# bench.sh BUILD: kernels one by one, products, feed-forwards, attention, rows, models.  Answers lie in build/bench.
+# bench.sh BUILD [full]: kernels one by one, products, feed-forwards, attention, rows, models.  Answers lie in build/bench.
+#
+# Without full: some sizes of each, about a minute in an idle machine.  THREADS=1 times one thread instead of all that there are.
 set -eu
 
 build=$1
+form=${2:-quick}
+threads=${THREADS:-0}
 cd "$(dirname "$0")/.."
+
+check=('*/K=768,N=3072,M=1,hot' '*/K=768,N=3072,M=16,hot' '*/K=768,N=3072,M=128,hot'
+       'attention*' 'softmax*' '*norm*' 'residual*' 'act*' 'gate*' 'rotary*')
+gemm=(--shape 768x3072,4096x4096 --rows 1,16,128)
+mlp=(--shape 768x3072 --rows 16,128)
+attention=(--what prompt,decode --length 512)
+rows=(--shape 512x3072)
+model=(--contexts 128 --runs 3)
+if [ "$form" = full ]; then
+    check=() gemm=() mlp=() attention=() rows=() model=()
+fi
+
+heading() {
+    printf '\n==== %s\n' "$*"
+}
+
+began=$SECONDS
 if [ -x "$build/tern-check" ]; then
-    "$build/tern-check" --bench
+    heading "kernels, one thread: time, share of the level's fp32 arithmetic and of reading, times as fast as the level below"
+    "$build/tern-check" --bench ${check[@]+"${check[@]}"}
 fi
 mkdir -p build/bench
 for program in gemm mlp attention rows; do
     if [ -x "$build/bench_$program" ]; then
-        echo
-        "$build/bench_$program" --below --out "build/bench/$program.json"
+        declare -n options=$program
+        heading "bench_$program"
+        "$build/bench_$program" --threads "$threads" --below ${options[@]+"${options[@]}"} --out "build/bench/$program.json"
     fi
 done
 if [ -x "$build/tern" ]; then
-    "$build/tern" bench
+    heading "models"
+    "$build/tern" bench --threads "$threads" --quiet ${model[@]+"${model[@]}"}
     for shape in bert-base gpt2-124m; do
         for dtype in fp32 bf16 int8; do
-            "$build/tern" bench --shape "$shape" --dtype "$dtype"
+            echo
+            "$build/tern" bench --threads "$threads" --quiet --shape "$shape" --dtype "$dtype" ${model[@]+"${model[@]}"}
         done
     done
 fi
+printf '\n%d s' $((SECONDS - began))
+[ "$form" = full ] || printf '; all sizes: make bench FULL=1'
+echo

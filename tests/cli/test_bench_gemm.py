@@ -34,17 +34,21 @@ assert row["low"] <= row["seconds"] <= row["high"], row
 assert near(row["ops_per_s"], 2 * 4 * 384 * 1536 / row["seconds"]), row
 assert near(row["bytes_per_s"], 384 * 1536 / row["seconds"]), row
 assert near(row["of_ops"], row["ops_per_s"] / row["ops_ceiling"]), row
-if row["read_ceiling"] is not None:  # null where memory was short
-    assert near(row["of_read"], row["bytes_per_s"] / row["read_ceiling"]), row
-    assert near(row["of_roofline"], max(row["of_ops"], row["of_read"])), row
-    assert near(row["product_of_roofline"], max(row["product_of_ops"], row["product_of_read"])), row
+assert near(row["of_read"], row["bytes_per_s"] / row["read_ceiling"]), row
+assert near(row["of_roofline"], max(row["of_ops"], row["of_read"])), row
+assert near(row["product_of_roofline"], max(row["product_of_ops"], row["product_of_read"])), row
 assert row["product_low"] <= row["product_seconds"] <= row["product_high"], row
 assert near(row["product_of_ops"] * row["product_seconds"], row["of_ops"] * row["seconds"]), row
+
+answer = run("--shape", "384x1536,1536x384", "--rows", "1,4", "--dtype", "fp32,int8", "--ms", "1", "--rotate", "1", "--json")
+assert [(r["dtype"], r["k"], r["m"]) for r in json.loads(answer.stdout)["rows"]] == [
+    (d, k, m) for d in ("fp32", "int8") for k in (384, 1536) for m in (1, 4)], answer
 
 lines = run(*CASE, "--csv").stdout.splitlines()
 assert len(lines) == 2 and len(lines[0].split(",")) == len(lines[1].split(",")), lines
 
 for options, code, text in ((["--rows", "x"], 2, "--rows"), (["--shape", "384"], 2, "--shape"), (["--what"], 2, "--what"),
-                            (["--shape", "1x1"], 1, "no such case"), ([*CASE, "--out", "/nowhere/x"], 1, "/nowhere/x")):
+                            (["--shape", "1x1"], 2, "1x1"),
+                            (["--rows", "1,2"], 2, "'2'"), ([*CASE, "--out", "/nowhere/x"], 1, "/nowhere/x")):
     wrong = run(*options)
     assert wrong.returncode == code and text in wrong.stderr, (options, wrong)

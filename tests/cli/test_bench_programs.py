@@ -53,6 +53,6 @@ for program, (case, wanted, nothing) in CASES.items():
     assert len(lines) == 2 and len(lines[0].split(",")) == len(lines[1].split(",")) == len(row), lines
 
     for options, code, text in ((["--threads", "x"], 2, "--threads"), (["--what-not"], 2, "--what-not"),
-                                ([*TINY, *nothing], 1, "no such case"), ([*case, "--out", "/nowhere/x"], 1, "/nowhere/x")):
+                                ([*TINY, *nothing], 2, nothing[1]), ([*TINY, nothing[0], ""], 2, nothing[0]), ([*case, "--out", "/nowhere/x"], 1, "/nowhere/x")):
         wrong = run(program, *options)
         assert wrong.returncode == code and text in wrong.stderr and wrong.stdout == "", (options, wrong)
