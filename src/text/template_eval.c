@@ -181,9 +181,10 @@ tern_status tern_value_call(struct tern_render *r, tern_value callee, const stru
 
 static tern_status eval_name(struct tern_render *r, const struct tern_node *node, tern_value *out)
 {
-    const tern_value *v = tern_scope_find(r->scope, node->name);
+    const tern_value *v;
     const struct tern_function *function;
 
+    TERN_TRY(tern_scope_find(r, node->name, &v));
     if (v) {
         *out = *v;
         return TERN_OK;

@@ -41,13 +41,18 @@ struct tern_vloop {
 
 /* ---- scopes ---- */
 
-const tern_value *tern_scope_find(const struct tern_scope *scope, const struct tern_vstring *name)
+tern_status tern_scope_find(struct tern_render *r, const struct tern_vstring *name, const tern_value **out)
 {
-    for (; scope; scope = scope->parent)
+    uint64_t looked = 0;
+
+    *out = NULL;
+    for (const struct tern_scope *scope = r->scope; scope; looked += scope->count, scope = scope->parent)
         for (size_t i = scope->count; i > 0; i--)
-            if (scope->entries[i - 1].name == name)
-                return &scope->entries[i - 1].value;
-    return NULL;
+            if (scope->entries[i - 1].name == name) {
+                *out = &scope->entries[i - 1].value;
+                return tern_render_spend(r, (looked + scope->count - i) / 16);
+            }
+    return tern_render_spend(r, looked / 16);
 }
 
 tern_status tern_scope_set(struct tern_render *r, struct tern_scope *scope, const struct tern_vstring *name,
@@ -79,6 +84,25 @@ static tern_status new_scope(struct tern_render *r, struct tern_scope *parent, s
     return TERN_OK;
 }
 
+/* What the scope is to set itself later is undefined until then, whatever is outside. */
+static tern_status hide(struct tern_render *r, struct tern_scope *scope, const struct tern_hidden *hidden)
+{
+    for (size_t i = 0; i < hidden->n; i++) {
+        const struct tern_vstring *name = hidden->names[i];
+        tern_value v;
+
+        TERN_TRY(tern_value_undefined(r, &v, "'%.*s' is undefined", (int)name->size, name->data));
+        TERN_TRY(tern_scope_set(r, scope, name, v));
+    }
+    return TERN_OK;
+}
+
+static tern_status new_block(struct tern_render *r, const struct tern_hidden *hidden, struct tern_scope **out)
+{
+    TERN_TRY(new_scope(r, r->scope, out));
+    return hide(r, *out, hidden);
+}
+
 static void keep_scope(struct tern_scope *scope)
 {
     for (; scope && !scope->kept; scope = scope->parent)
@@ -106,8 +130,9 @@ static tern_status unpack(struct tern_render *r, const struct tern_node *target,
 static tern_status check_namespaces(struct tern_render *r, const struct tern_node *target)
 {
     if (target->kind == TERN_N_MEMBER) {
-        const tern_value *space = tern_scope_find(r->scope, target->name);
+        const tern_value *space;
 
+        TERN_TRY(tern_scope_find(r, target->name, &space));
         if (!space || space->kind != TERN_V_NAMESPACE)
             TERN_RAISE(r, "cannot assign attribute on non-namespace object");
         if (target->attr->size > 0 && target->attr->data[0] == '_')
@@ -125,7 +150,8 @@ static tern_status assign(struct tern_render *r, const struct tern_node *target,
         return tern_scope_set(r, r->scope, target->name, value);
     if (target->kind == TERN_N_TUPLE)
         return unpack(r, target, value);
-    const tern_value *space = tern_scope_find(r->scope, target->name);
+    const tern_value *space;
+    TERN_TRY(tern_scope_find(r, target->name, &space));
     const tern_value key = { .kind = TERN_V_STRING, .as.string = target->attr };
     if (!space || space->kind != TERN_V_NAMESPACE)
         TERN_RAISE(r, "cannot assign attribute on non-namespace object");
@@ -154,7 +180,7 @@ static tern_status exec_inside(struct tern_render *r, const struct tern_node *no
 {
     struct tern_scope *scope;
 
-    TERN_TRY(new_scope(r, r->scope, &scope));
+    TERN_TRY(new_block(r, &node->hidden, &scope));
     return run_inside(r, scope, NULL, node->items, node->n_items);
 }
 
@@ -175,18 +201,26 @@ static tern_status apply_filters(struct tern_render *r, const struct tern_node *
     return TERN_OK;
 }
 
+/* What a filter or call block comes to is written as it is, and so must be a text. */
+static tern_status put_block(struct tern_render *r, tern_value v)
+{
+    if (v.kind != TERN_V_STRING)
+        TERN_RAISE(r, "sequence item: expected str instance, %s found", tern_value_type(v));
+    return tern_out_value(r, r->out, v);
+}
+
 static tern_status exec_filter_block(struct tern_render *r, const struct tern_node *node)
 {
     struct tern_scope *scope;
     struct tern_out text = { 0 };
     tern_value v;
 
-    TERN_TRY(new_scope(r, r->scope, &scope));
+    TERN_TRY(new_block(r, &node->hidden, &scope));
     TERN_TRY(run_inside(r, scope, &text, node->items, node->n_items));
     if (r->jump != TERN_JUMP_NONE)
         return TERN_OK;
     TERN_TRY(apply_filters(r, node->a, scope, &text, &v));
-    return tern_out_value(r, r->out, v);
+    return put_block(r, v);
 }
 
 static tern_status exec_set_block(struct tern_render *r, const struct tern_node *node)
@@ -195,7 +229,7 @@ static tern_status exec_set_block(struct tern_render *r, const struct tern_node 
     struct tern_out text = { 0 };
     tern_value v;
 
-    TERN_TRY(new_scope(r, r->scope, &scope));
+    TERN_TRY(new_block(r, &node->hidden, &scope));
     TERN_TRY(run_inside(r, scope, &text, node->items, node->n_items));
     if (r->jump != TERN_JUMP_NONE)
         return TERN_OK;
@@ -217,6 +251,7 @@ static tern_status exec_with(struct tern_render *r, const struct tern_node *node
         TERN_TRY(assign(r, node->other[i], v));
         r->scope = before;
     }
+    TERN_TRY(hide(r, scope, &node->hidden));
     return run_inside(r, scope, NULL, node->items, node->n_items);
 }
 
@@ -447,6 +482,7 @@ static tern_status run_loop(struct tern_render *r, const struct tern_node *node,
         TERN_TRY(tern_scope_set(r, scope, r->tmpl->loop, (tern_value){ .kind = TERN_V_LOOP, .as.loop = loop }));
         r->scope = scope;
         TERN_TRY(assign(r, node->a, loop->current));
+        TERN_TRY(hide(r, scope, &node->hidden));
         TERN_TRY(tern_exec(r, node->items, node->n_items));
         r->scope = before;
         const enum tern_jump jump = r->jump;
@@ -458,6 +494,7 @@ static tern_status run_loop(struct tern_render *r, const struct tern_node *node,
     if (finished || node->n_other == 0) /* as in jinja2, rounds that a continue ended do not count */
         return TERN_OK;
     TERN_TRY(new_scope(r, outer, &scope));
+    TERN_TRY(hide(r, scope, &node->hidden_other));
     return run_inside(r, scope, NULL, node->other, node->n_other);
 }
 
@@ -614,6 +651,7 @@ tern_status tern_macro_call(struct tern_render *r, const struct tern_vmacro *mac
 
     TERN_TRY(new_scope(r, macro->scope, &scope));
     TERN_TRY(bind_params(r, macro, call, scope));
+    TERN_TRY(hide(r, scope, &macro->node->hidden));
     TERN_TRY(run_inside(r, scope, &text, macro->node->body, macro->node->n_body));
     r->line = line;
     return tern_out_string(r, &text, out);
@@ -644,7 +682,7 @@ static tern_status exec_call_block(struct tern_render *r, const struct tern_node
     call.keywords = keywords;
     r->line = node->line;
     TERN_TRY(tern_value_call(r, callee, &call, &v));
-    return tern_out_value(r, r->out, v);
+    return put_block(r, v);
 }
 
 /* ---- statements ---- */
@@ -763,7 +801,7 @@ static tern_status render(struct tern_render *r, const struct tern_variable *var
     r->scope = r->root;
     r->out = out;
     TERN_TRY(set_variables(r, variables, n));
-    TERN_TRY(new_scope(r, r->root, &r->scope));
+    TERN_TRY(new_block(r, &r->tmpl->hidden, &r->scope));
     return tern_exec(r, r->tmpl->body, r->tmpl->n_body);
 }
 

@@ -5,7 +5,7 @@
 #include "text/template_render.h"
 
 /* An argument that was not given, or is none: most filters make no difference. */
-#define TERN_NONE_OR_ABSENT(v) ((v).kind == TERN_V_NONE || (v).kind == TERN_V_UNDEFINED)
+#define TERN_NONE_OR_ABSENT(v) ((v).kind == TERN_V_NONE || tern_value_is_absent(v))
 
 /* value | name(call) */
 #define TERN_FILTER(name) \

@@ -9,7 +9,7 @@ tern_status tern_filter_no_args(struct tern_render *r, const char *what, const s
 tern_status tern_argument_int(struct tern_render *r, const char *what, tern_value v, int64_t standard, int64_t *out)
 {
     *out = standard;
-    if (v.kind == TERN_V_UNDEFINED)
+    if (tern_value_is_absent(v))
         return TERN_OK;
     if (!tern_value_is_int(v))
         TERN_RAISE(r, "%s is a %s, expected an int", what, tern_value_type(v));
@@ -80,7 +80,7 @@ static TERN_FILTER(default)
     if (v.kind != TERN_V_UNDEFINED && (!tern_value_true(args[BOOLEAN]) || tern_value_true(v)))
         return TERN_OK;
     *out = args[VALUE];
-    return call->n_args == 0 && args[VALUE].kind == TERN_V_UNDEFINED ? tern_value_borrowed(r, "", 0, out) : TERN_OK;
+    return tern_value_is_absent(args[VALUE]) ? tern_value_borrowed(r, "", 0, out) : TERN_OK;
 }
 
 static TERN_FILTER(attr)

@@ -134,10 +134,14 @@ static tern_status sort_items(struct tern_render *r, struct sorted *items, size_
     return TERN_OK;
 }
 
-/* The elements of `list` in the order of their keys. */
-static tern_status sorted_list(struct tern_render *r, struct sorted *items, size_t n, bool reverse, tern_value *out)
+/* The elements in the order of their keys; reverse: an argument, an int if it is given. */
+static tern_status sorted_list(struct tern_render *r, struct sorted *items, size_t n, tern_value reverse,
+                               tern_value *out)
 {
-    TERN_TRY(sort_items(r, items, n, reverse));
+    int64_t backwards;
+
+    TERN_TRY(tern_argument_int(r, "reverse", reverse, 0, &backwards));
+    TERN_TRY(sort_items(r, items, n, backwards != 0));
     TERN_TRY(tern_value_list(r, TERN_V_LIST, n, out));
     for (size_t i = 0; i < n; i++)
         TERN_TRY(tern_list_push(r, out->as.list, items[i].value));
@@ -175,7 +179,7 @@ TERN_FILTER(sort)
             TERN_TRY(tern_list_push(r, items[i].key.as.list, key));
         }
     }
-    return sorted_list(r, items, list.as.list->count, tern_value_true(args[REVERSE]), out);
+    return sorted_list(r, items, list.as.list->count, args[REVERSE], out);
 }
 
 TERN_FILTER(dictsort)
@@ -186,7 +190,7 @@ TERN_FILTER(dictsort)
 
     TERN_TRY(tern_call_bind(r, "dictsort", call, "case_sensitive, by, reverse", 0, args, N));
     const bool by_value = tern_string_is(args[BY], "value");
-    if (!by_value && args[BY].kind != TERN_V_UNDEFINED && !tern_string_is(args[BY], "key"))
+    if (!by_value && !tern_value_is_absent(args[BY]) && !tern_string_is(args[BY], "key"))
         TERN_RAISE(r, "You can only sort by either \"key\" or \"value\"");
     if (v.kind == TERN_V_UNDEFINED)
         return tern_undefined_used(r, v);
@@ -202,7 +206,7 @@ TERN_FILTER(dictsort)
         items[i].key = key;
         TERN_TRY(tern_value_pair(r, dict->entries[i].key, dict->entries[i].value, &items[i].value));
     }
-    return sorted_list(r, items, dict->count, tern_value_true(args[REVERSE]), out);
+    return sorted_list(r, items, dict->count, args[REVERSE], out);
 }
 
 static tern_status extreme(struct tern_render *r, const char *what, tern_value v, const struct tern_call *call, char op,

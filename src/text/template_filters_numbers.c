@@ -33,11 +33,12 @@ TERN_FILTER(int)
     } else if (v.kind == TERN_V_FLOAT) {
         TERN_TRY(real_to_int(r, v.as.real, &ok, &number));
     } else if (v.kind == TERN_V_STRING) {
+        TERN_TRY(tern_check_digits(r, v.as.string));
         TERN_TRY(tern_int_parse(r, v.as.string, base, &number, &ok));
         if (!ok && tern_float_parse(v.as.string, &x))
             TERN_TRY(real_to_int(r, x, &ok, &number));
     }
-    *out = ok ? TERN_INT_VALUE(number) : args[STANDARD].kind == TERN_V_UNDEFINED ? TERN_INT_VALUE(0) : args[STANDARD];
+    *out = ok ? TERN_INT_VALUE(number) : tern_value_is_absent(args[STANDARD]) ? TERN_INT_VALUE(0) : args[STANDARD];
     return TERN_OK;
 }
 
@@ -49,12 +50,14 @@ TERN_FILTER(float)
     TERN_TRY(tern_call_bind(r, "float", call, "default", 0, &standard, 1));
     if (v.kind == TERN_V_UNDEFINED)
         return tern_undefined_used(r, v);
+    if (v.kind == TERN_V_STRING)
+        TERN_TRY(tern_check_digits(r, v.as.string));
     if (tern_value_is_number(v))
         *out = TERN_FLOAT_VALUE(tern_value_real(v));
     else if (v.kind == TERN_V_STRING && tern_float_parse(v.as.string, &x))
         *out = TERN_FLOAT_VALUE(x);
     else
-        *out = standard.kind == TERN_V_UNDEFINED ? TERN_FLOAT_VALUE(0) : standard;
+        *out = tern_value_is_absent(standard) ? TERN_FLOAT_VALUE(0) : standard;
     return TERN_OK;
 }
 
@@ -125,7 +128,7 @@ TERN_FILTER(round)
         return tern_undefined_used(r, v);
     if (!tern_value_is_number(v))
         TERN_RAISE(r, "type %s doesn't define __round__ method", tern_value_type(v));
-    const bool common = args[METHOD].kind == TERN_V_UNDEFINED || tern_string_is(args[METHOD], "common");
+    const bool common = tern_value_is_absent(args[METHOD]) || tern_string_is(args[METHOD], "common");
     if (!common && !tern_string_is(args[METHOD], "ceil") && !tern_string_is(args[METHOD], "floor"))
         TERN_RAISE(r, "method must be common, ceil or floor");
     if (common) {
@@ -160,7 +163,7 @@ TERN_FILTER(sum)
 
     TERN_TRY(tern_call_bind(r, "sum", call, "attribute, start", 0, args, N));
     TERN_TRY(tern_path_make(r, args[ATTRIBUTE], false, &path));
-    *out = args[START].kind == TERN_V_UNDEFINED ? TERN_INT_VALUE(0) : args[START];
+    *out = tern_value_is_absent(args[START]) ? TERN_INT_VALUE(0) : args[START];
     if (out->kind == TERN_V_STRING)
         TERN_RAISE(r, "sum() can't sum strings [use ''.join(seq) instead]");
     TERN_TRY(tern_value_iter(r, v, &it));

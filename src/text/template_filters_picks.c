@@ -4,7 +4,7 @@
  * element comes once. */
 #include "text/template_filter.h"
 
-static tern_status new_iterator(struct tern_render *r, tern_next_fn *next, tern_value source, const void *how,
+static tern_status new_iterator(struct tern_render *r, tern_next_fn *next, tern_value source, void *how,
                                 tern_value *out)
 {
     TERN_TRY(tern_value_iterator(r, next, source, out));
@@ -40,32 +40,10 @@ struct picker {
     struct tern_path path;
     const struct tern_filter *filter; /* of map */
     const struct tern_test *test;
-    struct tern_call call;
+    struct tern_call call; /* all of it at first, later what is left for filter or test */
+    bool by_attribute;
     bool wanted; /* elements of which this is true stay */
 };
-
-/* The source's iterator, once; NULL for a source that is false: it has no elements. */
-static tern_status start_inner(struct tern_render *r, struct tern_viter *it, bool *empty)
-{
-    *empty = !tern_value_true(it->source);
-    if (!*empty && !it->inner)
-        TERN_TRY(tern_value_iter(r, it->source, &it->inner));
-    return TERN_OK;
-}
-
-static tern_status next_of_map(struct tern_render *r, struct tern_viter *it, tern_value *out, bool *done)
-{
-    const struct picker *p = it->how;
-    tern_value v;
-
-    TERN_TRY(start_inner(r, it, done));
-    if (*done)
-        return TERN_OK;
-    TERN_TRY(tern_iter_next(r, it->inner, &v, done));
-    if (*done)
-        return TERN_OK;
-    return p->filter ? p->filter->run(r, v, &p->call, out) : tern_path_follow(r, &p->path, v, out);
-}
 
 /* The rest of a call behind its first n arguments. */
 static struct tern_call rest_of_call(const struct tern_call *call, size_t n)
@@ -77,29 +55,78 @@ static struct tern_call rest_of_call(const struct tern_call *call, size_t n)
     return rest;
 }
 
-TERN_FILTER(map)
+static tern_status prepare_map(struct tern_render *r, struct picker *p)
 {
-    struct picker *p;
+    const struct tern_call *call = &p->call;
     tern_value args[2];
 
-    TERN_TRY(TERN_RENDER_TAKE(r, 1, &p));
     if (call->n_args == 0 && call->n_keywords > 0) {
         TERN_TRY(tern_call_bind(r, "map", call, "attribute, default", 1, args, 2));
         TERN_TRY(tern_path_make(r, args[0], false, &p->path));
         p->path.standard = args[1];
         p->path.has_standard = !TERN_NONE_OR_ABSENT(args[1]);
-    } else {
-        if (call->n_args == 0)
-            TERN_RAISE(r, "map requires a filter argument");
-        if (call->args[0].kind != TERN_V_STRING)
-            TERN_RAISE(r, "map: a filter's name is a %s, expected a str", tern_value_type(call->args[0]));
-        p->filter = tern_filter_find(call->args[0].as.string->data, call->args[0].as.string->size);
-        if (!p->filter)
-            return tern_render_fail(r, TERN_ERR_UNSUPPORTED, "the filter '%.*s' is not one that tern has",
-                                    (int)call->args[0].as.string->size, call->args[0].as.string->data);
-        p->call = rest_of_call(call, 1);
+        return TERN_OK;
     }
-    return new_iterator(r, next_of_map, v, p, out);
+    if (call->n_args == 0)
+        TERN_RAISE(r, "map requires a filter argument");
+    const tern_value name = call->args[0];
+    if (name.kind != TERN_V_STRING)
+        TERN_RAISE(r, "map: a filter's name is a %s, expected a str", tern_value_type(name));
+    p->filter = tern_filter_find(name.as.string->data, name.as.string->size);
+    if (!p->filter)
+        return tern_render_fail(r, TERN_ERR_UNSUPPORTED, "the filter '%.*s' is not one that tern has",
+                                (int)name.as.string->size, name.as.string->data);
+    p->call = rest_of_call(call, 1);
+    return TERN_OK;
+}
+
+static tern_status prepare_select(struct tern_render *r, struct picker *p)
+{
+    const struct tern_call *call = &p->call;
+    const size_t n = p->by_attribute;
+
+    if (p->by_attribute) {
+        if (call->n_args == 0)
+            TERN_RAISE(r, "Missing parameter for attribute name");
+        TERN_TRY(tern_path_make(r, call->args[0], false, &p->path));
+    }
+    if (call->n_args <= n)
+        return TERN_OK;
+    const tern_value name = call->args[n];
+    if (name.kind != TERN_V_STRING)
+        TERN_RAISE(r, "a test's name is a %s, expected a str", tern_value_type(name));
+    p->test = tern_test_find(name.as.string->data, name.as.string->size);
+    if (!p->test)
+        return tern_render_fail(r, TERN_ERR_UNSUPPORTED, "the test '%.*s' is not one that tern has",
+                                (int)name.as.string->size, name.as.string->data);
+    p->call = rest_of_call(call, n + 1);
+    return TERN_OK;
+}
+
+/* The next element of the source.  Only at the first are the arguments looked at, as in jinja2, and a source that is false has none. */
+static tern_status next_of_source(struct tern_render *r, struct tern_viter *it,
+                                  tern_status (*prepare)(struct tern_render *r, struct picker *p), tern_value *out,
+                                  bool *done)
+{
+    *done = !tern_value_true(it->source);
+    if (*done)
+        return TERN_OK;
+    if (!it->inner) {
+        TERN_TRY(prepare(r, it->how));
+        TERN_TRY(tern_value_iter(r, it->source, &it->inner));
+    }
+    return tern_iter_next(r, it->inner, out, done);
+}
+
+static tern_status next_of_map(struct tern_render *r, struct tern_viter *it, tern_value *out, bool *done)
+{
+    const struct picker *p = it->how;
+    tern_value v;
+
+    TERN_TRY(next_of_source(r, it, prepare_map, &v, done));
+    if (*done)
+        return TERN_OK;
+    return p->filter ? p->filter->run(r, v, &p->call, out) : tern_path_follow(r, &p->path, v, out);
 }
 
 static tern_status next_of_select(struct tern_render *r, struct tern_viter *it, tern_value *out, bool *done)
@@ -110,10 +137,7 @@ static tern_status next_of_select(struct tern_render *r, struct tern_viter *it, 
         tern_value v;
         bool holds;
 
-        TERN_TRY(start_inner(r, it, done));
-        if (*done)
-            return TERN_OK;
-        TERN_TRY(tern_iter_next(r, it->inner, out, done));
+        TERN_TRY(next_of_source(r, it, prepare_select, out, done));
         if (*done)
             return TERN_OK;
         TERN_TRY(tern_path_follow(r, &p->path, *out, &v));
@@ -126,51 +150,39 @@ static tern_status next_of_select(struct tern_render *r, struct tern_viter *it, 
     }
 }
 
-static tern_status pick(struct tern_render *r, tern_value v, const struct tern_call *call, bool by_attribute,
-                        bool wanted, tern_value *out)
+static tern_status pick(struct tern_render *r, tern_next_fn *next, tern_value v, const struct tern_call *call,
+                        bool by_attribute, bool wanted, tern_value *out)
 {
-    const size_t n = by_attribute;
     struct picker *p;
 
     TERN_TRY(TERN_RENDER_TAKE(r, 1, &p));
-    p->wanted = wanted;
-    if (by_attribute) {
-        if (call->n_args == 0)
-            TERN_RAISE(r, "Missing parameter for attribute name");
-        TERN_TRY(tern_path_make(r, call->args[0], false, &p->path));
-    }
-    if (call->n_args > n) {
-        const tern_value name = call->args[n];
+    *p = (struct picker){ .call = *call, .by_attribute = by_attribute, .wanted = wanted };
+    return new_iterator(r, next, v, p, out);
+}
 
-        if (name.kind != TERN_V_STRING)
-            TERN_RAISE(r, "a test's name is a %s, expected a str", tern_value_type(name));
-        p->test = tern_test_find(name.as.string->data, name.as.string->size);
-        if (!p->test)
-            return tern_render_fail(r, TERN_ERR_UNSUPPORTED, "the test '%.*s' is not one that tern has",
-                                    (int)name.as.string->size, name.as.string->data);
-        p->call = rest_of_call(call, n + 1);
-    }
-    return new_iterator(r, next_of_select, v, p, out);
+TERN_FILTER(map)
+{
+    return pick(r, next_of_map, v, call, false, true, out);
 }
 
 TERN_FILTER(select)
 {
-    return pick(r, v, call, false, true, out);
+    return pick(r, next_of_select, v, call, false, true, out);
 }
 
 TERN_FILTER(reject)
 {
-    return pick(r, v, call, false, false, out);
+    return pick(r, next_of_select, v, call, false, false, out);
 }
 
 TERN_FILTER(selectattr)
 {
-    return pick(r, v, call, true, true, out);
+    return pick(r, next_of_select, v, call, true, true, out);
 }
 
 TERN_FILTER(rejectattr)
 {
-    return pick(r, v, call, true, false, out);
+    return pick(r, next_of_select, v, call, true, false, out);
 }
 
 struct uniquer {

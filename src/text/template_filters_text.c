@@ -175,7 +175,7 @@ TERN_FILTER(truncate)
     TERN_TRY(tern_argument_int(r, "truncate: length", args[LENGTH], 255, &length));
     if (args[LEEWAY].kind != TERN_V_NONE)
         TERN_TRY(tern_argument_int(r, "truncate: leeway", args[LEEWAY], 5, &leeway));
-    if (args[END].kind == TERN_V_UNDEFINED)
+    if (tern_value_is_absent(args[END]))
         TERN_TRY(tern_value_borrowed(r, "...", 3, &args[END]));
     if (!tern_value_has_length(v) || args[END].kind != TERN_V_STRING)
         TERN_RAISE(r, "truncate: the value and its end are a %s and a %s, expected str", tern_value_type(v),

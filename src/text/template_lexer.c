@@ -217,9 +217,10 @@ static tern_status raw_text(struct tern_lexer *l, uint32_t line, struct tern_tem
     FAIL(l, line, "'raw' has no 'endraw'");
 }
 
-static tern_status comment(struct tern_lexer *l)
+static tern_status comment(struct tern_lexer *l, char sign)
 {
-    for (size_t at = l->at + 2; at < l->size; at++) {
+    /* A sign belongs to the beginning: "{#-#}" takes white space before it alone. */
+    for (size_t at = l->at + 2 + (sign == '-' || sign == '+'); at < l->size; at++) {
         const size_t end = tag_end(l, at, "#}", true, true);
 
         if (end) {
@@ -271,7 +272,7 @@ static tern_status lex_text(struct tern_lexer *l, struct tern_template_token *ou
         return TERN_OK;
     }
     if (kind == '#')
-        return comment(l);
+        return comment(l, sign);
     l->state = kind == '{' ? AT_PRINT : AT_BLOCK;
     return TERN_OK;
 }

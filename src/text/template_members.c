@@ -144,8 +144,8 @@ static tern_status slice_part(struct tern_render *r, tern_value v, bool *given, 
     return TERN_OK;
 }
 
-/* As Python's slice.indices(): where it begins, and how many elements it has. */
-static void slice_range(int64_t length, bool has_start, int64_t *start, bool has_stop, int64_t stop, int64_t step,
+/* As Python's slice.indices(): where it begins and ends, and how many elements it has. */
+static void slice_range(int64_t length, bool has_start, int64_t *start, bool has_stop, int64_t *stop, int64_t step,
                         size_t *count)
 {
     const int64_t low = step < 0 ? -1 : 0, high = step < 0 ? length - 1 : length;
@@ -157,15 +157,32 @@ static void slice_range(int64_t length, bool has_start, int64_t *start, bool has
     else if (*start > high)
         *start = high;
     if (!has_stop)
-        stop = step < 0 ? low : high;
-    else if (stop < 0)
-        stop = stop < -length ? low : stop + length;
-    else if (stop > high)
-        stop = high;
+        *stop = step < 0 ? low : high;
+    else if (*stop < 0)
+        *stop = *stop < -length ? low : *stop + length;
+    else if (*stop > high)
+        *stop = high;
     if (step < 0)
-        *count = stop < *start ? (size_t)((uint64_t)(*start - stop - 1) / (0 - (uint64_t)step) + 1) : 0;
+        *count = *stop < *start ? (size_t)((uint64_t)(*start - *stop - 1) / (0 - (uint64_t)step) + 1) : 0;
     else
-        *count = *start < stop ? (size_t)((uint64_t)(stop - *start - 1) / (uint64_t)step + 1) : 0;
+        *count = *start < *stop ? (size_t)((uint64_t)(*stop - *start - 1) / (uint64_t)step + 1) : 0;
+}
+
+/* A range of a range: nothing is gone through. */
+static tern_status slice_of_range(struct tern_render *r, const struct tern_vrange *of, int64_t from, int64_t to,
+                                  int64_t by, size_t count, tern_value *out)
+{
+    struct tern_vrange *range;
+    int64_t start, stop, step;
+
+    if (__builtin_mul_overflow(by, of->step, &step) || __builtin_mul_overflow(from, of->step, &start) ||
+        __builtin_add_overflow(of->start, start, &start) || __builtin_mul_overflow(to, of->step, &stop) ||
+        __builtin_add_overflow(of->start, stop, &stop))
+        TERN_RAISE(r, "an integer with more than 64 bits");
+    TERN_TRY(TERN_RENDER_TAKE(r, 1, &range));
+    *range = (struct tern_vrange){ start, stop, step, count };
+    *out = (tern_value){ .kind = TERN_V_RANGE, .as.range = range };
+    return TERN_OK;
 }
 
 tern_status tern_value_slice(struct tern_render *r, tern_value v, tern_value start, tern_value stop, tern_value step,
@@ -184,7 +201,9 @@ tern_status tern_value_slice(struct tern_render *r, tern_value v, tern_value sta
     TERN_TRY(slice_part(r, step, &has_step, &by));
     if (by == 0)
         TERN_RAISE(r, "slice step cannot be zero");
-    slice_range((int64_t)tern_value_length(v), has_start, &from, has_stop, to, by, &count);
+    slice_range((int64_t)tern_value_length(v), has_start, &from, has_stop, &to, by, &count);
+    if (v.kind == TERN_V_RANGE)
+        return slice_of_range(r, v.as.range, from, to, by, count, out);
     if (v.kind == TERN_V_STRING && by == 1)
         return tern_string_part(r, v.as.string, count ? (size_t)from : 0, count ? (size_t)from + count : 0, out);
     tern_value list = v;
@@ -200,16 +219,6 @@ tern_status tern_value_slice(struct tern_render *r, tern_value v, tern_value sta
         TERN_TRY(tern_list_push(r, items.as.list, item));
     }
     *out = items;
-    if (v.kind == TERN_V_RANGE) {
-        struct tern_vrange *range;
-
-        TERN_TRY(TERN_RENDER_TAKE(r, 1, &range));
-        range->start = count ? items.as.list->items[0].as.integer : 0;
-        range->step = v.as.range->step * (by > 1000000 ? 1000000 : by < -1000000 ? -1000000 : by);
-        range->count = count;
-        range->stop = range->start + (int64_t)count * range->step;
-        *out = (tern_value){ .kind = TERN_V_RANGE, .as.range = range };
-    }
     if (v.kind == TERN_V_STRING) {
         const struct tern_vstring nothing = { .data = "" };
 

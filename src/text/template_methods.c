@@ -36,7 +36,7 @@ static tern_status need_string(struct tern_render *r, const char *what, tern_val
 static tern_status opt_int(struct tern_render *r, const char *what, tern_value v, int64_t standard, int64_t *out)
 {
     *out = standard;
-    if (v.kind == TERN_V_UNDEFINED)
+    if (tern_value_is_absent(v))
         return TERN_OK;
     if (!tern_value_is_int(v))
         TERN_RAISE(r, "%s wants an int, got %s", what, tern_value_type(v));
@@ -67,7 +67,7 @@ static tern_status strip(struct tern_render *r, const char *what, tern_value sel
     tern_value arg;
 
     TERN_TRY(bind(r, what, call, 0, &arg, 1));
-    if (arg.kind != TERN_V_NONE && arg.kind != TERN_V_UNDEFINED)
+    if (arg.kind != TERN_V_NONE && !tern_value_is_absent(arg))
         TERN_TRY(need_string(r, what, arg, &chars));
     return tern_string_strip(r, self.as.string, chars, left, right, out);
 }
@@ -95,7 +95,7 @@ static tern_status split(struct tern_render *r, const char *what, tern_value sel
     int64_t limit;
 
     TERN_TRY(tern_call_bind(r, what, call, "sep, maxsplit", 0, args, 2));
-    if (args[0].kind != TERN_V_NONE && args[0].kind != TERN_V_UNDEFINED)
+    if (args[0].kind != TERN_V_NONE && !tern_value_is_absent(args[0]))
         TERN_TRY(need_string(r, what, args[0], &separator));
     TERN_TRY(opt_int(r, what, args[1], -1, &limit));
     return tern_string_split(r, self.as.string, separator, limit < 0 ? -1 : limit, from_right, out);
@@ -335,7 +335,7 @@ static tern_status pad(struct tern_render *r, const char *what, tern_value self,
 
     TERN_TRY(bind(r, what, call, 1, args, 2));
     TERN_TRY(opt_int(r, what, args[0], 0, &width));
-    if (args[1].kind != TERN_V_UNDEFINED) {
+    if (!tern_value_is_absent(args[1])) {
         size_t at = 0;
 
         if (args[1].kind != TERN_V_STRING || args[1].as.string->n_chars != 1)
@@ -712,9 +712,6 @@ FUNCTION(do_range)
         TERN_TRY(opt_int(r, "range", args[1], 0, &stop));
     }
     TERN_TRY(opt_int(r, "range", args[2], 1, &step));
-    for (size_t i = 0; i < call->n_args; i++)
-        if (args[i].kind == TERN_V_UNDEFINED)
-            return tern_undefined_used(r, args[i]);
     if (step == 0)
         TERN_RAISE(r, "range() arg 3 must not be zero");
     uint64_t count = 0;
@@ -734,6 +731,9 @@ FUNCTION(do_range)
 static tern_status add_pairs(struct tern_render *r, tern_value from, struct tern_vdict *dict)
 {
     struct tern_viter *it;
+
+    if (from.kind == TERN_V_UNDEFINED)
+        return tern_undefined_used(r, from);
 
     if (from.kind == TERN_V_DICT) {
         for (size_t i = 0; i < from.as.dict->count; i++)
@@ -804,7 +804,7 @@ FUNCTION(do_joiner)
     tern_value separator;
 
     TERN_TRY(tern_call_bind(r, "joiner", call, "sep", 0, &separator, 1));
-    if (separator.kind == TERN_V_UNDEFINED)
+    if (tern_value_is_absent(separator))
         TERN_TRY(tern_value_borrowed(r, ", ", 2, &separator));
     TERN_TRY(TERN_RENDER_TAKE(r, 1, &joiner));
     joiner->separator = separator;

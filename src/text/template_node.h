@@ -64,6 +64,13 @@ enum tern_operator {
 
 struct tern_node;
 
+/* Names that a scope sets itself before anything could read them: what is outside of it by that name is out of reach from its beginning
+ * on (template_symbols.c). */
+struct tern_hidden {
+    const struct tern_vstring **names;
+    size_t n;
+};
+
 struct tern_node_args {
     struct tern_node **args; /* by position */
     size_t n_args;
@@ -82,6 +89,7 @@ struct tern_node_macro {
     struct tern_node **body;
     size_t n_body;
     bool takes_caller, takes_kwargs, takes_varargs; /* its body names them */
+    struct tern_hidden hidden;
 };
 
 struct tern_node {
@@ -100,6 +108,15 @@ struct tern_node {
     const void *callee; /* struct tern_filter or struct tern_test */
     struct tern_node_args *args;
     struct tern_node_macro *macro;
+    struct tern_hidden hidden, hidden_other; /* by the scope of items, and by that of a loop's else */
+};
+
+/* An identifier of a template.  There is one for each, so that scopes compare addresses. */
+struct tern_name {
+    struct tern_vstring text; /* first: what is handed around is the address of this */
+    uint64_t hash;
+    bool meant;     /* the template gives it a value, or asks whether it has one */
+    uint32_t scope; /* of the parser: the innermost of the scopes at work that mentions it; 0: none */
 };
 
 /* A parsed template. */
@@ -108,10 +125,12 @@ struct tern_template {
     struct tern_pool pool; /* the tree, its texts and names */
     struct tern_node **body;
     size_t n_body;
-    /* every identifier once, so that scopes compare addresses */
-    const struct tern_vstring **names;
+    struct tern_name **names; /* n_names of them; in the pool */
     size_t n_names, names_capacity;
+    uint32_t *index; /* of names, by hash: 0: empty, else the name's number plus one */
+    size_t n_index;  /* a power of two, at least twice n_names */
     const struct tern_vstring *loop, *caller, *varargs, *kwargs;
+    struct tern_hidden hidden;
 };
 
 /* The identifier of those bytes; NULL where the template has none such. */

@@ -4,10 +4,13 @@
 
 #include "base/fpmode.h"
 
+#include <ctype.h>
 #include <locale.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#include <utf8proc.h>
 
 #define NUMBER_MAX 400 /* characters of a number that is read; digits of a float beyond 17 decide nothing but ties */
 #define WIDTH_MAX  10000
@@ -48,6 +51,18 @@ static int digit_of(char c)
 static char lower(char c)
 {
     return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+tern_status tern_check_digits(struct tern_render *r, const struct tern_vstring *s)
+{
+    for (size_t at = 0; at < s->size;) {
+        const uint32_t code = tern_utf8_next(s->data, &at);
+
+        if (code >= 0x80 && utf8proc_category((utf8proc_int32_t)code) == UTF8PROC_CATEGORY_ND)
+            return tern_render_fail(r, TERN_ERR_UNSUPPORTED,
+                                    "a number with the digit U+%04" PRIX32 ": tern reads 0 to 9 alone", code);
+    }
+    return TERN_OK;
 }
 
 tern_status tern_int_parse(struct tern_render *r, const struct tern_vstring *s, int64_t base, int64_t *out, bool *ok)
@@ -211,13 +226,19 @@ static tern_status put_padded(struct tern_render *r, struct tern_out *out, const
     return TERN_OK;
 }
 
-/* Separators into the digits before the point, every `every` of them. */
-static void group(char *digits, size_t size, char separator, size_t every)
+/* Zeros before the digits up to the point, so many that with separators between every `every` of them they are `width` wide or, where
+ * they would begin with a separator, one more; then the separators. */
+static void group(char *digits, size_t size, char separator, size_t every, size_t width)
 {
     const size_t whole = strspn(digits, "0123456789abcdefABCDEF");
-    size_t length = strlen(digits);
+    size_t length = strlen(digits), n = whole;
 
-    for (size_t at = whole; at > every && length + 1 < size;) {
+    while (n + (n - 1) / every + (length - whole) < width && n + (n - 1) / every + (length - whole) + 2 < size)
+        n++;
+    memmove(digits + (n - whole), digits, length + 1);
+    memset(digits, '0', n - whole);
+    length += n - whole;
+    for (size_t at = n; at > every && length + 1 < size;) {
         at -= every;
         memmove(digits + at + 1, digits + at, length - at + 1);
         digits[at] = separator;
@@ -225,47 +246,79 @@ static void group(char *digits, size_t size, char separator, size_t every)
     }
 }
 
+/* As "g", but with a point or an exponent always: where "g" would use up all digits before the point, an exponent. */
+static void format_short(char *out, size_t size, int64_t precision, double x)
+{
+    char *e, *end;
+
+    precision = precision ? precision : 1;
+    snprintf(out, size, "%.*e", (int)precision - 1, x);
+    e = strchr(out, 'e');
+    if (!e || strtol(e + 1, NULL, 10) != precision - 1) {
+        format_real(out, size, 'g', precision, false, x);
+        if (!strpbrk(out, ".e"))
+            snprintf(out + strlen(out), 3, ".0");
+        return;
+    }
+    for (end = e; precision > 1 && end[-1] == '0'; end--)
+        ;
+    end -= precision > 1 && (end[-1] < '0' || end[-1] > '9');
+    memmove(end, e, strlen(e) + 1);
+    for (char *c = out; *c; c++)
+        if (*c == ',')
+            *c = '.';
+}
+
+static tern_status real_body(struct tern_render *r, const struct spec *spec, double x, char *body, size_t size)
+{
+    const int64_t precision = spec->precision < 0 ? 6 : spec->precision;
+    const char type = spec->type;
+
+    if (precision > 300)
+        TERN_RAISE(r, "a precision of %" PRId64 ", expected at most 300", precision);
+    if (type == '%')
+        x *= 100;
+    if (!isfinite(x))
+        snprintf(body, size, "%s", isnan(x) ? "nan" : "inf");
+    else if (!type && spec->precision < 0)
+        tern_float_repr(x, body);
+    else if (!type)
+        format_short(body, size, precision, x);
+    else
+        format_real(body, size, type == '%' ? 'f' : type == 'n' ? 'g' : type, precision, spec->alternate, x);
+    if (isupper((unsigned char)type))
+        for (char *c = body; *c; c++)
+            *c = (char)toupper((unsigned char)*c);
+    if (type == '%')
+        snprintf(body + strlen(body), 2, "%%");
+    return TERN_OK;
+}
+
 static tern_status put_number(struct tern_render *r, struct tern_out *out, struct spec *spec, tern_value v)
 {
-    char body[NUMBER_MAX + 400] = "", prefix[8] = "";
+    char body[NUMBER_MAX + WIDTH_MAX + 400] = "", prefix[8] = "";
     size_t n = 0;
     const char type = spec->type;
     const bool real = v.kind == TERN_V_FLOAT || (type && strchr("eEfFgG%", type));
 
     if (real) {
-        double x = tern_value_real(v);
-        const int64_t precision = spec->precision < 0 ? 6 : spec->precision;
-        const char *tail = "";
+        const double x = tern_value_real(v);
 
-        if (precision > 300)
-            TERN_RAISE(r, "a precision of %" PRId64 ", expected at most 300", precision);
         if (signbit(x) && !isnan(x))
             prefix[n++] = '-';
-        x = fabs(x);
-        if (type == '%')
-            x *= 100;
-        if (!isfinite(x))
-            snprintf(body, sizeof body, "%s", isnan(x) ? "nan" : "inf");
-        else if (!type && spec->precision < 0)
-            tern_float_repr(x, body);
-        else if (!type || type == 'n') { /* as g, but with a point */
-            format_real(body, sizeof body, 'g', precision ? precision : 1, false, x);
-            if (!type && !strpbrk(body, ".e"))
-                tail = ".0";
-        } else
-            format_real(body, sizeof body, type == '%' ? 'f' : type, precision, spec->alternate, x);
-        if (type == '%')
-            tail = "%";
-        const size_t used = strlen(body);
-        snprintf(body + used, sizeof body - used, "%s", tail);
+        TERN_TRY(real_body(r, spec, fabs(x), body, sizeof body));
     } else {
         const int64_t i = tern_value_int(v);
 
-        if (spec->precision >= 0)
-            TERN_RAISE(r, "Precision not allowed in integer format specifier");
         if (i < 0)
             prefix[n++] = '-';
         format_integer(body, sizeof body, type, i);
+        if (spec->precision > (int64_t)strlen(body)) { /* at least so many digits */
+            const size_t length = strlen(body), zeros = (size_t)spec->precision - length;
+
+            memmove(body + zeros, body, length + 1);
+            memset(body, '0', zeros);
+        }
     }
     if (n == 0 && (spec->sign == '+' || spec->sign == ' '))
         prefix[n++] = spec->sign;
@@ -274,11 +327,15 @@ static tern_status put_number(struct tern_render *r, struct tern_out *out, struc
         prefix[n++] = type;
     }
     prefix[n] = '\0';
-    if (spec->grouping)
-        group(body, sizeof body, spec->grouping, type && strchr("xXob", type) && !real ? 4 : 3);
     if (spec->zero && !spec->align) {
         spec->align = '=';
         spec->fill = '0';
+    }
+    if (spec->grouping) {
+        const bool zeros = spec->align == '=' && spec->fill == '0' && (size_t)spec->width > n;
+
+        group(body, sizeof body, spec->grouping, type && strchr("xXob", type) && !real ? 4 : 3,
+              zeros ? (size_t)spec->width - n : 0);
     }
     return put_padded(r, out, spec, prefix, body, strlen(body), '>');
 }
@@ -363,6 +420,7 @@ static tern_status percent_put(struct tern_render *r, struct tern_out *out, stru
             TERN_TRY(tern_out_code(r, &one, (uint32_t)tern_value_int(v)));
             TERN_TRY(tern_out_string(r, &one, &text));
         }
+        spec->precision = -1;
         return put_string(r, out, spec, text.as.string, '>');
     }
     case 'd':
@@ -380,7 +438,6 @@ static tern_status percent_put(struct tern_render *r, struct tern_out *out, stru
         }
         if (strchr("diu", spec->type))
             spec->type = 0;
-        spec->precision = -1;
         return put_number(r, out, spec, v);
     case 'e':
     case 'E':
@@ -401,18 +458,25 @@ static tern_status percent_one(struct tern_render *r, struct percent *p, const s
 {
     struct spec spec = { .fill = ' ', .precision = -1 };
     const tern_value *named = NULL;
-    bool left = false, has_precision = false;
+    bool left = false;
     tern_value v;
 
+    if (*at < s->size && s->data[*at] == '%') {
+        (*at)++;
+        return tern_out_text(r, out, "%");
+    }
     if (*at < s->size && s->data[*at] == '(') {
-        const char *end = memchr(s->data + *at, ')', s->size - *at);
+        const size_t begin = ++*at;
+        unsigned open = 1; /* parentheses of the name itself come in pairs */
 
-        if (!end || p->values.kind != TERN_V_DICT)
-            TERN_RAISE(r, end ? "format requires a mapping" : "incomplete format key");
-        named = tern_dict_get(p->values.as.dict, s->data + *at + 1, (size_t)(end - s->data) - *at - 1);
+        for (; *at < s->size && open > 0; (*at)++)
+            open = s->data[*at] == '(' ? open + 1 : s->data[*at] == ')' ? open - 1 : open;
+        if (open > 0 || p->values.kind != TERN_V_DICT)
+            TERN_RAISE(r, open > 0 ? "incomplete format key" : "format requires a mapping");
+        const size_t size = *at - 1 - begin;
+        named = tern_dict_get(p->values.as.dict, s->data + begin, size);
         if (!named)
-            TERN_RAISE(r, "there is no key '%.*s'", (int)((size_t)(end - s->data) - *at - 1), s->data + *at + 1);
-        *at = (size_t)(end - s->data) + 1;
+            TERN_RAISE(r, "there is no key '%.*s'", (int)(size > 100 ? 100 : size), s->data + begin);
         p->at = 1;
     }
     for (; *at < s->size && s->data[*at] && strchr("-+ 0#", s->data[*at]); (*at)++) {
@@ -430,18 +494,14 @@ static tern_status percent_one(struct tern_render *r, struct percent *p, const s
     }
     if (*at < s->size && s->data[*at] == '.') {
         (*at)++;
-        has_precision = true;
         TERN_TRY(percent_number(r, p, s, at, &spec.precision));
     }
-    (void)has_precision;
-    while (*at < s->size && s->data[*at] && strchr("hlL", s->data[*at]))
+    if (*at < s->size && s->data[*at] && strchr("hlL", s->data[*at]))
         (*at)++;
     if (*at == s->size)
         TERN_RAISE(r, "incomplete format");
     spec.type = s->data[(*at)++];
     spec.align = left ? '<' : 0;
-    if (spec.type == '%')
-        return tern_out_text(r, out, "%");
     if (named)
         v = *named;
     else
@@ -522,6 +582,19 @@ static tern_status parse_spec(struct tern_render *r, const struct tern_vstring *
     return TERN_OK;
 }
 
+/* "{:c}": the character of a code point. */
+static tern_status put_char(struct tern_render *r, struct tern_out *out, const struct spec *spec, tern_value v)
+{
+    const int64_t code = tern_value_int(v);
+    char bytes[TERN_UTF8_MAX];
+
+    if (spec->sign || spec->alternate)
+        TERN_RAISE(r, "%s not allowed with integer format specifier 'c'", spec->sign ? "Sign" : "Alternate form");
+    if (code < 0 || code > 0x10ffff || (code >= 0xd800 && code < 0xe000))
+        TERN_RAISE(r, "%%c arg not in range(0x110000): %" PRId64, code);
+    return put_padded(r, out, spec, "", bytes, tern_utf8_put((uint32_t)code, bytes), '>');
+}
+
 static tern_status format_value(struct tern_render *r, struct tern_out *out, tern_value v,
                                 const struct tern_vstring *how)
 {
@@ -530,10 +603,8 @@ static tern_status format_value(struct tern_render *r, struct tern_out *out, ter
     if (how->size == 0)
         return tern_out_value(r, out, v);
     TERN_TRY(parse_spec(r, how, &spec));
-    if (v.kind == TERN_V_BOOL && spec.type == 0)
-        TERN_TRY(tern_value_str(r, v, &v));
     if (v.kind == TERN_V_STRING) {
-        if ((spec.type && spec.type != 's') || spec.align == '=' || spec.sign || spec.grouping)
+        if ((spec.type && spec.type != 's') || spec.align == '=' || spec.sign || spec.grouping || spec.alternate)
             TERN_RAISE(r, "Invalid format specifier '%.*s' for a str", (int)(how->size > 60 ? 60 : how->size),
                        how->data);
         if (spec.zero && !spec.align)
@@ -542,9 +613,16 @@ static tern_status format_value(struct tern_render *r, struct tern_out *out, ter
     }
     if (!tern_value_is_number(v))
         TERN_RAISE(r, "unsupported format string passed to %s.__format__", tern_value_type(v));
-    if (spec.type && !strchr(v.kind == TERN_V_FLOAT ? "eEfFgG%n" : "bdoxXneEfFgG%", spec.type))
+    if (spec.type && !strchr(v.kind == TERN_V_FLOAT ? "eEfFgG%n" : "bcdoxXneEfFgG%", spec.type))
         TERN_RAISE(r, "Unknown format code '%c' for object of type '%s'", spec.type, tern_value_type(v));
-    if (spec.type == 'd' || (spec.type == 'n' && v.kind != TERN_V_FLOAT))
+    if (spec.grouping && spec.type && strchr(spec.grouping == ',' ? "bcoxXn" : "cn", spec.type))
+        TERN_RAISE(r, "Cannot specify '%c' with '%c'.", spec.grouping, spec.type);
+    const bool real = v.kind == TERN_V_FLOAT || (spec.type && strchr("eEfFgG%", spec.type));
+    if (!real && spec.precision >= 0)
+        TERN_RAISE(r, "Precision not allowed in integer format specifier");
+    if (spec.type == 'c')
+        return put_char(r, out, &spec, v);
+    if (spec.type == 'd' || (spec.type == 'n' && !real))
         spec.type = 0;
     return put_number(r, out, &spec, v);
 }

@@ -46,7 +46,7 @@ static tern_status parse_entry(struct tern_parser *p, struct tern_nodes *list)
         const struct tern_vstring *name;
 
         TERN_TRY(tern_parse_intern(p, key->value.as.string->data, key->value.as.string->size, &name));
-        tern_parse_mean(p, name);
+        tern_parse_mean(name);
     }
     TERN_TRY(tern_nodes_push(p, list, key));
     TERN_TRY(tern_parse_expect(p, TERN_T_COLON));
@@ -147,7 +147,7 @@ static tern_status parse_name(struct tern_parser *p, bool members, node **out)
         TERN_TRY(tern_parse_next(p));
         TERN_TRY(tern_parse_take_name(p, &token));
         TERN_TRY(tern_parse_intern(p, token.text, token.size, &n->attr));
-        tern_parse_mean(p, n->attr);
+        tern_parse_mean(n->attr);
     }
     *out = n;
     return TERN_OK;
@@ -203,7 +203,7 @@ static tern_status add_keyword(struct tern_parser *p, struct arguments *a)
 
     TERN_TRY(tern_parse_take_name(p, &token));
     TERN_TRY(tern_parse_intern(p, token.text, token.size, &name));
-    tern_parse_mean(p, name);
+    tern_parse_mean(name);
     TERN_TRY(tern_names_push(p, &a->names, &a->names_capacity, a->values.count, name, a->line, "argument"));
     TERN_TRY(tern_parse_expect(p, TERN_T_ASSIGN));
     TERN_TRY(tern_parse_expression(p, &value));
@@ -492,7 +492,7 @@ static tern_status parse_test(struct tern_parser *p, node **n)
         return tern_parse_fail(p, line, TERN_ERR_UNSUPPORTED, "the test '%.*s' is not one that tern has", (int)size,
                                name);
     if (subject->kind == TERN_N_NAME || subject->kind == TERN_N_GETATTR)
-        tern_parse_mean(p, subject->name);
+        tern_parse_mean(subject->name);
     if (tern_parse_at(p, TERN_T_LPAREN)) {
         TERN_TRY(parse_args(p, test));
     } else if (at_bare_argument(p)) {

@@ -106,34 +106,68 @@ tern_status tern_parse_skip_name(struct tern_parser *p, const char *name, bool *
 
 /* ---- names and nodes ---- */
 
+/* Where a name is in the index, or the empty place where it belongs. */
+static size_t place_of(const struct tern_template *t, const char *name, size_t size, uint64_t hash)
+{
+    size_t at = hash & (t->n_index - 1);
+
+    for (; t->index[at]; at = (at + 1) & (t->n_index - 1)) {
+        const struct tern_name *n = t->names[t->index[at] - 1];
+
+        if (n->hash == hash && n->text.size == size && memcmp(n->text.data, name, size) == 0)
+            break;
+    }
+    return at;
+}
+
 const struct tern_vstring *tern_template_name(const struct tern_template *t, const char *name, size_t size)
 {
+    const uint32_t number = t->index[place_of(t, name, size, tern_bytes_hash(name, size))];
+
+    return number ? &t->names[number - 1]->text : NULL;
+}
+
+static tern_status grow_index(struct tern_parser *p)
+{
+    struct tern_template *t = p->t;
+    const size_t n = t->n_index ? 2 * t->n_index : 64;
+
+    TERN_TRY(TERN_POOL_TAKE(p->ctx, &t->pool, n, &t->index));
+    t->n_index = n;
     for (size_t i = 0; i < t->n_names; i++)
-        if (t->names[i]->size == size && memcmp(t->names[i]->data, name, size) == 0)
-            return t->names[i];
-    return NULL;
+        t->index[place_of(t, t->names[i]->text.data, t->names[i]->text.size, t->names[i]->hash)] = (uint32_t)i + 1;
+    return TERN_OK;
 }
 
 tern_status tern_parse_intern(struct tern_parser *p, const char *name, size_t size, const struct tern_vstring **out)
 {
+    const uint64_t hash = tern_bytes_hash(name, size);
     struct tern_template *t = p->t;
+    struct tern_name *fresh;
 
-    *out = tern_template_name(t, name, size);
+    *out = t->n_index ? tern_template_name(t, name, size) : NULL;
     if (*out)
         return TERN_OK;
+    if (2 * (t->n_names + 1) > t->n_index)
+        TERN_TRY(grow_index(p));
     TERN_TRY(TERN_GROW(p->ctx, &t->names, &t->names_capacity, t->n_names + 1, "names of a template"));
-    TERN_TRY(TERN_GROW(p->ctx, &p->meant, &p->meant_capacity, t->n_names + 1, "names of a template"));
-    TERN_TRY(tern_string_borrow(p->ctx, &t->pool, name, size, SIZE_MAX, out));
-    p->meant[t->n_names] = false;
-    t->names[t->n_names++] = *out;
+    TERN_TRY(TERN_POOL_TAKE(p->ctx, &t->pool, 1, &fresh));
+    fresh->text = (struct tern_vstring){ .data = name, .size = size, .n_chars = tern_utf8_count(name, size) };
+    fresh->hash = hash;
+    t->index[place_of(t, name, size, hash)] = (uint32_t)t->n_names + 1;
+    t->names[t->n_names++] = fresh;
+    *out = &fresh->text;
     return TERN_OK;
 }
 
-void tern_parse_mean(struct tern_parser *p, const struct tern_vstring *name)
+struct tern_name *tern_parse_name_of(const struct tern_vstring *name)
 {
-    for (size_t i = 0; i < p->t->n_names; i++)
-        if (p->t->names[i] == name)
-            p->meant[i] = true;
+    return (struct tern_name *)(uintptr_t)name; /* which is its first member */
+}
+
+void tern_parse_mean(const struct tern_vstring *name)
+{
+    tern_parse_name_of(name)->meant = true;
 }
 
 tern_status tern_parse_want_meaning(struct tern_parser *p, const struct tern_vstring *name, uint32_t line, bool method)
@@ -240,14 +274,6 @@ tern_status tern_parse_deeper(struct tern_parser *p)
 
 /* ---- a template from end to end ---- */
 
-static bool is_meant(const struct tern_parser *p, const struct tern_vstring *name)
-{
-    for (size_t i = 0; i < p->t->n_names; i++)
-        if (p->t->names[i] == name)
-            return p->meant[i];
-    return false;
-}
-
 /* Calls of names that the template never gives a value. */
 static tern_status check_pending(struct tern_parser *p)
 {
@@ -255,7 +281,7 @@ static tern_status check_pending(struct tern_parser *p)
         const struct tern_pending *c = &p->pending[i];
         const struct tern_vstring *name = c->name;
 
-        if (is_meant(p, name) || name == p->t->caller || name == p->t->loop)
+        if (tern_parse_name_of(name)->meant || name == p->t->caller || name == p->t->loop)
             continue;
         return tern_parse_fail(p, c->line, TERN_ERR_UNSUPPORTED, "the %s '%.*s' is not one that tern has",
                                c->method ? "method" : "function", (int)name->size, name->data);
@@ -276,7 +302,8 @@ static tern_status parse_template(struct tern_parser *p, const char *source, siz
     TERN_TRY(tern_parse_next(p));
     TERN_TRY(tern_node_make(p, TERN_N_BRANCH, 1, &root));
     TERN_TRY(tern_parse_body(p, NULL, root, &t->body, &t->n_body));
-    return check_pending(p);
+    TERN_TRY(check_pending(p));
+    return tern_parse_symbols(p);
 }
 
 void tern_template_destroy(struct tern_template *t)
@@ -308,7 +335,6 @@ tern_status tern_template_parse(tern_ctx *ctx, const char *name, const char *sou
     p.t = t;
     status = parse_template(&p, source, size);
     tern_lexer_finish(&p.lexer);
-    tern_free(p.meant);
     tern_free(p.pending);
     if (!status) {
         *out = t;

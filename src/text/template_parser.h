@@ -20,8 +20,6 @@ struct tern_parser {
     bool has_ahead;
     unsigned depth; /* of the parser's own recursion */
     unsigned loops; /* that a break would leave */
-    bool *meant;    /* per name: the template gives it a value, or asks whether it has one */
-    size_t meant_capacity;
     struct tern_pending *pending;
     size_t n_pending, pending_capacity;
 };
@@ -57,7 +55,9 @@ const char *tern_token_shown(const struct tern_template_token *t, char out[80]);
 /* ---- names and nodes ---- */
 tern_status tern_parse_intern(struct tern_parser *p, const char *name, size_t size, const struct tern_vstring **out);
 /* The template gives the name a value, or asks whether it has one: a call of it is no mistake that could be known. */
-void tern_parse_mean(struct tern_parser *p, const struct tern_vstring *name);
+void tern_parse_mean(const struct tern_vstring *name);
+/* What else is known of a name that tern_parse_intern() gave. */
+struct tern_name *tern_parse_name_of(const struct tern_vstring *name);
 /* A call of that name is a mistake unless the template gives it a meaning somewhere. */
 tern_status tern_parse_want_meaning(struct tern_parser *p, const struct tern_vstring *name, uint32_t line, bool method);
 tern_status tern_node_make(struct tern_parser *p, enum tern_node_kind kind, uint32_t line, struct tern_node **out);
@@ -86,6 +86,10 @@ enum { TERN_TUPLE_CONDITION = 1, TERN_TUPLE_PARENTHESES = 2, TERN_TUPLE_SIMPLE =
 tern_status tern_parse_tuple(struct tern_parser *p, unsigned flags, struct tern_node **out);
 /* "|name(args)", several of them; begins_inside: the first without its "|", in a filter block. */
 tern_status tern_parse_filters(struct tern_parser *p, bool begins_inside, struct tern_node **n);
+
+/* ---- what scopes hide, template_symbols.c ---- */
+/* Fills in what each scope of the tree hides. */
+tern_status tern_parse_symbols(struct tern_parser *p);
 
 /* ---- statements ---- */
 /* Text and tags up to a tag of `ends` (then its name is the token), or to the end of the template where `ends` is NULL. */

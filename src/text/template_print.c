@@ -453,14 +453,14 @@ tern_status tern_value_to_json(struct tern_render *r, tern_value v, const struct
         style.indent = text.as.string;
     } else if (args[INDENT].kind == TERN_V_STRING) {
         style.indent = args[INDENT].as.string;
-    } else if (args[INDENT].kind != TERN_V_NONE && args[INDENT].kind != TERN_V_UNDEFINED) {
+    } else if (args[INDENT].kind != TERN_V_NONE && !tern_value_is_absent(args[INDENT])) {
         TERN_RAISE(r, "tojson: indent is a %s, expected an int or a str", tern_value_type(args[INDENT]));
     }
     TERN_TRY(tern_value_borrowed(r, style.indent ? "," : ", ", style.indent ? 1 : 2, &text));
     style.item = text.as.string;
     TERN_TRY(tern_value_borrowed(r, ": ", 2, &text));
     style.key = text.as.string;
-    if (args[SEPARATORS].kind != TERN_V_NONE && args[SEPARATORS].kind != TERN_V_UNDEFINED)
+    if (args[SEPARATORS].kind != TERN_V_NONE && !tern_value_is_absent(args[SEPARATORS]))
         TERN_TRY(json_separators(r, args[SEPARATORS], &style));
     TERN_TRY(json_value(r, &json, &style, v, 0));
     return tern_out_string(r, &json, out);

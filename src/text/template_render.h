@@ -78,13 +78,13 @@ tern_status tern_loop_cycle(struct tern_render *r, struct tern_vloop *loop, cons
 tern_status tern_loop_describe(struct tern_render *r, struct tern_vloop *loop, struct tern_out *out);
 const struct tern_vstring *tern_macro_name(const struct tern_vmacro *macro); /* NULL: a call block's */
 /* A variable as the innermost scope sees it; NULL where there is none. */
-const tern_value *tern_scope_find(const struct tern_scope *scope, const struct tern_vstring *name);
+tern_status tern_scope_find(struct tern_render *r, const struct tern_vstring *name, const tern_value **out);
 tern_status tern_scope_set(struct tern_render *r, struct tern_scope *scope, const struct tern_vstring *name,
                            tern_value value);
 
 /* ---- arguments ----
  * Binds a call's arguments to `n` parameters, names as "width, first, blank" in order, the first n_required of them required.  What is
- * not given is undefined.  `what` names the callee in errors. */
+ * not given is absent (tern_value_is_absent).  `what` names the callee in errors. */
 tern_status tern_call_bind(struct tern_render *r, const char *what, const struct tern_call *call, const char *names,
                            size_t n_required, tern_value *values, size_t n);
 
@@ -153,6 +153,8 @@ tern_status tern_string_split(struct tern_render *r, const struct tern_vstring *
                               int64_t limit, bool from_right, tern_value *out);
 
 /* ---- numbers, template_numbers.c ---- */
+/* TERN_ERR_UNSUPPORTED for a text with digits of other scripts, which Python reads as numbers too. */
+tern_status tern_check_digits(struct tern_render *r, const struct tern_vstring *s);
 /* int(text, base), float(text): false where Python raises ValueError. */
 tern_status tern_int_parse(struct tern_render *r, const struct tern_vstring *s, int64_t base, int64_t *out, bool *ok);
 bool tern_float_parse(const struct tern_vstring *s, double *out);

@@ -107,7 +107,7 @@ static tern_status parse_until(struct tern_parser *p, const char *end, node *own
 static tern_status check_target(struct tern_parser *p, const node *n)
 {
     if (n->kind == TERN_N_NAME) {
-        tern_parse_mean(p, n->name);
+        tern_parse_mean(n->name);
         return TERN_OK;
     }
     if (n->kind == TERN_N_MEMBER)
@@ -226,7 +226,7 @@ static tern_status parse_signature(struct tern_parser *p, node *owner, struct te
             TERN_TRY(tern_parse_expect(p, TERN_T_COMMA));
         TERN_TRY(tern_parse_take_name(p, &token));
         TERN_TRY(tern_parse_intern(p, token.text, token.size, &name));
-        tern_parse_mean(p, name);
+        tern_parse_mean(name);
         TERN_TRY(tern_names_push(p, &m->params, &capacity, defaults.count, name, token.line, "parameter"));
         if (tern_parse_at(p, TERN_T_ASSIGN)) {
             TERN_TRY(tern_parse_next(p));
@@ -277,7 +277,7 @@ static tern_status parse_macro(struct tern_parser *p, node *n)
     TERN_TRY(tern_parse_take_name(p, &token));
     TERN_TRY(TERN_POOL_TAKE(p->ctx, &p->t->pool, 1, &n->macro));
     TERN_TRY(tern_parse_intern(p, token.text, token.size, &n->macro->name));
-    tern_parse_mean(p, n->macro->name);
+    tern_parse_mean(n->macro->name);
     TERN_TRY(parse_signature(p, n, n->macro));
     return parse_macro_body(p, "endmacro", n);
 }

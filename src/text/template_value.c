@@ -173,7 +173,7 @@ static uint64_t mix(uint64_t x)
     return x ^ x >> 29;
 }
 
-static uint64_t hash_bytes(const char *data, size_t size)
+uint64_t tern_bytes_hash(const char *data, size_t size)
 {
     uint64_t h = 14695981039346656037u; /* FNV-1a */
 
@@ -202,7 +202,7 @@ tern_status tern_value_hash(struct tern_render *r, tern_value v, uint64_t *out)
 {
     switch (v.kind) {
     case TERN_V_STRING:
-        *out = hash_bytes(v.as.string->data, v.as.string->size);
+        *out = tern_bytes_hash(v.as.string->data, v.as.string->size);
         return tern_render_spend(r, v.as.string->size / BYTES_A_STEP);
     case TERN_V_BOOL:
     case TERN_V_INT:
@@ -297,7 +297,7 @@ tern_status tern_dict_find(struct tern_render *r, const struct tern_vdict *dict,
 
 const tern_value *tern_dict_get(const struct tern_vdict *dict, const char *key, size_t size)
 {
-    const uint64_t hash = hash_bytes(key, size);
+    const uint64_t hash = tern_bytes_hash(key, size);
     const struct tern_ventry *entry;
 
     if (dict->n_index == 0) {
@@ -427,6 +427,11 @@ const char *tern_value_type(tern_value v)
     };
 
     return v.kind == TERN_V_VIEW ? views[v.as.view->kind] : names[v.kind];
+}
+
+bool tern_value_is_absent(tern_value v)
+{
+    return v.kind == TERN_V_UNDEFINED && !v.as.undefined;
 }
 
 bool tern_value_has_length(tern_value v)

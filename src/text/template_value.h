@@ -123,7 +123,7 @@ struct tern_viter {
     tern_value source; /* what is gone through */
     size_t at;
     struct tern_viter *inner; /* of filters: where their elements come from */
-    const void *how;          /* of filters: what is done with them; belongs to the filter */
+    void *how;                /* of filters: what is done with them; belongs to the filter */
     bool finished;
     bool has_length; /* of reversed(): none; of views and lists in a for loop: they have */
 };
@@ -162,7 +162,7 @@ struct tern_call {
 };
 
 /* ---- making ---- */
-#define TERN_UNDEFINED_VALUE ((tern_value){ .kind = TERN_V_UNDEFINED })
+#define TERN_UNDEFINED_VALUE ((tern_value){ .kind = TERN_V_UNDEFINED }) /* of which nothing is known */
 #define TERN_NONE_VALUE      ((tern_value){ .kind = TERN_V_NONE })
 #define TERN_BOOL_VALUE(b)   ((tern_value){ .kind = TERN_V_BOOL, .as.boolean = (b) })
 #define TERN_INT_VALUE(i)    ((tern_value){ .kind = TERN_V_INT, .as.integer = (i) })
@@ -172,6 +172,7 @@ struct tern_call {
 tern_status tern_string_borrow(tern_ctx *ctx, struct tern_pool *pool, const char *data, size_t size, size_t n_chars,
                                const struct tern_vstring **out);
 size_t tern_utf8_count(const char *data, size_t size);
+uint64_t tern_bytes_hash(const char *data, size_t size);
 
 tern_status tern_value_string(struct tern_render *r, const char *data, size_t size, tern_value *out); /* a copy */
 tern_status tern_value_borrowed(struct tern_render *r, const char *data, size_t size, tern_value *out);
@@ -193,6 +194,8 @@ tern_status tern_value_from_json(struct tern_render *r, const tern_json_value *j
 /* ---- asking ---- */
 /* "str", "list", ...: Python's name of the type. */
 const char *tern_value_type(tern_value v);
+/* An argument that was not given: not even an undefined value, which knows how it came about. */
+bool tern_value_is_absent(tern_value v);
 bool tern_value_true(tern_value v);
 /* True for bools too, which are numbers in Python. */
 bool tern_value_is_int(tern_value v);
