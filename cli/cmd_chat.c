@@ -5,16 +5,17 @@
 #include "chat_history.h"
 #include "chat_options.h"
 #include "cli.h"
+#include "line_reader.h"
 #include "options.h"
 #include "sampling_options.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define PASTE_MILLISECONDS 20 /* lines of one paste come with less between them */
 
 struct settings {
     const char *model, *template, *name, *tools, *system, *trace;
@@ -52,8 +53,8 @@ static enum option_outcome parse(struct settings *s, int argc, char **argv)
         .about =
             "Talks with MODEL by its chat template.  On a terminal each line is a message (one that ends with \\ goes "
             "on\n"
-            "in the next), /help lists the commands, Ctrl-C stops an answer, Ctrl-D ends.  From a pipe or a file each\n"
-            "line is a turn, and answers alone are printed.\n"
+            "in the next; what is pasted is one message), /help lists the commands, Ctrl-C stops an answer, Ctrl-D\n"
+            "ends.  From a pipe or a file each line is a turn, and answers alone are printed.\n"
             "How tokens are chosen is the model's generation_config.json's to say, else greedy, unless options say "
             "otherwise.",
         .options = options,
@@ -84,82 +85,6 @@ struct talk {
     bool failed;   /* stdout took no more */
     char last;     /* byte of the answer that was printed last */
 };
-
-/* ---- lines ----------------------------------------------------------------------------------------------------------- */
-
-struct reader {
-    char *data;
-    size_t size, capacity, begin; /* bytes, and where the next line begins */
-    bool ended;
-};
-
-/* Waits for input with the signals let in during the wait alone, so that none comes unseen just before it. */
-static int wait_for_input(void)
-{
-    struct pollfd fd = { .fd = STDIN_FILENO, .events = POLLIN };
-    sigset_t stopping, before;
-
-    sigemptyset(&stopping);
-    sigaddset(&stopping, SIGINT);
-    sigaddset(&stopping, SIGTERM);
-    sigaddset(&stopping, SIGHUP);
-    sigprocmask(SIG_BLOCK, &stopping, &before);
-    if (!cli_signal())
-        (void)ppoll(&fd, 1, NULL, &before);
-    sigprocmask(SIG_SETMASK, &before, NULL);
-    return cli_signal();
-}
-
-enum line_outcome { LINE_READ, LINE_END, LINE_SIGNAL, LINE_FAILED };
-
-/* The next line, NUL-terminated, without its newline; valid until the next call. */
-static enum line_outcome read_line(struct reader *in, char **line, size_t *size)
-{
-    size_t looked = in->begin;
-
-    for (;;) {
-        char *newline = in->size > looked ? memchr(in->data + looked, '\n', in->size - looked) : NULL;
-
-        if (newline || (in->ended && in->size > in->begin)) {
-            const size_t end = newline ? (size_t)(newline - in->data) : in->size;
-
-            *line = in->data + in->begin;
-            *size = end - in->begin;
-            in->data[end] = '\0';
-            in->begin = newline ? end + 1 : end;
-            return LINE_READ;
-        }
-        looked = in->size;
-        if (in->ended)
-            return LINE_END;
-        if (in->begin > 0) {
-            memmove(in->data, in->data + in->begin, in->size - in->begin);
-            in->size -= in->begin;
-            looked -= in->begin;
-            in->begin = 0;
-        }
-        if (in->capacity - in->size < 2) {
-            const size_t capacity = in->capacity ? 2 * in->capacity : 4096;
-            char *grown = realloc(in->data, capacity);
-
-            if (!grown) {
-                cli_error(CLI_FAIL, "out of memory after %zu bytes of a line", in->size);
-                return LINE_FAILED;
-            }
-            in->data = grown;
-            in->capacity = capacity;
-        }
-        if (wait_for_input())
-            return LINE_SIGNAL;
-        const ssize_t n = read(STDIN_FILENO, in->data + in->size, in->capacity - in->size - 1);
-        if (n < 0 && errno != EINTR) {
-            cli_error(CLI_FAIL, "cannot read stdin: %s", strerror(errno));
-            return LINE_FAILED;
-        }
-        in->ended = n == 0;
-        in->size += n > 0 ? (size_t)n : 0;
-    }
-}
 
 /* ---- the prompt ------------------------------------------------------------------------------------------------------ */
 
@@ -354,6 +279,8 @@ static int answer(struct talk *t)
         const tern_status status = tern_generate(t->session, t->tokenizer, prompt.data, prompt.count, &t->generate, &g);
 
         code = status ? cli_fail(status, tern_session_error(t->session)) : note_read(t, &prompt, &g);
+        if (status == TERN_ERR_CAPACITY && t->terminal && !t->s->quiet)
+            fputs("tern: note: the message is left out; /undo and /reset make room\n", stderr);
     }
     if (!code && t->last != '\n' && !t->failed)
         t->failed = !cli_print("\n", 1);
@@ -477,17 +404,31 @@ static void prompt_user(const struct talk *t, bool more)
     }
 }
 
-/* A line that ends with \ on a terminal goes on in the next; what there was before is in *message. */
-static int join_line(char **message, size_t *size, const char *line, size_t n)
+/* A message in the making. */
+struct message {
+    char *text; /* NULL: not begun */
+    size_t size;
+};
+
+static void forget(struct message *m)
 {
-    char *grown = realloc(*message, *size + n + 2);
+    free(m->text);
+    *m = (struct message){ 0 };
+}
+
+/* more: a newline, and something that follows it. */
+static int add_line(struct message *m, const char *line, size_t n, bool more)
+{
+    char *grown = realloc(m->text, m->size + n + 2);
 
     if (!grown)
         return cli_error(CLI_FAIL, "out of memory for a message");
-    memcpy(grown + *size, line, n);
-    *size += n;
-    grown[*size] = '\0';
-    *message = grown;
+    memcpy(grown + m->size, line, n);
+    m->size += n;
+    if (more)
+        grown[m->size++] = '\n';
+    grown[m->size] = '\0';
+    m->text = grown;
     return 0;
 }
 
@@ -519,23 +460,47 @@ static int on_interrupt(struct talk *t, bool at_prompt, bool *warned)
     return 0;
 }
 
+/* A line that ends with \ on a terminal goes on in the next.  So do lines that come at once, which nobody types: they were pasted, and
+ * are one message; but not those that wait already when the prompt appears (ahead). */
+static int take_line(const struct talk *t, struct line_reader *in, struct message *m, char *line, size_t n, bool ahead,
+                     bool *more)
+{
+    *more = false;
+    if (t->terminal && n >= LINE_OF_TERMINAL)
+        return cli_error(
+            CLI_FAIL,
+            "the terminal gives %d bytes of a line at most, and the rest of this one is lost: break it with "
+            "\\, or /load it from a file",
+            LINE_OF_TERMINAL);
+    if (n > 0 && line[n - 1] == '\r')
+        n--;
+    const bool command = !m->text && n > 0 && line[0] == '/';
+    const bool pasted = t->terminal && !ahead && !command && line_waiting(in, PASTE_MILLISECONDS);
+    const bool goes_on = t->terminal && !pasted && n > 0 && line[n - 1] == '\\';
+    *more = pasted || goes_on;
+    return add_line(m, line, n - goes_on, *more);
+}
+
 static int converse(struct talk *t)
 {
-    struct reader in = { 0 };
-    char *message = NULL, *line = NULL;
-    size_t size = 0, n = 0;
-    bool ended = false, warned = false;
+    struct line_reader in = { 0 };
+    struct message m = { 0 };
+    char *line = NULL;
+    size_t n = 0;
+    bool ended = false, warned = false, more = false, ahead = false;
     int code = 0, result = 0;
 
     while (!ended && !code) {
-        prompt_user(t, message != NULL);
-        const enum line_outcome outcome = read_line(&in, &line, &n);
+        if (!more)
+            ahead = line_waiting(&in, 0);
+        if (!more || !line_waiting(&in, 0))
+            prompt_user(t, more);
+        const enum line_outcome outcome = line_read(&in, &line, &n);
 
         if (outcome == LINE_SIGNAL) {
             code = on_interrupt(t, true, &warned);
-            free(message);
-            message = NULL;
-            size = 0;
+            forget(&m);
+            more = false;
             continue;
         }
         if (outcome != LINE_READ) {
@@ -543,19 +508,13 @@ static int converse(struct talk *t)
             break;
         }
         warned = false;
-        if (n > 0 && line[n - 1] == '\r')
-            n--;
-        const bool more = t->terminal && n > 0 && line[n - 1] == '\\';
-        code = join_line(&message, &size, line, n - more);
-        if (!code && more) {
-            message[size++] = '\n';
+        code = take_line(t, &in, &m, line, n, ahead, &more);
+        if (!code && more)
             continue;
-        }
         if (!code)
-            code = take(t, message, size, &ended);
-        free(message);
-        message = NULL;
-        size = 0;
+            code = take(t, m.text, m.size, &ended);
+        forget(&m);
+        more = false;
         if (cli_signal())
             code = on_interrupt(t, false, &warned);
         if (code == CLI_FAIL && t->terminal && !t->failed)
@@ -564,8 +523,8 @@ static int converse(struct talk *t)
     }
     if (t->terminal && !code && !ended)
         fputs("\n", stderr); /* behind Ctrl-D */
-    free(message);
-    free(in.data);
+    forget(&m);
+    line_reader_free(&in);
     return code ? code : result;
 }
 

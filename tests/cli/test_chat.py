@@ -333,14 +333,42 @@ class Terminal(Chat):
         self.until("USER:\r\none\r\ntwo\r\nASSISTANT:")
         self.until("> ")
 
-    def test_errors_do_not_end_it(self):
+    def test_what_is_pasted_is_one_message(self):
+        self.start(*GREEDY, "--print-prompt")
+        self.until("> ")
+        self.type("one\n  two\\\n\nthree\n")
+        self.until("USER:\r\none\r\n  two\\\r\n\r\nthree\r\nASSISTANT:")
+        self.until("> ")
+
+    def test_commands_that_come_at_once_are_so_many(self):
         self.start(*GREEDY)
+        self.until("> ")
+        self.type("/system Be brief\n/show\n/quit\n")
+        self.until("system: Be brief")
+        self.assertEqual(self.exit_code(), 0)
+
+    def test_a_line_that_the_terminal_cuts_is_refused(self):
+        self.start(*GREEDY)
+        self.until("> ")
+        for _ in range(5):
+            self.type("x" * 1000)
+            time.sleep(0.05)
+        self.type("\n")
+        self.until("gives 4095 bytes of a line at most")
+        self.until("> ")
+        self.type("/show\n/quit\n")
+        self.assertNotIn("user:", self.until("/quit"))
+        self.assertEqual(self.exit_code(), 0)
+
+    def test_errors_do_not_end_it(self):
+        self.start("--temp", "0", "-n", "12")
         self.until("> ")
         self.type("/nope\n")
         self.until("there is no command '/nope'")
         self.until("> ")
         self.type("word " * 400 + "\n")
         self.until("the context is 256")
+        self.until("the message is left out; /undo and /reset make room")
         self.until("> ")
         self.type("Who?\n")
         self.until("> ")
