@@ -78,11 +78,25 @@ TERN_API void tern_model_close(tern_model **model);
 
 #define TERN_MAX_EOS_IDS 8
 
+/** What a model answers: tern_model_outputs() numbers for each token, or for each text. */
+typedef enum tern_task {
+    TERN_TASK_GENERATE = 0, /**< scores of the next token */
+    TERN_TASK_FILL = 1,     /**< scores of every token in a text (masked LM) */
+    TERN_TASK_STATES =
+        2, /**< no scores: the states behind the last layer, and a pooled one for the text where the model has a pooler */
+    TERN_TASK_CLASSIFY = 3, /**< scores of labels for a text, or for a pair of them */
+    TERN_TASK_TAG = 4       /**< scores of labels for every token */
+} tern_task;
+
 /** What a config.json says, in tern's words. */
 typedef struct tern_model_config {
-    char family[32];           /**< "gpt2" */
-    char architecture[64];     /**< "GPT2LMHeadModel" */
+    char family[32];       /**< "gpt2" */
+    char architecture[64]; /**< "GPT2LMHeadModel" */
+    tern_task task;
+    int32_t n_labels;          /**< of TERN_TASK_CLASSIFY and TERN_TASK_TAG, else 0 */
+    bool bidirectional;        /**< an encoder: each token sees the whole text, which is read at once */
     int32_t vocab_size;        /**< V */
+    int32_t n_types;           /**< segments that tokens can be of; 0: the model knows none */
     int32_t n_context;         /**< positions at most */
     int32_t n_layers;          /**< L */
     int32_t hidden_size;       /**< H */
@@ -110,6 +124,11 @@ typedef struct tern_model_config {
 TERN_API const tern_model_config *tern_model_get_config(const tern_model *model);
 /** Its directory; valid as long as the model.  NULL for NULL. */
 TERN_API const char *tern_model_path(const tern_model *model);
+
+/** Numbers of one answer: V, n_labels, or H of a pooled state; 0 if the model gives states alone. */
+TERN_API int32_t tern_model_outputs(const tern_model *model);
+/** Name of a label (id2label), 0 <= index < n_labels; NULL past the end and for NULL. */
+TERN_API const char *tern_model_label(const tern_model *model, int32_t index);
 
 /** What a model was made of, and what it takes. */
 typedef struct tern_model_stats {

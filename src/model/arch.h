@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "model/binder.h"
+#include "model/head.h"
 #include "model/model.h"
 #include "model/spec.h"
 
@@ -44,7 +45,7 @@ struct tern_model {
     /* What bind() leaves for tern_model_work_take(). */
     const struct tern_block
         *block; /* any of them: they have the same sizes and, where rows are rounded, the same format */
-    const struct tern_weight *head; /* [H, V] */
+    struct tern_head head;
 };
 
 /* --- what forward passes share; called by every thread -------------------------------------------------------------- */
@@ -57,20 +58,15 @@ void tern_forward_keep(const struct tern_par *par, const tern_model *model, cons
 bool tern_forward_stopped(const struct tern_par *par, const struct tern_batch *batch,
                           const struct tern_model_work *work);
 
-/* What the end of a model does around model->head. */
-struct tern_head {
-    const struct tern_norm_args *norm; /* NULL: none */
-    const float *bias;                 /* [V] or NULL */
-    float cap;                         /* 0: none; else logits are cap tanh(logit / cap) */
+/* What a row begins as: column ids[row] of `table`, a packed [H, V] matrix (one that was packed from [V, H] rows), times scale, plus
+ * types[types of the row] and positions[positions of the row], [.., H] each, or NULL. */
+struct tern_embedding {
+    const struct tern_weight *table;
+    float scale;
+    const float *types, *positions;
 };
-/* The end of a model: final norm of the wanted rows, their scores by model->head to batch->logits; with hidden, the norm of all
- * rows. */
-void tern_forward_head(const struct tern_par *par, const tern_model *model, const struct tern_batch *batch,
-                       const struct tern_model_work *work, const struct tern_head *head);
-
-/* x[row] = column ids[row] of a packed [H, V] matrix (one that was packed from [V, H] rows) times scale, plus rows[positions[row]]
- * of [.., H] if rows is given.  Barrier at the end. */
-void tern_forward_embed(const struct tern_par *par, const struct tern_batch *batch, const struct tern_weight *table,
-                        float scale, const float *rows, float *x);
+/* x [T, H].  Barrier at the end. */
+void tern_forward_embed(const struct tern_par *par, const struct tern_batch *batch, const struct tern_embedding *embed,
+                        float *x);
 
 #endif

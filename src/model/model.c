@@ -2,13 +2,11 @@
 #include "model/model.h"
 #include "base/file.h"
 #include "base/machine.h"
-#include "base/math_f64.h"
 #include "base/memory.h"
 #include "model/arch.h"
 #include "model/model_config.h"
 
 #include <assert.h>
-#include <math.h>
 #include <string.h>
 
 static const char *const dtype_names[] = {
@@ -120,6 +118,9 @@ void tern_model_close(tern_model **model)
         tern_free(m->skipped[i]);
     tern_free(m->skipped);
     tern_free(m->spec.local);
+    for (int32_t i = 0; m->spec.labels && i < m->config.n_labels; i++)
+        tern_free(m->spec.labels[i]);
+    tern_free(m->spec.labels);
     tern_free(m->path);
     tern_free(m);
     *model = NULL;
@@ -145,6 +146,19 @@ const char *tern_model_skipped(const tern_model *model, uint32_t index)
     return model && index < model->stats.n_skipped ? model->skipped[index] : NULL;
 }
 
+int32_t tern_model_outputs(const tern_model *model)
+{
+    if (!model || (!model->head.out && !model->head.dense))
+        return 0;
+    return (int32_t)tern_head_width(&model->head, (size_t)model->config.hidden_size);
+}
+
+const char *tern_model_label(const tern_model *model, int32_t index)
+{
+    return model && model->spec.labels && index >= 0 && index < model->config.n_labels ? model->spec.labels[index]
+                                                                                       : NULL;
+}
+
 /* ---- forward ---- */
 
 void tern_model_work_take(struct tern_arena *arena, const tern_model *model, size_t max_rows, size_t max_logits,
@@ -154,10 +168,8 @@ void tern_model_work_take(struct tern_arena *arena, const tern_model *model, siz
 
     *work = (struct tern_model_work){ .max_rows = max_rows, .max_logits = max_logits };
     work->x = TERN_TAKE(arena, float, max_rows *H);
-    work->final = TERN_TAKE(arena, float, max_logits *H);
     work->stop = TERN_TAKE(arena, atomic_bool, 1);
-    if (model->config.row_dtype != TERN_FP32)
-        work->narrow = tern_arena_take(arena, tern_gemm_scratch(model->head, max_logits), 1);
+    tern_head_work_take(arena, &model->head, H, max_logits, model->config.row_dtype != TERN_FP32, work);
     tern_block_work_take(arena, model->block, max_rows, n_threads, &work->block);
 }
 
@@ -219,73 +231,28 @@ bool tern_forward_stopped(const struct tern_par *par, const struct tern_batch *b
     return atomic_load_explicit(work->stop, memory_order_relaxed);
 }
 
-void tern_forward_embed(const struct tern_par *par, const struct tern_batch *batch, const struct tern_weight *table,
-                        float scale, const float *rows, float *x)
+void tern_forward_embed(const struct tern_par *par, const struct tern_batch *batch, const struct tern_embedding *embed,
+                        float *x)
 {
     static const struct tern_trace_kind kind = { "embedding", { "rows" } };
     const double start = tern_trace_begin(par);
-    const size_t H = (size_t)table->in;
+    const size_t H = (size_t)embed->table->in;
     size_t begin, end;
 
     tern_share(par, batch->kv.n_rows, 1, &begin, &end);
     for (size_t t = begin; t < end; t++) {
+        const float *type = embed->types ? embed->types + (size_t)(batch->types ? batch->types[t] : 0) * H : NULL;
+        const float *position = embed->positions ? embed->positions + (size_t)batch->positions[t] * H : NULL;
         float *row = x + t * H;
 
-        tern_weight_channel(par->kernels, table, (size_t)batch->ids[t], row);
-        for (size_t k = 0; scale != 1 && k < H; k++)
-            row[k] *= scale;
-        for (size_t k = 0; rows && k < H; k++)
-            row[k] += rows[(size_t)batch->positions[t] * H + k];
+        tern_weight_channel(par->kernels, embed->table, (size_t)batch->ids[t], row);
+        for (size_t k = 0; embed->scale != 1 && k < H; k++)
+            row[k] *= embed->scale;
+        for (size_t k = 0; type && k < H; k++)
+            row[k] += type[k];
+        for (size_t k = 0; position && k < H; k++)
+            row[k] += position[k];
     }
     tern_barrier(par);
     tern_trace_end(par, &kind, start, batch->kv.n_rows, 0, 0);
-}
-
-/* cap tanh(x / cap), each thread a share.  In f64, where 1 - 2 / (e^2x + 1) loses nothing that f32 has. */
-static void cap_logits(const struct tern_par *par, float *logits, size_t n, float cap)
-{
-    size_t i, end;
-
-    tern_share(par, n, 16, &i, &end);
-    for (; i < end; i++) {
-        const double x = (double)logits[i] / (double)cap;
-        /* Beyond 20 it is 1 to f64; the exponential of a large number is not asked for. */
-        const double t = fabs(x) > 20 ? copysign(1, x) : 1 - 2 / (tern_exp_f64(2 * x) + 1);
-        logits[i] = isnan(x) ? logits[i] : (float)((double)cap * t);
-    }
-    tern_barrier(par);
-}
-
-void tern_forward_head(const struct tern_par *par, const tern_model *model, const struct tern_batch *batch,
-                       const struct tern_model_work *work, const struct tern_head *end)
-{
-    const struct tern_weight *head = model->head;
-    const struct tern_norm_args *norm = end->norm;
-    const size_t H = (size_t)model->config.hidden_size, n_rows = batch->kv.n_rows, n = batch->n_logits;
-    const struct tern_epilogue epilogue = { .bias = end->bias };
-    size_t row, stop;
-
-    if (batch->hidden && norm)
-        tern_norm_run(par, batch->hidden + ((size_t)model->config.n_layers + 1) * n_rows * H, NULL, work->x, NULL, NULL,
-                      n_rows, H, norm); /* [T, H] */
-    if (n == 0)
-        return;
-    struct tern_rows rows = tern_rows_narrow(head, work->narrow, n);
-    tern_share(par, n, 1, &row, &stop);
-    for (; row < stop; row++) {
-        const float *x = work->x + (size_t)batch->logit_rows[row] * H;
-        float *final = work->final + row * H;
-        if (norm)
-            tern_norm_row(par->kernels, final, NULL, x, NULL, NULL, H, norm);
-        else
-            memcpy(final, x, H * sizeof *x);
-        if (rows.narrow)
-            tern_rows_put(par->kernels, &rows, head, row, final);
-    }
-    tern_barrier(par);
-    if (!rows.narrow)
-        rows = tern_rows_f32(work->final, H);                                             /* [n_logits, H] */
-    tern_gemm_run_rows(par, batch->logits, (size_t)head->out, &rows, n, head, &epilogue); /* [n_logits, V] */
-    if (end->cap > 0)
-        cap_logits(par, batch->logits, n * (size_t)head->out, end->cap);
 }

@@ -12,11 +12,12 @@
 /* One pass over the weights: T rows of one or more sequences. */
 struct tern_batch {
     const int32_t *ids;        /* [T], each inside the vocabulary (checked by the caller) */
+    const int32_t *types;      /* [T] segment of each, inside the table; NULL: 0 */
     const int32_t *positions;  /* [T], each inside the context */
     struct tern_kv_batch kv;   /* spans reserved by the caller, who commits them after success; kv.n_rows is T */
-    const int32_t *logit_rows; /* [n_logits] rows whose scores are wanted, ascending */
+    const int32_t *logit_rows; /* [n_logits] rows whose scores are wanted, ascending; head.h */
     size_t n_logits;
-    float *logits;             /* [n_logits][V] */
+    float *logits;             /* [n_logits][C] */
     float *hidden;             /* NULL, or [L + 2][T][H]: after the embedding, after each layer, after the final norm */
     const atomic_bool *cancel; /* NULL, or checked before each layer */
 };
@@ -24,9 +25,10 @@ struct tern_batch {
 /* Scratch of a forward pass, for up to max_rows rows and max_logits rows of scores. */
 struct tern_model_work {
     size_t max_rows, max_logits;
-    float *x;     /* [T, H] residual stream */
-    float *final; /* [n_logits, H] rows that the head reads, after the final norm */
-    void *narrow; /* those rows, rounded; NULL where they stay fp32 */
+    float *x;      /* [T, H] residual stream */
+    float *final;  /* [n_logits, H] rows that the head reads, after the final norm */
+    float *second; /* [n_logits, D] behind the head's first product, where it has two */
+    void *narrow;  /* rows of the head's products, rounded; NULL where they stay fp32 */
     struct tern_block_work block;
     atomic_bool *stop; /* what thread 0 saw of the cancel flag: the same decision for all threads */
 };

@@ -102,6 +102,7 @@ struct random_model {
     float *positions;   /* [n_context, H], or NULL */
     float *norm_w;      /* [H]: the final norm's; an encoder's behind the embedding */
     float *norm_b;      /* [H], NULL with RMSNorm */
+    struct tern_norm_args norm;
     bool encoder;
     int32_t n_layers;
     struct random_layer *layers;
@@ -133,12 +134,12 @@ static tern_status forward(const struct tern_par *par, const tern_model *model, 
 {
     const struct random_model *r = model->weights;
     const tern_model_config *c = &model->config;
-    const struct tern_norm_args norm = { c->norm_type, r->norm_w, r->norm_b, c->norm_eps };
+    const struct tern_embedding embed = { .table = r->embed, .scale = 1, .positions = r->positions };
     float *x = work->x;
 
-    tern_forward_embed(par, batch, r->embed, 1, r->positions, x); /* [T, H] */
+    tern_forward_embed(par, batch, &embed, x); /* [T, H] */
     if (r->encoder)
-        tern_norm_run(par, x, NULL, x, NULL, NULL, batch->kv.n_rows, (size_t)c->hidden_size, &norm);
+        tern_norm_run(par, x, NULL, x, NULL, NULL, batch->kv.n_rows, (size_t)c->hidden_size, &r->norm);
     tern_forward_keep(par, model, batch, 0, x);
     for (int32_t i = 0; i < r->n_layers; i++) {
         if (tern_forward_stopped(par, batch, work))
@@ -147,8 +148,7 @@ static tern_status forward(const struct tern_par *par, const tern_model *model, 
             tern_block_run(par, tern_layer_block(r->layers[i].layer), x, &batch->kv, i, &work->block)); /* [T, H] */
         tern_forward_keep(par, model, batch, i + 1, x);
     }
-    tern_forward_head(par, model, batch, work,
-                      &(struct tern_head){ .norm = r->encoder ? NULL : &norm }); /* [n_logits, V] */
+    tern_head_run(par, &model->head, model, batch, work); /* [n_logits, V] */
     return TERN_OK;
 }
 
@@ -346,7 +346,7 @@ static void take_stats(tern_model *model, const struct random_model *r, const te
     const int64_t biases = s->biases ? qkv_columns(s) + 2 * H + up_columns(s) : 0;
     tern_model_stats *stats = &model->stats;
 
-    stats->head_bytes = tern_weight_bytes(model->head) + (uint64_t)vectors * sizeof(float);
+    stats->head_bytes = tern_weight_bytes(model->head.out) + (uint64_t)vectors * sizeof(float);
     for (int32_t i = 0; i < r->n_layers; i++) {
         const struct random_layer *l = &r->layers[i];
         stats->layer_bytes += tern_weight_bytes(l->qkv) + tern_weight_bytes(l->attn_out) + tern_weight_bytes(l->up) +
@@ -432,7 +432,8 @@ static tern_status make(struct maker *m, tern_model *model)
     TERN_TRY(TERN_ALLOC(m->ctx, vectors, "vectors of a layer", &scratch));
     for (int32_t i = 0; i < s->n_layers; i++)
         TERN_TRY_OR_FAIL(make_layer(m, &model->config, i, &r->layers[i], scratch));
-    model->head = r->head ? r->head : r->embed;
+    r->norm = (struct tern_norm_args){ s->norm_type, r->norm_w, r->norm_b, s->norm_eps };
+    model->head = (struct tern_head){ .norm = r->encoder ? NULL : &r->norm, .out = r->head ? r->head : r->embed };
     model->block = tern_layer_block(r->layers[0].layer);
     take_stats(model, r, s);
 

@@ -10,8 +10,8 @@
 /* Names of tensors without ".weight" and ".bias", below the family's prefix; # is the number of the layer.  NULL: there is none.
  * Of a product that is stored in one of several ways only those that it is stored as are there. */
 struct tern_names {
-    const char *embed, *positions, *embed_norm, *final_norm;
-    const char *head; /* as it stands in the file, without a prefix */
+    const char *embed, *types, *positions, *embed_norm, *final_norm;
+    const char *head; /* of TERN_TASK_GENERATE, as it stands in the file, without a prefix */
 
     const char *attn_norm;       /* post-LN: the norm behind the attention is mlp_norm, this one closes the block */
     const char *q, *k, *v, *qkv; /* apart, or in one */
@@ -36,6 +36,22 @@ enum tern_qk_norm {
     TERN_QK_NORM_EACH,   /* gamma [heads, E]: a tensor for each head, NAME.{head}.weight, or in one [heads * E] */
 };
 
+/* Which row the answer of a text is made from. */
+enum tern_pool { TERN_POOL_NONE, TERN_POOL_FIRST, TERN_POOL_MEAN, TERN_POOL_EOS };
+
+/* The head of a task that is not TERN_TASK_GENERATE: head.h.  Names as they stand in the file, but where they are below the prefix. */
+struct tern_head_spec {
+    enum tern_pool pool; /* none: an answer for each token */
+    const char *dense;   /* NULL: none */
+    bool dense_prefixed, dense_bias;
+    int32_t dense_width; /* D; 0: H */
+    enum tern_act act;
+    const char *dense_norm; /* with the model's type of norm and its eps */
+    const char *out;        /* [D, n_out]; tied to the embedding where n_out is 0 and the config says so; NULL: none */
+    const char *out_bias;   /* the bias's whole name; NULL: none */
+    int32_t n_out;          /* 0: V */
+};
+
 /* Layers that attend to a window, or turn otherwise, are local. */
 struct tern_spec {
     const struct tern_names *names;
@@ -51,7 +67,6 @@ struct tern_spec {
     int32_t position_rows;   /* of the table of learned positions; 0: none */
     int32_t position_offset; /* row of position 0 */
 
-    bool bidirectional;
     float scale;     /* of scores; 0: 1 / sqrt(E) */
     float softcap;   /* of scores; 0: none */
     float logit_cap; /* of logits; 0: none */
@@ -60,6 +75,10 @@ struct tern_spec {
         window; /* positions that a local layer sees, its own included; a bidirectional one as many on each side; 0: all */
     uint8_t *local;                    /* [L]: which layers are local; NULL: none.  tern_free() */
     struct tern_rope rope, local_rope; /* of global and local layers; dim 0: none */
+
+    struct tern_head_spec head; /* where the task is not TERN_TASK_GENERATE */
+    int32_t pool_eos;           /* TERN_POOL_EOS: the first of this id; -1: the first of the highest id */
+    char **labels;              /* [n_labels], or NULL; freed with the model */
 };
 
 /* All zero but what stands for nothing. */

@@ -38,11 +38,15 @@ struct layer {
 
 struct transformer {
     tern_weight *embed; /* [H, V], packed for the head where it is tied; the embedding reads its columns */
-    tern_weight *head;  /* [H, V] if it is not tied, else NULL */
+    tern_weight *head;  /* [D, C] if it is not tied, else NULL */
+    tern_weight *dense; /* [H, D]: the first product of a head that has two */
     float *positions;   /* [position_rows, H] */
+    float *types;       /* [n_types, H] */
     float *embed_norm, *embed_norm_bias, *final_norm, *final_norm_bias;
-    float *head_bias; /* [V] */
-    float *slopes;    /* [heads]: ALiBi's */
+    float *dense_bias, *dense_norm, *dense_norm_bias; /* [D] */
+    float *head_bias;                                 /* [C] */
+    float *slopes;                                    /* [heads]: ALiBi's */
+    struct tern_norm_args final, behind_dense;        /* what model->head points to */
     int32_t n_layers;
     struct layer *layers;
 };
@@ -75,11 +79,16 @@ void tern_transformer_destroy(void *weights)
     tern_free(t->layers);
     tern_weight_destroy(&t->embed);
     tern_weight_destroy(&t->head);
+    tern_weight_destroy(&t->dense);
     tern_free(t->positions);
+    tern_free(t->types);
     tern_free(t->embed_norm);
     tern_free(t->embed_norm_bias);
     tern_free(t->final_norm);
     tern_free(t->final_norm_bias);
+    tern_free(t->dense_bias);
+    tern_free(t->dense_norm);
+    tern_free(t->dense_norm_bias);
     tern_free(t->head_bias);
     tern_free(t->slopes);
     tern_free(t);
@@ -268,27 +277,54 @@ static tern_status check_tied(struct tern_binder *b, struct tern_file_tensor *em
 /* The embedding and the head, the largest tensors.  A tied checkpoint has either name, or both with the same values. */
 static tern_status bind_ends(struct bind *b, struct transformer *t)
 {
-    const struct tern_names *names = b->spec->names;
+    const struct tern_head_spec *h = &b->spec->head;
     const tern_model_config *c = b->config;
     struct tern_binder *binder = b->binder;
-    const int64_t H = c->hidden_size, V = c->vocab_size;
-    const char *prefix = binder->prefix;
-    struct tern_file_tensor *embed = tern_binder_find(binder, "%s.weight", names->embed), *head;
+    const bool generate = c->task == TERN_TASK_GENERATE, tied = c->tied_embeddings && h->n_out == 0;
+    const char *name = generate ? b->spec->names->head : h->out, *prefix = binder->prefix;
+    const int64_t H = c->hidden_size, V = c->vocab_size, D = h->dense_width ? h->dense_width : H;
+    struct tern_file_tensor *embed = tern_binder_find(binder, "%s.weight", b->spec->names->embed), *head = NULL;
 
     binder->prefix = "";
-    head = tern_binder_find(binder, "%s.weight", names->head);
+    if (name)
+        head = tern_binder_find(binder, "%s.weight", name);
     binder->prefix = prefix;
-    if (embed || !c->tied_embeddings || !head)
-        TERN_TRY(tern_binder_matrix(binder, &t->embed, true, H, V, "%s.weight", names->embed));
-    if (c->tied_embeddings && embed && head)
+    if (embed || !tied || !head)
+        TERN_TRY(tern_binder_matrix(binder, &t->embed, true, H, V, "%s.weight", b->spec->names->embed));
+    if (!name)
+        return TERN_OK;
+    if (tied && embed && head)
         TERN_TRY(check_tied(binder, embed, head));
     binder->prefix = "";
-    if (!c->tied_embeddings || (head && !embed))
-        TERN_TRY(tern_binder_matrix(binder, c->tied_embeddings ? &t->embed : &t->head, true, H, V, "%s.weight",
-                                    names->head));
-    if (b->spec->head_bias)
-        TERN_TRY(tern_binder_values(binder, &t->head_bias, 0, V, "%s.bias", names->head));
+    if (!tied || (head && !embed))
+        TERN_TRY(tern_binder_matrix(binder, tied ? &t->embed : &t->head, true, D, h->n_out ? h->n_out : V, "%s.weight",
+                                    name));
+    if (generate ? b->spec->head_bias : h->out_bias != NULL)
+        TERN_TRY(tern_binder_values(binder, &t->head_bias, 0, h->n_out ? h->n_out : V, "%s%s",
+                                    generate ? name : h->out_bias, generate ? ".bias" : ""));
     binder->prefix = prefix;
+    return TERN_OK;
+}
+
+/* The first product of a head that has two, or the only one of a pooler. */
+static tern_status bind_dense(struct bind *b, struct transformer *t)
+{
+    const struct tern_head_spec *h = &b->spec->head;
+    const int64_t H = b->config->hidden_size, D = h->dense_width ? h->dense_width : H;
+    const char *prefix = b->binder->prefix;
+
+    if (!h->dense)
+        return TERN_OK;
+    b->binder->prefix = h->dense_prefixed ? prefix : "";
+    TERN_TRY(tern_binder_matrix(b->binder, &t->dense, true, H, D, "%s.weight", h->dense));
+    if (h->dense_bias)
+        TERN_TRY(tern_binder_values(b->binder, &t->dense_bias, 0, D, "%s.bias", h->dense));
+    if (h->dense_norm) {
+        TERN_TRY(tern_binder_values(b->binder, &t->dense_norm, 0, D, "%s.weight", h->dense_norm));
+        if (b->config->norm_type == TERN_LAYER_NORM && b->spec->norm_bias)
+            TERN_TRY(tern_binder_values(b->binder, &t->dense_norm_bias, 0, D, "%s.bias", h->dense_norm));
+    }
+    b->binder->prefix = prefix;
     return TERN_OK;
 }
 
@@ -300,7 +336,11 @@ static tern_status bind_all(struct bind *b, struct transformer *t)
     if (s->position_rows)
         TERN_TRY(tern_binder_values(b->binder, &t->positions, s->position_rows, b->config->hidden_size, "%s.weight",
                                     s->names->positions));
+    if (b->config->n_types)
+        TERN_TRY(tern_binder_values(b->binder, &t->types, b->config->n_types, b->config->hidden_size, "%s.weight",
+                                    s->names->types));
     TERN_TRY(bind_norm(b, &t->embed_norm, &t->embed_norm_bias, s->names->embed_norm));
+    TERN_TRY(bind_dense(b, t));
     for (int32_t i = 0; i < t->n_layers; i++) {
         b->layer = i;
         TERN_TRY(bind_layer(b, &t->layers[i]));
@@ -337,7 +377,7 @@ static struct tern_softmax_context_args context_of(const tern_model_config *c, c
         .kv_heads = c->kv_heads,
         .head_dim = c->head_dim,
         .v_dim = c->head_dim,
-        .causal = !s->bidirectional,
+        .causal = !c->bidirectional,
         .window = local ? s->window : 0,
         .scale = scale_of(c, s, layer),
         .softcap = s->softcap,
@@ -398,32 +438,43 @@ static tern_status make_slopes(tern_ctx *ctx, struct transformer *t, int32_t hea
     return TERN_OK;
 }
 
+static uint64_t bytes_of(const tern_weight *w)
+{
+    return w ? tern_weight_bytes(w) : 0;
+}
+
+static uint64_t elements_of(const tern_weight *w)
+{
+    return w ? (uint64_t)w->in * (uint64_t)w->out : 0;
+}
+
 static void take_stats(tern_model *model, const struct transformer *t)
 {
     const tern_model_config *c = &model->config;
-    const struct tern_spec *s = &model->spec;
-    const int64_t H = c->hidden_size, vectors = H * (t->final_norm_bias ? 2 : 1);
+    const uint64_t H = (uint64_t)c->hidden_size, V = (uint64_t)c->vocab_size;
+    const uint64_t norms = H * ((t->final_norm != NULL) + (t->final_norm_bias != NULL));
+    const uint64_t tables = H * ((uint64_t)model->spec.position_rows + (uint64_t)c->n_types);
+    const uint64_t inner = t->dense ? (uint64_t)t->dense->out : 0;
+    const uint64_t head = norms + (t->head_bias ? (uint64_t)model->head.out->out : 0) +
+                          inner * ((t->dense_bias != NULL) + (t->dense_norm != NULL) + (t->dense_norm_bias != NULL));
+    const uint64_t embed = H * ((t->embed_norm != NULL) + (t->embed_norm_bias != NULL)) + tables;
     tern_model_stats *stats = &model->stats;
-    uint64_t in_layers = 0;
 
     for (int32_t i = 0; i < t->n_layers; i++) {
         const struct layer *l = &t->layers[i];
         const tern_weight *const matrices[] = { l->qkv, l->out, l->up, l->down };
         for (size_t m = 0; m < sizeof matrices / sizeof matrices[0]; m++) {
-            stats->layer_bytes += tern_weight_bytes(matrices[m]);
-            stats->layer_weights += (uint64_t)matrices[m]->in * (uint64_t)matrices[m]->out;
+            stats->layer_bytes += bytes_of(matrices[m]);
+            stats->layer_weights += elements_of(matrices[m]);
         }
     }
-    stats->head_weights = (uint64_t)H * (uint64_t)c->vocab_size;
-    /* The rest of the parameters are vectors, in fp32. */
-    const uint64_t ends = (t->head ? 2 : 1) * stats->head_weights + (uint64_t)vectors +
-                          (uint64_t)s->position_rows * (uint64_t)H + (t->head_bias ? (uint64_t)c->vocab_size : 0) +
-                          (t->embed_norm ? (uint64_t)H : 0) + (t->embed_norm_bias ? (uint64_t)H : 0);
-    in_layers = stats->n_parameters - ends - stats->layer_weights;
-    stats->layer_bytes += in_layers * sizeof(float);
-    stats->head_bytes = tern_weight_bytes(model->head) + (uint64_t)vectors * sizeof(float);
-    stats->packed_bytes = stats->layer_bytes + stats->head_bytes + (t->head ? tern_weight_bytes(t->embed) : 0) +
-                          (uint64_t)s->position_rows * (uint64_t)H * sizeof(float);
+    stats->head_weights = elements_of(model->head.out) + elements_of(t->dense);
+    /* The rest of the parameters are the layers' vectors, in fp32. */
+    const uint64_t ends = H * V + elements_of(t->head) + elements_of(t->dense) + head + embed;
+    stats->layer_bytes += (stats->n_parameters - ends - stats->layer_weights) * sizeof(float);
+    stats->head_bytes = bytes_of(model->head.out) + bytes_of(t->dense) + head * sizeof(float);
+    stats->packed_bytes = stats->layer_bytes + stats->head_bytes + embed * sizeof(float) +
+                          (model->head.out == t->embed ? 0 : bytes_of(t->embed));
 }
 
 tern_status tern_transformer_bind(tern_ctx *ctx, tern_model *model, struct tern_binder *binder)
@@ -447,7 +498,21 @@ tern_status tern_transformer_bind(tern_ctx *ctx, tern_model *model, struct tern_
         TERN_TRY(make_slopes(ctx, t, c->heads));
     for (int32_t i = 0; i < c->n_layers; i++)
         make_block(c, s, t, i);
-    model->head = t->head ? t->head : t->embed;
+    t->final = norm_of(c, t->final_norm, t->final_norm_bias);
+    t->behind_dense = norm_of(c, t->dense_norm, t->dense_norm_bias);
+    model->head = (struct tern_head){
+        .norm = t->final_norm ? &t->final : NULL,
+        .mean = s->head.pool == TERN_POOL_MEAN,
+        .dense = t->dense,
+        .dense_bias = t->dense_bias,
+        .act = s->head.act,
+        .dense_norm = t->dense_norm ? &t->behind_dense : NULL,
+        .out = t->head                                                ? t->head
+               : c->task == TERN_TASK_GENERATE || s->head.out != NULL ? t->embed
+                                                                      : NULL,
+        .bias = t->head_bias,
+        .cap = s->logit_cap,
+    };
     model->block = &t->layers[0].block;
     model->stats.n_parameters = binder->n_parameters;
     take_stats(model, t);
@@ -463,12 +528,15 @@ tern_status tern_transformer_forward(const struct tern_par *par, const tern_mode
     const tern_model_config *c = &model->config;
     const struct tern_spec *s = &model->spec;
     const struct tern_norm_args embed_norm = norm_of(c, t->embed_norm, t->embed_norm_bias);
-    const struct tern_norm_args final_norm = norm_of(c, t->final_norm, t->final_norm_bias);
-    const struct tern_head head = { final_norm.gamma ? &final_norm : NULL, t->head_bias, s->logit_cap };
-    const float *positions = t->positions ? t->positions + (size_t)s->position_offset * (size_t)c->hidden_size : NULL;
+    const struct tern_embedding embed = {
+        .table = t->embed,
+        .scale = s->embed_scale,
+        .types = t->types,
+        .positions = t->positions ? t->positions + (size_t)s->position_offset * (size_t)c->hidden_size : NULL,
+    };
     float *x = work->x;
 
-    tern_forward_embed(par, batch, t->embed, s->embed_scale, positions, x); /* [T, H] */
+    tern_forward_embed(par, batch, &embed, x); /* [T, H] */
     if (t->embed_norm)
         tern_norm_run(par, x, NULL, x, NULL, NULL, batch->kv.n_rows, (size_t)c->hidden_size, &embed_norm);
     tern_forward_keep(par, model, batch, 0, x);
@@ -478,6 +546,6 @@ tern_status tern_transformer_forward(const struct tern_par *par, const tern_mode
         TERN_TRY(tern_block_run(par, &t->layers[i].block, x, &batch->kv, i, &work->block)); /* [T, H] */
         tern_forward_keep(par, model, batch, i + 1, x);
     }
-    tern_forward_head(par, model, batch, work, &head); /* [n_logits, V] */
+    tern_head_run(par, &model->head, model, batch, work); /* [n_logits, C] */
     return TERN_OK;
 }

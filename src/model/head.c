@@ -1,0 +1,128 @@
+/* head.c: see head.h. */
+#include "model/head.h"
+
+#include "base/math_f64.h"
+#include "model/arch.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+void tern_head_work_take(struct tern_arena *arena, const struct tern_head *head, size_t hidden, size_t max_logits,
+                         bool narrow, struct tern_model_work *work)
+{
+    size_t scratch = 0;
+
+    work->final = TERN_TAKE(arena, float, max_logits *hidden);
+    if (head->dense || head->mean)
+        work->second = TERN_TAKE(arena, float, max_logits *larger(hidden, head->dense ? (size_t)head->dense->out : 0));
+    if (!narrow)
+        return;
+    if (head->dense)
+        scratch = tern_gemm_scratch(head->dense, max_logits);
+    if (head->out)
+        scratch = larger(scratch, tern_gemm_scratch(head->out, max_logits));
+    work->narrow = tern_arena_take(arena, scratch, 1);
+}
+
+size_t tern_head_width(const struct tern_head *head, size_t hidden)
+{
+    return head->out ? (size_t)head->out->out : head->dense ? (size_t)head->dense->out : hidden;
+}
+
+/* One row behind the final norm. */
+static void norm_row(const struct tern_par *par, const struct tern_head *head, float *to, const float *x, size_t n)
+{
+    if (head->norm)
+        tern_norm_row(par->kernels, to, NULL, x, NULL, NULL, n, head->norm);
+    else
+        memcpy(to, x, n * sizeof *x);
+}
+
+/* The mean of a span's rows, added up in order. */
+static void mean_row(const struct tern_par *par, const struct tern_head *head, float *to, float *row,
+                     const tern_kv_span *span, const float *x, size_t n)
+{
+    const float share = 1 / (float)span->n_rows;
+
+    memset(to, 0, n * sizeof *to);
+    for (int32_t t = 0; t < span->n_rows; t++) {
+        norm_row(par, head, row, x + ((size_t)span->row + (size_t)t) * n, n);
+        for (size_t k = 0; k < n; k++)
+            to[k] += row[k];
+    }
+    for (size_t k = 0; k < n; k++)
+        to[k] *= share;
+}
+
+/* cap tanh(x / cap), each thread a share.  In f64, where 1 - 2 / (e^2x + 1) loses nothing that f32 has. */
+static void cap_logits(const struct tern_par *par, float *logits, size_t n, float cap)
+{
+    size_t i, end;
+
+    tern_share(par, n, 16, &i, &end);
+    for (; i < end; i++) {
+        const double x = (double)logits[i] / (double)cap;
+        /* Beyond 20 it is 1 to f64; the exponential of a large number is not asked for. */
+        const double t = fabs(x) > 20 ? copysign(1, x) : 1 - 2 / (tern_exp_f64(2 * x) + 1);
+        logits[i] = isnan(x) ? logits[i] : (float)((double)cap * t);
+    }
+    tern_barrier(par);
+}
+
+/* c = act(rows W + bias) through the rows that the weight's products take. */
+static void product(const struct tern_par *par, float *c, const float *x, size_t n_rows, const struct tern_weight *w,
+                    const float *bias, enum tern_act act, void *narrow)
+{
+    const struct tern_epilogue end = { .bias = bias, .act = act };
+    const struct tern_rows rows = tern_rows_from(par, w, narrow, x, (size_t)w->in, n_rows);
+
+    tern_gemm_run_rows(par, c, (size_t)w->out, &rows, n_rows, w, &end);
+}
+
+void tern_head_run(const struct tern_par *par, const struct tern_head *head, const tern_model *model,
+                   const struct tern_batch *batch, const struct tern_model_work *work)
+{
+    const size_t H = (size_t)model->config.hidden_size, n_rows = batch->kv.n_rows, n = batch->n_logits;
+    const float *from = work->final;
+    size_t row, end, width = H;
+
+    if (batch->hidden && head->norm)
+        tern_norm_run(par, batch->hidden + ((size_t)model->config.n_layers + 1) * n_rows * H, NULL, work->x, NULL, NULL,
+                      n_rows, H, head->norm); /* [T, H] */
+    if (n == 0)
+        return;
+    assert(!head->mean || n == batch->kv.n_spans);
+    tern_share(par, n, 1, &row, &end);
+    for (; row < end; row++) {
+        float *to = work->final + row * H;
+        if (head->mean)
+            mean_row(par, head, to, work->second + row * H, &batch->kv.spans[row], work->x, H);
+        else
+            norm_row(par, head, to, work->x + (size_t)batch->logit_rows[row] * H, H);
+    }
+    tern_barrier(par);
+    if (head->dense) {
+        float *to = head->out ? work->second : batch->logits;
+        width = (size_t)head->dense->out;
+        product(par, to, from, n, head->dense, head->dense_bias, head->act, work->narrow); /* [n, D] */
+        if (head->dense_norm)
+            tern_norm_run(par, to, NULL, to, NULL, NULL, n, width, head->dense_norm);
+        from = to;
+    }
+    if (head->out) {
+        product(par, batch->logits, from, n, head->out, head->bias, TERN_ACT_NONE, work->narrow); /* [n, C] */
+        if (head->cap > 0)
+            cap_logits(par, batch->logits, n * (size_t)head->out->out, head->cap);
+    } else if (!head->dense) {
+        tern_share(par, n, 1, &row, &end);
+        if (row < end)
+            memcpy(batch->logits + row * width, from + row * width, (end - row) * width * sizeof *from);
+        tern_barrier(par);
+    }
+}
