@@ -150,7 +150,7 @@ static tern_status ctc(tern_ctx *ctx, const struct tern_decode_step *s, const ch
 static tern_status replace(tern_ctx *ctx, const struct tern_decode_step *s, struct tern_pattern_match **match,
                            const char *text, size_t size, struct tern_decode_buffer *out)
 {
-    struct tern_pattern_walk walk = { text, size, 0, SIZE_MAX };
+    struct tern_pattern_walk walk = { text, size, 0, SIZE_MAX, 0 };
     size_t done = 0, begin, end;
     bool found;
 

@@ -295,7 +295,7 @@ static tern_status replace(tern_ctx *ctx, struct tern_normalizer_scratch *s, con
 {
     struct tern_codes *c = &s->codes;
     struct tern_codes plain = *c;
-    struct tern_pattern_walk walk = { NULL, 0, 0, SIZE_MAX };
+    struct tern_pattern_walk walk = { NULL, 0, 0, SIZE_MAX, 0 };
     size_t at = 0, byte = 0, begin, end; /* code point `at` is at `byte` */
     bool found;
 

@@ -17,17 +17,23 @@
 #include <pcre2.h>
 #include <string.h>
 
-#define MATCH_LIMIT    10000000 /* internal steps for one place: seconds, not hours */
-#define HEAP_LIMIT_KIB 262144   /* backtracking without JIT */
-#define PATTERN_MAX    65536    /* bytes of an expression */
+#define MATCH_LIMIT      10000000 /* internal steps for one place: seconds, not hours */
+#define MATCH_LIMIT_EACH 16       /* more for each byte of text, where a place has to be tried again */
+#define HEAP_LIMIT_KIB   262144   /* backtracking without JIT */
+#define JIT_STACK_EACH   32       /* bytes of backtracking with JIT for each byte of the text, and their limits */
+#define JIT_STACK_MIN    ((size_t)1 << 20)
+#define JIT_STACK_MAX    ((size_t)1 << 30)
+#define PATTERN_MAX      65536 /* bytes of an expression */
 
 struct tern_pattern {
     pcre2_code *code;
-    pcre2_match_context *match_context;
 };
 
 struct tern_pattern_match {
     pcre2_match_data *data;
+    pcre2_match_context *context;
+    pcre2_jit_stack *stack; /* NULL: the 32 KiB on the machine's own have been enough */
+    size_t stack_size;
 };
 
 /* ---- memory: PCRE2 asks tern's functions ------------------------------------------------------------------------- */
@@ -404,11 +410,8 @@ static tern_status compile(tern_ctx *ctx, struct tern_pattern *pattern, const ch
     int error = 0;
     PCRE2_SIZE offset = 0;
 
-    pattern->match_context = memory ? pcre2_match_context_create(memory) : NULL;
-    if (context && pattern->match_context) {
+    if (context) {
         pcre2_set_newline(context, PCRE2_NEWLINE_LF);
-        pcre2_set_match_limit(pattern->match_context, MATCH_LIMIT);
-        pcre2_set_heap_limit(pattern->match_context, HEAP_LIMIT_KIB);
         pattern->code =
             pcre2_compile((PCRE2_SPTR)text, size, PCRE2_UTF | PCRE2_NO_UTF_CHECK | options, &error, &offset, context);
     }
@@ -460,7 +463,6 @@ void tern_pattern_destroy(struct tern_pattern *pattern)
     if (!pattern)
         return;
     pcre2_code_free(pattern->code);
-    pcre2_match_context_free(pattern->match_context);
     tern_free(pattern);
 }
 
@@ -481,11 +483,13 @@ tern_status tern_pattern_match_create(tern_ctx *ctx, struct tern_pattern_match *
     TERN_TRY(TERN_ALLOC(ctx, 1, "a pattern's matches", &match));
     memory = pcre2_general_context_create(allocate, release, NULL);
     match->data = memory ? pcre2_match_data_create(1, memory) : NULL;
+    match->context = memory ? pcre2_match_context_create(memory) : NULL;
     pcre2_general_context_free(memory);
-    if (!match->data) {
-        tern_free(match);
+    if (!match->data || !match->context) {
+        tern_pattern_match_destroy(match);
         return tern_fail_memory(ctx, sizeof *match, "a pattern's matches");
     }
+    pcre2_set_heap_limit(match->context, HEAP_LIMIT_KIB);
     *out = match;
     return TERN_OK;
 }
@@ -495,20 +499,81 @@ void tern_pattern_match_destroy(struct tern_pattern_match *match)
     if (!match)
         return;
     pcre2_match_data_free(match->data);
+    pcre2_match_context_free(match->context);
+    pcre2_jit_stack_free(match->stack);
     tern_free(match);
 }
 
-/* The first match from `from` on; a JIT that runs out of its stack is followed by the interpreter. */
-static int search(const struct tern_pattern *pattern, struct tern_pattern_match *match, const char *text, size_t size,
-                  size_t from)
+/* Steps that the one attempt at a place may take that is made when a search has come to its limit. */
+static uint32_t long_limit(size_t left)
 {
-    const PCRE2_SPTR subject = (PCRE2_SPTR)text;
-    int rc = pcre2_match(pattern->code, subject, size, from, PCRE2_NO_UTF_CHECK, match->data, pattern->match_context);
+    return left < (UINT32_MAX - MATCH_LIMIT) / MATCH_LIMIT_EACH ? MATCH_LIMIT + MATCH_LIMIT_EACH * (uint32_t)left
+                                                                : UINT32_MAX;
+}
 
+/* A larger stack for JIT, for a text of `size` bytes; false where there is none. */
+static bool grow_stack(struct tern_pattern_match *match, size_t size)
+{
+    size_t wanted = size < JIT_STACK_MAX / JIT_STACK_EACH ? size * JIT_STACK_EACH : JIT_STACK_MAX;
+
+    wanted = wanted > JIT_STACK_MIN ? wanted : JIT_STACK_MIN;
+    if (wanted <= match->stack_size)
+        return false;
+    pcre2_jit_stack_free(match->stack);
+    match->stack = pcre2_jit_stack_create(JIT_STACK_MIN, wanted, NULL);
+    match->stack_size = match->stack ? wanted : 0;
+    pcre2_jit_stack_assign(match->context, NULL, match->stack);
+    return match->stack != NULL;
+}
+
+/* A JIT that runs out of its stack gets a larger one, and is followed by the interpreter. */
+static int match_from(const struct tern_pattern *pattern, struct tern_pattern_match *match,
+                      const struct tern_pattern_walk *walk, uint32_t limit, uint32_t options)
+{
+    const PCRE2_SPTR text = (PCRE2_SPTR)walk->text;
+    int rc;
+
+    options |= PCRE2_NO_UTF_CHECK;
+    pcre2_set_match_limit(match->context, limit);
+    do
+        rc = pcre2_match(pattern->code, text, walk->size, walk->from, options, match->data, match->context);
+    while (rc == PCRE2_ERROR_JIT_STACKLIMIT && grow_stack(match, walk->size));
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
-        rc = pcre2_match(pattern->code, subject, size, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, match->data,
-                         pattern->match_context);
+        rc = pcre2_match(pattern->code, text, walk->size, walk->from, options | PCRE2_NO_JIT, match->data,
+                         match->context);
     return rc;
+}
+
+/* The first match from walk->from on.  A run of white space of many megabytes takes more steps than the limit where an
+ * expression matches it as well: so what comes to the limit is tried once more, at this place alone, with a limit that
+ * grows with the text; as often as runs of that length can stand in it. */
+static int search(const struct tern_pattern *pattern, struct tern_pattern_match *match, struct tern_pattern_walk *walk)
+{
+    int rc = match_from(pattern, match, walk, MATCH_LIMIT, 0);
+
+    if (rc == PCRE2_ERROR_MATCHLIMIT && walk->n_long <= walk->size / (MATCH_LIMIT / MATCH_LIMIT_EACH)) {
+        walk->n_long++;
+        rc = match_from(pattern, match, walk, long_limit(walk->size - walk->from), PCRE2_ANCHORED);
+        if (rc == PCRE2_ERROR_NOMATCH)
+            rc = PCRE2_ERROR_MATCHLIMIT;
+    }
+    return rc;
+}
+
+/* What kept a search from its end. */
+static tern_status fail_search(tern_ctx *ctx, const struct tern_pattern_walk *walk, int rc)
+{
+    if (rc == PCRE2_ERROR_NOMEMORY)
+        return tern_fail_memory(ctx, walk->size, "a pattern's matches");
+    if (rc == PCRE2_ERROR_HEAPLIMIT)
+        return tern_fail(ctx, TERN_ERR_CAPACITY,
+                         "a pattern of the tokenizer gives up at byte %zu of %zu: it needs more memory to go back to "
+                         "than the limit of %d KiB",
+                         walk->from, walk->size, HEAP_LIMIT_KIB);
+    return tern_fail(ctx, TERN_ERR_CAPACITY,
+                     "a pattern of the tokenizer gives up at byte %zu of %zu: it needs more steps than the limit of "
+                     "%d (%d)",
+                     walk->from, walk->size, MATCH_LIMIT, rc);
 }
 
 tern_status tern_pattern_next(tern_ctx *ctx, const struct tern_pattern *pattern, struct tern_pattern_match *match,
@@ -516,16 +581,12 @@ tern_status tern_pattern_next(tern_ctx *ctx, const struct tern_pattern *pattern,
 {
     *found = false;
     while (walk->from <= walk->size) {
-        const int rc = search(pattern, match, walk->text, walk->size, walk->from);
+        const int rc = search(pattern, match, walk);
 
         if (rc == PCRE2_ERROR_NOMATCH)
             return TERN_OK;
-        if (rc == PCRE2_ERROR_NOMEMORY)
-            return tern_fail_memory(ctx, walk->size, "a pattern's matches");
-        TERN_REQUIRE(
-            ctx, rc >= 0, TERN_ERR_CAPACITY,
-            "a pattern of the tokenizer gives up at byte %zu of %zu: it needs more steps than the limit of %d (%d)",
-            walk->from, walk->size, MATCH_LIMIT, rc);
+        if (rc < 0)
+            return fail_search(ctx, walk, rc);
 
         const PCRE2_SIZE *place = pcre2_get_ovector_pointer(match->data);
         *begin = place[0];

@@ -35,6 +35,7 @@ struct tern_pattern_walk {
     size_t size;
     size_t from;     /* where the next search begins; above `size`: the walk is over */
     size_t last_end; /* end of the last match, SIZE_MAX before there is one */
+    size_t n_long;   /* places that needed more steps than the limit */
 };
 
 /* The next match [*begin, *end); *found is false when there is none.  An empty match right behind the last match

@@ -273,7 +273,7 @@ static tern_status next_match(struct run *r, size_t index, struct tern_pattern_w
 
 static tern_status split(struct run *r, size_t index, struct tern_piece piece)
 {
-    struct tern_pattern_walk walk = { piece.text, piece.size, 0, SIZE_MAX };
+    struct tern_pattern_walk walk = { piece.text, piece.size, 0, SIZE_MAX, 0 };
     struct held h = { .from = piece };
     size_t done = 0;
 

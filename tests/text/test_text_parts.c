@@ -116,7 +116,7 @@ static void gpt2_is_its_pattern(void **state)
 
         for (uint64_t n = 1 + test_random(&seed) % 40; n > 0; n--)
             size += tern_utf8_put(codes[test_random(&seed) % (sizeof codes / sizeof *codes)], text + size);
-        struct tern_pattern_walk walk = { text, size, 0, SIZE_MAX };
+        struct tern_pattern_walk walk = { text, size, 0, SIZE_MAX, 0 };
         while (at < size) {
             size_t begin, end;
             bool found;
@@ -215,11 +215,11 @@ static void pattern_language(void **state)
         const size_t size = strlen(cases[i].yes);
 
         assert_ok(&ctx, tern_pattern_create(&ctx, cases[i].pattern, strlen(cases[i].pattern), false, "test", &pattern));
-        struct tern_pattern_walk yes = { cases[i].yes, size, 0, SIZE_MAX };
+        struct tern_pattern_walk yes = { cases[i].yes, size, 0, SIZE_MAX, 0 };
         assert_ok(&ctx, tern_pattern_next(&ctx, pattern, match, &yes, &found, &begin, &end));
         if (!found || begin != 0 || end != size)
             fail_msg("%s does not match %s", cases[i].pattern, cases[i].yes);
-        struct tern_pattern_walk no = { cases[i].no, strlen(cases[i].no), 0, SIZE_MAX };
+        struct tern_pattern_walk no = { cases[i].no, strlen(cases[i].no), 0, SIZE_MAX, 0 };
         assert_ok(&ctx, tern_pattern_next(&ctx, pattern, match, &no, &found, &begin, &end));
         if (found && begin == 0)
             fail_msg("%s matches %s", cases[i].pattern, cases[i].no);
@@ -236,11 +236,54 @@ static void pattern_language(void **state)
     char text[64];
     memset(text, 'a', sizeof text);
     assert_ok(&ctx, tern_pattern_create(&ctx, "(?:a|aa|aaa)+b", 14, false, "test", &pattern));
-    struct tern_pattern_walk walk = { text, sizeof text, 0, SIZE_MAX };
+    struct tern_pattern_walk walk = { text, sizeof text, 0, SIZE_MAX, 0 };
     const tern_status status = tern_pattern_next(&ctx, pattern, match, &walk, &found, &begin, &end);
     assert_true(status == TERN_ERR_CAPACITY || (status == TERN_OK && !found));
     tern_pattern_destroy(pattern);
     tern_pattern_match_destroy(match);
+}
+
+/* A text of n times `unit` and an x behind: how far the first match of a pattern goes. */
+static tern_status first_match(tern_ctx *ctx, const char *regex, const char *unit, size_t n, size_t *end)
+{
+    const size_t length = strlen(unit), size = n * length + 1;
+    struct tern_pattern *pattern;
+    struct tern_pattern_match *match;
+    char *text = malloc(size);
+    bool found = false;
+    size_t begin;
+
+    assert_non_null(text);
+    for (size_t i = 0; i < n; i++)
+        memcpy(text + i * length, unit, length);
+    text[size - 1] = 'x';
+    struct tern_pattern_walk walk = { text, size, 0, SIZE_MAX, 0 };
+    assert_ok(ctx, tern_pattern_create(ctx, regex, strlen(regex), false, "test", &pattern));
+    assert_ok(ctx, tern_pattern_match_create(ctx, &match));
+    const tern_status status = tern_pattern_next(ctx, pattern, match, &walk, &found, &begin, end);
+    if (status == TERN_OK && (!found || begin != 0))
+        *end = 0;
+    tern_pattern_match_destroy(match);
+    tern_pattern_destroy(pattern);
+    free(text);
+    return status;
+}
+
+/* Runs of more characters than the limit of steps: what matches there matches, and what does not is an error with the
+ * place and the limit. */
+static void long_runs_are_matched(void **state)
+{
+    tern_ctx ctx = { 0 };
+    size_t end;
+
+    (void)state;
+    assert_ok(&ctx, first_match(&ctx, "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+", " ", 12000000, &end));
+    assert_int_equal(end, 11999999); /* the last space is the next piece's */
+    assert_ok(&ctx, first_match(&ctx, "(?:ab)+", "ab", 4000000, &end));
+    assert_int_equal(end, 8000000);
+    assert_int_equal(first_match(&ctx, "\\s+\\d", " ", 12000000, &end), TERN_ERR_CAPACITY);
+    assert_non_null(strstr(tern_error(&ctx), "at byte 0 of 12000001"));
+    assert_non_null(strstr(tern_error(&ctx), "limit of 10000000"));
 }
 
 /* ---- normalizer -------------------------------------------------------------------------------------------------- */
@@ -630,13 +673,21 @@ static void bad_text(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(classes),          cmocka_unit_test(byte_alphabet),
-        cmocka_unit_test(gpt2_pieces),      cmocka_unit_test(gpt2_is_its_pattern),
-        cmocka_unit_test(pattern_language), cmocka_unit_test(normal_forms),
-        cmocka_unit_test(patterns_give_up), cmocka_unit_test(merges),
-        cmocka_unit_test(long_words),       cmocka_unit_test(short_and_long_ways_agree),
-        cmocka_unit_test(added_tokens),     cmocka_unit_test(pre_tokenizers),
-        cmocka_unit_test(post_processors),  cmocka_unit_test(decoding),
+        cmocka_unit_test(classes),
+        cmocka_unit_test(byte_alphabet),
+        cmocka_unit_test(gpt2_pieces),
+        cmocka_unit_test(gpt2_is_its_pattern),
+        cmocka_unit_test(pattern_language),
+        cmocka_unit_test(long_runs_are_matched),
+        cmocka_unit_test(normal_forms),
+        cmocka_unit_test(patterns_give_up),
+        cmocka_unit_test(merges),
+        cmocka_unit_test(long_words),
+        cmocka_unit_test(short_and_long_ways_agree),
+        cmocka_unit_test(added_tokens),
+        cmocka_unit_test(pre_tokenizers),
+        cmocka_unit_test(post_processors),
+        cmocka_unit_test(decoding),
         cmocka_unit_test(bad_text),
     };
 
