@@ -209,12 +209,13 @@ static size_t first_not_below(const struct tern_added_pattern *patterns, size_t 
 
 /* The longest pattern at the beginning of text[0..size), or NULL. */
 static const struct tern_added_pattern *match_here(const struct tern_added_pass *pass, const unsigned char *text,
-                                                   size_t size)
+                                                   size_t size, uint64_t *steps)
 {
     const struct tern_added_pattern *best = NULL;
     size_t low = 0, high = pass->n_patterns;
 
     for (size_t depth = 0; depth < size && low < high; depth++) {
+        ++*steps;
         low = first_not_below(pass->patterns, low, high, depth, text[depth]);
         high = first_not_below(pass->patterns, low, high, depth, text[depth] + 1);
         if (low < high && pass->patterns[low].size == depth + 1)
@@ -227,16 +228,17 @@ static const struct tern_added_pattern *match_here(const struct tern_added_pass 
 
 const struct tern_added_token *tern_added_tokens_find(const struct tern_added_tokens *added,
                                                       const struct tern_added_pass *pass, const char *text, size_t size,
-                                                      size_t from, size_t *begin, size_t *end)
+                                                      size_t from, size_t *begin, size_t *end, uint64_t *steps)
 {
     if (pass->n_patterns == 0)
         return NULL;
     for (size_t at = from; at < size; at++) {
         const struct tern_added_pattern *pattern;
 
+        ++*steps;
         if (!pass->first[(unsigned char)text[at]])
             continue;
-        pattern = match_here(pass, (const unsigned char *)text + at, size - at);
+        pattern = match_here(pass, (const unsigned char *)text + at, size - at, steps);
         if (pattern) {
             *begin = at;
             *end = at + pattern->size;

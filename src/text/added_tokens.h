@@ -55,9 +55,10 @@ const char *tern_added_token_text(const struct tern_added_tokens *added, const s
 /* Whether the library takes it for special then: if that text is a special token's text as it was added. */
 bool tern_added_token_is_special(const struct tern_added_tokens *added, const struct tern_added_token *token);
 
-/* The leftmost match of a pass at or behind `from`, and of those that begin there the longest. */
+/* The leftmost match of a pass at or behind `from`, and of those that begin there the longest.  *steps grows by the bytes
+ * that were looked at. */
 const struct tern_added_token *tern_added_tokens_find(const struct tern_added_tokens *added,
                                                       const struct tern_added_pass *pass, const char *text, size_t size,
-                                                      size_t from, size_t *begin, size_t *end);
+                                                      size_t from, size_t *begin, size_t *end, uint64_t *steps);
 
 #endif

@@ -33,6 +33,7 @@ tern_status tern_codes_read(tern_ctx *ctx, struct tern_codes *codes, struct tern
         codes->codes[n] = (int32_t)tern_utf8_next(piece.text, &at);
     }
     codes->n = n;
+    codes->steps += n;
     codes->n_next = 0;
     codes->wants_places = piece.places != NULL;
     codes->original = piece.original;
@@ -99,6 +100,7 @@ tern_status tern_codes_take(tern_ctx *ctx, struct tern_codes *c, size_t removed)
         if (c->n_next > 0)
             memcpy(c->places + kept, c->next_places, c->n_next * sizeof *c->places);
     }
+    c->steps += c->n + n;
     c->n = n;
     c->n_next = 0;
     return TERN_OK;

@@ -27,6 +27,7 @@ struct tern_codes {
     bool wants_places;
     size_t original, original_size; /* of the piece */
     size_t most;                    /* code points that may be made of it */
+    uint64_t steps;                 /* code points read, written and moved: what a test counts instead of time */
 };
 
 void tern_codes_destroy(struct tern_codes *codes);

@@ -311,6 +311,7 @@ static tern_status byte_level(tern_ctx *ctx, struct tern_decode_run *run, size_t
 static tern_status emit(tern_ctx *ctx, struct tern_decode_run *run, size_t index, const char *text, size_t size,
                         bool ends)
 {
+    run->n_bytes += size;
     if (index == run->chain->n_steps)
         return append(ctx, &run->out, text, size);
 

@@ -57,6 +57,7 @@ struct tern_decode_run {
         size_t cut;   /* characters taken from the beginning of this one; SIZE_MAX: no more */
         struct tern_pattern_match *match;
     } states[TERN_DECODE_STEPS_MAX];
+    uint64_t n_bytes; /* that came to all steps together: what a test counts instead of time */
 };
 void tern_decode_run_destroy(struct tern_decode_run *run);
 

@@ -37,6 +37,7 @@ struct work {
     uint32_t *code_points;     /* of a byte: the index of its character */
     struct token_place *tokens;
     size_t tokens_capacity;
+    uint64_t steps; /* of what is done here: bytes looked at, ids moved */
 };
 
 static void destroy_work(struct work *w)
@@ -177,11 +178,12 @@ static bool stands_alone(const char *text, size_t size, size_t begin, size_t end
 }
 
 /* Where the white space before `at` begins, not before `least`. */
-static size_t space_before(const char *text, size_t at, size_t least)
+static size_t space_before(const char *text, size_t at, size_t least, uint64_t *steps)
 {
     while (at > least) {
         size_t begin = at;
 
+        ++*steps;
         if (!tern_char_is_space(tern_utf8_previous(text, &begin)))
             break;
         at = begin;
@@ -189,11 +191,12 @@ static size_t space_before(const char *text, size_t at, size_t least)
     return at;
 }
 
-static size_t space_behind(const char *text, size_t size, size_t at)
+static size_t space_behind(const char *text, size_t size, size_t at, uint64_t *steps)
 {
     while (at < size) {
         size_t end = at;
 
+        ++*steps;
         if (!tern_char_is_space(tern_utf8_next(text, &end)))
             break;
         at = end;
@@ -222,18 +225,19 @@ static tern_status find_added(struct work *w, bool normalized, struct tern_piece
     const size_t size = piece.size;
     size_t done = 0, begin, end, blank_begin = 0, blank_end = 0;
 
-    for (size_t from = 0; (token = tern_added_tokens_find(added, pass, text, size, from, &begin, &end)); from = end) {
+    for (size_t from = 0; (token = tern_added_tokens_find(added, pass, text, size, from, &begin, &end, &w->steps));
+         from = end) {
         size_t stop = end;
 
         if (token->single_word && !stands_alone(text, size, begin, end))
             continue;
         if (token->lstrip)
-            begin = begin > done ? space_before(text, begin, done) : done;
+            begin = begin > done ? space_before(text, begin, done, &w->steps) : done;
         if (token->rstrip) {
             /* [blank_begin, blank_end) is known to be blank: a run of tokens in it looks behind it once */
             if (end < blank_begin || end > blank_end) {
                 blank_begin = end;
-                blank_end = space_behind(text, size, end);
+                blank_end = space_behind(text, size, end, &w->steps);
             }
             stop = blank_end;
         }
@@ -316,6 +320,7 @@ static tern_status post_process(struct work *w, bool add_special)
             out.count += w->list.ids.count;
         }
     }
+    w->steps += out.count;
     tern_ids_free(&w->list.ids);
     w->list.ids = out;
     return TERN_OK;
@@ -337,7 +342,7 @@ tern_status tern_tokenizer_encode_counted(tern_ctx *ctx, const tern_tokenizer *t
     status = TERN_OK;
 
 fail:
-    *steps = tern_token_model_steps(&tokenizer->model, &w.model);
+    *steps = tern_token_model_steps(&tokenizer->model, &w.model) + w.normalizer.steps + w.pre.n_bytes + w.steps;
     destroy_work(&w);
     return status;
 }

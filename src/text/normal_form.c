@@ -71,11 +71,12 @@ static int combining_class(int32_t code)
 /* ---- decomposition and order ------------------------------------------------------------------------------------- */
 
 /* Stable merge sort of codes[0..n) by combining class, with `room` for n. */
-static void sort_marks(struct tern_code_change *codes, struct tern_code_change *room, size_t n)
+static void sort_marks(struct tern_code_change *codes, struct tern_code_change *room, size_t n, uint64_t *steps)
 {
     struct tern_code_change *from = codes, *to = room;
 
     for (size_t width = 1; width < n; width *= 2) {
+        *steps += n;
         for (size_t begin = 0; begin < n; begin += 2 * width) {
             const size_t middle = begin + width < n ? begin + width : n;
             const size_t end = middle + width < n ? middle + width : n;
@@ -106,7 +107,7 @@ static tern_status order_marks(tern_ctx *ctx, struct tern_normalizer_scratch *s,
             end++;
         if (end - i > 1) {
             TERN_TRY(TERN_GROW(ctx, &s->sorted, &s->sorted_capacity, end - i, "normalised text"));
-            sort_marks(codes + i, s->sorted, end - i);
+            sort_marks(codes + i, s->sorted, end - i, &s->codes.steps);
         }
         i = end + 1;
     }
@@ -189,6 +190,7 @@ static void compose(struct tern_codes *c)
         }
         codes[kept++] = codes[i];
     }
+    c->steps += c->n_next;
     c->n_next = kept;
 }
 

@@ -239,6 +239,7 @@ static tern_status take_with_places(tern_ctx *ctx, struct tern_codes *c)
         c->next_places = places;
         c->next_places_capacity = capacity;
     }
+    c->steps += c->n + c->n_next;
     c->n = c->n_next;
     c->n_next = 0;
     return TERN_OK;
@@ -361,6 +362,7 @@ static tern_status precompiled(tern_ctx *ctx, struct tern_codes *c, const struct
                 n += tern_utf8_put((uint32_t)c->codes[end], bytes + n);
             end++;
         } while (end < c->n && !utf8proc_grapheme_break_stateful(c->codes[end - 1], c->codes[end], &state));
+        c->steps += end - i;
         if (n < GRAPHEME_MAX && (text = tern_charsmap_find(charsmap, bytes, n, false, &used, &size))) {
             TERN_TRY(put_replacement(ctx, c, end - i, text, size));
             modified = true;
@@ -431,6 +433,8 @@ tern_status tern_normalizer_run(tern_ctx *ctx, const struct tern_normalizer *nor
         TERN_TRY(run_step(ctx, scratch, &normalizer->steps[i]));
     TERN_TRY(tern_codes_write(ctx, &scratch->codes, &scratch->text, &scratch->text_capacity, &scratch->places,
                               &scratch->places_capacity, &out->size));
+    scratch->steps += scratch->codes.steps + out->size;
+    scratch->codes.steps = 0;
     if (scratch->codes.capacity > KEEP_MAX) {
         /* the model works next, and may need as much */
         tern_codes_destroy(&scratch->codes);

@@ -51,6 +51,7 @@ struct tern_normalizer_scratch {
     char *plain; /* the text that a pattern looks at */
     size_t plain_capacity;
     struct tern_pattern_match *match;
+    uint64_t steps; /* as in codes.h */
 };
 void tern_normalizer_scratch_destroy(struct tern_normalizer_scratch *scratch);
 

@@ -27,6 +27,7 @@
 
 struct tern_pattern {
     pcre2_code *code;
+    uint64_t *steps; /* NULL: nobody counts */
 };
 
 struct tern_pattern_match {
@@ -403,7 +404,8 @@ static tern_status translate(struct translation *t)
 static tern_status compile(tern_ctx *ctx, struct tern_pattern *pattern, const char *text, size_t size, bool literal,
                            const char *where)
 {
-    const uint32_t options = literal ? PCRE2_LITERAL : PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C;
+    const uint32_t counting = pattern->steps ? PCRE2_AUTO_CALLOUT | PCRE2_NO_AUTO_POSSESS : 0;
+    const uint32_t options = literal ? PCRE2_LITERAL : PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C | counting;
     pcre2_general_context *memory = pcre2_general_context_create(allocate, release, NULL);
     pcre2_compile_context *context = memory ? pcre2_compile_context_create(memory) : NULL;
     tern_status status = TERN_OK;
@@ -423,7 +425,7 @@ static tern_status compile(tern_ctx *ctx, struct tern_pattern *pattern, const ch
         pcre2_get_error_message(error, (PCRE2_UCHAR *)message, sizeof message);
         status = tern_fail(ctx, TERN_ERR_FORMAT, "%s: not a regular expression: %s, at byte %zu of '%.*s'", where,
                            message, (size_t)offset, (int)(size < 200 ? size : 200), text);
-    } else {
+    } else if (!pattern->steps) {
         pcre2_jit_compile(pattern->code, PCRE2_JIT_COMPLETE); /* where there is no JIT, matching is slower, no more */
     }
     pcre2_compile_context_free(context);
@@ -431,8 +433,8 @@ static tern_status compile(tern_ctx *ctx, struct tern_pattern *pattern, const ch
     return status;
 }
 
-tern_status tern_pattern_create(tern_ctx *ctx, const char *text, size_t size, bool literal, const char *where,
-                                struct tern_pattern **out)
+static tern_status create(tern_ctx *ctx, const char *text, size_t size, bool literal, const char *where,
+                          uint64_t *steps, struct tern_pattern **out)
 {
     struct translation t = { .ctx = ctx, .where = where, .in = text, .size = size };
     struct tern_pattern *pattern = NULL;
@@ -442,6 +444,7 @@ tern_status tern_pattern_create(tern_ctx *ctx, const char *text, size_t size, bo
     TERN_REQUIRE(ctx, size <= PATTERN_MAX, TERN_ERR_FORMAT, "%s: a pattern of %zu bytes, at most %d", where, size,
                  PATTERN_MAX);
     TERN_TRY(TERN_ALLOC(ctx, 1, "a pattern", &pattern));
+    pattern->steps = steps;
     if (!literal) {
         TERN_TRY_OR_FAIL(translate(&t));
         TERN_TRY_OR_FAIL(compile(ctx, pattern, t.out, t.used, false, where));
@@ -456,6 +459,18 @@ fail:
     tern_free(t.out);
     tern_pattern_destroy(pattern);
     return status;
+}
+
+tern_status tern_pattern_create(tern_ctx *ctx, const char *text, size_t size, bool literal, const char *where,
+                                struct tern_pattern **out)
+{
+    return create(ctx, text, size, literal, where, NULL, out);
+}
+
+tern_status tern_pattern_create_counting(tern_ctx *ctx, const char *text, size_t size, const char *where,
+                                         uint64_t *steps, struct tern_pattern **out)
+{
+    return create(ctx, text, size, false, where, steps, out);
 }
 
 void tern_pattern_destroy(struct tern_pattern *pattern)
@@ -526,6 +541,13 @@ static bool grow_stack(struct tern_pattern_match *match, size_t size)
     return match->stack != NULL;
 }
 
+static int count_step(pcre2_callout_block *unused, void *steps)
+{
+    (void)unused;
+    ++*(uint64_t *)steps;
+    return 0;
+}
+
 /* A JIT that runs out of its stack gets a larger one, and is followed by the interpreter. */
 static int match_from(const struct tern_pattern *pattern, struct tern_pattern_match *match,
                       const struct tern_pattern_walk *walk, uint32_t limit, uint32_t options)
@@ -535,6 +557,8 @@ static int match_from(const struct tern_pattern *pattern, struct tern_pattern_ma
 
     options |= PCRE2_NO_UTF_CHECK;
     pcre2_set_match_limit(match->context, limit);
+    if (pattern->steps)
+        pcre2_set_callout(match->context, count_step, pattern->steps);
     do
         rc = pcre2_match(pattern->code, text, walk->size, walk->from, options, match->data, match->context);
     while (rc == PCRE2_ERROR_JIT_STACKLIMIT && grow_stack(match, walk->size));

@@ -21,6 +21,11 @@ struct tern_pattern_match;
  * could differ). */
 tern_status tern_pattern_create(tern_ctx *ctx, const char *text, size_t size, bool literal, const char *where,
                                 struct tern_pattern **out);
+
+/* The same with a count: *steps, which must outlive the pattern, grows by one for each item of the expression that a search
+ * comes to, also once more after going back.  Without JIT, whose shortcuts would hide some.  For tests of growth. */
+tern_status tern_pattern_create_counting(tern_ctx *ctx, const char *text, size_t size, const char *where,
+                                         uint64_t *steps, struct tern_pattern **out);
 void tern_pattern_destroy(struct tern_pattern *pattern);
 
 /* Whether a match can have no characters. */

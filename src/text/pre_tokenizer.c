@@ -260,8 +260,13 @@ static tern_status next_match(struct run *r, size_t index, struct tern_pattern_w
 {
     const struct tern_pre_step *s = &r->pre->steps[index];
 
-    if (s->kind == TERN_PRE_SPLIT)
-        return tern_pattern_next(r->ctx, s->pattern, r->scratch->match, walk, found, begin, end);
+    if (s->kind == TERN_PRE_SPLIT) {
+        const size_t from = walk->from;
+
+        TERN_TRY(tern_pattern_next(r->ctx, s->pattern, r->scratch->match, walk, found, begin, end));
+        r->scratch->n_bytes += (*found ? *end : walk->size) - (from < walk->size ? from : walk->size) + 1;
+        return TERN_OK;
+    }
     *found = false;
     while (walk->from < walk->size && !*found) {
         *begin = walk->from;
@@ -351,6 +356,7 @@ static tern_status step(struct run *r, size_t index, struct tern_piece piece)
 {
     if (piece.size == 0)
         return TERN_OK;
+    r->scratch->n_bytes += piece.size;
     if (index == r->pre->n_steps)
         return r->fn(r->user, piece, false);
     switch (r->pre->steps[index].kind) {

@@ -66,6 +66,7 @@ struct tern_pre_scratch {
         size_t mapped_places_capacity;
     } steps[TERN_PRE_STEPS_MAX];
     struct tern_pattern_match *match;
+    uint64_t n_bytes; /* that were looked at or moved: what a test counts instead of time */
 };
 void tern_pre_scratch_destroy(struct tern_pre_scratch *scratch);
 

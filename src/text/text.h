@@ -77,7 +77,9 @@ tern_status tern_encoding_pad(tern_ctx *ctx, const struct tern_limits *limits, s
 /* The tokenizer of bytes that are not in a file; `where` names them in errors.  For tests and fuzzing. */
 tern_status tern_tokenizer_parse(tern_ctx *ctx, const char *text, size_t size, const char *where, tern_tokenizer **out);
 
-/* Encoding with a count of the elementary steps that the model took.  For tests of growth. */
+/* Encoding with a count of the elementary steps that it took: bytes looked at by the search for added tokens, code points
+ * by the normalizer, bytes by the pre-tokenizer, the model's own, ids by the post-processor.  What a pattern does between
+ * the beginning of a search and the end of its match is not among them (pattern.h).  For tests of growth. */
 tern_status tern_tokenizer_encode_counted(tern_ctx *ctx, const tern_tokenizer *tokenizer, const char *text, size_t size,
                                           bool add_special, tern_ids *ids, uint64_t *steps);
 
