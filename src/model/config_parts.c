@@ -45,6 +45,30 @@ tern_status tern_config_heads(tern_ctx *ctx, const struct tern_json *json, tern_
     return TERN_OK;
 }
 
+tern_status tern_config_gpt(tern_ctx *ctx, const struct tern_json *json, tern_model_config *c)
+{
+    const char *where = tern_json_where(json);
+    int64_t inner;
+
+    TERN_TRY(tern_config_need_int(ctx, json, "vocab_size", NULL, 1, 1 << 24, &c->vocab_size));
+    TERN_TRY(tern_config_need_int(ctx, json, "n_positions", "max_position_embeddings", 1, 1 << 24, &c->n_context));
+    TERN_TRY(tern_config_need_int(ctx, json, "n_embd", "hidden_size", 1, 1 << 20, &c->hidden_size));
+    TERN_TRY(tern_config_need_int(ctx, json, "n_layer", "num_hidden_layers", 1, 1 << 14, &c->n_layers));
+    TERN_TRY(tern_config_need_int(ctx, json, "n_head", "num_attention_heads", 1, 1 << 20, &c->heads));
+    TERN_REQUIRE(ctx, c->hidden_size % c->heads == 0, TERN_ERR_CONFIG,
+                 "%s: n_embd is %d, expected a multiple of n_head, %d", where, c->hidden_size, c->heads);
+    c->kv_heads = c->heads;
+    c->head_dim = c->hidden_size / c->heads;
+    TERN_REQUIRE(ctx, c->head_dim <= 512, TERN_ERR_UNSUPPORTED,
+                 "%s: n_embd / n_head is %d, tern supports heads of up to 512", where, c->head_dim);
+    c->scale_attention = true;
+    TERN_TRY(
+        tern_json_opt_int(ctx, json, tern_json_root(json), "n_inner", 1, 1 << 22, (int64_t)4 * c->hidden_size, &inner));
+    c->intermediate_size = (int32_t)inner;
+    TERN_TRY(tern_config_layer_norm(ctx, json, "layer_norm_epsilon", 1e-5, c));
+    return tern_config_activation_name(ctx, json, "activation_function", "gelu_new", c);
+}
+
 static tern_status norm_eps(tern_ctx *ctx, const struct tern_json *json, const char *key, double standard,
                             tern_model_config *c)
 {

@@ -34,6 +34,9 @@ tern_status tern_config_ids(tern_ctx *ctx, const struct tern_json *json, tern_mo
 tern_status tern_config_decoder(tern_ctx *ctx, const struct tern_json *json, int32_t kv_heads, tern_model_config *c);
 /* head_dim, absent: H / h, of a config with hidden_size, heads and kv_heads. */
 tern_status tern_config_heads(tern_ctx *ctx, const struct tern_json *json, tern_model_config *c);
+/* Sizes under the names of GPT-2 and GPT-J: vocab_size; n_positions, n_embd, n_layer, n_head or what transformers maps to them; n_inner,
+ * layer_norm_epsilon and activation_function.  As many k and v heads. */
+tern_status tern_config_gpt(tern_ctx *ctx, const struct tern_json *json, tern_model_config *c);
 /* The norm: RMSNorm with rms_norm_eps, or LayerNorm with a key of its own. */
 tern_status tern_config_rms_eps(tern_ctx *ctx, const struct tern_json *json, double standard, tern_model_config *c);
 tern_status tern_config_layer_norm(tern_ctx *ctx, const struct tern_json *json, const char *key, double standard,
@@ -56,8 +59,9 @@ tern_status tern_config_window(tern_ctx *ctx, const struct tern_json *json, int3
 struct tern_rope_defaults {
     int32_t head_dim;
     double theta;
-    double partial;        /* 0: 1 */
-    const char *theta_key; /* NULL: rope_theta */
+    double partial;          /* 0: 1 */
+    const char *theta_key;   /* old spelling, NULL: rope_theta */
+    const char *partial_key; /* NULL: partial_rotary_factor */
 };
 
 /* The rotary embedding of the layers of a type ("sliding_attention"; NULL: of all), with its tables.  neighbours is left false.

@@ -17,10 +17,11 @@ struct reader {
     const tern_json_value *root, *object; /* object: NULL, rope_scaling or rope_parameters */
 };
 
-/* A number in the object or beside it; *there says whether. */
-static tern_status number(const struct reader *r, const char *key, double standard, double *out, bool *there)
+/* A number in the object, or beside it by its old name; *there says whether. */
+static tern_status number_as(const struct reader *r, const char *key, const char *old, double standard, double *out,
+                             bool *there)
 {
-    const tern_json_value *inside = tern_json_get(r->object, key), *beside = tern_json_get(r->root, key);
+    const tern_json_value *inside = tern_json_get(r->object, key), *beside = tern_json_get(r->root, old);
     double other = standard;
 
     *out = standard;
@@ -28,14 +29,19 @@ static tern_status number(const struct reader *r, const char *key, double standa
         (inside && tern_json_type(inside) != TERN_JSON_NULL) || (beside && tern_json_type(beside) != TERN_JSON_NULL);
     if (r->object)
         TERN_TRY(tern_json_opt_number(r->ctx, r->json, r->object, key, standard, out));
-    TERN_TRY(tern_json_opt_number(r->ctx, r->json, r->root, key, *out, &other));
+    TERN_TRY(tern_json_opt_number(r->ctx, r->json, r->root, old, *out, &other));
     TERN_REQUIRE(r->ctx, !inside || tern_json_type(inside) == TERN_JSON_NULL || other == *out, TERN_ERR_FORMAT,
                  "%s: %s is %g, and %g in the object of the rotary embedding, expected one value for both",
-                 tern_json_where(r->json), key, other, *out);
+                 tern_json_where(r->json), old, other, *out);
     *out = other;
     TERN_REQUIRE(r->ctx, isfinite(*out), TERN_ERR_CONFIG, "%s: %s is %g, expected a finite number",
                  tern_json_where(r->json), key, *out);
     return TERN_OK;
+}
+
+static tern_status number(const struct reader *r, const char *key, double standard, double *out, bool *there)
+{
+    return number_as(r, key, key, standard, out, there);
 }
 
 /* A number that the type needs, above `low`. */
@@ -156,11 +162,13 @@ tern_status tern_config_rope(tern_ctx *ctx, const struct tern_json *json, const 
     if (per_type)
         TERN_TRY(tern_json_opt_number(ctx, json, r.object, "rope_theta", standard->theta, &out->theta));
     else
-        TERN_TRY(
-            number(&r, standard->theta_key ? standard->theta_key : "rope_theta", standard->theta, &out->theta, &there));
+        TERN_TRY(number_as(&r, "rope_theta", standard->theta_key ? standard->theta_key : "rope_theta", standard->theta,
+                           &out->theta, &there));
     TERN_REQUIRE(ctx, out->theta > 1 && isfinite(out->theta), TERN_ERR_CONFIG,
                  "%s: rope_theta is %g, expected more than 1", where, out->theta);
-    TERN_TRY(number(&r, "partial_rotary_factor", standard->partial > 0 ? standard->partial : 1, &partial, &there));
+    TERN_TRY(number_as(&r, "partial_rotary_factor",
+                       standard->partial_key ? standard->partial_key : "partial_rotary_factor",
+                       standard->partial > 0 ? standard->partial : 1, &partial, &there));
     TERN_REQUIRE(ctx, partial > 0 && partial <= 1, TERN_ERR_CONFIG,
                  "%s: partial_rotary_factor is %g, expected above 0 and at most 1", where, partial);
     out->dim = (int32_t)(standard->head_dim * partial);

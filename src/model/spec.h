@@ -11,7 +11,8 @@
  * Of a product that is stored in one of several ways only those that it is stored as are there. */
 struct tern_names {
     const char *embed, *types, *positions, *embed_norm, *final_norm;
-    const char *head; /* of TERN_TASK_GENERATE, as it stands in the file, without a prefix */
+    const char *head;     /* of TERN_TASK_GENERATE, as it stands in the file, without a prefix */
+    const char *old_head; /* another name of it, in older files; NULL: none */
 
     const char *attn_norm;       /* post-LN: the norm behind the attention is mlp_norm, this one closes the block */
     const char *q, *k, *v, *qkv; /* apart, or in one */
@@ -62,6 +63,7 @@ struct tern_spec {
     bool norm_bias;    /* LayerNorm with beta */
     float norm_offset; /* added to gamma */
     enum tern_qk_norm qk_norm;
+    bool qk_norm_bias; /* SHARED with beta [E] */
 
     float embed_scale;       /* 1 */
     int32_t position_rows;   /* of the table of learned positions; 0: none */

@@ -15,7 +15,9 @@ enum vector {
     QKV_BIAS,
     OUT_BIAS,
     Q_NORM,
+    Q_NORM_BIAS,
     K_NORM,
+    K_NORM_BIAS,
     ATTN_END,
     ATTN_END_BIAS,
     MLP_NORM,
@@ -213,7 +215,7 @@ static tern_status bind_up(struct bind *b, struct layer *l)
 }
 
 /* A norm of the heads of q or k. */
-static tern_status bind_head_norm(struct bind *b, float **gamma, int32_t heads, const char *pattern)
+static tern_status bind_head_norm(struct bind *b, float **gamma, float **beta, int32_t heads, const char *pattern)
 {
     const int64_t E = b->config->head_dim;
 
@@ -226,7 +228,7 @@ static tern_status bind_head_norm(struct bind *b, float **gamma, int32_t heads, 
         TERN_TRY(bind_vector(b, gamma, E, pattern, ".weight"));
     }
     tern_binder_offset(b->binder, b->spec->norm_offset);
-    return TERN_OK;
+    return b->spec->qk_norm_bias ? bind_vector(b, beta, E, pattern, ".bias") : TERN_OK;
 }
 
 static tern_status bind_layer(struct bind *b, struct layer *l)
@@ -247,8 +249,8 @@ static tern_status bind_layer(struct bind *b, struct layer *l)
     TERN_TRY(bind_norm(b, &v[MLP_END], &v[MLP_END_BIAS], names->mlp_end));
     if (s->qk_norm == TERN_QK_NORM_NONE)
         return TERN_OK;
-    TERN_TRY(bind_head_norm(b, &v[Q_NORM], c->heads, names->q_norm));
-    return bind_head_norm(b, &v[K_NORM], c->kv_heads, names->k_norm);
+    TERN_TRY(bind_head_norm(b, &v[Q_NORM], &v[Q_NORM_BIAS], c->heads, names->q_norm));
+    return bind_head_norm(b, &v[K_NORM], &v[K_NORM_BIAS], c->kv_heads, names->k_norm);
 }
 
 static bool same_tensor(const struct tern_file_tensor *a, const struct tern_file_tensor *b)
@@ -274,6 +276,19 @@ static tern_status check_tied(struct tern_binder *b, struct tern_file_tensor *em
     return tern_binder_skip(b, head);
 }
 
+/* The name of the head in these files. */
+static const char *head_name(struct tern_binder *binder, const struct tern_names *names)
+{
+    const char *prefix = binder->prefix;
+    bool old;
+
+    binder->prefix = "";
+    old = names->old_head && tern_binder_find(binder, "%s.weight", names->old_head) &&
+          !tern_binder_find(binder, "%s.weight", names->head);
+    binder->prefix = prefix;
+    return old ? names->old_head : names->head;
+}
+
 /* The embedding and the head, the largest tensors.  A tied checkpoint has either name, or both with the same values. */
 static tern_status bind_ends(struct bind *b, struct transformer *t)
 {
@@ -281,7 +296,7 @@ static tern_status bind_ends(struct bind *b, struct transformer *t)
     const tern_model_config *c = b->config;
     struct tern_binder *binder = b->binder;
     const bool generate = c->task == TERN_TASK_GENERATE, tied = c->tied_embeddings && h->n_out == 0;
-    const char *name = generate ? b->spec->names->head : h->out, *prefix = binder->prefix;
+    const char *name = generate ? head_name(binder, b->spec->names) : h->out, *prefix = binder->prefix;
     const int64_t H = c->hidden_size, V = c->vocab_size, D = h->dense_width ? h->dense_width : H;
     struct tern_file_tensor *embed = tern_binder_find(binder, "%s.weight", b->spec->names->embed), *head = NULL;
 
@@ -385,8 +400,8 @@ static struct tern_softmax_context_args context_of(const tern_model_config *c, c
         .rotary_dim = rope->dim,
         .rotate_neighbours = rope->neighbours,
         .rope = rope->dim ? rope : NULL,
-        .q_norm = norm_of(c, l->vectors[Q_NORM], NULL),
-        .k_norm = norm_of(c, l->vectors[K_NORM], NULL),
+        .q_norm = norm_of(c, l->vectors[Q_NORM], l->vectors[Q_NORM_BIAS]),
+        .k_norm = norm_of(c, l->vectors[K_NORM], l->vectors[K_NORM_BIAS]),
         .q_norm_step = each ? (size_t)c->head_dim : 0,
         .k_norm_step = each ? (size_t)c->head_dim : 0,
         .store = c->row_dtype == TERN_BF16 ? TERN_BF16 : TERN_FP32,

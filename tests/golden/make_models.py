@@ -135,14 +135,16 @@ def forward(case, model, ids):
     return logits, torch.stack(states)
 
 
-def greedy(case, model, prompt):
-    """The ids, and the smallest lead that a chosen id had."""
-    ids, gap = list(prompt), float("inf")
-    for _ in range(N_GREEDY):
-        two = torch.topk(forward(case, model, ids)[0][-1], 2)
+def greedy(case, model, prompt, least):
+    """The ids, and the smallest lead that a chosen id had; None as soon as it is not above `least`, or too few ids differ."""
+    ids, gap = [], float("inf")
+    for i in range(N_GREEDY):
+        two = torch.topk(forward(case, model, prompt + ids)[0][-1], 2)
         gap = min(gap, (two.values[0] - two.values[1]).item())
         ids.append(two.indices[0].item())
-    return ids[len(prompt):], gap
+        if gap <= least or len(set(ids)) + N_GREEDY - 1 - i < case.distinct:
+            return None, gap
+    return ids, gap
 
 
 def error(got, want):
@@ -163,10 +165,10 @@ def make(case):
         tolerance = TOLERANCE * largest
         ids, gap = [], float("inf")
         for p in prompts[:len(case.lengths)]:
-            one, g = greedy(case, model, p)
+            one, g = greedy(case, model, p, 10 * tolerance)
             ids.append(one)
             gap = min(gap, g)
-            if gap <= 10 * tolerance or len(set(one)) < case.distinct:
+            if one is None:
                 break
         else:
             break

@@ -49,30 +49,8 @@ static tern_status parse_config(tern_ctx *ctx, const struct tern_json *json, ter
     const tern_json_value *root = tern_json_root(json), *pruned;
     const char *where = tern_json_where(json);
     bool upcast;
-    int64_t inner;
-    double eps;
 
-    TERN_TRY(tern_config_need_int(ctx, json, "vocab_size", NULL, 1, 1 << 24, &c->vocab_size));
-    TERN_TRY(tern_config_need_int(ctx, json, "n_positions", "max_position_embeddings", 1, 1 << 24, &c->n_context));
-    TERN_TRY(tern_config_need_int(ctx, json, "n_embd", "hidden_size", 1, 1 << 20, &c->hidden_size));
-    TERN_TRY(tern_config_need_int(ctx, json, "n_layer", "num_hidden_layers", 1, 1 << 14, &c->n_layers));
-    TERN_TRY(tern_config_need_int(ctx, json, "n_head", "num_attention_heads", 1, 1 << 20, &c->heads));
-    TERN_REQUIRE(ctx, c->hidden_size % c->heads == 0, TERN_ERR_CONFIG,
-                 "%s: n_embd is %d, expected a multiple of n_head, %d", where, c->hidden_size, c->heads);
-    c->kv_heads = c->heads;
-    c->head_dim = c->hidden_size / c->heads;
-    TERN_REQUIRE(ctx, c->head_dim <= 512, TERN_ERR_UNSUPPORTED,
-                 "%s: n_embd / n_head is %d, tern supports heads of up to 512", where, c->head_dim);
-    TERN_TRY(tern_json_opt_int(ctx, json, root, "n_inner", 1, 1 << 22, (int64_t)4 * c->hidden_size, &inner));
-    c->intermediate_size = (int32_t)inner;
-
-    TERN_TRY(tern_json_opt_number(ctx, json, root, "layer_norm_epsilon", 1e-5, &eps));
-    TERN_REQUIRE(ctx, eps > 0 && eps <= 1, TERN_ERR_CONFIG,
-                 "%s: layer_norm_epsilon is %g, expected above 0 and at most 1", where, eps);
-    c->norm_eps = (float)eps;
-    c->norm_type = TERN_LAYER_NORM;
-    TERN_TRY(tern_config_activation_name(ctx, json, "activation_function", "gelu_new", c));
-
+    TERN_TRY(tern_config_gpt(ctx, json, c));
     TERN_TRY(tern_json_opt_bool(ctx, json, root, "scale_attn_weights", true, &c->scale_attention));
     TERN_TRY(tern_json_opt_bool(ctx, json, root, "scale_attn_by_inverse_layer_idx", false, &c->scale_by_inverse_layer));
     /* An operator without scale_attention has no scale at all, so this pair cannot be said to it. */
