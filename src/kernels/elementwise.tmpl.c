@@ -1,4 +1,4 @@
-/* elementwise.tmpl.c: axpy, residual add, mixtures of two rows, rotary.  Built once per level; contracts in kernels.h. */
+/* elementwise.tmpl.c: axpy, residual add, mixtures of two rows.  Built once per level; contracts in kernels.h. */
 #include "kernels/flow.h"
 
 /* ---- axpy ---- */
@@ -161,60 +161,3 @@ V16_FN void mix(const enum v16_panel form, void *out, const void *x, const void 
     }
 ROW_FORMS(MIX)
 #undef MIX
-
-/* ---- rotary ---- */
-
-/* (a, b) <- (a cos - b sin, b cos + a sin) of 16 pairs */
-V16_FN v16x2 rotary_pairs(v16x2 v, v16 c, v16 s)
-{
-    const v16x2 turned = { v16_fma(v.lo, c, v16_sub(v16_set1(-0.0f), v16_mul(v.hi, s))),
-                           v16_fma(v.hi, c, v16_mul(v.lo, s)) };
-    return turned;
-}
-
-/* Pairs p .. p + lanes - 1, 16 at most. */
-V16_FN void rotary_part(const enum v16_panel form, void *y, const void *x, const float *cos, const float *sin,
-                        size_t pairs, const bool neighbours, size_t p, size_t lanes)
-{
-    const v16 c = v16_load_n(cos + p, lanes), s = v16_load_n(sin + p, lanes);
-    const size_t more = lanes > 8 ? 2 * lanes - 16 : 0; /* elements of neighbours beyond the first 16 */
-    const size_t at = neighbours ? 2 * p : p, to = neighbours ? at + 16 : pairs + p;
-    const v16 first = row_load_n(form, x, at, neighbours ? 2 * lanes : lanes);
-    const v16 second = neighbours && !more ? v16_set1(0) : row_load_n(form, x, to, neighbours ? more : lanes);
-    const v16x2 v = { neighbours ? v16_evens(first, second) : first, neighbours ? v16_odds(first, second) : second };
-    const v16x2 turned = rotary_pairs(v, c, s);
-
-    row_store_n(form, y, at, neighbours ? v16_zip_lo(turned.lo, turned.hi) : turned.lo, neighbours ? 2 * lanes : lanes);
-    if (!neighbours)
-        row_store_n(form, y, to, turned.hi, lanes);
-    else if (more)
-        row_store_n(form, y, to, v16_zip_hi(turned.lo, turned.hi), more);
-}
-
-V16_FN void rotary_heads(const enum v16_panel form, void *y, const void *x, const float *cos, const float *sin,
-                         size_t rot, const bool neighbours, size_t heads, size_t stride)
-{
-    const size_t pairs = rot / 2, step = stride * row_size(form);
-    const char *from = x;
-    char *to = y;
-
-    for (size_t i = 0; i < heads; i++, from += step, to += step) {
-        size_t p = 0;
-        for (; p + 16 <= pairs; p += 16)
-            rotary_part(form, to, from, cos, sin, pairs, neighbours, p, 16);
-        if (p < pairs)
-            rotary_part(form, to, from, cos, sin, pairs, neighbours, p, pairs - p);
-    }
-}
-
-#define ROTARY(form, type, suffix)                                                                               \
-    static void TERN_K(rotary_##suffix)(type * y, const type *x, const float *cos, const float *sin, size_t rot, \
-                                        bool neighbours, size_t heads, size_t stride)                            \
-    {                                                                                                            \
-        if (neighbours)                                                                                          \
-            rotary_heads(form, y, x, cos, sin, rot, true, heads, stride);                                        \
-        else                                                                                                     \
-            rotary_heads(form, y, x, cos, sin, rot, false, heads, stride);                                       \
-    }
-ROW_FORMS(ROTARY)
-#undef ROTARY

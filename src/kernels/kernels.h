@@ -361,15 +361,22 @@ typedef void tern_residual_add_bf16_fn(uint16_t *out, const uint16_t *x, const u
                                        const struct tern_residual_terms *terms, size_t n,
                                        const struct tern_row_flow *flow);
 
+/* cosine[p], sine[p] = cos, sin of position * frequency[p], in f64 and rounded to f32 once.
+ * The product is rounded, a; q = fma(a, 2 / pi, 1.5 2^52) - 1.5 2^52 is the quadrant, r = fma(q, -low, fma(q, -high, a)) with pi / 2 =
+ * high + low, and then Taylor's series by fused steps from its end: x + x^3 (..) up to x^15, 1 + x^2 (..) up to x^16.
+ * Good to 3e-16 of a besides that rounding, for 0 <= a < 2^45.   No overlap. */
+typedef void tern_rotary_angles_fn(float *cosine, float *sine, const double *frequency, size_t n, double position);
+
 /* Rotates heads that stand `stride` elements apart: pairs (p, p + rot/2), or (2p, 2p + 1) when `neighbours`:
  *   (a, b) <- (a cos - b sin, b cos + a sin)      as  fma(a, cos, -(b * sin)), fma(b, cos, a * sin)
- * cos, sin: f32[rot/2]; of each head in x and y [0, rot) is touched, rot even.   y == x allowed. */
+ * cos, sin: f32[rot/2]; of each head in x and y [0, rot) is touched, rot even.   y == x allowed.
+ * flow: of the row of all heads; streamed where every half of a head is whole lines. */
 typedef void tern_rotary_f32_fn(float *y, const float *x, const float *cos, const float *sin, size_t rot,
-                                bool neighbours, size_t heads, size_t stride);
+                                bool neighbours, size_t heads, size_t stride, const struct tern_row_flow *flow);
 typedef void tern_rotary_f16_fn(uint16_t *y, const uint16_t *x, const float *cos, const float *sin, size_t rot,
-                                bool neighbours, size_t heads, size_t stride);
+                                bool neighbours, size_t heads, size_t stride, const struct tern_row_flow *flow);
 typedef void tern_rotary_bf16_fn(uint16_t *y, const uint16_t *x, const float *cos, const float *sin, size_t rot,
-                                 bool neighbours, size_t heads, size_t stride);
+                                 bool neighbours, size_t heads, size_t stride, const struct tern_row_flow *flow);
 
 /* Writes n new positions of one KV head into its storage blocks' layout.
  * K block: two panels [2][k_width][32], k_width >= E: element (position p, channel c) at [(p / 32)][c][p % 32].

@@ -18,6 +18,7 @@
 #include "kernels/norm.tmpl.c"
 #include "kernels/softmax.tmpl.c"
 #include "kernels/elementwise.tmpl.c"
+#include "kernels/rotary.tmpl.c"
 #include "kernels/kv_store.tmpl.c"
 #include "kernels/attention.tmpl.c"
 

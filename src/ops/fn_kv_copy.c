@@ -29,7 +29,7 @@ static void copy_turned(const struct kv_copy *c, const struct tern_kernels *kern
     float x[2 * TERN_ROTARY_MAX];
 
     tern_wide_load(kernels, x, from, c->dtype, 0, turned);
-    kernels->rotary_f32(x, x, cosine, sine, turned, c->neighbours, 1, 0);
+    kernels->rotary_f32(x, x, cosine, sine, turned, c->neighbours, 1, 0, NULL);
     tern_wide_store(kernels, to, c->dtype, 0, x, turned);
     memcpy(to + turned * size, from + turned * size, (c->head_dim - turned) * size);
 }
@@ -46,7 +46,7 @@ static void kv_copy_region(void *arg, const struct tern_par *par)
         const size_t b = item / c->n_total, t = item % c->n_total;
         const int64_t token = c->source[item];
         if (token >= 0 && c->rotary_dim > 0)
-            tern_rotary_angles(cosine, sine, c->frequency, c->rotary_dim / 2, (int64_t)t);
+            par->kernels->rotary_angles(cosine, sine, c->frequency, (size_t)c->rotary_dim / 2, (double)t);
         for (size_t which = 0; which < 2; which++)
             for (size_t g = 0; g < c->heads; g++) {
                 char *to = c->to[which] + ((b * c->heads + g) * c->n_total + t) * bytes;

@@ -24,9 +24,10 @@ static void rotary_row(const void *arg, const struct tern_row *row)
     const size_t size = tern_dtype_size(row->dtype), turned = (size_t)r->rotary_dim;
     float cosine[TERN_ROTARY_MAX], sine[TERN_ROTARY_MAX];
 
-    tern_rotary_angles(cosine, sine, r->frequency, r->rotary_dim / 2, tern_int_at(r->positions, row->index));
-    TERN_ROW_KERNEL(row->kernels, row->dtype, rotary,
-                    (row->out[0], row->in[0], cosine, sine, turned, r->every_two, row->n / r->head_dim, r->head_dim));
+    row->kernels->rotary_angles(cosine, sine, r->frequency, turned / 2, (double)tern_int_at(r->positions, row->index));
+    TERN_ROW_KERNEL(
+        row->kernels, row->dtype, rotary,
+        (row->out[0], row->in[0], cosine, sine, turned, r->every_two, row->n / r->head_dim, r->head_dim, &row->flow));
     for (size_t i = turned; row->out[0] != row->in[0] && turned < r->head_dim && i < row->n; i += r->head_dim)
         memcpy((char *)row->out[0] + i * size, (const char *)row->in[0] + i * size, (r->head_dim - turned) * size);
 }

@@ -111,15 +111,15 @@ const double *tern_rope_frequencies(const struct tern_rope *rope, int64_t length
     return scratch;
 }
 
-void tern_rope_angles(const struct tern_rope *rope, float *cosine, float *sine, const double *frequency,
-                      int64_t position)
+void tern_rope_angles(const struct tern_kernels *kernels, const struct tern_rope *rope, float *cosine, float *sine,
+                      const double *frequency, int64_t position)
 {
     const int32_t n = rope->dim / 2;
     double angle[TERN_ROTARY_MAX] = { 0 };
 
     for (int32_t p = 0; p < n; p++)
         angle[p] = (double)((float)position * (float)frequency[p]);
-    tern_rotary_angles(cosine, sine, angle, n, 1);
+    kernels->rotary_angles(cosine, sine, angle, (size_t)n, 1);
     for (int32_t p = 0; rope->attention_factor != 1 && p < n; p++) {
         cosine[p] *= rope->attention_factor;
         sine[p] *= rope->attention_factor;

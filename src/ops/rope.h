@@ -4,6 +4,7 @@
 #ifndef TERN_OPS_ROPE_H
 #define TERN_OPS_ROPE_H
 
+#include "kernels/kernels.h"
 #include "ops/rotary.h"
 
 #include <stdbool.h>
@@ -38,8 +39,8 @@ void tern_rope_prepare(struct tern_rope *rope);
 
 /* The frequencies of a sequence that is planned for `length` positions, rounded to f32 as the reference has them. */
 const double *tern_rope_frequencies(const struct tern_rope *rope, int64_t length, double *scratch);
-/* tern_rotary_angles() with the angle rounded to f32 before its cosine is taken, and attention_factor. */
-void tern_rope_angles(const struct tern_rope *rope, float *cosine, float *sine, const double *frequency,
-                      int64_t position);
+/* The kernel rotary_angles with the angle rounded to f32 before its cosine is taken, and attention_factor. */
+void tern_rope_angles(const struct tern_kernels *kernels, const struct tern_rope *rope, float *cosine, float *sine,
+                      const double *frequency, int64_t position);
 
 #endif

@@ -1,4 +1,4 @@
-/* rotary.h: angles of the rotary embedding. */
+/* rotary.h: frequencies of the rotary embedding. */
 #ifndef TERN_OPS_ROTARY_H
 #define TERN_OPS_ROTARY_H
 
@@ -8,8 +8,5 @@
 
 /* frequency[p] = theta^(-2p / rot) for p < rot/2 <= TERN_ROTARY_MAX, in radians a position. */
 void tern_rotary_frequencies(double *frequency, int32_t rot, float theta);
-
-/* cosine[p], sine[p] of position * frequency[p], rounded to f32 once. */
-void tern_rotary_angles(float *cosine, float *sine, const double *frequency, int32_t n_pairs, int64_t position);
 
 #endif

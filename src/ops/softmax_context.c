@@ -106,9 +106,9 @@ static void turn_head(const struct tern_kernels *kernels, const struct tern_soft
     const size_t n = (size_t)args->rotary_dim;
 
     if (args->half)
-        kernels->rotary_bf16(x, x, cosine, sine, n, args->rotate_neighbours, 1, 0);
+        kernels->rotary_bf16(x, x, cosine, sine, n, args->rotate_neighbours, 1, 0, NULL);
     else
-        kernels->rotary_f32(x, x, cosine, sine, n, args->rotate_neighbours, 1, 0);
+        kernels->rotary_f32(x, x, cosine, sine, n, args->rotate_neighbours, 1, 0, NULL);
 }
 
 /* The norm of q head i, or of k head i - heads, where there is one: rows are fp32 then. */
@@ -183,9 +183,9 @@ static void prepare(const struct tern_par *par, const struct tern_softmax_contex
         if (!frequency)
             frequency = frequencies(args, batch, span, scratch);
         if (args->rope)
-            tern_rope_angles(args->rope, cosine, sine, frequency, position);
+            tern_rope_angles(par->kernels, args->rope, cosine, sine, frequency, position);
         else
-            tern_rotary_angles(cosine, sine, frequency, args->rotary_dim / 2, position);
+            par->kernels->rotary_angles(cosine, sine, frequency, (size_t)args->rotary_dim / 2, (double)position);
         for (; i < end && i / n_heads == row; i++)
             prepare_head(par->kernels, args, (char *)qkv + row * ld * (args->half ? sizeof(uint16_t) : sizeof(float)),
                          i % n_heads, round, cosine, sine);

@@ -1,4 +1,4 @@
-/* check_elementwise.c: axpy, mixtures, residual add, rotary: the definition's bits. */
+/* check_elementwise.c: axpy, mixtures, residual add: the definition's bits. */
 #include "tc.h"
 
 static const size_t sizes[] = { 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 100 };
@@ -108,34 +108,4 @@ void check_residual_add_f32(struct tc *t)
 
         TC_TIME(t) t->new.residual_add_f32(out, x, y, &terms, 768, NULL);
     }
-}
-
-void check_rotary_f32(struct tc *t)
-{
-    for (size_t rot = 0; rot <= 130; rot += rot < 40 ? 2 : 30)
-        for (int form = 0; form < 4; form++) {
-            const bool neighbours = form & 1;
-            const size_t heads = form & 2 ? 3 : 1, stride = rot + (rot % 3), n = (heads - 1) * stride + rot;
-
-            if (!tc_case(t, "rot=%zu,heads=%zu%s", rot, heads, neighbours ? ",neighbours" : ""))
-                continue;
-            const float *x = tc_in_f32(t, n, TC_SPECIAL);
-            const float *cos = tc_in_f32(t, rot / 2, TC_NORMAL), *sin = tc_in_f32(t, rot / 2, TC_NORMAL);
-            float *want = tc_copy_f32(t, x, n), *got = tc_copy_f32(t, x, n);
-            float *want_other = tc_out_f32(t, n), *other = tc_out_f32(t, n);
-
-            t->ref.rotary_f32(want, want, cos, sin, rot, neighbours, heads, stride);
-            t->ref.rotary_f32(want_other, x, cos, sin, rot, neighbours, heads, stride);
-            t->new.rotary_f32(got, got, cos, sin, rot, neighbours, heads, stride);
-            t->new.rotary_f32(other, x, cos, sin, rot, neighbours, heads, stride);
-            tc_same_f32(t, want, got, n);
-            tc_same_f32(t, want_other, other, n);
-        }
-    for (int neighbours = 0; neighbours < 2; neighbours++)
-        if (tc_bench(t, 8.0 * 128, 0, "rot=128%s", neighbours ? ",neighbours" : "")) {
-            const float *cos = tc_in_f32(t, 64, TC_NORMAL);
-            float *x = tc_out_f32(t, 128);
-
-            TC_TIME(t) t->new.rotary_f32(x, x, cos, cos, 128, neighbours, 1, 0);
-        }
 }

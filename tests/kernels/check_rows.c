@@ -488,7 +488,7 @@ void check_residual_add_bf16(struct tc *t)
 
 static void check_rotary(struct tc *t, struct half h, tern_rotary_f16_fn *new)
 {
-    for (size_t rot = 0; rot <= 130; rot += rot < 70 ? 2 : 30)
+    for (size_t rot = 0; rot <= 130; rot += rot < 70 ? 2 : 28)
         for (int neighbours = 0; neighbours < 2; neighbours++) {
             if (!tc_case(t, "rot=%zu%s", rot, neighbours ? ",neighbours" : ""))
                 continue;
@@ -496,13 +496,18 @@ static void check_rotary(struct tc *t, struct half h, tern_rotary_f16_fn *new)
             const uint16_t *x = tc_in_u16(t, n, TC_BITS);
             const float *cos = tc_in_f32(t, rot / 2, TC_NORMAL), *sin = tc_in_f32(t, rot / 2, TC_NORMAL);
             float *want = widened(t, h, x, n);
-            uint16_t *got = tc_out_u16(t, n), *place = tc_out_u16(t, n);
+            uint16_t *got = tc_out_u16(t, n), *place = tc_out_u16(t, n), *streamed = tc_out_u16(t, n + 32);
+            const struct tern_row_flow flow = tc_flow(t, n);
 
-            t->base.rotary_f32(want, want, cos, sin, rot, neighbours, 2, rot);
-            new (got, x, cos, sin, rot, neighbours, 2, rot);
-            new (memcpy(place, x, n * sizeof *x), place, cos, sin, rot, neighbours, 2, rot);
+            streamed += (64 - (uintptr_t)streamed % 64) % 64 / sizeof *streamed;
+            new (streamed, x, cos, sin, rot, neighbours, 2, rot, &flow);
+            tern_stream_end();
+            t->base.rotary_f32(want, want, cos, sin, rot, neighbours, 2, rot, NULL);
+            new (got, x, cos, sin, rot, neighbours, 2, rot, NULL);
+            new (memcpy(place, x, n * sizeof *x), place, cos, sin, rot, neighbours, 2, rot, NULL);
             same(t, h, want, got, NULL, n);
             same(t, h, want, place, NULL, n);
+            same(t, h, want, streamed, NULL, n);
         }
 }
 

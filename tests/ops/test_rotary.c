@@ -1,6 +1,7 @@
 /* test_rotary.c: angles against the C library's sine, cosine and power in long double. */
 #include "ops/op_testing.h"
 
+#include "ops/checks.h"
 #include "ops/rotary.h"
 
 static void test_angles(void **state)
@@ -14,6 +15,7 @@ static void test_angles(void **state)
     static const int64_t positions[] = { 0, 1, 2, 3, 11, 100, 511, 4096, 32767, 131071, 1000000 };
     double frequency[TERN_ROTARY_MAX];
     float cosine[TERN_ROTARY_MAX], sine[TERN_ROTARY_MAX];
+    tern_ctx *ctx = test_ctx(1);
 
     for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
         const int32_t pairs = kinds[k].rot / 2;
@@ -24,7 +26,7 @@ static void test_angles(void **state)
         }
         assert_true(frequency[0] == 1);
         for (size_t i = 0; i < sizeof positions / sizeof positions[0]; i++) {
-            tern_rotary_angles(cosine, sine, frequency, pairs, positions[i]);
+            ctx->kernels->rotary_angles(cosine, sine, frequency, (size_t)pairs, (double)positions[i]);
             for (int32_t p = 0; p < pairs; p++) {
                 const long double angle =
                     (long double)positions[i] * powl((long double)kinds[k].theta, -2.0L * p / kinds[k].rot);
@@ -34,6 +36,7 @@ static void test_angles(void **state)
             }
         }
     }
+    tern_ctx_destroy(&ctx);
 }
 
 int main(void)

@@ -1,4 +1,4 @@
-/* elementwise_ref.c: axpy, mixtures, residual add and rotary; their f32 steps are the definition. */
+/* elementwise_ref.c: axpy, mixtures and residual add; their f32 steps are the definition. */
 #include "kernels/ref/ref.h"
 
 #include <math.h>
@@ -46,16 +46,4 @@ void tern_residual_add_f32_ref(float *out, const float *x, const float *residual
             u += terms->attention_bias_divided ? outside_bias[i] * terms->inv_mp : outside_bias[i];
         out[i] = u;
     }
-}
-
-void tern_rotary_f32_ref(float *y, const float *x, const float *cos, const float *sin, size_t rot, bool neighbours,
-                         size_t heads, size_t stride)
-{
-    for (size_t h = 0; h < heads; h++, x += stride, y += stride)
-        for (size_t p = 0; p < rot / 2; p++) {
-            const size_t i = neighbours ? 2 * p : p, j = neighbours ? i + 1 : i + rot / 2;
-            const float a = x[i], b = x[j];
-            y[i] = fmaf(a, cos[p], -(b * sin[p]));
-            y[j] = fmaf(b, cos[p], a * sin[p]);
-        }
 }

@@ -118,13 +118,13 @@
         }                                                                                                              \
     }                                                                                                                  \
     void tern_rotary_##half##_ref(uint16_t *y, const uint16_t *x, const float *cos, const float *sin, size_t rot,      \
-                                  bool neighbours, size_t heads, size_t stride)                                        \
+                                  bool neighbours, size_t heads, size_t stride, const struct tern_row_flow *flow)      \
     {                                                                                                                  \
         for (size_t h = 0; h < heads; h++, x += stride, y += stride)                                                   \
             for (size_t p = 0; p < rot / 2; p++) {                                                                     \
                 const size_t i = neighbours ? 2 * p : p, j = neighbours ? i + 1 : i + rot / 2;                         \
                 float pair[2] = { half##_at(x, i), half##_at(x, j) };                                                  \
-                tern_rotary_f32_ref(pair, pair, cos + p, sin + p, 2, true, 1, 0);                                      \
+                tern_rotary_f32_ref(pair, pair, cos + p, sin + p, 2, true, 1, 0, flow);                                \
                 narrow(y + i, pair, 1);                                                                                \
                 narrow(y + j, pair + 1, 1);                                                                            \
             }                                                                                                          \
