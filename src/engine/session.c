@@ -44,6 +44,9 @@ static tern_status plan(tern_ctx *ctx, const tern_model *model, const tern_sessi
     const tern_model_config *config = tern_model_get_config(model);
 
     TERN_TRY(TERN_CHECK_RESERVED(ctx, "session", o));
+    TERN_REQUIRE(ctx, config->task == TERN_TASK_GENERATE, TERN_ERR_UNSUPPORTED,
+                 "session: %s gives no scores of a next token, expected a causal language model; tern_encode() runs it",
+                 config->architecture);
     TERN_REQUIRE(ctx, o->n_sequences >= 1, TERN_ERR_ARG, "session: n_sequences is %" PRId32 ", expected at least 1",
                  o->n_sequences);
     TERN_REQUIRE(ctx, o->max_batch >= 1, TERN_ERR_ARG, "session: max_batch is %" PRId32 ", expected at least 1",

@@ -96,6 +96,24 @@ static void name_print(const struct tern_binder *binder, char *name, const char 
     vsnprintf(name + n, NAME_SIZE - (size_t)n, format, args);
 }
 
+/* A tensor by its name, or by the one that it had in older files: LayerNorm.gamma and LayerNorm.beta. */
+static struct tern_file_tensor *find(const struct tern_binder *binder, const char *name)
+{
+    static const char *const endings[][2] = { { "LayerNorm.weight", "gamma" }, { "LayerNorm.bias", "beta" } };
+    struct tern_file_tensor *t = tern_safetensors_find(binder->files, name);
+    const size_t n = strlen(name);
+    char older[NAME_SIZE + 8];
+
+    for (size_t i = 0; !t && i < sizeof endings / sizeof endings[0]; i++) {
+        const size_t tail = strlen(endings[i][0]), kept = strlen("LayerNorm.");
+        if (n < tail || strcmp(name + n - tail, endings[i][0]) != 0)
+            continue;
+        snprintf(older, sizeof older, "%.*s%s", (int)(n - tail + kept), name, endings[i][1]);
+        t = tern_safetensors_find(binder->files, older);
+    }
+    return t;
+}
+
 struct tern_file_tensor *tern_binder_find(struct tern_binder *binder, const char *format, ...)
 {
     char name[NAME_SIZE];
@@ -104,7 +122,7 @@ struct tern_file_tensor *tern_binder_find(struct tern_binder *binder, const char
     va_start(args, format);
     name_print(binder, name, format, args);
     va_end(args);
-    return tern_safetensors_find(binder->files, name);
+    return find(binder, name);
 }
 
 /* ---- declarations ---- */
@@ -123,7 +141,7 @@ static tern_status declare_part(struct tern_binder *binder, const char *name, in
 {
     char found[TERN_FILE_SHAPE_TEXT], expected[TERN_FILE_SHAPE_TEXT];
     tern_ctx *ctx = binder->ctx;
-    struct tern_file_tensor *t = tern_safetensors_find(binder->files, name);
+    struct tern_file_tensor *t = find(binder, name);
 
     tern_file_shape_text(expected, rank, dim);
     TERN_REQUIRE(ctx, t, TERN_ERR_NOT_FOUND, "%s: no tensor \"%s\", expected one of fp32, fp16 or bf16 with shape %s",

@@ -1,7 +1,9 @@
 /* config_parts.c: what many families read from config.json alike. */
+#include "base/memory.h"
 #include "model/model_config.h"
 #include "model/transformer.h"
 
+#include <stdio.h>
 #include <string.h>
 
 tern_status tern_config_decoder(tern_ctx *ctx, const struct tern_json *json, int32_t kv_heads, tern_model_config *c)
@@ -165,4 +167,76 @@ tern_status tern_config_window(tern_ctx *ctx, const struct tern_json *json, int3
     for (int32_t i = 0; !there && i < c->n_layers; i++)
         spec->local[i] = window == TERN_WINDOW_EVERY_OTHER ? i % 2 == 0 : i >= first;
     return TERN_OK;
+}
+
+tern_task tern_config_task(const tern_model_config *c)
+{
+    static const struct {
+        const char *end;
+        tern_task task;
+    } ends[] = {
+        { "ForCausalLM", TERN_TASK_GENERATE },
+        { "LMHeadModel", TERN_TASK_GENERATE },
+        { "ForMaskedLM", TERN_TASK_FILL },
+        { "ForPreTraining", TERN_TASK_FILL },
+        { "ForSequenceClassification", TERN_TASK_CLASSIFY },
+        { "ForTokenClassification", TERN_TASK_TAG },
+    };
+    const size_t n = strlen(c->architecture);
+
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        const size_t tail = strlen(ends[i].end);
+        if (n >= tail && strcmp(c->architecture + n - tail, ends[i].end) == 0)
+            return ends[i].task;
+    }
+    return TERN_TASK_STATES;
+}
+
+/* The names of id2label, { "0": "NEGATIVE", .. }: every number below their count once. */
+static tern_status label_names(tern_ctx *ctx, const struct tern_json *json, const tern_json_value *names,
+                               tern_model_config *c, struct tern_spec *spec)
+{
+    const char *where = tern_json_where(json);
+
+    c->n_labels = (int32_t)tern_json_size(names);
+    TERN_TRY(TERN_ALLOC(ctx, (size_t)c->n_labels, "the names of labels", &spec->labels));
+    for (int32_t i = 0; i < c->n_labels; i++) {
+        char key[16];
+        const char *name;
+        snprintf(key, sizeof key, "%" PRId32, i);
+        TERN_TRY(tern_json_opt_string(ctx, json, names, key, NULL, &name));
+        TERN_REQUIRE(ctx, name, TERN_ERR_FORMAT, "%s: id2label has %" PRId32 " labels and no \"%s\"", where,
+                     c->n_labels, key);
+        TERN_TRY(tern_strndup(ctx, name, strlen(name), "the name of a label", &spec->labels[i]));
+    }
+    return TERN_OK;
+}
+
+tern_status tern_config_labels(tern_ctx *ctx, const struct tern_json *json, tern_model_config *c,
+                               struct tern_spec *spec)
+{
+    const tern_json_value *root = tern_json_root(json), *names;
+    int64_t n;
+
+    TERN_TRY(tern_json_opt_value(ctx, json, root, "id2label", TERN_JSON_OBJECT, &names));
+    TERN_TRY(
+        tern_json_opt_int(ctx, json, root, "num_labels", 1, 1 << 20, names ? (int64_t)tern_json_size(names) : 2, &n));
+    TERN_REQUIRE(ctx, !names || (size_t)n == tern_json_size(names), TERN_ERR_FORMAT,
+                 "%s: num_labels is %" PRId64 " and id2label has %zu, expected as many", tern_json_where(json), n,
+                 tern_json_size(names));
+    TERN_REQUIRE(ctx, n >= 1 && n <= 1 << 20, TERN_ERR_CONFIG, "%s: %" PRId64 " labels, expected 1..%d",
+                 tern_json_where(json), n, 1 << 20);
+    if (names)
+        return label_names(ctx, json, names, c, spec);
+    c->n_labels = (int32_t)n;
+    return TERN_OK;
+}
+
+enum tern_act tern_config_act(const tern_model_config *c)
+{
+    if (c->activation == TERN_RELU)
+        return TERN_ACT_RELU;
+    return c->gelu == TERN_GELU_TANH      ? TERN_ACT_GELU_TANH
+           : c->gelu == TERN_GELU_SIGMOID ? TERN_ACT_GELU_SIGMOID
+                                          : TERN_ACT_GELU_ERF;
 }

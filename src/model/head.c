@@ -95,8 +95,15 @@ void tern_head_run(const struct tern_par *par, const struct tern_head *head, con
     if (batch->hidden && head->norm)
         tern_norm_run(par, batch->hidden + ((size_t)model->config.n_layers + 1) * n_rows * H, NULL, work->x, NULL, NULL,
                       n_rows, H, head->norm); /* [T, H] */
-    if (n == 0)
+    if (batch->states) {
+        tern_share(par, n_rows, 1, &row, &end);
+        for (; row < end; row++)
+            norm_row(par, head, batch->states + row * H, work->x + row * H, H);
+    }
+    if (n == 0) {
+        tern_barrier(par);
         return;
+    }
     assert(!head->mean || n == batch->kv.n_spans);
     tern_share(par, n, 1, &row, &end);
     for (; row < end; row++) {

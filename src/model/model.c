@@ -117,10 +117,7 @@ void tern_model_close(tern_model **model)
     for (uint32_t i = 0; m->skipped && i < m->stats.n_skipped; i++)
         tern_free(m->skipped[i]);
     tern_free(m->skipped);
-    tern_free(m->spec.local);
-    for (int32_t i = 0; m->spec.labels && i < m->config.n_labels; i++)
-        tern_free(m->spec.labels[i]);
-    tern_free(m->spec.labels);
+    tern_spec_free(&m->spec, m->config.n_labels);
     tern_free(m->path);
     tern_free(m);
     *model = NULL;
@@ -160,6 +157,14 @@ const char *tern_model_label(const tern_model *model, int32_t index)
 }
 
 /* ---- forward ---- */
+
+void tern_model_places(const tern_model *model, const int32_t *ids, int32_t n, int32_t first, int32_t *positions)
+{
+    const int32_t pad = model->spec.position_pad - 1;
+
+    for (int32_t t = 0; t < n; t++)
+        positions[t] = pad >= 0 && ids[t] == pad ? -1 : first++;
+}
 
 void tern_model_work_take(struct tern_arena *arena, const tern_model *model, size_t max_rows, size_t max_logits,
                           int n_threads, struct tern_model_work *work)
@@ -242,7 +247,7 @@ void tern_forward_embed(const struct tern_par *par, const struct tern_batch *bat
     tern_share(par, batch->kv.n_rows, 1, &begin, &end);
     for (size_t t = begin; t < end; t++) {
         const float *type = embed->types ? embed->types + (size_t)(batch->types ? batch->types[t] : 0) * H : NULL;
-        const float *position = embed->positions ? embed->positions + (size_t)batch->positions[t] * H : NULL;
+        const float *position = embed->positions ? embed->positions + batch->positions[t] * (ptrdiff_t)H : NULL;
         float *row = x + t * H;
 
         tern_weight_channel(par->kernels, embed->table, (size_t)batch->ids[t], row);

@@ -13,12 +13,14 @@
 struct tern_batch {
     const int32_t *ids;        /* [T], each inside the vocabulary (checked by the caller) */
     const int32_t *types;      /* [T] segment of each, inside the table; NULL: 0 */
-    const int32_t *positions;  /* [T], each inside the context */
+    const int32_t *positions;  /* [T], each inside the context; -1: the row before the first */
     struct tern_kv_batch kv;   /* spans reserved by the caller, who commits them after success; kv.n_rows is T */
     const int32_t *logit_rows; /* [n_logits] rows whose scores are wanted, ascending; head.h */
     size_t n_logits;
     float *logits;             /* [n_logits][C] */
     float *hidden;             /* NULL, or [L + 2][T][H]: after the embedding, after each layer, after the final norm */
+    float *states;             /* NULL, or [T][H]: after the final norm */
+    bool one_pass;             /* nothing is read again: all layers keep keys and values in the cache's only one */
     const atomic_bool *cancel; /* NULL, or checked before each layer */
 };
 
@@ -40,6 +42,9 @@ const char *tern_snapshot_hint(const char *dir, char *buffer, size_t size);
 /* Whether it is one of the enum, and what rows are rounded to before a product. */
 bool tern_model_is_dtype(tern_model_dtype dtype);
 tern_dtype tern_model_row_dtype(tern_model_dtype dtype);
+
+/* The positions of tokens that follow `first` others: counted on, but for RoBERTa's padding id, which has none. */
+void tern_model_places(const tern_model *model, const int32_t *ids, int32_t n, int32_t first, int32_t *positions);
 
 /* Takes the scratch from an arena (twice: once counting, once for real). */
 void tern_model_work_take(struct tern_arena *arena, const tern_model *model, size_t max_rows, size_t max_logits,

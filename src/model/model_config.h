@@ -8,8 +8,8 @@
 #define TERN_MODEL_CONFIG_FILE_MAX ((size_t)16 << 20) /* bytes of a config.json */
 
 /* Chooses the family and has it read the file.  TERN_ERR_FORMAT (wrong types; file, key, found, expected),
- * TERN_ERR_CONFIG (values that cannot be), TERN_ERR_UNSUPPORTED (by name, with what there is), TERN_ERR_MEMORY.  spec->local is
- * freed by tern_free() in any case. */
+ * TERN_ERR_CONFIG (values that cannot be), TERN_ERR_UNSUPPORTED (by name, with what there is), TERN_ERR_MEMORY.  *spec is
+ * freed by tern_spec_free() in any case. */
 tern_status tern_model_config_parse(tern_ctx *ctx, const struct tern_json *json, const struct tern_arch **arch,
                                     tern_model_config *out, struct tern_spec *spec);
 
@@ -45,6 +45,14 @@ tern_status tern_config_layer_norm(tern_ctx *ctx, const struct tern_json *json, 
 tern_status tern_config_gated_activation(tern_ctx *ctx, const struct tern_json *json, const char *key,
                                          const char *standard, tern_model_config *c);
 tern_status tern_config_tied(tern_ctx *ctx, const struct tern_json *json, bool standard, tern_model_config *c);
+
+/* The activation of a config whose feed-forward has no gate, for a head. */
+enum tern_act tern_config_act(const tern_model_config *c);
+/* What an architecture's name says that it is for: "..ForMaskedLM"; "BertModel" gives states. */
+tern_task tern_config_task(const tern_model_config *c);
+/* id2label, else num_labels, else 2. */
+tern_status tern_config_labels(tern_ctx *ctx, const struct tern_json *json, tern_model_config *c,
+                               struct tern_spec *spec);
 
 /* Which layers see sliding_window positions only (null: none do; absent: `standard`). */
 enum tern_window {

@@ -68,6 +68,7 @@ struct tern_spec {
     float embed_scale;       /* 1 */
     int32_t position_rows;   /* of the table of learned positions; 0: none */
     int32_t position_offset; /* row of position 0 */
+    int32_t position_pad;    /* RoBERTa: this id less 1 stands at no position, in the row before; 0: none */
 
     float scale;     /* of scores; 0: 1 / sqrt(E) */
     float softcap;   /* of scores; 0: none */
@@ -80,11 +81,12 @@ struct tern_spec {
 
     struct tern_head_spec head; /* where the task is not TERN_TASK_GENERATE */
     int32_t pool_eos;           /* TERN_POOL_EOS: the first of this id; -1: the first of the highest id */
-    char **labels;              /* [n_labels], or NULL; freed with the model */
+    char **labels;              /* [n_labels], or NULL */
 };
 
 /* All zero but what stands for nothing. */
 struct tern_spec tern_spec_default(const struct tern_names *names);
+void tern_spec_free(struct tern_spec *spec, int32_t n_labels);
 /* Room for spec->local, all global.  TERN_ERR_MEMORY. */
 tern_status tern_spec_local(tern_ctx *ctx, const tern_model_config *config, struct tern_spec *spec);
 

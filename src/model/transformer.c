@@ -58,6 +58,16 @@ struct tern_spec tern_spec_default(const struct tern_names *names)
     return (struct tern_spec){ .names = names, .embed_scale = 1, .norm_bias = true };
 }
 
+void tern_spec_free(struct tern_spec *spec, int32_t n_labels)
+{
+    tern_free(spec->local);
+    for (int32_t i = 0; spec->labels && i < n_labels; i++)
+        tern_free(spec->labels[i]);
+    tern_free(spec->labels);
+    spec->local = NULL;
+    spec->labels = NULL;
+}
+
 tern_status tern_spec_local(tern_ctx *ctx, const tern_model_config *config, struct tern_spec *spec)
 {
     return TERN_ALLOC(ctx, (size_t)config->n_layers, "the kinds of a model's layers", &spec->local);
@@ -289,6 +299,25 @@ static const char *head_name(struct tern_binder *binder, const struct tern_names
     return old ? names->old_head : names->head;
 }
 
+/* The bias of a head's last product.  Some files have it under a name of its own as well: the same values where the head is
+ * tied; where it is not, that one is not read. */
+static tern_status bind_out_bias(struct bind *b, struct transformer *t, bool tied)
+{
+    const struct tern_head_spec *h = &b->spec->head;
+    struct tern_binder *binder = b->binder;
+    struct tern_file_tensor *plain = tern_binder_find(binder, "%s.bias", h->out);
+    struct tern_file_tensor *apart = tern_binder_find(binder, "%s", h->out_bias);
+    const char *name = plain || !apart ? h->out : h->out_bias, *end = plain || !apart ? ".bias" : "";
+
+    if (plain && apart && plain != apart) {
+        TERN_REQUIRE(b->binder->ctx, !tied || same_tensor(plain, apart), TERN_ERR_FORMAT,
+                     "%s: tensor \"%s\" differs from \"%s\", expected the same values as tie_word_embeddings is true",
+                     tern_safetensors_path(binder->files, plain), plain->name, apart->name);
+        TERN_TRY(tern_binder_skip(binder, apart));
+    }
+    return tern_binder_values(binder, &t->head_bias, 0, h->n_out ? h->n_out : b->config->vocab_size, "%s%s", name, end);
+}
+
 /* The embedding and the head, the largest tensors.  A tied checkpoint has either name, or both with the same values. */
 static tern_status bind_ends(struct bind *b, struct transformer *t)
 {
@@ -314,9 +343,10 @@ static tern_status bind_ends(struct bind *b, struct transformer *t)
     if (!tied || (head && !embed))
         TERN_TRY(tern_binder_matrix(binder, tied ? &t->embed : &t->head, true, D, h->n_out ? h->n_out : V, "%s.weight",
                                     name));
-    if (generate ? b->spec->head_bias : h->out_bias != NULL)
-        TERN_TRY(tern_binder_values(binder, &t->head_bias, 0, h->n_out ? h->n_out : V, "%s%s",
-                                    generate ? name : h->out_bias, generate ? ".bias" : ""));
+    if (generate && b->spec->head_bias)
+        TERN_TRY(tern_binder_values(binder, &t->head_bias, 0, V, "%s.bias", name));
+    else if (!generate && h->out_bias)
+        TERN_TRY(bind_out_bias(b, t, tied));
     binder->prefix = prefix;
     return TERN_OK;
 }
@@ -331,6 +361,9 @@ static tern_status bind_dense(struct bind *b, struct transformer *t)
     if (!h->dense)
         return TERN_OK;
     b->binder->prefix = h->dense_prefixed ? prefix : "";
+    /* A model that gives states alone may have a pooler, or none. */
+    if (b->config->task == TERN_TASK_STATES && !h->out && !tern_binder_find(b->binder, "%s.weight", h->dense))
+        return TERN_OK;
     TERN_TRY(tern_binder_matrix(b->binder, &t->dense, true, H, D, "%s.weight", h->dense));
     if (h->dense_bias)
         TERN_TRY(tern_binder_values(b->binder, &t->dense_bias, 0, D, "%s.bias", h->dense));
@@ -394,6 +427,7 @@ static struct tern_softmax_context_args context_of(const tern_model_config *c, c
         .v_dim = c->head_dim,
         .causal = !c->bidirectional,
         .window = local ? s->window : 0,
+        .around = local && s->window > 0 && c->bidirectional,
         .scale = scale_of(c, s, layer),
         .softcap = s->softcap,
         .alibi = t->slopes,
@@ -558,7 +592,8 @@ tern_status tern_transformer_forward(const struct tern_par *par, const tern_mode
     for (int32_t i = 0; i < t->n_layers; i++) {
         if (tern_forward_stopped(par, batch, work))
             return TERN_ERR_CANCELLED;
-        TERN_TRY(tern_block_run(par, &t->layers[i].block, x, &batch->kv, i, &work->block)); /* [T, H] */
+        TERN_TRY(tern_block_run(par, &t->layers[i].block, x, &batch->kv, batch->one_pass ? 0 : i,
+                                &work->block)); /* [T, H] */
         tern_forward_keep(par, model, batch, i + 1, x);
     }
     tern_head_run(par, &model->head, model, batch, work); /* [n_logits, C] */

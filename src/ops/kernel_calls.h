@@ -186,6 +186,7 @@ struct tern_softmax_context_args {
     bool interleaved;        /* q, k, v of each head side by side, kv_heads being heads; else all q, all k, all v */
     bool causal;
     int64_t window; /* 0: none */
+    bool around;    /* the window reaches as far behind a query as before it */
     float scale, softcap;
     const float *alibi;    /* [heads] or NULL */
     const float *mask;     /* rows to add, by position, -inf hiding altogether; or NULL */

@@ -315,6 +315,8 @@ static void attend(const struct call *call, const struct tile *tile)
         const int32_t token = tile->n_tokens > 1 ? r : 0, head = tile->head + (tile->n_heads > 1 ? r : 0);
         const int64_t position = span->position + tile->token + token;
         last[r] = args->causal ? position + 1 : span->position + span->n_rows;
+        if (args->around && position + args->window < last[r])
+            last[r] = position + args->window;
         first[r] = args->window > 0 && position + 1 > args->window ? position + 1 - args->window : 0;
         slope[r] = args->alibi ? args->alibi[head] : 0;
         mask[r] = mask_row(args, batch, span, tile->token + token, head);

@@ -1,6 +1,5 @@
 /* fuzz_config.c: any bytes as a config.json.  What is accepted can be computed with: sizes are positive and their products
  * do not overflow. */
-#include "base/memory.h"
 #include "model/model_config.h"
 
 #include <stdlib.h>
@@ -10,7 +9,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct tern_ctx ctx = { 0 };
     const struct tern_arch *arch = NULL;
     struct tern_json *json;
-    tern_model_config c;
+    tern_model_config c = { 0 };
     struct tern_spec spec = { 0 };
 
     tern_status status = tern_json_parse(&ctx, (const char *)data, size, "input", &json);
@@ -29,7 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             __builtin_mul_overflow((int64_t)c.intermediate_size * 4, (int64_t)c.hidden_size, &product))
             abort();
     }
-    tern_free(spec.local);
+    tern_spec_free(&spec, c.n_labels);
     tern_json_destroy(json);
     return 0;
 }

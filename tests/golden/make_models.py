@@ -53,6 +53,8 @@ class Case:
     lengths: tuple = LENGTHS
     kinds: dict = dataclasses.field(default_factory=dict)   # part of a name: scale of its random numbers
     distinct: int = 12                  # fewest distinct greedy ids of a prompt; fewer would be a weak test
+    encoder: bool = False               # answers and states of whole texts; no greedy ids
+    segments: int = 0                   # an encoder's: tokens of the second half of prompt 2 are of segment 1
 
 
 def versions():
@@ -129,10 +131,24 @@ def forward(case, model, ids):
     if case.norm:
         hooks += [attribute(model, case.norm).register_forward_hook(lambda m, x, y: states.append(first(y)))]
     with torch.no_grad():
-        logits = model(torch.tensor([ids]), use_cache=False).logits[0]
+        logits = encode(case, model, ids) if case.encoder else model(torch.tensor([ids]), use_cache=False).logits[0]
     for h in hooks:
         h.remove()
     return logits, torch.stack(states)
+
+
+def segments(case, ids):
+    return [int(case.segments > 1 and len(ids) == case.lengths[2] and t >= len(ids) // 2) for t in range(len(ids))]
+
+
+def encode(case, model, ids):
+    """What the task of an encoder answers: scores, a pooled state, or the states themselves."""
+    extra = {"token_type_ids": torch.tensor([segments(case, ids)])} if case.segments else {}
+    output = model(torch.tensor([ids]), **extra)
+    for name in ("logits", "text_embeds", "pooler_output", "last_hidden_state"):
+        if getattr(output, name, None) is not None:
+            return getattr(output, name)[0]
+    raise AssertionError("no answer")
 
 
 def greedy(case, model, prompt, least):
@@ -164,7 +180,7 @@ def make(case):
         largest = max(r[0].abs().max().item() for r in runs)
         tolerance = TOLERANCE * largest
         ids, gap = [], float("inf")
-        for p in prompts[:len(case.lengths)]:
+        for p in prompts[:len(case.lengths)] if not case.encoder else ():
             one, g = greedy(case, model, p, 10 * tolerance)
             ids.append(one)
             gap = min(gap, g)
@@ -180,9 +196,10 @@ def make(case):
     tensors = {f"logits.{i}": x.float().contiguous() for i, x in enumerate(logits)}
     tensors[f"hidden.{HIDDEN}"] = runs[HIDDEN][1].float().contiguous()
     save_file(tensors, os.path.join(path, "golden.safetensors"))
+    more = {"segments": [segments(case, p) for p in prompts]} if case.encoder else {"greedy": ids, "smallest_gap": gap}
     dump({"reference": f"transformers {case.model.__name__}, eager attention, float64", "versions": versions(),
-          "seed": seed, "prompts": prompts, "greedy": ids, "hidden_prompts": [HIDDEN], "largest_logit": largest,
-          "tolerance": tolerance, "smallest_gap": gap, "reference_error": errors},
+          "seed": seed, "prompts": prompts, "hidden_prompts": [HIDDEN], "largest_logit": largest, "tolerance": tolerance,
+          "reference_error": errors} | more,
          os.path.join(path, "golden.json"))
     size = sum(os.path.getsize(f) for f in glob.glob(os.path.join(path, "*")))
     print(f"{case.name}: seed {seed}, largest logit {largest:.3f}, smallest gap {gap:.3g}, distinct greedy ids "

@@ -152,6 +152,7 @@ struct runner {
     struct tern_arena arena;
     struct tern_model_work work;
     size_t H, V, L;
+    const int32_t *types; /* of the rows of the next step, or NULL */
 };
 
 static inline struct runner runner_create(tern_ctx *ctx, const tern_model *model, size_t max_rows, int32_t n_sequences)
@@ -194,12 +195,13 @@ static inline tern_status runner_step(struct runner *r, tern_kv_span *spans, siz
     int32_t *positions = malloc((size_t)n_rows * sizeof *positions), *rows = malloc((size_t)n_rows * sizeof *rows);
     assert_true(positions && rows);
     for (size_t i = 0; i < n_spans; i++)
-        for (int32_t t = 0; t < spans[i].n_rows; t++)
-            positions[spans[i].row + t] = (int32_t)spans[i].position + t;
+        tern_model_places(r->model, ids + spans[i].row, spans[i].n_rows, (int32_t)spans[i].position,
+                          positions + spans[i].row);
     for (int32_t t = 0; t < n_rows; t++)
         rows[t] = t;
 
     const struct tern_batch batch = { .ids = ids,
+                                      .types = r->types,
                                       .positions = positions,
                                       .kv = { r->cache, spans, n_spans, (size_t)n_rows },
                                       .logit_rows = rows,
@@ -218,15 +220,23 @@ static inline tern_status runner_step(struct runner *r, tern_kv_span *spans, siz
 }
 
 /* A sequence of its own, in one piece. */
-static inline void run_alone(tern_ctx *ctx, const tern_model *model, const int32_t *ids, int32_t n, float *logits,
-                             float *hidden)
+static inline void run_alone_typed(tern_ctx *ctx, const tern_model *model, const int32_t *ids, const int32_t *types,
+                                   int32_t n, float *logits, float *hidden)
 {
     struct runner r = runner_create(ctx, model, (size_t)n, 1);
     tern_kv_span span = { .n_rows = n };
 
+    r.types = types;
+
     assert_ok(ctx, tern_kv_sequence_add(ctx, r.cache, &span.sequence));
     assert_ok(ctx, runner_step(&r, &span, 1, ids, logits, hidden, NULL));
     runner_destroy(&r);
+}
+
+static inline void run_alone(tern_ctx *ctx, const tern_model *model, const int32_t *ids, int32_t n, float *logits,
+                             float *hidden)
+{
+    run_alone_typed(ctx, model, ids, NULL, n, logits, hidden);
 }
 
 #endif

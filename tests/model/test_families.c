@@ -3,6 +3,7 @@
  * A row of figures is printed for each; with TERN_MODELS_TABLE=FILE they are appended there as rows of docs/models.md. */
 #include "golden.h"
 
+#include <tern/encode.h>
 #include <tern/generate.h>
 
 #include <dirent.h>
@@ -240,6 +241,183 @@ static void print_row(const struct folder *f, const tern_model_config *c, const 
     }
 }
 
+/* ---- encoders ---- */
+
+#define MAX_PROMPTS 8
+
+/* All prompts of a folder. */
+struct texts {
+    tern_encode_text text[MAX_PROMPTS];
+    int32_t *ids[MAX_PROMPTS], *types[MAX_PROMPTS];
+    size_t n, n_rows;
+};
+
+static void texts_open(struct texts *t, const struct folder *f)
+{
+    const tern_json_value *segments = tern_json_get(f->root, "segments");
+
+    *t = (struct texts){ .n = tern_json_size(f->prompts) };
+    assert_true(t->n <= MAX_PROMPTS && tern_json_size(segments) == t->n);
+    for (size_t p = 0; p < t->n; p++) {
+        int32_t n_types;
+        t->ids[p] = prompt_ids(f->prompts, p, &t->text[p].n_ids);
+        t->types[p] = prompt_ids(segments, p, &n_types);
+        t->text[p].ids = t->ids[p];
+        t->text[p].types = t->types[p];
+        assert_int_equal(n_types, t->text[p].n_ids);
+        t->n_rows += (size_t)n_types;
+    }
+}
+
+static void texts_free(struct texts *t)
+{
+    for (size_t p = 0; p < t->n; p++) {
+        free(t->ids[p]);
+        free(t->types[p]);
+    }
+}
+
+/* Numbers of prompt p's answer: tokens or 1, by C; states where the model gives no answer. */
+static size_t answer_size(const tern_model *model, const struct texts *t, size_t p)
+{
+    const tern_model_config *c = tern_model_get_config(model);
+    const size_t C = (size_t)tern_model_outputs(model);
+    const bool one = c->task == TERN_TASK_CLASSIFY || (c->task == TERN_TASK_STATES && C > 0);
+
+    return (one ? 1 : (size_t)t->text[p].n_ids) * (C ? C : (size_t)c->hidden_size);
+}
+
+/* Answers of all prompts in one call, one behind the other; freed with free(). */
+static float *answers_of(tern_ctx *ctx, const tern_model *model, const struct texts *t, const tern_encoder_options *o)
+{
+    const bool states = tern_model_outputs(model) == 0;
+    tern_encoder *encoder;
+    size_t size = 0;
+
+    for (size_t p = 0; p < t->n; p++)
+        size += answer_size(model, t, p);
+    float *answers = malloc(size * sizeof *answers);
+    assert_non_null(answers);
+    assert_ok(ctx, tern_encoder_create(ctx, model, o, &encoder));
+    assert_ok(ctx, tern_encode(encoder, t->text, t->n, states ? answers : NULL, states ? NULL : answers));
+    tern_encoder_destroy(&encoder);
+    return answers;
+}
+
+static struct errors encoder_errors(struct folder *f, tern_model_dtype dtype, const struct texts *t)
+{
+    tern_model *model = open_as(f, dtype);
+    float *answers = answers_of(f->ctx, model, t, NULL), *got = answers;
+    struct errors e = { 0 };
+    size_t n_values = 0;
+
+    for (size_t p = 0; p < t->n; p++) {
+        char name[32];
+        snprintf(name, sizeof name, "logits.%zu", p);
+        const struct tern_file_tensor *stored = tern_safetensors_find(f->files, name);
+        const size_t size = answer_size(model, t, p);
+        double unused;
+        assert_true(stored && stored->dtype == TERN_FP32 && stored->size == size * sizeof(float));
+        float *want = malloc(stored->size), *zero = calloc(size, sizeof *zero);
+        assert_true(want && zero);
+        memcpy(want, stored->data, stored->size);
+        e.largest = fmax(e.largest, difference(got, want, size, &unused));
+        e.rms += sum_of_squares(got, want, size);
+        e.of += sum_of_squares(zero, want, size);
+        n_values += size;
+        got += size;
+        free(want);
+        free(zero);
+    }
+    free(answers);
+    tern_model_close(&model);
+    e.rms = sqrt(e.rms / (double)n_values);
+    e.of = sqrt(e.of / (double)n_values);
+    return e;
+}
+
+/* Texts alone, in small passes, with another number of threads: the bits of all at once. */
+static void check_one_encoding(struct folder *f, const tern_model *model, const struct texts *t)
+{
+    const tern_encoder_options small = { .max_batch = 45, .max_texts = 2, .n_context = 40 };
+    tern_ctx *other = test_ctx(3);
+    float *all = answers_of(f->ctx, model, t, NULL), *cut = answers_of(other, model, t, &small), *at = all;
+
+    for (size_t p = 0; p < t->n; p++) {
+        const size_t size = answer_size(model, t, p);
+        const struct texts alone = { .text = { t->text[p] }, .n = 1 };
+        float *one = answers_of(other, model, &alone, NULL);
+        assert_memory_equal(one, at, size * sizeof *one);
+        assert_memory_equal(cut + (at - all), at, size * sizeof *cut);
+        at += size;
+        free(one);
+    }
+    free(all);
+    free(cut);
+    tern_ctx_destroy(&other);
+}
+
+/* The states of each layer; what is called the final norm's state is there only where the model has one. */
+static void check_encoder_states(struct folder *f, const tern_model *model, const struct texts *t)
+{
+    const tern_model_config *c = tern_model_get_config(model);
+    const size_t p = (size_t)tern_json_int(tern_json_at(tern_json_get(f->root, "hidden_prompts"), 0));
+    const size_t H = (size_t)c->hidden_size, L = (size_t)c->n_layers, size = (size_t)t->text[p].n_ids * H;
+    char name[32];
+
+    snprintf(name, sizeof name, "hidden.%zu", p);
+    const struct tern_file_tensor *stored = tern_safetensors_find(f->files, name);
+    const size_t n_states = model->head.norm ? L + 2 : L + 1;
+    assert_true(stored && stored->size == n_states * size * sizeof(float));
+    float *want = malloc(stored->size), *hidden = malloc((L + 2) * size * sizeof *hidden);
+    assert_true(want && hidden);
+    memcpy(want, stored->data, stored->size);
+    run_alone_typed(f->ctx, model, t->text[p].ids, t->text[p].types, t->text[p].n_ids, NULL, hidden);
+    for (size_t state = 0; state < n_states; state++) {
+        double largest;
+        const double error = difference(hidden + state * size, want + state * size, size, &largest);
+        if (error > TOLERANCE * largest)
+            fail_msg("%s: the first state that diverges is number %zu of %zu: off by %g, the largest value is %g",
+                     f->name, state, n_states, error, largest);
+    }
+    free(want);
+    free(hidden);
+}
+
+static void check_encoder(struct folder *f)
+{
+    static const struct {
+        tern_model_dtype dtype;
+        const char *name;
+    } dtypes[] = { { TERN_MODEL_FP32, "fp32" },
+                   { TERN_MODEL_BF16, "bf16" },
+                   { TERN_MODEL_FP16, "fp16" },
+                   { TERN_MODEL_INT8, "int8" } };
+    struct errors e[4];
+    struct texts t;
+
+    texts_open(&t, f);
+    tern_model *model = open_as(f, TERN_MODEL_FP32);
+    const tern_model_config c = *tern_model_get_config(model);
+    check_encoder_states(f, model, &t);
+    check_one_encoding(f, model, &t);
+    tern_model_close(&model);
+    for (size_t i = 0; i < 4; i++)
+        e[i] = encoder_errors(f, dtypes[i].dtype, &t);
+    print_row(f, &c, e);
+    if (e[0].largest > TOLERANCE * f->largest)
+        fail_msg("%s: answers are off by %g, expected at most %g", f->name, e[0].largest, TOLERANCE * f->largest);
+    for (size_t i = 1; i < 3; i++)
+        if (e[i].rms > reference_rms(f, dtypes[i].name))
+            fail_msg("%s in %s: rms error %g, the reference's own is %g", f->name, dtypes[i].name, e[i].rms,
+                     reference_rms(f, dtypes[i].name));
+    const double bound = 1.5 * 0.011 * sqrt(4.0 * c.n_layers + 1);
+    if (e[3].rms > bound * e[3].of)
+        fail_msg("%s in int8: rms error %g of the answers' rms, expected at most %g", f->name, e[3].rms / e[3].of,
+                 bound);
+    texts_free(&t);
+}
+
 static void check_folder(void **state)
 {
     const char *name = *state;
@@ -247,6 +425,11 @@ static void check_folder(void **state)
     struct errors e[4];
 
     folder_open(&f, name);
+    if (!f.greedy) {
+        check_encoder(&f);
+        folder_close(&f);
+        return;
+    }
     tern_model *model = open_as(&f, TERN_MODEL_FP32);
     const tern_model_config c = *tern_model_get_config(model);
     check_hidden(&f, model);

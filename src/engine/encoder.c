@@ -1,0 +1,236 @@
+/* encoder.c: whole texts in one pass.
+ *
+ * Nothing is read again once a layer is over, so all layers keep their keys and values in the one layer that the cache has.
+ * Answers of tokens need a row of scratch for each token of a pass, those of texts one for each text. */
+#include "base/arena.h"
+#include "base/memory.h"
+#include "model/arch.h"
+
+#include <tern/encode.h>
+
+#include <string.h>
+
+#define STANDARD_BATCH   2048
+#define STANDARD_TEXTS   64
+#define STANDARD_CONTEXT 8192
+
+struct tern_encoder {
+    tern_ctx *ctx;
+    const tern_model *model;
+    tern_kv_cache *cache;
+    size_t max_batch, max_texts, max_answers;
+    int32_t n_context;
+    atomic_bool cancel; /* never set */
+
+    struct tern_arena arena;
+    struct tern_model_work work;
+    int32_t *ids, *types, *positions; /* [max_batch] */
+    int32_t *rows;                    /* [max_answers] */
+    tern_kv_span *spans;              /* [max_texts] */
+    int64_t *planned;                 /* [max_texts] */
+};
+
+tern_encoder_options tern_encoder_options_default(void)
+{
+    return (tern_encoder_options){ 0 };
+}
+
+/* Whether a text has one answer, not each token. */
+static bool pooled(const tern_model *model)
+{
+    return model->spec.head.pool != TERN_POOL_NONE;
+}
+
+static void take_all(struct tern_arena *arena, tern_encoder *e)
+{
+    tern_model_work_take(arena, e->model, e->max_batch, e->max_answers, tern_ctx_threads(e->ctx), &e->work);
+    e->ids = TERN_TAKE(arena, int32_t, e->max_batch);
+    e->types = TERN_TAKE(arena, int32_t, e->max_batch);
+    e->positions = TERN_TAKE(arena, int32_t, e->max_batch);
+    e->rows = TERN_TAKE(arena, int32_t, e->max_answers);
+    e->spans = TERN_TAKE(arena, tern_kv_span, e->max_texts);
+    e->planned = TERN_TAKE(arena, int64_t, e->max_texts);
+}
+
+static tern_status plan(tern_encoder *e, const tern_encoder_options *o, tern_kv_shape *shape)
+{
+    const tern_model_config *c = &e->model->config;
+    const int32_t longest = c->n_context < STANDARD_CONTEXT ? c->n_context : STANDARD_CONTEXT;
+
+    TERN_TRY(TERN_CHECK_RESERVED(e->ctx, "encoder", o));
+    TERN_REQUIRE(e->ctx, o->max_batch >= 0 && o->max_texts >= 0 && o->n_context >= 0, TERN_ERR_ARG,
+                 "encoder: max_batch is %" PRId32 ", max_texts %" PRId32 " and n_context %" PRId32
+                 ", expected 0 or more",
+                 o->max_batch, o->max_texts, o->n_context);
+    TERN_REQUIRE(e->ctx, o->n_context <= c->n_context, TERN_ERR_CAPACITY,
+                 "encoder: n_context is %" PRId32 ", the model has %" PRId32 " positions", o->n_context, c->n_context);
+    e->n_context = o->n_context ? o->n_context : longest;
+    e->max_batch = (size_t)(o->max_batch                    ? o->max_batch
+                            : e->n_context > STANDARD_BATCH ? e->n_context
+                                                            : STANDARD_BATCH);
+    TERN_REQUIRE(e->ctx, e->max_batch >= (size_t)e->n_context, TERN_ERR_ARG,
+                 "encoder: max_batch is %zu, a text may have %" PRId32 " tokens", e->max_batch, e->n_context);
+    e->max_texts = (size_t)(o->max_texts ? o->max_texts : STANDARD_TEXTS);
+    if (e->max_texts > e->max_batch)
+        e->max_texts = e->max_batch;
+    e->max_answers = pooled(e->model) ? e->max_texts : e->max_batch;
+    /* Each text may leave a block of which it needs one position. */
+    *shape = (tern_kv_shape){
+        .n_layers = 1,
+        .n_kv_heads = c->kv_heads,
+        .head_dim = c->head_dim,
+        .n_positions = (int64_t)(e->max_batch + e->max_texts * TERN_KV_BLOCK),
+        .n_sequences = (int32_t)e->max_texts,
+        .n_context = e->n_context,
+        .dtype = c->row_dtype == TERN_BF16 ? TERN_BF16 : TERN_FP32,
+    };
+    return TERN_OK;
+}
+
+tern_status tern_encoder_create(tern_ctx *ctx, const tern_model *model, const tern_encoder_options *options,
+                                tern_encoder **out)
+{
+    const tern_encoder_options standard = tern_encoder_options_default();
+    struct tern_arena counter = tern_arena_counter();
+    tern_encoder *e = NULL;
+    tern_kv_shape shape;
+    tern_status status;
+    int32_t sequence;
+
+    TERN_REQUIRE(ctx, out, TERN_ERR_ARG, "encoder: out is NULL");
+    *out = NULL;
+    TERN_REQUIRE(ctx, ctx && model, TERN_ERR_ARG, "encoder: %s is NULL", ctx ? "model" : "ctx");
+    TERN_TRY(TERN_ALLOC(ctx, 1, "an encoder", &e));
+    e->ctx = ctx;
+    e->model = model;
+    atomic_init(&e->cancel, false);
+    TERN_TRY_OR_FAIL(plan(e, options ? options : &standard, &shape));
+    TERN_TRY_OR_FAIL(tern_kv_cache_create(ctx, &shape, &e->cache));
+    for (size_t i = 0; i < e->max_texts; i++)
+        TERN_TRY_OR_FAIL(tern_kv_sequence_add(ctx, e->cache, &sequence));
+    take_all(&counter, e);
+    TERN_TRY_OR_FAIL(tern_arena_create(ctx, counter.used, "an encoder's scratch", &e->arena));
+    take_all(&e->arena, e);
+    *out = e;
+    return TERN_OK;
+
+fail:
+    tern_encoder_destroy(&e);
+    return status;
+}
+
+void tern_encoder_destroy(tern_encoder **encoder)
+{
+    if (!encoder || !*encoder)
+        return;
+    tern_arena_destroy(&(*encoder)->arena);
+    tern_kv_cache_destroy(&(*encoder)->cache);
+    tern_free(*encoder);
+    *encoder = NULL;
+}
+
+/* ---- a pass ---- */
+
+static tern_status check_text(const tern_encoder *e, const tern_encode_text *text, size_t i)
+{
+    const tern_model_config *c = &e->model->config;
+
+    TERN_REQUIRE(e->ctx, text->n_ids >= 1 && text->ids, TERN_ERR_ARG,
+                 "encode: text %zu: n_ids is %" PRId32 "%s, expected at least 1", i, text->n_ids,
+                 text->ids ? "" : " and ids NULL");
+    TERN_REQUIRE(e->ctx, text->n_ids <= e->n_context, TERN_ERR_CAPACITY,
+                 "encode: text %zu has %" PRId32 " tokens, at most %" PRId32 " are read", i, text->n_ids, e->n_context);
+    for (int32_t t = 0; t < text->n_ids; t++) {
+        TERN_REQUIRE(e->ctx, text->ids[t] >= 0 && text->ids[t] < c->vocab_size, TERN_ERR_ARG,
+                     "encode: text %zu: ids[%" PRId32 "] is %" PRId32 ", the vocabulary has %" PRId32 " ids", i, t,
+                     text->ids[t], c->vocab_size);
+        const int32_t type = text->types ? text->types[t] : 0;
+        TERN_REQUIRE(e->ctx, type == 0 || (type > 0 && type < c->n_types), TERN_ERR_ARG,
+                     "encode: text %zu: types[%" PRId32 "] is %" PRId32 ", the model has %" PRId32 " segments", i, t,
+                     type, c->n_types);
+    }
+    return TERN_OK;
+}
+
+/* The token whose row is the text's. */
+static int32_t pool_token(const struct tern_spec *spec, const tern_encode_text *text)
+{
+    int32_t best = 0;
+
+    if (spec->head.pool != TERN_POOL_EOS)
+        return 0;
+    for (int32_t t = 0; t < text->n_ids; t++) {
+        if (spec->pool_eos >= 0 && text->ids[t] == spec->pool_eos)
+            return t;
+        if (spec->pool_eos < 0 && text->ids[t] > text->ids[best])
+            best = t;
+    }
+    return best;
+}
+
+/* Lays texts out as one batch. */
+static struct tern_batch lay_out(tern_encoder *e, const tern_encode_text *texts, size_t n_texts, bool answers)
+{
+    const struct tern_spec *spec = &e->model->spec;
+    size_t row = 0, n_answers = 0;
+
+    for (size_t i = 0; i < n_texts; i++) {
+        const tern_encode_text *text = &texts[i];
+        e->spans[i] = (tern_kv_span){ .sequence = (int32_t)i, .row = (int32_t)row, .n_rows = text->n_ids };
+        e->planned[i] = text->n_ids;
+        if (answers && pooled(e->model))
+            e->rows[n_answers++] = (int32_t)row + pool_token(spec, text);
+        tern_model_places(e->model, text->ids, text->n_ids, 0, e->positions + row);
+        for (int32_t t = 0; t < text->n_ids; t++, row++) {
+            e->ids[row] = text->ids[t];
+            e->types[row] = text->types ? text->types[t] : 0;
+            if (answers && !pooled(e->model))
+                e->rows[n_answers++] = (int32_t)row;
+        }
+    }
+    return (struct tern_batch){
+        .ids = e->ids,
+        .types = e->types,
+        .positions = e->positions,
+        .kv = { .cache = e->cache, .spans = e->spans, .n_spans = n_texts, .n_rows = row, .planned = e->planned },
+        .one_pass = true,
+        .logit_rows = e->rows,
+        .n_logits = n_answers,
+    };
+}
+
+static tern_status run(tern_encoder *e, const tern_encode_text *texts, size_t n_texts, float *states, float *answers)
+{
+    struct tern_batch batch = lay_out(e, texts, n_texts, answers != NULL);
+
+    batch.states = states;
+    batch.logits = answers;
+    TERN_TRY(tern_kv_reserve(e->ctx, e->cache, e->spans, n_texts));
+    const tern_status status = tern_model_forward(e->ctx, e->model, &batch, &e->work);
+    /* What was reserved goes back, and a text of before may be long: this cannot fail. */
+    for (size_t i = 0; i < n_texts; i++)
+        (void)tern_kv_sequence_truncate(e->ctx, e->cache, (int32_t)i, 0);
+    return status;
+}
+
+tern_status tern_encode(tern_encoder *e, const tern_encode_text *texts, size_t n_texts, float *states, float *answers)
+{
+    TERN_REQUIRE(NULL, e, TERN_ERR_ARG, "encoder is NULL");
+    TERN_REQUIRE(e->ctx, texts || n_texts == 0, TERN_ERR_ARG, "encode: texts is NULL");
+    TERN_REQUIRE(e->ctx, !answers || tern_model_outputs(e->model) > 0, TERN_ERR_UNSUPPORTED,
+                 "encode: %s gives states alone, answers are asked for", e->model->config.architecture);
+    for (size_t i = 0; i < n_texts; i++)
+        TERN_TRY(check_text(e, &texts[i], i));
+
+    const size_t H = (size_t)e->model->config.hidden_size, C = (size_t)tern_model_outputs(e->model);
+    for (size_t i = 0, next; i < n_texts; i = next) {
+        size_t n_rows = 0;
+        for (next = i; next < n_texts && next - i < e->max_texts && n_rows + (size_t)texts[next].n_ids <= e->max_batch;
+             next++)
+            n_rows += (size_t)texts[next].n_ids;
+        TERN_TRY(run(e, texts + i, next - i, states, answers));
+        states = states ? states + n_rows * H : NULL;
+        answers = answers ? answers + (pooled(e->model) ? next - i : n_rows) * C : NULL;
+    }
+    return TERN_OK;
+}
