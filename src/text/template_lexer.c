@@ -214,13 +214,18 @@ static tern_status raw_text(struct tern_lexer *l, uint32_t line, struct tern_tem
         advance(l, end);
         return TERN_OK;
     }
-    FAIL(l, line, "'raw' has no 'endraw'");
+    if (l->at < l->size)
+        FAIL(l, line, "'raw' has no 'endraw'");
+    give_text(l, l->at, l->at, out);
+    return TERN_OK;
 }
 
 static tern_status comment(struct tern_lexer *l, char sign)
 {
     /* A sign belongs to the beginning: "{#-#}" takes white space before it alone. */
-    for (size_t at = l->at + 2 + (sign == '-' || sign == '+'); at < l->size; at++) {
+    const size_t begin = l->at + 2 + (sign == '-' || sign == '+');
+
+    for (size_t at = begin; at < l->size; at++) {
         const size_t end = tag_end(l, at, "#}", true, true);
 
         if (end) {
@@ -228,7 +233,10 @@ static tern_status comment(struct tern_lexer *l, char sign)
             return TERN_OK;
         }
     }
-    FAIL(l, l->line, "a comment has no end, '#}'");
+    if (begin < l->size)
+        FAIL(l, l->line, "a comment has no end, '#}'");
+    advance(l, begin); /* jinja2 does not mind one of which there is no more than that */
+    return TERN_OK;
 }
 
 /* Text up to the next tag, which is entered: TERN_T_DATA, possibly of no bytes. */

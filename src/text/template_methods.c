@@ -426,6 +426,7 @@ static tern_status all_are(struct tern_render *r, tern_value self, const struct 
     bool all = self.as.string->size > 0 || if_empty;
 
     TERN_TRY(bind(r, "a str's method", call, 0, NULL, 0));
+    TERN_TRY(tern_render_spend(r, self.as.string->size / 16));
     for (size_t at = 0; all && at < self.as.string->size;)
         all = test(tern_utf8_next(self.as.string->data, &at));
     *out = TERN_BOOL_VALUE(all);
@@ -446,18 +447,25 @@ ALL_METHOD(str_isspace, tern_char_is_python_space, false)
 ALL_METHOD(str_isascii, is_ascii, true)
 ALL_METHOD(str_isprintable, tern_char_is_printable, true)
 
+static tern_status is_cased(struct tern_render *r, const char *what, tern_value self, const struct tern_call *call,
+                            bool upper, tern_value *out)
+{
+    bool holds;
+
+    TERN_TRY(bind(r, what, call, 0, NULL, 0));
+    TERN_TRY(tern_string_is_cased(r, self.as.string, upper, &holds));
+    *out = TERN_BOOL_VALUE(holds);
+    return TERN_OK;
+}
+
 METHOD(str_isupper)
 {
-    TERN_TRY(bind(r, "isupper", call, 0, NULL, 0));
-    *out = TERN_BOOL_VALUE(tern_string_is_cased(self.as.string, true));
-    return TERN_OK;
+    return is_cased(r, "isupper", self, call, true, out);
 }
 
 METHOD(str_islower)
 {
-    TERN_TRY(bind(r, "islower", call, 0, NULL, 0));
-    *out = TERN_BOOL_VALUE(tern_string_is_cased(self.as.string, false));
-    return TERN_OK;
+    return is_cased(r, "islower", self, call, false, out);
 }
 
 /* ---- dict ---- */

@@ -55,6 +55,7 @@ static char lower(char c)
 
 tern_status tern_check_digits(struct tern_render *r, const struct tern_vstring *s)
 {
+    TERN_TRY(tern_render_spend(r, s->size / 16));
     for (size_t at = 0; at < s->size;) {
         const uint32_t code = tern_utf8_next(s->data, &at);
 

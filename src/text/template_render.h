@@ -135,7 +135,8 @@ tern_status tern_string_case(struct tern_render *r, const struct tern_vstring *s
 bool tern_char_is_python_space(uint32_t code); /* str.isspace() */
 /* What Python's repr shows as it is. */
 bool tern_char_is_printable(uint32_t code);
-bool tern_string_is_cased(const struct tern_vstring *s, bool upper); /* isupper(), islower() */
+/* isupper(), islower() */
+tern_status tern_string_is_cased(struct tern_render *r, const struct tern_vstring *s, bool upper, bool *out);
 /* Code points [from, to) of a string; both within it. */
 tern_status tern_string_part(struct tern_render *r, const struct tern_vstring *s, size_t from, size_t to,
                              tern_value *out);

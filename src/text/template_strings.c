@@ -203,18 +203,21 @@ bool tern_char_is_printable(uint32_t code)
     }
 }
 
-bool tern_string_is_cased(const struct tern_vstring *s, bool upper)
+tern_status tern_string_is_cased(struct tern_render *r, const struct tern_vstring *s, bool upper, bool *out)
 {
     bool any = false;
 
+    *out = false;
+    TERN_TRY(tern_render_spend(r, s->size / 16));
     for (size_t at = 0; at < s->size;) {
         const uint32_t code = tern_utf8_next(s->data, &at);
 
         if ((upper ? is_lower(code) : is_upper(code)) || category(code) == UTF8PROC_CATEGORY_LT)
-            return false;
+            return TERN_OK;
         any = any || is_cased(code);
     }
-    return any;
+    *out = any;
+    return TERN_OK;
 }
 
 /* ---- cases ---- */

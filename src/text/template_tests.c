@@ -44,8 +44,7 @@ static tern_status is_cased(struct tern_render *r, tern_value v, const struct te
 {
     TERN_TRY(no_args(r, call));
     TERN_TRY(tern_value_str(r, v, &v));
-    *out = tern_string_is_cased(v.as.string, upper);
-    return TERN_OK;
+    return tern_string_is_cased(r, v.as.string, upper, out);
 }
 
 TEST(is_lower)

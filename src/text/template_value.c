@@ -203,7 +203,7 @@ tern_status tern_value_hash(struct tern_render *r, tern_value v, uint64_t *out)
     switch (v.kind) {
     case TERN_V_STRING:
         *out = tern_bytes_hash(v.as.string->data, v.as.string->size);
-        return tern_render_spend(r, v.as.string->size / BYTES_A_STEP);
+        return tern_render_spend(r, v.as.string->size / 16); /* one by one */
     case TERN_V_BOOL:
     case TERN_V_INT:
         *out = hash_int(tern_value_int(v));

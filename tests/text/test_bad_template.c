@@ -361,6 +361,14 @@ static void limits_are_errors_that_name_them(void **state)
     o.max_steps = 1000000; /* what could compare or look up n times n bytes */
     limited(ctx, "{{ ('a' * 500000).rsplit('b' ~ 'a' * 250000) }}", &o, "limit of steps");
     limited(ctx, "{{ ('a' * 500000).rfind('b' ~ 'a' * 250000) }}", &o, "limit of steps");
+    limited(ctx, "{% set s = 'a' * 300000 %}{% for i in range(1000) %}{{ s.isalpha() }}{% endfor %}", &o,
+            "limit of steps");
+    limited(ctx, "{% set s = 'a' * 300000 %}{% for i in range(1000) %}{{ s is lower }}{% endfor %}", &o,
+            "limit of steps");
+    limited(ctx, "{% set s = 'a' * 300000 %}{% for i in range(1000) %}{{ s | float }}{% endfor %}", &o,
+            "limit of steps");
+    limited(ctx, "{% set s = 'a' * 300000 %}{% for i in range(1000) %}{{ {s: 1}.x }}{% endfor %}", &o,
+            "limit of steps");
     limited(ctx, "{{ ('a' * 300000).strip('b' * 300000 ~ 'a') }}", &o, "limit of steps");
     o = tern_chat_options_default();
     o.max_depth = 4;
