@@ -46,6 +46,7 @@ struct tern_model {
     const struct tern_block
         *block; /* any of them: they have the same sizes and, where rows are rounded, the same format */
     struct tern_head head;
+    size_t embed_width; /* of the embedding's rows, where they are projected; else 0 */
 };
 
 /* --- what forward passes share; called by every thread -------------------------------------------------------------- */
@@ -59,14 +60,15 @@ bool tern_forward_stopped(const struct tern_par *par, const struct tern_batch *b
                           const struct tern_model_work *work);
 
 /* What a row begins as: column ids[row] of `table`, a packed [H, V] matrix (one that was packed from [V, H] rows), times scale, plus
- * types[types of the row] and positions[positions of the row], [.., H] each, or NULL. */
+ * types[types of the row] and positions[positions of the row], [.., H] each, or NULL.  With `project` columns of the table have a width of
+ * their own, and their product with it is what types and positions are added to; its rows stay f32 whatever the weight. */
 struct tern_embedding {
-    const struct tern_weight *table;
+    const struct tern_weight *table, *project; /* project: [width, H] or NULL */
     float scale;
     const float *types, *positions;
 };
-/* x [T, H].  Barrier at the end. */
+/* x [T, H].  narrow [T, width]: scratch, with `project`.  Barrier at the end. */
 void tern_forward_embed(const struct tern_par *par, const struct tern_batch *batch, const struct tern_embedding *embed,
-                        float *x);
+                        float *x, float *narrow);
 
 #endif

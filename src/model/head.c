@@ -95,6 +95,8 @@ void tern_head_run(const struct tern_par *par, const struct tern_head *head, con
     if (batch->hidden && head->norm)
         tern_norm_run(par, batch->hidden + ((size_t)model->config.n_layers + 1) * n_rows * H, NULL, work->x, NULL, NULL,
                       n_rows, H, head->norm); /* [T, H] */
+    else if (batch->hidden)
+        tern_forward_keep(par, model, batch, model->config.n_layers + 1, work->x);
     if (batch->states) {
         tern_share(par, n_rows, 1, &row, &end);
         for (; row < end; row++)

@@ -173,6 +173,8 @@ void tern_model_work_take(struct tern_arena *arena, const tern_model *model, siz
 
     *work = (struct tern_model_work){ .max_rows = max_rows, .max_logits = max_logits };
     work->x = TERN_TAKE(arena, float, max_rows *H);
+    if (model->embed_width)
+        work->embedded = TERN_TAKE(arena, float, max_rows * model->embed_width);
     work->stop = TERN_TAKE(arena, atomic_bool, 1);
     tern_head_work_take(arena, &model->head, H, max_logits, model->config.row_dtype != TERN_FP32, work);
     tern_block_work_take(arena, model->block, max_rows, n_threads, &work->block);
@@ -236,28 +238,46 @@ bool tern_forward_stopped(const struct tern_par *par, const struct tern_batch *b
     return atomic_load_explicit(work->stop, memory_order_relaxed);
 }
 
+/* What a row has added for its segment and its place. */
+static void add_places(const struct tern_batch *batch, const struct tern_embedding *embed, size_t t, size_t H,
+                       float *row)
+{
+    const float *type = embed->types ? embed->types + (size_t)(batch->types ? batch->types[t] : 0) * H : NULL;
+    const float *position = embed->positions ? embed->positions + batch->positions[t] * (ptrdiff_t)H : NULL;
+
+    for (size_t k = 0; type && k < H; k++)
+        row[k] += type[k];
+    for (size_t k = 0; position && k < H; k++)
+        row[k] += position[k];
+}
+
 void tern_forward_embed(const struct tern_par *par, const struct tern_batch *batch, const struct tern_embedding *embed,
-                        float *x)
+                        float *x, float *narrow)
 {
     static const struct tern_trace_kind kind = { "embedding", { "rows" } };
     const double start = tern_trace_begin(par);
-    const size_t H = (size_t)embed->table->in;
+    const struct tern_weight *project = embed->project;
+    const size_t width = (size_t)embed->table->in, H = project ? (size_t)project->out : width;
+    const size_t n = batch->kv.n_rows;
     size_t begin, end;
 
-    tern_share(par, batch->kv.n_rows, 1, &begin, &end);
+    tern_share(par, n, 1, &begin, &end);
     for (size_t t = begin; t < end; t++) {
-        const float *type = embed->types ? embed->types + (size_t)(batch->types ? batch->types[t] : 0) * H : NULL;
-        const float *position = embed->positions ? embed->positions + batch->positions[t] * (ptrdiff_t)H : NULL;
-        float *row = x + t * H;
+        float *row = (project ? narrow : x) + t * width;
 
         tern_weight_channel(par->kernels, embed->table, (size_t)batch->ids[t], row);
-        for (size_t k = 0; embed->scale != 1 && k < H; k++)
+        for (size_t k = 0; embed->scale != 1 && k < width; k++)
             row[k] *= embed->scale;
-        for (size_t k = 0; type && k < H; k++)
-            row[k] += type[k];
-        for (size_t k = 0; position && k < H; k++)
-            row[k] += position[k];
+        if (!project)
+            add_places(batch, embed, t, H, row);
     }
     tern_barrier(par);
-    tern_trace_end(par, &kind, start, batch->kv.n_rows, 0, 0);
+    if (project) {
+        const struct tern_epilogue plain = { .act = TERN_ACT_NONE };
+        tern_gemm_run(par, x, H, narrow, width, n, project, &plain); /* [T, H] */
+        for (size_t t = begin; t < end; t++)
+            add_places(batch, embed, t, H, x + t * H);
+        tern_barrier(par);
+    }
+    tern_trace_end(par, &kind, start, n, 0, 0);
 }

@@ -17,20 +17,21 @@ struct tern_batch {
     struct tern_kv_batch kv;   /* spans reserved by the caller, who commits them after success; kv.n_rows is T */
     const int32_t *logit_rows; /* [n_logits] rows whose scores are wanted, ascending; head.h */
     size_t n_logits;
-    float *logits;             /* [n_logits][C] */
-    float *hidden;             /* NULL, or [L + 2][T][H]: after the embedding, after each layer, after the final norm */
-    float *states;             /* NULL, or [T][H]: after the final norm */
-    bool one_pass;             /* nothing is read again: all layers keep keys and values in the cache's only one */
+    float *logits; /* [n_logits][C] */
+    float *hidden; /* NULL, or [L + 2][T][H]: after the embedding, after each layer, after the final norm, if any */
+    float *states; /* NULL, or [T][H]: after the final norm */
+    bool one_pass; /* nothing is read again: all layers keep keys and values in the cache's only one */
     const atomic_bool *cancel; /* NULL, or checked before each layer */
 };
 
 /* Scratch of a forward pass, for up to max_rows rows and max_logits rows of scores. */
 struct tern_model_work {
     size_t max_rows, max_logits;
-    float *x;      /* [T, H] residual stream */
-    float *final;  /* [n_logits, H] rows that the head reads, after the final norm */
-    float *second; /* [n_logits, D] behind the head's first product, where it has two */
-    void *narrow;  /* rows of the head's products, rounded; NULL where they stay fp32 */
+    float *x;        /* [T, H] residual stream */
+    float *embedded; /* [T, width] rows of the embedding, where they are projected */
+    float *final;    /* [n_logits, H] rows that the head reads, after the final norm */
+    float *second;   /* [n_logits, D] behind the head's first product, where it has two */
+    void *narrow;    /* rows of the head's products, rounded; NULL where they stay fp32 */
     struct tern_block_work block;
     atomic_bool *stop; /* what thread 0 saw of the cancel flag: the same decision for all threads */
 };

@@ -137,7 +137,7 @@ static tern_status forward(const struct tern_par *par, const tern_model *model, 
     const struct tern_embedding embed = { .table = r->embed, .scale = 1, .positions = r->positions };
     float *x = work->x;
 
-    tern_forward_embed(par, batch, &embed, x); /* [T, H] */
+    tern_forward_embed(par, batch, &embed, x, NULL); /* [T, H] */
     if (r->encoder)
         tern_norm_run(par, x, NULL, x, NULL, NULL, batch->kv.n_rows, (size_t)c->hidden_size, &r->norm);
     tern_forward_keep(par, model, batch, 0, x);

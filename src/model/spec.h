@@ -10,9 +10,12 @@
 /* Names of tensors without ".weight" and ".bias", below the family's prefix; # is the number of the layer.  NULL: there is none.
  * Of a product that is stored in one of several ways only those that it is stored as are there. */
 struct tern_names {
+    const struct tern_names *other; /* other names: the first with `out` and `embed` in the files counts; NULL */
+
     const char *embed, *types, *positions, *embed_norm, *final_norm;
-    const char *head;     /* of TERN_TASK_GENERATE, as it stands in the file, without a prefix */
-    const char *old_head; /* another name of it, in older files; NULL: none */
+    const char *project_in; /* [embed_width, H], where that is given */
+    const char *head;       /* of TERN_TASK_GENERATE, as it stands in the file, without a prefix */
+    const char *old_head;   /* another name of it, in older files; NULL: none */
 
     const char *attn_norm;       /* post-LN: the norm behind the attention is mlp_norm, this one closes the block */
     const char *q, *k, *v, *qkv; /* apart, or in one */
@@ -25,10 +28,11 @@ struct tern_names {
 
 /* How q, k and v lie in a tensor of all three. */
 enum tern_qkv_order {
-    TERN_QKV_APART,    /* in tensors of their own */
-    TERN_QKV_JOINED,   /* all q heads, all k heads, all v heads */
-    TERN_QKV_BY_HEAD,  /* q, k, v of each head: as many k and v heads */
-    TERN_QKV_BY_GROUP, /* the q heads of a k head, that, its v */
+    TERN_QKV_APART,     /* in tensors of their own */
+    TERN_QKV_JOINED,    /* all q heads, all k heads, all v heads */
+    TERN_QKV_BY_HEAD,   /* q, k, v of each head: as many k and v heads */
+    TERN_QKV_BY_GROUP,  /* the q heads of a k head, that, its v */
+    TERN_QKV_BY_CHANNEL /* q, k, v of each channel of each head: as many k and v heads */
 };
 
 enum tern_qk_norm {
@@ -53,6 +57,13 @@ struct tern_head_spec {
     int32_t n_out;          /* 0: V */
 };
 
+/* What scores have added for the key at position j: ALiBi. */
+enum tern_alibi {
+    TERN_ALIBI_NONE,
+    TERN_ALIBI_SLOPES, /* slope j, behind the scale */
+    TERN_ALIBI_ROUNDED /* bf16(bf16(slope) bf16(j)), before it */
+};
+
 /* Layers that attend to a window, or turn otherwise, are local. */
 struct tern_spec {
     const struct tern_names *names;
@@ -60,12 +71,15 @@ struct tern_spec {
     bool stored_in_out; /* matrices are [in, out] in the files (Conv1D); embedding and head never */
     enum tern_qkv_order qkv_order;
     bool qkv_bias, out_bias, up_bias, down_bias, head_bias;
-    bool norm_bias;    /* LayerNorm with beta */
-    float norm_offset; /* added to gamma */
+    bool norm_bias;     /* LayerNorm with beta */
+    float norm_offset;  /* added to gamma */
+    bool norm_plain;    /* gamma is 1 and beta 0: norms have no tensors */
+    bool norm_residual; /* block.h */
     enum tern_qk_norm qk_norm;
     bool qk_norm_bias; /* SHARED with beta [E] */
 
     float embed_scale;       /* 1 */
+    int32_t embed_width;     /* of the table's rows, before project_in; 0: H, and no project_in */
     int32_t position_rows;   /* of the table of learned positions; 0: none */
     int32_t position_offset; /* row of position 0 */
     int32_t position_pad;    /* RoBERTa: this id less 1 stands at no position, in the row before; 0: none */
@@ -73,7 +87,7 @@ struct tern_spec {
     float scale;     /* of scores; 0: 1 / sqrt(E) */
     float softcap;   /* of scores; 0: none */
     float logit_cap; /* of logits; 0: none */
-    bool alibi;      /* BLOOM's slopes */
+    enum tern_alibi alibi;
     int32_t
         window; /* positions that a local layer sees, its own included; a bidirectional one as many on each side; 0: all */
     uint8_t *local;                    /* [L]: which layers are local; NULL: none.  tern_free() */

@@ -39,15 +39,18 @@ struct layer {
 };
 
 struct transformer {
-    tern_weight *embed; /* [H, V], packed for the head where it is tied; the embedding reads its columns */
-    tern_weight *head;  /* [D, C] if it is not tied, else NULL */
-    tern_weight *dense; /* [H, D]: the first product of a head that has two */
-    float *positions;   /* [position_rows, H] */
-    float *types;       /* [n_types, H] */
+    tern_weight *embed;   /* [H, V] or [width, V], packed for the head where tied; the embedding reads its columns */
+    tern_weight *head;    /* [D, C] if it is not tied, else NULL */
+    tern_weight *project; /* [width, H]: what makes H of the embedding's columns, or NULL */
+    tern_weight *dense;   /* [H, D]: the first product of a head that has two */
+    float *positions;     /* [position_rows, H] */
+    float *types;         /* [n_types, H] */
     float *embed_norm, *embed_norm_bias, *final_norm, *final_norm_bias;
+    float *ones;                                      /* [H]: gamma of norms that have no weights */
     float *dense_bias, *dense_norm, *dense_norm_bias; /* [D] */
     float *head_bias;                                 /* [C] */
     float *slopes;                                    /* [heads]: ALiBi's */
+    float *bias;                                      /* [heads, n_context]: the same as what each position has added */
     struct tern_norm_args final, behind_dense;        /* what model->head points to */
     int32_t n_layers;
     struct layer *layers;
@@ -91,6 +94,7 @@ void tern_transformer_destroy(void *weights)
     tern_free(t->layers);
     tern_weight_destroy(&t->embed);
     tern_weight_destroy(&t->head);
+    tern_weight_destroy(&t->project);
     tern_weight_destroy(&t->dense);
     tern_free(t->positions);
     tern_free(t->types);
@@ -103,6 +107,8 @@ void tern_transformer_destroy(void *weights)
     tern_free(t->dense_norm_bias);
     tern_free(t->head_bias);
     tern_free(t->slopes);
+    tern_free(t->bias);
+    tern_free(t->ones);
     tern_free(t);
 }
 
@@ -138,7 +144,7 @@ static tern_status bind_norm(struct bind *b, float **gamma, float **beta, const 
 {
     const int64_t H = b->config->hidden_size;
 
-    if (!pattern)
+    if (!pattern || b->spec->norm_plain)
         return TERN_OK;
     TERN_TRY(bind_vector(b, gamma, H, pattern, ".weight"));
     tern_binder_offset(b->binder, b->spec->norm_offset);
@@ -172,9 +178,12 @@ static tern_status bind_qkv_parts(struct bind *b, bool bias)
     const tern_model_config *c = b->config;
     const int64_t H = c->hidden_size, E = c->head_dim, G = c->kv_heads, group = c->heads / G;
     const int64_t q = c->heads * E, k = G * E, all = q + 2 * k, step = (group + 2) * E;
-    const struct tern_channels whole = { 0 }, by_group[] = { { step, 0, group * E },
-                                                             { step, group * E, E },
-                                                             { step, (group + 1) * E, E } };
+    const struct tern_channels whole = { 0 },
+                               by_group[] = { { step, 0, group * E },
+                                              { step, group * E, E },
+                                              { step, (group + 1) * E, E } },
+                               by_channel[] = { { 3, 0, 1 }, { 3, 1, 1 }, { 3, 2, 1 } };
+    const bool channels = b->spec->qkv_order == TERN_QKV_BY_CHANNEL;
 
     if (b->spec->qkv_order == TERN_QKV_APART) {
         TERN_TRY(bind_part(b, bias, &whole, H, q, names->q));
@@ -182,7 +191,7 @@ static tern_status bind_qkv_parts(struct bind *b, bool bias)
         return bind_part(b, bias, &whole, H, k, names->v);
     }
     for (int i = 0; i < 3; i++)
-        TERN_TRY(bind_part(b, bias, &by_group[i], H, all, names->qkv));
+        TERN_TRY(bind_part(b, bias, channels ? &by_channel[i] : &by_group[i], H, all, names->qkv));
     return TERN_OK;
 }
 
@@ -327,6 +336,7 @@ static tern_status bind_ends(struct bind *b, struct transformer *t)
     const bool generate = c->task == TERN_TASK_GENERATE, tied = c->tied_embeddings && h->n_out == 0;
     const char *name = generate ? head_name(binder, b->spec->names) : h->out, *prefix = binder->prefix;
     const int64_t H = c->hidden_size, V = c->vocab_size, D = h->dense_width ? h->dense_width : H;
+    const int64_t P = b->spec->embed_width ? b->spec->embed_width : H;
     struct tern_file_tensor *embed = tern_binder_find(binder, "%s.weight", b->spec->names->embed), *head = NULL;
 
     binder->prefix = "";
@@ -334,7 +344,7 @@ static tern_status bind_ends(struct bind *b, struct transformer *t)
         head = tern_binder_find(binder, "%s.weight", name);
     binder->prefix = prefix;
     if (embed || !tied || !head)
-        TERN_TRY(tern_binder_matrix(binder, &t->embed, true, H, V, "%s.weight", b->spec->names->embed));
+        TERN_TRY(tern_binder_matrix(binder, &t->embed, true, P, V, "%s.weight", b->spec->names->embed));
     if (!name)
         return TERN_OK;
     if (tied && embed && head)
@@ -381,6 +391,9 @@ static tern_status bind_all(struct bind *b, struct transformer *t)
     const struct tern_spec *s = b->spec;
 
     TERN_TRY(bind_ends(b, t));
+    if (s->embed_width)
+        TERN_TRY(tern_binder_matrix(b->binder, &t->project, true, s->embed_width, b->config->hidden_size, "%s.weight",
+                                    s->names->project_in));
     if (s->position_rows)
         TERN_TRY(tern_binder_values(b->binder, &t->positions, s->position_rows, b->config->hidden_size, "%s.weight",
                                     s->names->positions));
@@ -401,6 +414,13 @@ static tern_status bind_all(struct bind *b, struct transformer *t)
 static struct tern_norm_args norm_of(const tern_model_config *c, const float *gamma, const float *beta)
 {
     return (struct tern_norm_args){ c->norm_type, gamma, beta, c->norm_eps };
+}
+
+/* A norm that has a name, of weights that it may not have. */
+static struct tern_norm_args named_norm(const tern_model_config *c, const struct transformer *t, const char *name,
+                                        const float *gamma, const float *beta)
+{
+    return norm_of(c, gamma || !name ? gamma : t->ones, beta);
 }
 
 static float scale_of(const tern_model_config *c, const struct tern_spec *s, int32_t layer)
@@ -430,7 +450,9 @@ static struct tern_softmax_context_args context_of(const tern_model_config *c, c
         .around = local && s->window > 0 && c->bidirectional,
         .scale = scale_of(c, s, layer),
         .softcap = s->softcap,
-        .alibi = t->slopes,
+        .alibi = t->bias ? NULL : t->slopes,
+        .mask = t->bias,
+        .mask_stride = { 0, (size_t)c->n_context, 0, 0 },
         .rotary_dim = rope->dim,
         .rotate_neighbours = rope->neighbours,
         .rope = rope->dim ? rope : NULL,
@@ -448,11 +470,13 @@ static void make_block(const tern_model_config *c, const struct tern_spec *s, co
 {
     struct layer *l = &t->layers[index];
     float *const *v = l->vectors;
-    const struct tern_norm_args attn_norm = norm_of(c, v[ATTN_NORM], v[ATTN_NORM_BIAS]), none = norm_of(c, NULL, NULL);
+    const struct tern_norm_args none = norm_of(c, NULL, NULL);
+    const struct tern_norm_args attn_norm = named_norm(c, t, s->names->attn_norm, v[ATTN_NORM], v[ATTN_NORM_BIAS]);
     const bool post = s->form == TERN_BLOCK_POST;
 
     l->block = (struct tern_block){
         .form = s->form,
+        .norm_residual = s->norm_residual,
         .comm = tern_comm_self(),
         .narrow = c->row_dtype != TERN_FP32,
         .attention = { .norm = post ? none : attn_norm,
@@ -461,7 +485,7 @@ static void make_block(const tern_model_config *c, const struct tern_spec *s, co
                        .qkv_b = v[QKV_BIAS],
                        .out_b = v[OUT_BIAS],
                        .context = context_of(c, s, t, index) },
-        .mlp = { .norm = norm_of(c, v[MLP_NORM], v[MLP_NORM_BIAS]),
+        .mlp = { .norm = named_norm(c, t, s->names->mlp_norm, v[MLP_NORM], v[MLP_NORM_BIAS]),
                  .feed_forward = { .up = l->up,
                                    .down = l->down,
                                    .up_bias = v[UP_BIAS],
@@ -497,10 +521,34 @@ static uint64_t elements_of(const tern_weight *w)
     return w ? (uint64_t)w->in * (uint64_t)w->out : 0;
 }
 
+/* A small whole number or a slope, or their product: rounded to bf16, to nearest even. */
+static float as_bf16(float x)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &x, sizeof bits);
+    bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* What each position adds to scores: products of bf16 numbers, as a tensor of them has. */
+static tern_status make_bias(tern_ctx *ctx, struct transformer *t, const tern_model_config *c)
+{
+    const size_t n = (size_t)c->n_context;
+    const float scale = tern_standard_scale(c->head_dim);
+
+    TERN_TRY(TERN_ALLOC(ctx, (size_t)c->heads * n, "what positions add to the scores of a model", &t->bias));
+    for (size_t h = 0; h < (size_t)c->heads; h++)
+        for (size_t j = 0; j < n; j++)
+            t->bias[h * n + j] = as_bf16(as_bf16(t->slopes[h]) * as_bf16((float)j)) * scale;
+    return TERN_OK;
+}
+
 static void take_stats(tern_model *model, const struct transformer *t)
 {
     const tern_model_config *c = &model->config;
-    const uint64_t H = (uint64_t)c->hidden_size, V = (uint64_t)c->vocab_size;
+    const uint64_t H = (uint64_t)c->hidden_size;
     const uint64_t norms = H * ((t->final_norm != NULL) + (t->final_norm_bias != NULL));
     const uint64_t tables = H * ((uint64_t)model->spec.position_rows + (uint64_t)c->n_types);
     const uint64_t inner = t->dense ? (uint64_t)t->dense->out : 0;
@@ -519,10 +567,11 @@ static void take_stats(tern_model *model, const struct transformer *t)
     }
     stats->head_weights = elements_of(model->head.out) + elements_of(t->dense);
     /* The rest of the parameters are the layers' vectors, in fp32. */
-    const uint64_t ends = H * V + elements_of(t->head) + elements_of(t->dense) + head + embed;
+    const uint64_t ends =
+        elements_of(t->embed) + elements_of(t->project) + elements_of(t->head) + elements_of(t->dense) + head + embed;
     stats->layer_bytes += (stats->n_parameters - ends - stats->layer_weights) * sizeof(float);
     stats->head_bytes = bytes_of(model->head.out) + bytes_of(t->dense) + head * sizeof(float);
-    stats->packed_bytes = stats->layer_bytes + stats->head_bytes + embed * sizeof(float) +
+    stats->packed_bytes = stats->layer_bytes + stats->head_bytes + bytes_of(t->project) + embed * sizeof(float) +
                           (model->head.out == t->embed ? 0 : bytes_of(t->embed));
 }
 
@@ -538,19 +587,32 @@ tern_status tern_transformer_bind(tern_ctx *ctx, tern_model *model, struct tern_
     model->weights = t;
     t->n_layers = c->n_layers;
     TERN_TRY(TERN_ALLOC(ctx, (size_t)c->n_layers, "the layers of a model", &t->layers));
-    snprintf(first, sizeof first, "%s.weight", named(&b, s->names->out));
-    tern_binder_prefix(binder, first);
+    for (const struct tern_names *names = s->names; names; names = names->other) {
+        snprintf(first, sizeof first, "%s.weight", named(&b, names->out));
+        tern_binder_prefix(binder, first);
+        if (tern_binder_find(binder, "%s", first) && tern_binder_find(binder, "%s.weight", names->embed)) {
+            model->spec.names = names;
+            break;
+        }
+    }
     TERN_TRY(bind_all(&b, t));
     TERN_TRY(tern_binder_load(binder));
 
     if (s->alibi)
         TERN_TRY(make_slopes(ctx, t, c->heads));
+    if (s->alibi == TERN_ALIBI_ROUNDED)
+        TERN_TRY(make_bias(ctx, t, c));
+    if (s->norm_plain) {
+        TERN_TRY(TERN_ALLOC(ctx, (size_t)c->hidden_size, "the weights of a model's norms", &t->ones));
+        for (int32_t i = 0; i < c->hidden_size; i++)
+            t->ones[i] = 1;
+    }
     for (int32_t i = 0; i < c->n_layers; i++)
         make_block(c, s, t, i);
-    t->final = norm_of(c, t->final_norm, t->final_norm_bias);
+    t->final = named_norm(c, t, s->names->final_norm, t->final_norm, t->final_norm_bias);
     t->behind_dense = norm_of(c, t->dense_norm, t->dense_norm_bias);
     model->head = (struct tern_head){
-        .norm = t->final_norm ? &t->final : NULL,
+        .norm = t->final.gamma ? &t->final : NULL,
         .mean = s->head.pool == TERN_POOL_MEAN,
         .dense = t->dense,
         .dense_bias = t->dense_bias,
@@ -562,6 +624,7 @@ tern_status tern_transformer_bind(tern_ctx *ctx, tern_model *model, struct tern_
         .bias = t->head_bias,
         .cap = s->logit_cap,
     };
+    model->embed_width = (size_t)s->embed_width;
     model->block = &t->layers[0].block;
     model->stats.n_parameters = binder->n_parameters;
     take_stats(model, t);
@@ -579,13 +642,14 @@ tern_status tern_transformer_forward(const struct tern_par *par, const tern_mode
     const struct tern_norm_args embed_norm = norm_of(c, t->embed_norm, t->embed_norm_bias);
     const struct tern_embedding embed = {
         .table = t->embed,
+        .project = t->project,
         .scale = s->embed_scale,
         .types = t->types,
         .positions = t->positions ? t->positions + (size_t)s->position_offset * (size_t)c->hidden_size : NULL,
     };
     float *x = work->x;
 
-    tern_forward_embed(par, batch, &embed, x); /* [T, H] */
+    tern_forward_embed(par, batch, &embed, x, work->embedded); /* [T, H] */
     if (t->embed_norm)
         tern_norm_run(par, x, NULL, x, NULL, NULL, batch->kv.n_rows, (size_t)c->hidden_size, &embed_norm);
     tern_forward_keep(par, model, batch, 0, x);

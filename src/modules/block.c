@@ -60,15 +60,15 @@ static void run_alone(const struct tern_par *par, const struct tern_block *b, fl
     const struct tern_attention_bound *attention = &b->attention;
     const struct tern_mlp_bound *mlp = &b->mlp;
     const size_t n = (size_t)attention->qkv_w->in, rows = batch->n_rows;
-    const bool pre = b->form == TERN_BLOCK_PRE;
+    const bool pre = b->form == TERN_BLOCK_PRE, kept = b->norm_residual;
     float *s = pre ? x : work->attn, *end = pre ? x : work->hidden, *normed = work->normed;
-    const float *rest = pre ? x : normed;
-    const struct tern_epilogue attn_end = { .bias = attention->out_b, .residual = x, .ld_residual = n };
+    const float *rest = pre && !kept ? x : normed;
+    const struct tern_epilogue attn_end = { .bias = attention->out_b, .residual = kept ? normed : x, .ld_residual = n };
     const struct tern_epilogue mlp_end = { .bias = mlp->down_b, .residual = rest, .ld_residual = n };
     const struct tern_mlp_input input = { .x = s };
 
-    tern_attention_run(par, attention, s, x, normed, false, batch, cache_layer, &work->attention, &attn_end);
-    tern_mlp_run(par, mlp, end, &input, normed, !pre, rows, work->inner, &mlp_end, work->narrow);
+    tern_attention_run(par, attention, s, x, normed, kept, batch, cache_layer, &work->attention, &attn_end);
+    tern_mlp_run(par, mlp, end, &input, normed, !pre || kept, rows, work->inner, &mlp_end, work->narrow);
     if (!pre)
         tern_norm_run(par, x, NULL, end, NULL, NULL, rows, n, &b->closing);
 }
@@ -92,19 +92,20 @@ static tern_status run_in_parts(const struct tern_par *par, const struct tern_bl
     const struct tern_attention_bound *attention = &b->attention;
     const struct tern_mlp_bound *mlp = &b->mlp;
     const size_t n = (size_t)attention->qkv_w->in, rows = batch->n_rows;
-    const bool pre = b->form == TERN_BLOCK_PRE;
+    const bool pre = b->form == TERN_BLOCK_PRE, kept = b->norm_residual;
     const struct tern_epilogue partial = { .act = TERN_ACT_NONE };
     float *normed = work->normed;
-    const struct tern_mlp_input input = {
-        .x = work->attn, .bias = b->attention_end.gamma ? NULL : attention->out_b, .residual = x, .sum = pre ? x : NULL
-    };
+    const struct tern_mlp_input input = { .x = work->attn,
+                                          .bias = b->attention_end.gamma ? NULL : attention->out_b,
+                                          .residual = kept ? normed : x,
+                                          .sum = pre && !kept ? x : NULL };
 
-    tern_attention_run(par, attention, work->attn, x, normed, false, batch, cache_layer, &work->attention, &partial);
+    tern_attention_run(par, attention, work->attn, x, normed, kept, batch, cache_layer, &work->attention, &partial);
     TERN_TRY(finish(par, b, work->attn, attention->out_b, &b->attention_end, rows, n, work));
-    tern_mlp_run(par, mlp, work->hidden, &input, normed, !pre, rows, work->inner, &partial, work->narrow);
+    tern_mlp_run(par, mlp, work->hidden, &input, normed, !pre || kept, rows, work->inner, &partial, work->narrow);
     TERN_TRY(finish(par, b, work->hidden, mlp->down_b, &b->mlp_end, rows, n, work));
     if (pre)
-        add_residual(par, x, work->hidden, x, b->mlp_end.gamma ? NULL : mlp->down_b, NULL, rows, n);
+        add_residual(par, x, work->hidden, kept ? normed : x, b->mlp_end.gamma ? NULL : mlp->down_b, NULL, rows, n);
     else
         tern_norm_run(par, x, NULL, work->hidden, mlp->down_b, normed, rows, n, &b->closing);
     return TERN_OK;

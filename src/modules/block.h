@@ -6,6 +6,8 @@
  *     post        z = N2(A(x) + x);        x' = closing(F(z) + z)
  *     parallel    x' = F(N2 x) + A(N1 x) + x            N2 absent: N1, made once
  *
+ * With norm_residual pre adds what the norms made: s = A(N1 x) + N1 x; x' = F(N2 s) + N2 s, without E1 and E2.
+ *
  * A norm whose gamma is NULL is not there (N2 of pre and post is).  Sums are added from left to right, as transformers does. */
 #ifndef TERN_MODULES_BLOCK_H
 #define TERN_MODULES_BLOCK_H
@@ -17,6 +19,7 @@ enum tern_block_form { TERN_BLOCK_PRE, TERN_BLOCK_POST, TERN_BLOCK_PARALLEL };
 
 struct tern_block {
     enum tern_block_form form;
+    bool norm_residual;
     const tern_comm *comm;
     const struct tern_kernels *kernels; /* NULL: the region's */
     bool narrow;                        /* rows that enter a product are rounded to the type of its weight */

@@ -52,6 +52,7 @@ class Case:
     rewrite: object = None              # what to do to the written folder: a function of its path
     lengths: tuple = LENGTHS
     kinds: dict = dataclasses.field(default_factory=dict)   # part of a name: scale of its random numbers
+    attention: str = "eager"            # the reference's implementation
     distinct: int = 12                  # fewest distinct greedy ids of a prompt; fewer would be a weak test
     encoder: bool = False               # answers and states of whole texts; no greedy ids
     segments: int = 0                   # an encoder's: tokens of the second half of prompt 2 are of segment 1
@@ -97,6 +98,7 @@ def write(case, seed):
     os.makedirs(out, exist_ok=True)
     config = copy.deepcopy(case.config)
     config.dtype = case.dtype
+    config._attn_implementation = case.attention
     model = case.model(config)
     fill(case, model, seed)
     model.to(case.dtype).save_pretrained(out)
@@ -111,8 +113,14 @@ def write(case, seed):
 def load(case, path, model, dtype):
     """Read back from the files; a folder that was re-laid is one that the reference cannot read: the model that was written."""
     if case.rewrite and getattr(case.rewrite, "relaid", False):
-        return copy.deepcopy(model).to(dtype).eval()
-    loaded, info = case.model.from_pretrained(path, dtype=dtype, attn_implementation="eager", output_loading_info=True)
+        standard = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)      # what the reference makes in float32 stays so
+        same = case.model(copy.deepcopy(model.config))
+        torch.set_default_dtype(standard)
+        same.load_state_dict(model.state_dict())
+        return same.eval()
+    loaded, info = case.model.from_pretrained(path, dtype=dtype, attn_implementation=case.attention,
+                                              output_loading_info=True)
     assert not info["missing_keys"] and not info["mismatched_keys"], info
     return loaded.eval()
 
@@ -134,6 +142,8 @@ def forward(case, model, ids):
         logits = encode(case, model, ids) if case.encoder else model(torch.tensor([ids]), use_cache=False).logits[0]
     for h in hooks:
         h.remove()
+    if not case.norm and not case.encoder:
+        states.append(states[-1])
     return logits, torch.stack(states)
 
 
@@ -188,6 +198,8 @@ def make(case):
                 break
         else:
             break
+    else:
+        sys.exit(f"{case.name}: no seed gives ids that are far apart and distinct")
     logits = [r[0] for r in runs]
     errors = {}
     for name, dtype in (("bf16", torch.bfloat16), ("fp16", torch.float16)):
