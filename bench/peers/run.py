@@ -118,6 +118,10 @@ def python_programs(pythons, programs):
 
 # ---- contestants ---------------------------------------------------------------------------------------------------------
 
+class Gone(Exception):
+    """a program that ended, or said what nobody asked"""
+
+
 class Contestant:
     """a program that speaks as peer.c does"""
 
@@ -128,6 +132,7 @@ class Contestant:
                            MALLOC_TOP_PAD_=str(256 << 20))
         self.process = subprocess.Popen([*command, str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                         env=environment)
+        self.gone = False
         self.name = self.read("name", None)
 
     def read(self, *expected):
@@ -135,7 +140,7 @@ class Contestant:
         word, _, rest = line.partition(" ")
         if word in expected:
             return rest if word != "none" else None
-        sys.exit(f"{getattr(self, 'name', self.process.args[0])}: answered '{line}', expected {expected[0]}")
+        raise Gone(f"{getattr(self, 'name', self.process.args[0])}: answered '{line}', expected {expected[0]}")
 
     def ask(self, line, *expected):
         self.process.stdin.write(line + "\n")
@@ -143,7 +148,15 @@ class Contestant:
         return self.read(*expected)
 
     def open(self, case):
-        return self.ask(f"case {case}", "ready", "none") is not None
+        """whether it offers the case; who ends here, having told why, is left out from now on"""
+        if self.gone:
+            return False
+        try:
+            return self.ask(f"case {case}", "ready", "none") is not None
+        except Gone:
+            self.gone = True
+            say(f"{self.name}: left out from here on, its set-up of '{case}' failed")
+            return False
 
     def run(self, ms):
         return [float(t) for t in self.ask(f"run {ms}", "times").split()]
@@ -184,6 +197,8 @@ class TernBench:
 def compete(contestants, case, rounds, ms):
     """{name: times and ratios} of those who offer the case; contestants[0] is tern"""
     here = [c for c in contestants if c.open(case)]
+    if contestants[0] not in here:
+        sys.exit(f"{contestants[0].name} does not offer '{case}'")
     times = {c.name: [] for c in here}
     for i in range(rounds):
         for c in here if i % 2 == 0 else reversed(here):
@@ -330,4 +345,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Gone as gone:
+        sys.exit(str(gone))
