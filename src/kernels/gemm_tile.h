@@ -177,10 +177,103 @@ V16_FN struct gemm_hint gemm_hint(const void *panel, size_t steps, size_t step_b
     return hint;
 }
 
+#if V16_GEMM_ROWS == 3
+/* Fours of s8 are kept in a register from one number to the next, and leave room for the sums of five rows. */
+#define GEMM_HALF_ROWS(form) ((form) == V16_S8 ? 5 : 6)
+#define GEMM_EACH_HALF(X)    X(0) X(1) X(2) X(3) X(4) X(5)
+
+/* Widened weights want registers beside the sums: three rows of 32 columns leave none of sixteen, and a sum that goes through memory at each
+ * step costs a quarter of the speed.  Six rows of 16 columns have as many sums, and widen a vector for twice the rows.
+ *
+ *        panel, one step k:   [ 16 columns ]   a cache line, so that both halves together read each line once */
+V16_FN void gemm_half_tile(const enum v16_panel form, const int m, float *c, size_t ldc, const float *a, size_t lda,
+                           const char *panel, size_t steps, bool accumulate, struct gemm_hint hint)
+{
+    const float *a0 = a, *a3 = a + 3 * lda;
+
+#define GEMM_BEGIN(i)        \
+    v16 r##i = v16_set1(0);  \
+    if (i < m && accumulate) \
+        r##i = v16_load(c + i * ldc);
+    GEMM_EACH_HALF(GEMM_BEGIN)
+
+#define GEMM_STEP(i) \
+    if (i < m)       \
+        r##i = v16_fma(v16_set1(((i) < 3 ? a0 : a3)[i % 3 * lda + at]), w, r##i);
+#define GEMM_ELEMENT(s)                               \
+    if (s < GEMM_PER(form)) {                         \
+        const v16 w = v16_weights(form, panel, 0, s); \
+        const int at = s;                             \
+        GEMM_EACH_HALF(GEMM_STEP)                     \
+    }
+    for (size_t step = 0; step < steps; step++) {
+        GEMM_PREFETCH(hint.at);
+        hint.at += hint.step;
+        GEMM_ELEMENT(0)
+        GEMM_ELEMENT(1)
+        GEMM_ELEMENT(2)
+        GEMM_ELEMENT(3)
+        panel += GEMM_BYTES(form);
+        a0 += GEMM_PER(form), a3 += GEMM_PER(form);
+    }
+
+#define GEMM_END(i) \
+    if (i < m)      \
+        v16_store(c + i * ldc, r##i);
+    GEMM_EACH_HALF(GEMM_END)
+#undef GEMM_BEGIN
+#undef GEMM_STEP
+#undef GEMM_ELEMENT
+#undef GEMM_END
+}
+
+/* Whole steps, any number of rows.  Passes over the rows differ by a row at most: the fewest sums are bound by the time that one takes. */
+V16_FN void gemm_half_steps(const enum v16_panel form, float *c, size_t ldc, const float *a, size_t lda,
+                            const char *panel, size_t steps, size_t m, bool accumulate, struct gemm_hint hint)
+{
+    const size_t passes = (m + GEMM_HALF_ROWS(form) - 1) / GEMM_HALF_ROWS(form);
+
+    do {
+        const size_t part = steps < GEMM_PART ? steps : GEMM_PART;
+
+        for (size_t half = 0; half < 2; half++)
+            for (size_t pass = 0; pass < passes; pass++) {
+                const size_t row = m * pass / passes, rows = m * (pass + 1) / passes - row;
+                const char *at = panel + 64 * half;
+                const bool first = pass == 0 && hint.step;
+                const struct gemm_hint own = { first ? hint.at + 64 * half : at, first ? hint.step : 0 };
+                float *to = c + row * ldc + 16 * half;
+
+#define GEMM_CASE(i)                                                                             \
+    case i + 1:                                                                                  \
+        if (i < GEMM_HALF_ROWS(form))                                                            \
+            gemm_half_tile(form, i + 1, to, ldc, a + row * lda, lda, at, part, accumulate, own); \
+        break;
+                switch (rows) {
+                    GEMM_EACH_HALF(GEMM_CASE)
+                }
+#undef GEMM_CASE
+            }
+        if (hint.step)
+            hint.at += part * hint.step;
+        a += part * GEMM_PER(form);
+        panel += part * GEMM_BYTES(form);
+        accumulate = true;
+        steps -= part;
+    } while (steps);
+}
+#endif
+
 /* Whole steps, any number of rows up to TERN_TILE_ROWS. */
 V16_FN void gemm_steps(const enum v16_panel form, float *c, size_t ldc, const float *a, size_t lda, const char *panel,
                        size_t steps, size_t m, bool accumulate, struct gemm_hint hint)
 {
+#if V16_GEMM_ROWS == 3
+    if ((form == V16_BF16 || form == V16_S8) && m > 2) {
+        gemm_half_steps(form, c, ldc, a, lda, panel, steps, m, accumulate, hint);
+        return;
+    }
+#endif
     if (V16_GEMM_ROWS == TERN_TILE_ROWS || m <= V16_GEMM_ROWS) {
         gemm_pass(form, c, ldc, a, lda, panel, steps, m, accumulate, hint);
         return;
