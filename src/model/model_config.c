@@ -19,15 +19,14 @@ static const struct tern_arch *const archs[] = {
 
 /* ---- which family ---- */
 
-/* "GPT2LMHeadModel, GPT2Model" */
-static const char *known_architectures(char *buffer, size_t size)
+/* "bloom, falcon, gpt2" */
+static const char *known_families(char *buffer, size_t size)
 {
     size_t n = 0;
 
     buffer[0] = '\0';
-    for (size_t i = 0; i < N_ARCHS; i++)
-        for (const char *const *a = archs[i]->architectures; *a && n < size; a++)
-            n += (size_t)snprintf(buffer + n, size - n, "%s%s", n ? ", " : "", *a);
+    for (size_t i = 0; i < N_ARCHS && n < size; i++)
+        n += (size_t)snprintf(buffer + n, size - n, "%s%s", n ? ", " : "", archs[i]->family);
     return buffer;
 }
 
@@ -59,11 +58,13 @@ static tern_status choose_arch(tern_ctx *ctx, const struct tern_json *json, cons
     TERN_TRY(tern_json_opt_string(ctx, json, root, "model_type", NULL, &model_type));
     TERN_TRY(tern_json_opt_value(ctx, json, root, "architectures", TERN_JSON_ARRAY, &list));
     if (tern_json_size(list) == 0) {
-        TERN_REQUIRE(ctx, model_type, TERN_ERR_FORMAT, "%s: neither architectures nor model_type, expected one of %s",
-                     where, known_architectures(known, sizeof known));
+        TERN_REQUIRE(ctx, model_type, TERN_ERR_FORMAT,
+                     "%s: neither architectures nor model_type, expected one of the families %s", where,
+                     known_families(known, sizeof known));
         *arch = arch_of_family(model_type);
-        TERN_REQUIRE(ctx, *arch, TERN_ERR_UNSUPPORTED, "%s: model_type is \"%s\", which tern does not run; it runs %s",
-                     where, model_type, known_architectures(known, sizeof known));
+        TERN_REQUIRE(ctx, *arch, TERN_ERR_UNSUPPORTED,
+                     "%s: model_type is \"%s\", which tern does not run; its families are %s", where, model_type,
+                     known_families(known, sizeof known));
         *name = (*arch)->architectures[0];
         return TERN_OK;
     }
@@ -74,8 +75,9 @@ static tern_status choose_arch(tern_ctx *ctx, const struct tern_json *json, cons
                  "%s: architectures[0] is %s, expected a string", where, tern_json_type_name(first));
     *name = tern_json_string(first, &length);
     *arch = length == strlen(*name) ? arch_of_architecture(*name) : NULL;
-    TERN_REQUIRE(ctx, *arch, TERN_ERR_UNSUPPORTED, "%s: architecture is \"%s\", which tern does not run; it runs %s",
-                 where, *name, known_architectures(known, sizeof known));
+    TERN_REQUIRE(ctx, *arch, TERN_ERR_UNSUPPORTED,
+                 "%s: architecture is \"%s\", which tern does not run; its families are %s", where, *name,
+                 known_families(known, sizeof known));
     TERN_REQUIRE(ctx, !model_type || strcmp(model_type, (*arch)->family) == 0, TERN_ERR_FORMAT,
                  "%s: model_type is \"%s\", architecture %s expects \"%s\"", where, model_type, *name, (*arch)->family);
     return TERN_OK;

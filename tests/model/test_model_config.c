@@ -117,9 +117,9 @@ static void test_refused(void **state)
         const char *words;
     } cases[] = {
         { "GPT2LMHeadModel", "MysteryModel", TERN_ERR_UNSUPPORTED,
-          "architecture is \"MysteryModel\", which tern does not run; it runs GPT2LMHeadModel, GPT2Model" },
+          "architecture is \"MysteryModel\", which tern does not run; its families are bloom, " },
         { "GPT2LMHeadModel", "GPT2ForSequenceClassification", TERN_ERR_UNSUPPORTED, "GPT2ForSequenceClassification" },
-        { "GPT2LMHeadModel", "GPT2Model\\u0000", TERN_ERR_UNSUPPORTED, "it runs" },
+        { "GPT2LMHeadModel", "GPT2Model\\u0000", TERN_ERR_UNSUPPORTED, "its families are" },
         { "[\"GPT2LMHeadModel\"]", "\"GPT2LMHeadModel\"", TERN_ERR_FORMAT, "\"architectures\" is the string" },
         { "[\"GPT2LMHeadModel\"]", "[3]", TERN_ERR_FORMAT, "architectures[0] is an integer, expected a string" },
         { "\"architectures\": [\"GPT2LMHeadModel\"], \"model_type\": \"gpt2\"", "\"model_type\": \"mystery\"",
