@@ -112,17 +112,25 @@ static tern_status parse_string(struct tern_parser *p, node **out)
     const uint32_t line = p->token.line;
     const struct tern_vstring *string;
     const char *text = p->token.text;
-    size_t size = p->token.size;
+    size_t size = p->token.size, capacity = 0;
+    char *joined = NULL;
 
     TERN_TRY(tern_parse_next(p));
     while (tern_parse_at(p, TERN_T_STRING)) {
-        char *both;
+        const size_t together = size + p->token.size;
 
-        TERN_TRY(TERN_POOL_TAKE(p->ctx, &p->t->pool, size + p->token.size, &both));
-        memcpy(both, text, size);
-        memcpy(both + size, p->token.text, p->token.size);
-        text = both;
-        size += p->token.size;
+        if (together > capacity) { /* twice as long each time: many short ones do not add up to more */
+            char *grown;
+
+            capacity = 2 * together;
+            TERN_TRY(TERN_POOL_TAKE(p->ctx, &p->t->pool, capacity, &grown));
+            if (size > 0)
+                memcpy(grown, text, size);
+            text = joined = grown;
+        }
+        if (p->token.size > 0)
+            memcpy(joined + size, p->token.text, p->token.size);
+        size = together;
         TERN_TRY(tern_parse_next(p));
     }
     TERN_TRY(tern_string_borrow(p->ctx, &p->t->pool, text, size, SIZE_MAX, &string));
