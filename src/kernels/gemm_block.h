@@ -8,6 +8,9 @@
  *        two panels, one step k:  [ 16 | 16 ] [ 16 | 16 ]     four vectors, loaded once for up to six rows
  *        row i   a[i][k]  ->        4 multiply-adds           one broadcast
  *
+ * Loops of one panel go two steps at a time: the end of a loop of 192 is not foreseen on a Zen 5, that of 96 is.  (For two panels that
+ * takes a register more than there is.)
+ *
  * Two panels halve the loads of rows and give 24 sums instead of 16: longer between two ends of tiles.  That needs 32 registers; other
  * levels go tile by tile through their kernels of one. */
 #ifndef TERN_KERNELS_GEMM_BLOCK_H
@@ -15,19 +18,59 @@
 
 #include "kernels/gemm_tile.h"
 
-/* Scale and bias of the columns; those that are not given are the numbers that change nothing, not even the sign of a zero. */
+/* What stands for a scale or a bias that is not given: numbers that change nothing, not even the sign of a zero. */
 struct gemm_vectors {
-    _Alignas(64) float scale[2 * TERN_PANEL], bias[2 * TERN_PANEL];
+    _Alignas(64) float ones[2 * TERN_PANEL], nothing[2 * TERN_PANEL];
 };
 
 V16_FN void gemm_vectors(const struct tern_gemm_block *g, struct gemm_vectors *v)
 {
-    const size_t n = g->panels * TERN_PANEL;
-
-    for (size_t j = 0; g->c && j < n; j += 16) {
-        v16_store(v->scale + j, g->scale ? v16_load(g->scale + j) : v16_set1(1));
-        v16_store(v->bias + j, g->bias ? v16_load(g->bias + j) : v16_set1(-0.0f));
+    for (size_t j = 0; g->c && j < g->panels * TERN_PANEL; j += 16) {
+        v16_store(v->ones + j, v16_set1(1));
+        v16_store(v->nothing + j, v16_set1(-0.0f));
     }
+}
+
+/* One of the blocks: the same product with other columns. */
+struct gemm_columns {
+    const char *panel, *next;
+    size_t next_bytes, next_second;
+    const int32_t *start;
+    const float *scale, *bias;
+    float *c;
+};
+
+/* What stands beside the panels of the next block: a line or two of each, which no stream brings in time. */
+V16_FN void gemm_columns_ahead(const struct tern_gemm_block *g, size_t i)
+{
+    const size_t n = g->panels * TERN_PANEL, col = (i + 1) * n;
+
+    for (size_t j = 0; i + 1 < g->count && j < n; j += 16) {
+        if (g->start)
+            GEMM_PREFETCH(g->start + col + j);
+        if (g->scale)
+            GEMM_PREFETCH(g->scale + col + j);
+        if (g->bias)
+            GEMM_PREFETCH(g->bias + col + j);
+    }
+}
+
+V16_FN struct gemm_columns gemm_columns(const struct tern_gemm_block *g, const struct gemm_vectors *v, size_t i,
+                                        size_t bytes_each)
+{
+    const size_t col = i * g->panels * TERN_PANEL, bytes = i * g->panels * g->second;
+    const bool last = i + 1 == g->count;
+
+    return (struct gemm_columns){ .panel = (const char *)g->panel + bytes,
+                                  .next = last ? g->next : (const char *)g->panel + bytes + g->panels * g->second,
+                                  .next_bytes = last ? g->next_bytes : bytes_each,
+                                  .next_second = last             ? g->next_second
+                                                 : g->panels == 2 ? g->second
+                                                                  : 0,
+                                  .start = g->start ? g->start + col : NULL,
+                                  .scale = g->scale ? g->scale + col : v->ones,
+                                  .bias = g->bias ? g->bias + col : v->nothing,
+                                  .c = g->c ? g->c + col : NULL };
 }
 
 /* First row of tile i: tiles differ by a row at most. */
@@ -38,17 +81,29 @@ V16_FN size_t gemm_tile_row(const struct tern_gemm_block *g, size_t i)
     return rows * i + (i < more ? i : more);
 }
 
-/* What all tiles prefetch at each step, for each panel, from `at` on. */
-V16_FN struct gemm_hint gemm_block_hint(const struct tern_gemm_block *g, size_t steps)
+/* What `tiles` tiles prefetch at each step, for each panel, from `at` on. */
+V16_FN struct gemm_hint gemm_block_hint(const struct tern_gemm_block *g, const struct gemm_columns *b, size_t steps,
+                                        size_t tiles)
 {
-    const size_t all = steps * g->tiles;
+    const size_t all = steps * tiles;
 
-    if (!g->next || !all)
-        return (struct gemm_hint){ g->panel, 0 };
+    if (!b->next || !all)
+        return (struct gemm_hint){ b->panel, 0 };
     if (g->tiles == 1 && g->panels == 1)
-        return gemm_hint(g->panel, steps, 128, g->m, g->next, g->next_bytes);
-    const size_t step = (g->next_bytes + all - 1) / all;
-    return (struct gemm_hint){ g->next, step < 128 ? step : 128 };
+        return gemm_hint(b->panel, steps, 128, g->m, b->next, b->next_bytes);
+    const size_t step = (b->next_bytes + all - 1) / all;
+    return (struct gemm_hint){ b->next, step < 128 ? step : 128 };
+}
+
+/* Weights that nobody has sent for: the first lines at once, and the rest by the first tile, so far ahead of itself. */
+V16_FN struct gemm_hint gemm_block_cold(const struct tern_gemm_block *g, size_t steps)
+{
+    const size_t far = g->tiles == 1 && g->m > 4 ? GEMM_STREAM_FAR : GEMM_STREAM_NEAR, all = steps * 128;
+
+    for (size_t p = 0; p < g->panels; p++)
+        for (size_t at = 0; at < far && at < all; at += 64)
+            GEMM_PREFETCH((const char *)g->panel + p * g->second + at);
+    return (struct gemm_hint){ (const char *)g->panel + far, 128 };
 }
 
 #if V16_GEMM_ROWS == 14
@@ -68,7 +123,7 @@ struct gemm_place {
     size_t sums_second;
     float *c;
     size_t ldc;
-    const float *row_scale;
+    const float *row_scale, *scale, *bias;
 };
 
 V16_FN v16 gemm_finished(const enum v16_panel form, v16 sum, v16 by_row, const float *scale, const float *bias)
@@ -82,8 +137,7 @@ V16_FN v16 gemm_finished(const enum v16_panel form, v16 sum, v16 by_row, const f
     return v16_add(v16_mul(sum, v16_load(scale)), v16_load(bias));
 }
 
-V16_FN void gemm_one_tile(const enum v16_panel form, const int m, const struct gemm_place *p,
-                          const struct gemm_vectors *v, struct gemm_hint hint)
+V16_FN void gemm_one_tile(const enum v16_panel form, const int m, const struct gemm_place *p, struct gemm_hint hint)
 {
     const size_t lda = p->lda;
     const float *a0 = p->a, *a3 = a0 + 3 * lda, *a6 = a0 + 6 * lda, *a9 = a0 + 9 * lda, *a12 = a0 + 12 * lda;
@@ -104,21 +158,31 @@ V16_FN void gemm_one_tile(const enum v16_panel form, const int m, const struct g
         r##i##_0 = gemm_multiply_add(form, x, w0, r##i##_0);            \
         r##i##_1 = gemm_multiply_add(form, x, w1, r##i##_1);            \
     }
-    for (; panel != end; panel += 128) {
-        const v16 w0 = v16_weights(form, panel, 0, 0), w1 = v16_weights(form, panel, 16, 0);
-
-        GEMM_PREFETCH(hint.at);
-        GEMM_PREFETCH(hint.at + 64);
-        hint.at += hint.step;
-        GEMM_ROWS(GEMM_STEP)
-        a0++, a3++, a6++, a9++, a12++;
+#define GEMM_ONE_STEP                                                                    \
+    const v16 w0 = v16_weights(form, panel, 0, 0), w1 = v16_weights(form, panel, 16, 0); \
+                                                                                         \
+    GEMM_PREFETCH(hint.at);                                                              \
+    GEMM_PREFETCH(hint.at + 64);                                                         \
+    hint.at += hint.step;                                                                \
+    GEMM_ROWS(GEMM_STEP)                                                                 \
+    a0++, a3++, a6++, a9++, a12++;
+    if (m <= 10) {
+#pragma GCC unroll 2
+        for (; panel != end; panel += 128) {
+            GEMM_ONE_STEP
+        }
+    } else { /* two steps would not fit the integer registers */
+        for (; panel != end; panel += 128) {
+            GEMM_ONE_STEP
+        }
     }
+#undef GEMM_ONE_STEP
 
 #define GEMM_FINISH(i)                                                                                         \
     if (i < m) {                                                                                               \
         const v16 by_row = form == V16_S8_DOT ? v16_set1(p->row_scale[i]) : v16_set1(1);                       \
-        v16_store(p->c + i * p->ldc, gemm_finished(form, r##i##_0, by_row, v->scale, v->bias));                \
-        v16_store(p->c + i * p->ldc + 16, gemm_finished(form, r##i##_1, by_row, v->scale + 16, v->bias + 16)); \
+        v16_store(p->c + i * p->ldc, gemm_finished(form, r##i##_0, by_row, p->scale, p->bias));                \
+        v16_store(p->c + i * p->ldc + 16, gemm_finished(form, r##i##_1, by_row, p->scale + 16, p->bias + 16)); \
     }
 #define GEMM_KEEP(i)                                        \
     if (i < m) {                                            \
@@ -137,8 +201,8 @@ V16_FN void gemm_one_tile(const enum v16_panel form, const int m, const struct g
 #undef GEMM_KEEP
 }
 
-V16_FN void gemm_pair_tile(const enum v16_panel form, const int m, const struct gemm_place *p,
-                           const struct gemm_vectors *v, struct gemm_hint hint, size_t hint_second)
+V16_FN void gemm_pair_tile(const enum v16_panel form, const int m, const struct gemm_place *p, struct gemm_hint hint,
+                           size_t hint_second)
 {
     const size_t lda = p->lda, second = p->second;
     const float *a0 = p->a, *a3 = a0 + 3 * lda;
@@ -176,10 +240,10 @@ V16_FN void gemm_pair_tile(const enum v16_panel form, const int m, const struct 
 #define GEMM_FINISH(i)                                                                                         \
     if (i < m) {                                                                                               \
         const v16 by_row = form == V16_S8_DOT ? v16_set1(p->row_scale[i]) : v16_set1(1);                       \
-        v16_store(p->c + i * p->ldc, gemm_finished(form, r##i##_0, by_row, v->scale, v->bias));                \
-        v16_store(p->c + i * p->ldc + 16, gemm_finished(form, r##i##_1, by_row, v->scale + 16, v->bias + 16)); \
-        v16_store(p->c + i * p->ldc + 32, gemm_finished(form, r##i##_2, by_row, v->scale + 32, v->bias + 32)); \
-        v16_store(p->c + i * p->ldc + 48, gemm_finished(form, r##i##_3, by_row, v->scale + 48, v->bias + 48)); \
+        v16_store(p->c + i * p->ldc, gemm_finished(form, r##i##_0, by_row, p->scale, p->bias));                \
+        v16_store(p->c + i * p->ldc + 16, gemm_finished(form, r##i##_1, by_row, p->scale + 16, p->bias + 16)); \
+        v16_store(p->c + i * p->ldc + 32, gemm_finished(form, r##i##_2, by_row, p->scale + 32, p->bias + 32)); \
+        v16_store(p->c + i * p->ldc + 48, gemm_finished(form, r##i##_3, by_row, p->scale + 48, p->bias + 48)); \
     }
 #define GEMM_KEEP(i)                                                         \
     if (i < m) {                                                             \
@@ -204,48 +268,60 @@ V16_FN void gemm_pair_tile(const enum v16_panel form, const int m, const struct 
 V16_FN void gemm_block(const enum v16_panel form, const size_t per_word, const struct tern_gemm_block *g)
 {
     const size_t steps = (g->k + per_word - 1) / per_word, lda = g->lda / per_word;
-    const float *start = form == V16_S8_DOT ? (const float *)(const void *)g->start : NULL;
-    struct gemm_hint hint = gemm_block_hint(g, steps);
     struct gemm_vectors v;
 
     gemm_vectors(g, &v);
-    for (size_t tile = 0, row = 0; tile < g->tiles; tile++) {
-        const size_t end = gemm_tile_row(g, tile + 1), rows = end - row;
-        float *sums = (float *)g->sums + row * TERN_PANEL;
-        const struct gemm_place p = { .a = (const float *)g->a + row * lda,
-                                      .lda = lda,
-                                      .panel = g->panel,
-                                      .end = (const char *)g->panel + steps * 128,
-                                      .second = g->second,
-                                      .from = g->begin ? start : sums,
-                                      .ld_from = g->begin ? 0 : TERN_PANEL,
-                                      .from_second = g->begin ? TERN_PANEL : g->sums_second,
-                                      .sums = sums,
-                                      .sums_second = g->sums_second,
-                                      .c = g->c ? g->c + row * g->ldc : NULL,
-                                      .ldc = g->ldc,
-                                      .row_scale = g->row_scale ? g->row_scale + row : NULL };
+    for (size_t i = 0; i < g->count; i++) {
+        const struct gemm_columns b = gemm_columns(g, &v, i, steps * 128);
+        const float *start = form == V16_S8_DOT ? (const float *)(const void *)b.start : NULL;
+        const bool cold = g->cold && i == 0, streams = cold && g->tiles > 1;
+        const struct gemm_hint own = cold ? gemm_block_cold(g, steps) : (struct gemm_hint){ b.panel, 0 };
+        const struct gemm_hint ahead = gemm_block_hint(g, &b, steps, g->tiles - streams);
+        struct gemm_hint hint = streams ? own : ahead;
 
-#define GEMM_CASE(i)                              \
-    case i + 1:                                   \
-        gemm_one_tile(form, i + 1, &p, &v, hint); \
+        gemm_columns_ahead(g, i);
+        for (size_t tile = 0, row = 0; tile < g->tiles; tile++) {
+            const size_t end = gemm_tile_row(g, tile + 1), rows = end - row;
+            float *sums = (float *)g->sums + row * TERN_PANEL;
+            const struct gemm_place p = { .a = (const float *)g->a + row * lda,
+                                          .lda = lda,
+                                          .panel = b.panel,
+                                          .end = b.panel + steps * 128,
+                                          .second = g->second,
+                                          .from = g->begin ? start : sums,
+                                          .ld_from = g->begin ? 0 : TERN_PANEL,
+                                          .from_second = g->begin ? TERN_PANEL : g->sums_second,
+                                          .sums = sums,
+                                          .sums_second = g->sums_second,
+                                          .c = b.c ? b.c + row * g->ldc : NULL,
+                                          .ldc = g->ldc,
+                                          .row_scale = g->row_scale ? g->row_scale + row : NULL,
+                                          .scale = b.scale,
+                                          .bias = b.bias };
+
+#define GEMM_CASE(i)                          \
+    case i + 1:                               \
+        gemm_one_tile(form, i + 1, &p, hint); \
         break;
-#define GEMM_PAIR_CASE(i)                                          \
-    case i + 1:                                                    \
-        gemm_pair_tile(form, i + 1, &p, &v, hint, g->next_second); \
+#define GEMM_PAIR_CASE(i)                                                                        \
+    case i + 1:                                                                                  \
+        gemm_pair_tile(form, i + 1, &p, hint, streams && tile == 0 ? g->second : b.next_second); \
         break;
-        if (g->panels == 1)
-            switch (rows) {
-                GEMM_ROWS(GEMM_CASE)
-            }
-        else
-            switch (rows) {
-                GEMM_EACH_PAIR(GEMM_PAIR_CASE)
-            }
+            if (g->panels == 1)
+                switch (rows) {
+                    GEMM_ROWS(GEMM_CASE)
+                }
+            else
+                switch (rows) {
+                    GEMM_EACH_PAIR(GEMM_PAIR_CASE)
+                }
 #undef GEMM_CASE
 #undef GEMM_PAIR_CASE
-        hint.at += steps * hint.step;
-        row = end;
+            hint.at += steps * hint.step;
+            if (streams && tile == 0)
+                hint = ahead;
+            row = end;
+        }
     }
 }
 
@@ -254,16 +330,15 @@ V16_FN void gemm_block(const enum v16_panel form, const size_t per_word, const s
 /* ---- tile by tile ---- */
 
 /* A finished tile of one panel in the block's sums: to C, with what follows a product. */
-V16_FN void gemm_block_finish(const struct tern_gemm_block *g, const bool integers, const struct gemm_vectors *v,
-                              size_t panel, size_t row, size_t end)
+V16_FN void gemm_block_finish(const struct tern_gemm_block *g, const bool integers, const struct gemm_columns *b,
+                              size_t panel, size_t at, size_t row, size_t end)
 {
-    for (; row < end; row++) {
-        const size_t at = panel * g->sums_second + row * TERN_PANEL;
-        float *to = g->c + row * g->ldc + panel * TERN_PANEL;
+    for (; row < end; row++, at += TERN_PANEL) {
+        float *to = b->c + row * g->ldc + panel * TERN_PANEL;
 
         for (size_t j = 0; j < TERN_PANEL; j += 16) {
-            const v16 scale = v16_load(v->scale + panel * TERN_PANEL + j);
-            const v16 bias = v16_load(v->bias + panel * TERN_PANEL + j);
+            const v16 scale = v16_load(b->scale + panel * TERN_PANEL + j);
+            const v16 bias = v16_load(b->bias + panel * TERN_PANEL + j);
             if (integers)
                 v16_store(to + j, v16_add(v16_mul(v16_load_s32((const int32_t *)g->sums + at + j),
                                                   v16_mul(v16_set1(g->row_scale[row]), scale)),
@@ -274,26 +349,32 @@ V16_FN void gemm_block_finish(const struct tern_gemm_block *g, const bool intege
     }
 }
 
-/* Tile by tile through a level's kernel of one tile: `call` for one panel's rows [row, end). */
-#define GEMM_BLOCK_BY_TILES(integers, per, call)                                            \
-    do {                                                                                    \
-        const size_t block_steps = (g->k + (per)-1) / (per);                                \
-        struct gemm_hint hint = gemm_block_hint(g, block_steps);                            \
-        struct gemm_vectors v;                                                              \
-        gemm_vectors(g, &v);                                                                \
-        for (size_t tile = 0, row = 0; tile < g->tiles; tile++) {                           \
-            const size_t end = gemm_tile_row(g, tile + 1), bytes = hint.step * block_steps; \
-            for (size_t panel = 0; panel < g->panels; panel++) {                            \
-                const size_t at = panel * g->sums_second + row * TERN_PANEL;                \
-                const char *words = (const char *)g->panel + panel * g->second;             \
-                const void *next = hint.step ? hint.at + panel * g->next_second : NULL;     \
-                call;                                                                       \
-                if (g->c)                                                                   \
-                    gemm_block_finish(g, integers, &v, panel, row, end);                    \
-            }                                                                               \
-            hint.at += bytes;                                                               \
-            row = end;                                                                      \
-        }                                                                                   \
+/* Tile by tile through a level's kernel of one tile: `call` for one panel's rows [row, end), sums from `at` on. */
+#define GEMM_BLOCK_BY_TILES(integers, per, call)                                                \
+    do {                                                                                        \
+        const size_t block_steps = (g->k + (per)-1) / (per);                                    \
+        struct gemm_vectors v;                                                                  \
+        gemm_vectors(g, &v);                                                                    \
+        for (size_t block = 0; block < g->count; block++) {                                     \
+            const struct gemm_columns b = gemm_columns(g, &v, block, block_steps * 128);        \
+            struct gemm_hint hint = gemm_block_hint(g, &b, block_steps, g->tiles);              \
+            for (size_t tile = 0, row = 0; tile < g->tiles; tile++) {                           \
+                const size_t end = gemm_tile_row(g, tile + 1), bytes = hint.step * block_steps; \
+                for (size_t panel = 0; panel < g->panels; panel++) {                            \
+                    const size_t kept = g->c && g->begin ? 0 : row * TERN_PANEL;                \
+                    const size_t at = panel * g->sums_second + kept;                            \
+                    const char *words = b.panel + panel * g->second;                            \
+                    const int32_t *start = b.start ? b.start + panel * TERN_PANEL : NULL;       \
+                    const void *next = hint.step ? hint.at + panel * b.next_second : NULL;      \
+                    (void)start;                                                                \
+                    call;                                                                       \
+                    if (g->c)                                                                   \
+                        gemm_block_finish(g, integers, &b, panel, at, row, end);                \
+                }                                                                               \
+                hint.at += bytes;                                                               \
+                row = end;                                                                      \
+            }                                                                                   \
+        }                                                                                       \
     } while (0)
 
 #endif

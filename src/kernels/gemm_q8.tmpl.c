@@ -123,6 +123,5 @@ static void TERN_K(gemm_block_q8)(const struct tern_gemm_block *g)
 {
     GEMM_BLOCK_BY_TILES(true, 4,
                         TERN_K(gemm_q8)((int32_t *)g->sums + at, TERN_PANEL, (const uint8_t *)g->a + row * g->lda,
-                                        g->lda, (const int8_t *)words, g->start ? g->start + panel * TERN_PANEL : NULL,
-                                        g->k, end - row, !g->begin, next, bytes));
+                                        g->lda, (const int8_t *)words, start, g->k, end - row, !g->begin, next, bytes));
 }

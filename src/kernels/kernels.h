@@ -236,26 +236,31 @@ typedef void tern_epilogue_s32_fn(float *c, size_t ldc, const int32_t *tile, con
  *   c given:  C[i][32 p + j] = sums[p][i][j] * scale[32 p + j] + bias[32 p + j],  with the roundings of epilogue_f32 or epilogue_s32
  *
  * so that all of K is one call, or several with sums kept between them.  The whole of a tile's rows, all steps and the results of many
- * tiles are one call of the level's best loop. */
+ * tiles are one call of the level's best loop.  So are `count` such blocks, where nothing is kept between calls (begin and c given):
+ * block b has panels [b * panels, (b + 1) * panels), all `second` bytes apart, and their columns of start, scale, bias and c. */
 struct tern_gemm_block {
     const void *a; /* rows in the type of the kernel, lda elements apart, from this block's first k on */
     size_t lda;
     const void *panel; /* this block of the first panel; 64-byte aligned */
     size_t second;     /* bytes to the same block of the second panel */
     size_t panels;     /* 1 or 2 */
+    size_t count;      /* blocks, >= 1 */
+    bool cold;         /* nothing was sent for before: a hint only */
     size_t k, m;       /* m >= 1 */
     size_t
         tiles;  /* even tiles of the rows: at least ceil(m / TERN_TILE_ROWS), for two panels ceil(m / TERN_PAIR_ROWS) */
     bool begin; /* sums begin at +0, or `start`; else as they are in sums */
-    const int32_t *start; /* [panels * 32], gemm_q8's */
-    void *sums;           /* f32 or s32 [m][32] for each panel; 64-byte aligned; what c gets need not be kept there */
-    size_t sums_second;   /* elements to the second panel's, at least 32 m */
+    const int32_t *start; /* [count * panels * 32], gemm_q8's */
+    void *
+        sums; /* f32 or s32 [m][32] for each panel of a block, 64-byte aligned; [a tile's rows][32] where begin and c are given:
+                 * what c gets need not be kept there */
+    size_t sums_second; /* elements to the second panel's, at least as many */
     const void *
-        next; /* NULL, or the weights that come after these: next_bytes of each panel are prefetched meanwhile, evenly */
+        next; /* NULL, or the weights that come after all: next_bytes of each panel are prefetched with the last block, evenly */
     size_t next_bytes, next_second; /* bytes to the second panel's; 0: there is only one */
     float *c; /* rows ldc apart, the columns of these panels, all of them there; NULL: sums are kept */
     size_t ldc;
-    const float *scale, *bias; /* [panels * 32] or NULL, and */
+    const float *scale, *bias; /* [count * panels * 32] or NULL, and */
     const float *row_scale;    /* [m] of q8: read where c is given */
 };
 #define TERN_PAIR_ROWS 6

@@ -73,10 +73,25 @@ static bool pairs_panels(const struct tern_kernels *kernels, const struct tern_p
     return m >= kernels->pair_rows && !plan->tile_rows;
 }
 
-/* Begin of part i of n things in `parts` parts that differ by one at most. */
+/* n things in `parts` parts that differ by one at most.  Between two calls of a kernel there is no time for divisions. */
+struct cut {
+    size_t each, more; /* the first `more` parts have one more */
+};
+
+static struct cut cut(size_t n, size_t parts)
+{
+    return (struct cut){ n / parts, n % parts };
+}
+
+/* Where part i begins. */
+static size_t cut_at(struct cut c, size_t i)
+{
+    return c.each * i + (i < c.more ? i : c.more);
+}
+
 static size_t part(size_t n, size_t parts, size_t i)
 {
-    return n / parts * i + (i < n % parts ? i : n % parts);
+    return cut_at(cut(n, parts), i);
 }
 
 /* Steps [s0, s1) of a panel for `rows` rows of f32 from `row` on, weights widened.  Other products are blocks. */
@@ -106,6 +121,7 @@ struct piece {
     const char *next; /* what is read after it, or NULL */
     float *gates;     /* [m][32] of a gated product: filled by the panel of gates, multiplied by the other; else NULL */
     bool is_gate;
+    bool cold; /* the first of all: nothing was sent for */
 };
 
 /* A finished tile of the piece's panel `i`, of floats or integers, for rows [r0, r0 + rows) of the piece. */
@@ -140,13 +156,12 @@ static void finish(const struct product *p, const struct piece *piece, size_t i,
         kernels->epilogue_f32(c, ldc, sums, e, row, col, rows, n);
 }
 
-/* Whether nothing but scale and bias follows the sums, and all columns are there: kernels of blocks store them then. */
-static bool is_plain(const struct product *p, const struct piece *piece)
+/* Whether nothing but scale and bias follows the sums: kernels of blocks store them then. */
+static bool is_plain(const struct product *p)
 {
     const struct tern_epilogue *e = &p->e;
 
-    return !piece->gates && e->act == TERN_ACT_NONE && !e->residual && !e->residual2 && !e->half &&
-           (piece->panel + piece->panels) * TERN_PANEL <= (size_t)p->w->out;
+    return !p->gated && e->act == TERN_ACT_NONE && !e->residual && !e->residual2 && !e->half;
 }
 
 static tern_gemm_block_f32_fn *block_kernel(const struct product *p)
@@ -165,6 +180,12 @@ static tern_gemm_block_f32_fn *block_kernel(const struct product *p)
     return NULL;
 }
 
+/* Of a row as kernels of blocks take it. */
+static size_t element_bytes(enum tern_weight_format format)
+{
+    return format == TERN_WEIGHT_F32 ? 4 : format == TERN_WEIGHT_BF16 ? 2 : 1;
+}
+
 /* Rows between the sums and an epilogue that is not plain: 6 KiB of sums, which stay in the first-level cache. */
 #define FINISH_ROWS 24
 
@@ -179,17 +200,19 @@ static void block_product(const struct product *p, const struct piece *piece, te
 {
     const size_t steps = p->layout.steps, step_bytes = p->layout.step_bytes, panels = piece->panels;
     const size_t n_blocks = count_blocks(p->kernels, &p->plan, steps, step_bytes), col = piece->panel * TERN_PANEL;
-    const size_t element = p->w->format == TERN_WEIGHT_F32 ? 4 : p->w->format == TERN_WEIGHT_BF16 ? 2 : 1;
+    const size_t element = element_bytes(p->w->format);
     const size_t in = (size_t)p->w->in, per = p->layout.per;
     const char *words = (const char *)p->w->words + piece->panel * steps * step_bytes;
     const size_t n_tiles =
         panels == 2 ? (piece->m + TERN_PAIR_ROWS - 1) / TERN_PAIR_ROWS : count_tiles(&p->plan, piece->m);
     const size_t each = FINISH_ROWS * n_tiles / piece->m; /* tiles */
-    const bool plain = is_plain(p, piece);
+    const struct cut blocks = cut(steps, n_blocks), tiles = cut(piece->m, n_tiles);
+    const bool plain = is_plain(p) && col + panels * TERN_PANEL <= (size_t)p->w->out;
     _Alignas(64) union block_sums sums;
     struct tern_gemm_block g = { .lda = p->lda,
                                  .second = steps * step_bytes,
                                  .panels = panels,
+                                 .count = 1,
                                  .sums_second = GROUP_ROWS * TERN_PANEL,
                                  .start = p->w->start ? p->w->start + col : NULL,
                                  .next_second = steps * step_bytes,
@@ -198,22 +221,24 @@ static void block_product(const struct product *p, const struct piece *piece, te
                                  .bias = p->e.bias ? p->e.bias + col : NULL };
 
     for (size_t block = 0; block < n_blocks; block++) {
-        const size_t s0 = part(steps, n_blocks, block), s1 = part(steps, n_blocks, block + 1);
+        const size_t s0 = cut_at(blocks, block), s1 = cut_at(blocks, block + 1);
         const bool last = block + 1 == n_blocks;
-        const size_t ahead = last ? part(steps, n_blocks, 1) : part(steps, n_blocks, block + 2) - s1;
+        const size_t ahead = last ? cut_at(blocks, 1) : cut_at(blocks, block + 2) - s1;
         const size_t pieces = last && !plain && n_tiles > each ? (n_tiles + each - 1) / each : 1;
+        const struct cut piece_tiles = cut(n_tiles, pieces), piece_ahead = cut(ahead, pieces);
         const char *next = last ? piece->next : words + s1 * step_bytes;
 
         g.panel = words + s0 * step_bytes;
         g.k = (s1 * per < in ? s1 * per : in) - s0 * per;
         g.begin = block == 0;
         for (size_t i = 0; i < pieces; i++) {
-            const size_t t0 = part(n_tiles, pieces, i), t1 = part(n_tiles, pieces, i + 1);
-            const size_t r0 = part(piece->m, n_tiles, t0), rows = part(piece->m, n_tiles, t1) - r0;
+            const size_t t0 = cut_at(piece_tiles, i), t1 = cut_at(piece_tiles, i + 1);
+            const size_t r0 = cut_at(tiles, t0), rows = cut_at(tiles, t1) - r0;
             const size_t row = piece->row + r0;
-            const size_t h0 = part(ahead, pieces, i), h1 = part(ahead, pieces, i + 1);
+            const size_t h0 = cut_at(piece_ahead, i), h1 = cut_at(piece_ahead, i + 1);
             const size_t at = n_blocks > 1 ? r0 * TERN_PANEL : 0; /* in the first-level cache, where it may be */
 
+            g.cold = piece->cold && block == 0 && i == 0;
             g.a = (const char *)p->a + (row * p->lda + s0 * per) * element;
             g.m = rows;
             g.tiles = t1 - t0;
@@ -227,6 +252,49 @@ static void block_product(const struct product *p, const struct piece *piece, te
                 finish(p, piece, j, sums.f32 + s, p->row_scale ? sums.s32 + s : NULL, r0, rows);
         }
     }
+}
+
+/* Rows [row, row + m) with the panels [panel, panel_end) in one call, if all of K is one block and nothing but scale and bias follows:
+ * with few rows a call for each panel would cost a twentieth of its product.  How many panels that are: 0 if not so, else all but those
+ * that are no block of `panels`, or not full. */
+static size_t whole_product(const struct product *p, size_t row, size_t m, size_t panel, size_t panel_end,
+                            size_t panels)
+{
+    const size_t steps = p->layout.steps, step_bytes = p->layout.step_bytes, col = panel * TERN_PANEL;
+    const size_t full = (size_t)p->w->out / TERN_PANEL, end = full < panel_end ? full : panel_end;
+    const size_t count = end > panel ? (end - panel) / panels : 0, done = panel + count * panels;
+    const char *words = (const char *)p->w->words;
+    tern_gemm_block_f32_fn *const kernel = block_kernel(p);
+    _Alignas(64) union {
+        float f32[2 * TERN_TILE_ROWS * TERN_PANEL];
+        int32_t s32[2 * TERN_TILE_ROWS * TERN_PANEL];
+    } sums; /* of a tile */
+
+    if (!kernel || !count || !m || !is_plain(p) || count_blocks(p->kernels, &p->plan, steps, step_bytes) > 1)
+        return 0;
+    kernel(&(struct tern_gemm_block){ .a = (const char *)p->a + row * p->lda * element_bytes(p->w->format),
+                                      .lda = p->lda,
+                                      .panel = words + panel * steps * step_bytes,
+                                      .second = steps * step_bytes,
+                                      .panels = panels,
+                                      .count = count,
+                                      .cold = true,
+                                      .k = (size_t)p->w->in,
+                                      .m = m,
+                                      .tiles = panels == 2 ? (m + TERN_PAIR_ROWS - 1) / TERN_PAIR_ROWS
+                                                           : count_tiles(&p->plan, m),
+                                      .begin = true,
+                                      .start = p->w->start ? p->w->start + col : NULL,
+                                      .sums = &sums,
+                                      .sums_second = TERN_TILE_ROWS * TERN_PANEL,
+                                      .next = done < panel_end ? words + done * steps * step_bytes : NULL,
+                                      .next_bytes = steps * step_bytes,
+                                      .c = p->c + row * p->ldc + col,
+                                      .ldc = p->ldc,
+                                      .scale = p->e.scale ? p->e.scale + col : NULL,
+                                      .bias = p->e.bias ? p->e.bias + col : NULL,
+                                      .row_scale = p->row_scale ? p->row_scale + row : NULL });
+    return count * panels;
 }
 
 static void panel_product(const struct product *p, const struct piece *piece)
@@ -344,13 +412,19 @@ static void run(const struct tern_par *par, const struct product *p, size_t m)
 
     const size_t m_here = row_end - row0, n_groups = (m_here + GROUP_ROWS - 1) / GROUP_ROWS;
     const size_t most = block_kernel(p) && !p->gated && pairs_panels(p->kernels, &p->plan, m_here) ? 2 : 1;
+    const size_t begin = panel;
+    panel += whole_product(p, row0, m_here, panel, panel_end, most);
     for (size_t panels; panel < panel_end; panel += panels) {
         panels = panel_end - panel < most ? 1 : most;
         const char *here = (const char *)p->w->words + panel * panel_bytes, *first = here + pair * panel_bytes;
         const char *following = panel + panels < panel_end ? first + panels * panel_bytes : NULL;
         for (size_t g = 0; g < n_groups; g++) {
             const size_t r0 = part(m_here, n_groups, g), r1 = part(m_here, n_groups, g + 1);
-            struct piece piece = { .row = row0 + r0, .m = r1 - r0, .panel = panel + pair, .panels = panels };
+            struct piece piece = { .row = row0 + r0,
+                                   .m = r1 - r0,
+                                   .panel = panel + pair,
+                                   .panels = panels,
+                                   .cold = panel == begin && g == 0 };
             const bool stream = p->gated && count_tiles(&p->plan, piece.m) == 1;
             if (p->gated) {
                 piece.gates = gates;
@@ -358,6 +432,7 @@ static void run(const struct tern_par *par, const struct product *p, size_t m)
                 piece.next = stream ? first + panel_bytes : here;
                 run_piece(p, &piece);
                 piece.is_gate = false;
+                piece.cold = false;
                 piece.panel = panel;
             }
             piece.next = stream ? here + panel_bytes : g + 1 < n_groups ? first : following;

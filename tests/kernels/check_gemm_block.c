@@ -1,4 +1,5 @@
-/* check_gemm_block.c: all rows of a product with a block of one or two panels, kept as sums or stored with scale and bias. */
+/* check_gemm_block.c: all rows of a product with a block of one or two panels, kept as sums or stored with scale and bias, and with
+ * several such blocks. */
 #include "tc.h"
 
 enum form { F32, BF16, Q8 };
@@ -66,7 +67,7 @@ static const void *make_panels(struct tc *t, enum form form, size_t k, size_t st
 /* For a bound: the sizes of all terms of a result, or of a sum where c is not given. */
 static void term_sizes(const struct tern_gemm_block *g, const float *sums, float *size, size_t ld)
 {
-    for (size_t p = 0; p < g->panels; p++)
+    for (size_t p = 0; p < g->count * g->panels; p++)
         for (size_t i = 0; i < g->m; i++)
             for (size_t j = 0; j < 32; j++) {
                 const uint16_t *panel = (const uint16_t *)(const void *)((const char *)g->panel + p * g->second);
@@ -131,13 +132,16 @@ static void check_form(struct tc *t, const enum form form)
     for (size_t panels = 1; panels <= 2; panels++)
         for (size_t s = 0; s < TC_COUNT(ks); s++)
             for (size_t i = 0; i < TC_COUNT(ms); i++)
-                for (int variant = 0; variant < 6; variant++) {
+                for (int variant = 0; variant < 8; variant++) {
                     const size_t m = ms[i], k = ks[s], steps = (k + per[form] - 1) / per[form];
                     const size_t padded = steps * per[form], highest = panels == 2 ? TERN_PAIR_ROWS : TERN_TILE_ROWS;
-                    const size_t lda = padded + (variant & 1 ? 8 : 0), ldc = 32 * panels + (variant & 1 ? 7 : 0);
+                    const size_t count = variant < 6 ? 1 : variant - 4, all_panels = count * panels;
+                    const size_t lda = padded + (variant & 1 ? 8 : 0), ldc = 32 * all_panels + (variant & 1 ? 7 : 0);
                     const bool stored = variant >= 2, begin = variant != 1 && variant != 5;
-                    const size_t sums_second = 32 * m + (variant & 1 ? 16 : 0);
-                    const size_t sums_size = (panels - 1) * sums_second + 32 * m, c_size = (m - 1) * ldc + 32 * panels;
+                    const size_t kept = count > 1 && m > highest ? highest : m; /* rows */
+                    const size_t sums_second = 32 * kept + (variant & 1 ? 16 : 0);
+                    const size_t sums_size = (panels - 1) * sums_second + 32 * kept,
+                                 c_size = (m - 1) * ldc + 32 * all_panels;
 
                     if (k > 64 && m % 4 != 1 && m != TERN_TILE_ROWS)
                         continue;
@@ -146,13 +150,16 @@ static void check_form(struct tc *t, const enum form form)
                                  : variant == 2 ? ",stored"
                                  : variant == 3 ? ",scale"
                                  : variant == 4 ? ",bias"
-                                                : ",scale,bias",
+                                 : variant == 5 ? ",scale,bias"
+                                 : variant == 6 ? ",scale,bias,count=2"
+                                                : ",bias,count=3",
                                  begin ? "" : ",accumulate"))
                         continue;
                     struct tern_gemm_block g = { .a = make_rows(t, form, k, padded, lda, m),
                                                  .lda = lda,
                                                  .second = (steps + 1) * 128,
                                                  .panels = panels,
+                                                 .count = count,
                                                  .k = k,
                                                  .m = m,
                                                  .tiles = (m + highest - 1) / highest,
@@ -161,16 +168,16 @@ static void check_form(struct tc *t, const enum form form)
                                                  .ldc = ldc };
                     const float *sums = tc_in_f32(t, sums_size, TC_NORMAL);
                     float *all[4], *results[4];
-                    int32_t *start = tc_out_s32(t, 32 * panels);
+                    int32_t *start = tc_out_s32(t, 32 * all_panels);
 
-                    g.panel = make_panels(t, form, k, steps, g.second, panels);
-                    for (size_t j = 0; j < 32 * panels; j++)
+                    g.panel = make_panels(t, form, k, steps, g.second, all_panels);
+                    for (size_t j = 0; j < 32 * all_panels; j++)
                         start[j] = (int32_t)tc_below(t, 1000000) - 500000;
                     g.start = start;
-                    if (variant == 3 || variant == 5)
-                        g.scale = tc_in_f32(t, 32 * panels, TC_NORMAL);
+                    if (variant == 3 || variant == 5 || variant == 6)
+                        g.scale = tc_in_f32(t, 32 * all_panels, TC_NORMAL);
                     if (variant >= 4)
-                        g.bias = tc_in_f32(t, 32 * panels, TC_NORMAL);
+                        g.bias = tc_in_f32(t, 32 * all_panels, TC_NORMAL);
                     g.row_scale = tc_in_f32(t, m, TC_NEAR_ONE);
                     const struct tern_kernels *kernels[] = { &t->ref, &t->base, &t->new };
                     for (int n = 0; n < 4; n++) {
@@ -183,8 +190,11 @@ static void check_form(struct tc *t, const enum form form)
                         g.next = n == 1 ? (const char *)g.panel + steps * 128 : n == 2 ? g.panel : NULL;
                         g.next_bytes = steps * 128 / (n == 2 ? 3 : 1);
                         g.next_second = panels == 2 ? g.second : 0;
-                        if (n < 3)
-                            call(kernels[n], form, &g);
+                        g.cold = n % 2;
+                        if (n == 3 && count > 1)
+                            g.tiles = m;
+                        if (n < 3 || count > 1)
+                            call(kernels[n < 3 ? n : 2], form, &g);
                         else
                             call_in_parts(&t->new, form, &g, m);
                     }
@@ -200,9 +210,15 @@ static void check_form(struct tc *t, const enum form form)
         for (size_t panels = 1; panels <= 2; panels++) {
             const float *a = tc_in_f32(t, 7 * 40, TC_SPECIAL), *panel = tc_in_panel(t, 80 * 32, TC_FINITE);
             float *sums = tc_out_panel(t, 2 * 7 * 32), *want = tc_out_f32(t, 7 * 64), *got = tc_out_f32(t, 7 * 64);
-            struct tern_gemm_block g = {
-                .a = a, .lda = 40, .panel = panel, .second = 40 * 128, .panels = panels, .k = 40, .m = 7, .tiles = 2
-            };
+            struct tern_gemm_block g = { .a = a,
+                                         .lda = 40,
+                                         .panel = panel,
+                                         .second = 40 * 128,
+                                         .panels = panels,
+                                         .count = 1,
+                                         .k = 40,
+                                         .m = 7,
+                                         .tiles = 2 };
 
             g.begin = true;
             g.sums = sums;
@@ -222,7 +238,9 @@ static void check_form(struct tc *t, const enum form form)
     for (size_t panels = 1; panels <= 2; panels++)
         for (size_t i = 0; i < TC_COUNT(rows); i++) {
             const size_t m = rows[i], steps = 384, k = steps * per[form];
-            struct tern_gemm_block g = { .lda = k + 64, .second = steps * 128, .panels = panels, .k = k, .m = m };
+            struct tern_gemm_block g = {
+                .lda = k + 64, .second = steps * 128, .panels = panels, .count = 1, .k = k, .m = m
+            };
 
             if (t->new.isa == TERN_ISA_PORTABLE && m > 8) /* seconds each */
                 continue;

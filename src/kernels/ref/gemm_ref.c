@@ -82,19 +82,20 @@ void tern_gemm_q8_ref(int32_t *c, size_t ldc, const uint8_t *a, size_t lda, cons
 }
 
 /* All rows at once by the definitions of a tile and its epilogue: one row and one panel after the other. */
-#define GEMM_BLOCK_REF(name, product, epilogue)                                              \
-    void tern_##name##_ref(const struct tern_gemm_block *g)                                  \
-    {                                                                                        \
-        for (size_t p = 0; p < g->panels; p++)                                               \
-            for (size_t i = 0; i < g->m; i++) {                                              \
-                const size_t col = p * TERN_PANEL, at = p * g->sums_second + i * TERN_PANEL; \
-                const char *panel = (const char *)g->panel + p * g->second;                  \
-                const struct tern_epilogue e = { .scale = g->scale ? g->scale + col : NULL,  \
-                                                 .bias = g->bias ? g->bias + col : NULL };   \
-                product;                                                                     \
-                if (g->c)                                                                    \
-                    epilogue;                                                                \
-            }                                                                                \
+#define GEMM_BLOCK_REF(name, product, epilogue)                                                  \
+    void tern_##name##_ref(const struct tern_gemm_block *g)                                      \
+    {                                                                                            \
+        for (size_t p = 0; p < g->count * g->panels; p++)                                        \
+            for (size_t i = 0; i < g->m; i++) {                                                  \
+                const size_t col = p * TERN_PANEL, kept = g->begin && g->c ? 0 : i * TERN_PANEL; \
+                const size_t at = p % g->panels * g->sums_second + kept;                         \
+                const char *panel = (const char *)g->panel + p * g->second;                      \
+                const struct tern_epilogue e = { .scale = g->scale ? g->scale + col : NULL,      \
+                                                 .bias = g->bias ? g->bias + col : NULL };       \
+                product;                                                                         \
+                if (g->c)                                                                        \
+                    epilogue;                                                                    \
+            }                                                                                    \
     }
 
 GEMM_BLOCK_REF(gemm_block_f32,
