@@ -48,16 +48,11 @@ struct tern_sentencepiece {
     bool add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces, treat_whitespace_as_suffix;
 };
 
-/* One pair of neighbours that could be joined. */
-struct tern_piece_pair {
-    uint64_t key; /* score, the highest first, then the place */
-    uint32_t right, size;
-};
-
 struct tern_piece_symbol {
-    uint32_t begin, size; /* in the normalised text; size 0: joined to the one before */
+    uint32_t begin;      /* in the normalised text */
+    uint32_t size : 31;  /* 0: joined to the one before */
+    uint32_t frozen : 1; /* a user's piece */
     uint32_t previous, next;
-    bool frozen; /* a user's piece */
 };
 
 struct tern_sentencepiece_scratch {
@@ -71,7 +66,7 @@ struct tern_sentencepiece_scratch {
     size_t scores_capacity;
     struct tern_piece_symbol *symbols; /* BPE */
     size_t symbols_capacity;
-    struct tern_piece_pair *heap;
+    uint64_t *heap; /* neighbours that could be joined: their score, the highest first, then the left one's place */
     size_t heap_capacity;
     uint32_t *splits; /* of an unused piece: the bytes of its left part in the last join that made it */
     size_t splits_capacity;

@@ -1,7 +1,8 @@
 /* sentencepiece_bpe.c: neighbours whose text together is a piece are joined, highest score first, leftmost first.
  *
  * A heap of pairs over a doubly linked list of symbols, as in bpe.c: a pair whose symbols have changed since is dropped
- * when it comes up.  What is joined to a piece that is not used is taken apart again at the end, the way it was joined.
+ * when it comes up.  An entry is a score and the left symbol's place; it is good if what stands there now has that score,
+ * since a pair that came to stand there has an entry of its own, equal to it.  What is joined to a piece that is not used is taken apart again at the end, the way it was joined.
  *
  * Where no piece has a space behind another character, nothing is ever joined across such a place: there a text is cut
  * into words first, whose heaps are small and stay in the cache.  Not where pieces are unused: how one is taken apart
@@ -15,6 +16,8 @@
 #define END UINT32_MAX
 static const char space_symbol[] = "\xE2\x96\x81"; /* U+2581 */
 #define SPACE_SIZE (sizeof space_symbol - 1)
+
+#define EXACT_FROM (1U << 20) /* symbols from which on room is made for no more than there can be */
 
 #define DEPTH_MAX 100 /* the library's: what is joined of more is left whole */
 
@@ -52,31 +55,31 @@ static int32_t find(const struct joining *j, const char *text, size_t size)
     return id >= 0 && !is_reserved(j->model, id) ? id : -1;
 }
 
-static tern_status push(struct joining *j, struct tern_piece_pair pair)
+static tern_status push(struct joining *j, uint64_t key)
 {
     struct tern_sentencepiece_scratch *s = j->s;
 
     TERN_TRY(TERN_GROW(j->ctx, &s->heap, &s->heap_capacity, j->n_heap + 1, "pairs of pieces"));
     size_t i = j->n_heap++;
-    for (; i > 0 && s->heap[(i - 1) / 2].key > pair.key; i = (i - 1) / 2) {
+    for (; i > 0 && s->heap[(i - 1) / 2] > key; i = (i - 1) / 2) {
         s->steps++;
         s->heap[i] = s->heap[(i - 1) / 2];
     }
-    s->heap[i] = pair;
+    s->heap[i] = key;
     return TERN_OK;
 }
 
-static struct tern_piece_pair pop(struct joining *j)
+static uint64_t pop(struct joining *j)
 {
-    struct tern_piece_pair *heap = j->s->heap;
-    const struct tern_piece_pair top = heap[0], last = heap[--j->n_heap];
+    uint64_t *heap = j->s->heap;
+    const uint64_t top = heap[0], last = heap[--j->n_heap];
     size_t i = 0;
 
     for (size_t child; (child = 2 * i + 1) < j->n_heap; i = child) {
         j->s->steps++;
-        if (child + 1 < j->n_heap && heap[child + 1].key < heap[child].key)
+        if (child + 1 < j->n_heap && heap[child + 1] < heap[child])
             child++;
-        if (heap[child].key >= last.key)
+        if (heap[child] >= last)
             break;
         heap[i] = heap[child];
     }
@@ -84,24 +87,26 @@ static struct tern_piece_pair pop(struct joining *j)
     return top;
 }
 
-/* A pair for two neighbours, if their text together is a piece. */
-static tern_status consider(struct joining *j, uint32_t left, uint32_t right)
+/* The piece that a symbol and the one behind it are together, or -1. */
+static int32_t pair_at(struct joining *j, uint32_t left)
 {
-    const struct tern_piece_symbol *a, *b;
+    const struct tern_piece_symbol *a = &j->s->symbols[left], *b = &j->s->symbols[a->next];
 
-    if (left == END || right == END)
-        return TERN_OK;
-    a = &j->s->symbols[left];
-    b = &j->s->symbols[right];
     j->s->steps++;
-    if (a->frozen || b->frozen)
+    return a->frozen || b->frozen ? -1 : find(j, j->s->text + a->begin, (size_t)a->size + b->size);
+}
+
+/* The pair that begins at a symbol, if its text is a piece. */
+static tern_status consider(struct joining *j, uint32_t left)
+{
+    if (left == END || j->s->symbols[left].next == END)
         return TERN_OK;
-    const int32_t id = find(j, j->s->text + a->begin, (size_t)a->size + b->size);
+    const int32_t id = pair_at(j, left);
     if (id < 0)
         return TERN_OK;
     if (j->model->pieces[id].type == TERN_PIECE_UNUSED)
-        j->s->splits[id] = a->size;
-    return push(j, (struct tern_piece_pair){ key_of(j->model->pieces[id].score, left), right, a->size + b->size });
+        j->s->splits[id] = j->s->symbols[left].size;
+    return push(j, key_of(j->model->pieces[id].score, left));
 }
 
 /* The symbols of a word: from *at on to where the next one begins, or of all that is left; moves *at. */
@@ -125,9 +130,13 @@ static tern_status make_symbols(struct joining *j, size_t *word, uint32_t *count
             at += user;
         else
             tern_utf8_next(s->text, &at);
-        TERN_TRY(TERN_GROW(j->ctx, &s->symbols, &s->symbols_capacity, (size_t)n + 1, "symbols of a text"));
-        s->symbols[n] =
-            (struct tern_piece_symbol){ (uint32_t)begin, (uint32_t)(at - begin), n > 0 ? n - 1 : END, n + 1, user > 0 };
+        TERN_TRY(TERN_GROW(j->ctx, &s->symbols, &s->symbols_capacity,
+                           n < EXACT_FROM ? (size_t)n + 1 : n + (s->size - begin), "symbols of a text"));
+        s->symbols[n] = (struct tern_piece_symbol){ .begin = (uint32_t)begin,
+                                                    .size = (uint32_t)(at - begin) & INT32_MAX,
+                                                    .frozen = user > 0,
+                                                    .previous = n > 0 ? n - 1 : END,
+                                                    .next = n + 1 };
         n++;
     }
     s->symbols[n - 1].next = END;
@@ -141,18 +150,21 @@ static tern_status join(struct joining *j)
     struct tern_piece_symbol *symbols = j->s->symbols;
 
     while (j->n_heap > 0) {
-        const struct tern_piece_pair top = pop(j);
-        const uint32_t left = (uint32_t)top.key, right = top.right;
+        const uint64_t top = pop(j);
+        const uint32_t left = (uint32_t)top, right = symbols[left].next;
+        int32_t id;
 
-        if (symbols[left].size == 0 || symbols[right].size == 0 || symbols[left].size + symbols[right].size != top.size)
+        if (symbols[left].size == 0 || right == END)
             continue;
-        symbols[left].size = top.size;
+        if ((id = pair_at(j, left)) < 0 || key_of(j->model->pieces[id].score, left) != top)
+            continue;
+        symbols[left].size += symbols[right].size;
         symbols[left].next = symbols[right].next;
         if (symbols[right].next != END)
             symbols[symbols[right].next].previous = left;
         symbols[right].size = 0;
-        TERN_TRY(consider(j, symbols[left].previous, left));
-        TERN_TRY(consider(j, left, symbols[left].next));
+        TERN_TRY(consider(j, symbols[left].previous));
+        TERN_TRY(consider(j, left));
     }
     return TERN_OK;
 }
@@ -185,8 +197,9 @@ tern_status tern_sentencepiece_bpe(tern_ctx *ctx, const struct tern_sentencepiec
     }
     for (size_t at = 0; at < s->size;) {
         TERN_TRY(make_symbols(&j, &at, &n));
+        TERN_TRY(TERN_GROW(ctx, &s->heap, &s->heap_capacity, n, "pairs of pieces"));
         for (uint32_t i = 0; i + 1 < n; i++)
-            TERN_TRY(consider(&j, i, i + 1));
+            TERN_TRY(consider(&j, i));
         TERN_TRY(join(&j));
         for (uint32_t i = 0; i != END; i = s->symbols[i].next)
             TERN_TRY(take_apart(&j, s->symbols[i].begin, s->symbols[i].size, 0));
