@@ -34,7 +34,10 @@ tern_status tern_config_heads(tern_ctx *ctx, const struct tern_json *json, tern_
     TERN_REQUIRE(ctx, c->heads % c->kv_heads == 0, TERN_ERR_CONFIG,
                  "%s: %d heads share %d of keys and values, expected a divisor", where, c->heads, c->kv_heads);
     TERN_TRY(tern_json_opt_int(ctx, json, tern_json_root(json), "head_dim", 1, 1 << 20,
-                               divides ? c->hidden_size / c->heads : 0, &value));
+                               c->head_dim > 0 ? c->head_dim
+                               : divides       ? c->hidden_size / c->heads
+                                               : 0,
+                               &value));
     TERN_REQUIRE(ctx, value > 0, TERN_ERR_CONFIG, "%s: hidden_size is %d, expected a multiple of the %d heads", where,
                  c->hidden_size, c->heads);
     TERN_REQUIRE(ctx, value <= 512, TERN_ERR_UNSUPPORTED,
@@ -149,15 +152,20 @@ tern_status tern_config_window(tern_ctx *ctx, const struct tern_json *json, int3
                                const tern_model_config *c, struct tern_spec *spec)
 {
     const tern_json_value *root = tern_json_root(json), *given = tern_json_get(root, "sliding_window");
-    bool used = true, there = false;
-    int64_t size, first = 0;
+    bool used = true, there = false, told = false;
+    int64_t size, first = 0, pattern = 2;
 
     TERN_TRY(tern_json_opt_int(ctx, json, root, "sliding_window", 1, INT32_MAX, standard, &size));
     if (window == TERN_WINDOW_IF_USED) {
         TERN_TRY(tern_json_opt_bool(ctx, json, root, "use_sliding_window", false, &used));
         TERN_TRY(tern_json_opt_int(ctx, json, root, "max_window_layers", 0, INT32_MAX, 28, &first));
     }
-    if (!used || (given && tern_json_type(given) == TERN_JSON_NULL))
+    if (window == TERN_WINDOW_PATTERN) {
+        TERN_TRY(tern_json_opt_int(ctx, json, root, "sliding_window_pattern", 1, INT32_MAX, 0, &pattern));
+        told = pattern > 0;
+        pattern = told ? pattern : 6;
+    }
+    if (!used || size == 0 || (given && tern_json_type(given) == TERN_JSON_NULL))
         return TERN_OK;
     spec->window = (int32_t)size;
     spec->local_rope = spec->rope;
@@ -165,7 +173,12 @@ tern_status tern_config_window(tern_ctx *ctx, const struct tern_json *json, int3
     if (window != TERN_WINDOW_ALL)
         TERN_TRY(layer_types(ctx, json, c, spec, &there));
     for (int32_t i = 0; !there && i < c->n_layers; i++)
-        spec->local[i] = window == TERN_WINDOW_EVERY_OTHER ? i % 2 == 0 : i >= first;
+        spec->local[i] = window >= TERN_WINDOW_EVERY_OTHER ? (i + 1) % pattern != 0 : i >= first;
+    for (int32_t i = 0; there && told && i < c->n_layers; i++)
+        TERN_REQUIRE(ctx, spec->local[i] == ((i + 1) % pattern != 0), TERN_ERR_FORMAT,
+                     "%s: layer_types[%d] is %s and sliding_window_pattern is %" PRId64
+                     ", expected full_attention in each such layer and sliding_attention in all others",
+                     tern_json_where(json), i, spec->local[i] ? "sliding_attention" : "full_attention", pattern);
     return TERN_OK;
 }
 

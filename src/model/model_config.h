@@ -32,7 +32,7 @@ tern_status tern_config_ids(tern_ctx *ctx, const struct tern_json *json, tern_mo
 /* Sizes under the names that most decoders use: vocab_size, max_position_embeddings, hidden_size, num_hidden_layers,
  * num_attention_heads, intermediate_size, num_key_value_heads (absent: kv_heads, 0 for as many as heads), head_dim. */
 tern_status tern_config_decoder(tern_ctx *ctx, const struct tern_json *json, int32_t kv_heads, tern_model_config *c);
-/* head_dim, absent: H / h, of a config with hidden_size, heads and kv_heads. */
+/* head_dim of a config with hidden_size, heads and kv_heads; absent: c->head_dim as it is, or H / h where that is 0. */
 tern_status tern_config_heads(tern_ctx *ctx, const struct tern_json *json, tern_model_config *c);
 /* Sizes under the names of GPT-2 and GPT-J: vocab_size; n_positions, n_embd, n_layer, n_head or what transformers maps to them; n_inner,
  * layer_norm_epsilon and activation_function.  As many k and v heads. */
@@ -54,11 +54,12 @@ tern_task tern_config_task(const tern_model_config *c);
 tern_status tern_config_labels(tern_ctx *ctx, const struct tern_json *json, tern_model_config *c,
                                struct tern_spec *spec);
 
-/* Which layers see sliding_window positions only (null: none do; absent: `standard`). */
+/* Which layers see sliding_window positions only (null: none do; absent: `standard`, none where that is 0). */
 enum tern_window {
-    TERN_WINDOW_ALL,        /* all */
-    TERN_WINDOW_IF_USED,    /* with use_sliding_window those of layer_types, else all from max_window_layers on */
-    TERN_WINDOW_EVERY_OTHER /* those of layer_types, else the first, third, .. */
+    TERN_WINDOW_ALL,         /* all */
+    TERN_WINDOW_IF_USED,     /* with use_sliding_window those of layer_types, else all from max_window_layers on */
+    TERN_WINDOW_EVERY_OTHER, /* those of layer_types, else the first, third, .. */
+    TERN_WINDOW_PATTERN      /* those of layer_types, else all but each sliding_window_pattern-th, absent: 6th */
 };
 tern_status tern_config_window(tern_ctx *ctx, const struct tern_json *json, int32_t standard, enum tern_window window,
                                const tern_model_config *c, struct tern_spec *spec);
@@ -70,9 +71,11 @@ struct tern_rope_defaults {
     double partial;          /* 0: 1 */
     const char *theta_key;   /* old spelling, NULL: rope_theta */
     const char *partial_key; /* NULL: partial_rotary_factor */
+    bool unscaled;           /* rope_scaling is for other layers */
 };
 
-/* The rotary embedding of the layers of a type ("sliding_attention"; NULL: of all), with its tables.  neighbours is left false.
+/* The rotary embedding of the layers of a type ("sliding_attention"; NULL: of all), with its tables.  rope_parameters has an object for
+ * each type then.  neighbours is left false.
  * TERN_ERR_FORMAT (two spellings that disagree, a number that is missing), TERN_ERR_CONFIG, TERN_ERR_UNSUPPORTED (a type, by name). */
 tern_status tern_config_rope(tern_ctx *ctx, const struct tern_json *json, const char *layer_type,
                              const struct tern_rope_defaults *standard, struct tern_rope *out);

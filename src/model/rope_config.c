@@ -17,11 +17,11 @@ struct reader {
     const tern_json_value *root, *object; /* object: NULL, rope_scaling or rope_parameters */
 };
 
-/* A number in the object, or beside it by its old name; *there says whether. */
-static tern_status number_as(const struct reader *r, const char *key, const char *old, double standard, double *out,
+/* A number in the object or beside it, where it may have another name; *there says whether. */
+static tern_status number_as(const struct reader *r, const char *key, const char *name, double standard, double *out,
                              bool *there)
 {
-    const tern_json_value *inside = tern_json_get(r->object, key), *beside = tern_json_get(r->root, old);
+    const tern_json_value *inside = tern_json_get(r->object, key), *beside = tern_json_get(r->root, name);
     double other = standard;
 
     *out = standard;
@@ -29,13 +29,13 @@ static tern_status number_as(const struct reader *r, const char *key, const char
         (inside && tern_json_type(inside) != TERN_JSON_NULL) || (beside && tern_json_type(beside) != TERN_JSON_NULL);
     if (r->object)
         TERN_TRY(tern_json_opt_number(r->ctx, r->json, r->object, key, standard, out));
-    TERN_TRY(tern_json_opt_number(r->ctx, r->json, r->root, old, *out, &other));
+    TERN_TRY(tern_json_opt_number(r->ctx, r->json, r->root, name, *out, &other));
     TERN_REQUIRE(r->ctx, !inside || tern_json_type(inside) == TERN_JSON_NULL || other == *out, TERN_ERR_FORMAT,
-                 "%s: %s is %g, and %g in the object of the rotary embedding, expected one value for both",
-                 tern_json_where(r->json), old, other, *out);
+                 "%s: %s is %g, and %s %g in the object of the rotary embedding, expected one value for both",
+                 tern_json_where(r->json), name, other, key, *out);
     *out = other;
     TERN_REQUIRE(r->ctx, isfinite(*out), TERN_ERR_CONFIG, "%s: %s is %g, expected a finite number",
-                 tern_json_where(r->json), key, *out);
+                 tern_json_where(r->json), name, *out);
     return TERN_OK;
 }
 
@@ -75,20 +75,24 @@ static tern_status factors(const struct reader *r, const char *key, int32_t n, f
     return TERN_OK;
 }
 
-/* rope_parameters, or the object in it that is for the layers of `layer_type`; else rope_scaling. */
-static tern_status choose(struct reader *r, const char *layer_type, bool *per_type)
+/* rope_parameters, or the object in it that is for the layers of `layer_type`; else rope_scaling, but where that is for others. */
+static tern_status choose(struct reader *r, const char *layer_type, bool unscaled)
 {
-    const tern_json_value *parameters, *scaling, *mine;
+    const char *where = tern_json_where(r->json);
+    const tern_json_value *parameters, *scaling;
 
     TERN_TRY(tern_json_opt_value(r->ctx, r->json, r->root, "rope_parameters", TERN_JSON_OBJECT, &parameters));
     TERN_TRY(tern_json_opt_value(r->ctx, r->json, r->root, "rope_scaling", TERN_JSON_OBJECT, &scaling));
-    mine = layer_type ? tern_json_get(parameters, layer_type) : NULL;
-    *per_type = mine != NULL;
-    if (mine) {
-        TERN_TRY(tern_json_opt_value(r->ctx, r->json, parameters, layer_type, TERN_JSON_OBJECT, &r->object));
-    } else {
-        r->object = parameters ? parameters : scaling;
-    }
+    TERN_REQUIRE(r->ctx, !parameters || !scaling, TERN_ERR_FORMAT,
+                 "%s: rope_parameters and rope_scaling are both there, expected one of them", where);
+    const bool per_type = tern_json_get(parameters, "full_attention") || tern_json_get(parameters, "sliding_attention");
+    TERN_REQUIRE(r->ctx, !parameters || per_type == (layer_type != NULL), TERN_ERR_FORMAT,
+                 "%s: rope_parameters has %s, expected %s in this family", where,
+                 per_type ? "an object for each type of layer" : "one set for all layers",
+                 layer_type ? "an object for each type of layer" : "one set for all layers");
+    if (per_type)
+        return tern_json_opt_value(r->ctx, r->json, parameters, layer_type, TERN_JSON_OBJECT, &r->object);
+    r->object = parameters ? parameters : unscaled ? NULL : scaling;
     return TERN_OK;
 }
 
@@ -153,17 +157,13 @@ tern_status tern_config_rope(tern_ctx *ctx, const struct tern_json *json, const 
     const char *where = tern_json_where(json), *type;
     struct reader r = { .ctx = ctx, .json = json, .root = tern_json_root(json) };
     double context, partial;
-    bool there, per_type;
+    bool there;
 
     *out = (struct tern_rope){ .factor = 1, .attention_factor = 1, .truncate = true };
-    TERN_TRY(choose(&r, layer_type, &per_type));
+    TERN_TRY(choose(&r, layer_type, standard->unscaled));
     TERN_TRY(rope_type(&r, &out->type, &type));
-    /* With an object for each type of layer, what stands beside them is of none. */
-    if (per_type)
-        TERN_TRY(tern_json_opt_number(ctx, json, r.object, "rope_theta", standard->theta, &out->theta));
-    else
-        TERN_TRY(number_as(&r, "rope_theta", standard->theta_key ? standard->theta_key : "rope_theta", standard->theta,
-                           &out->theta, &there));
+    TERN_TRY(number_as(&r, "rope_theta", standard->theta_key ? standard->theta_key : "rope_theta", standard->theta,
+                       &out->theta, &there));
     TERN_REQUIRE(ctx, out->theta > 1 && isfinite(out->theta), TERN_ERR_CONFIG,
                  "%s: rope_theta is %g, expected more than 1", where, out->theta);
     TERN_TRY(number_as(&r, "partial_rotary_factor",
