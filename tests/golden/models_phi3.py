@@ -23,7 +23,8 @@ CASES = [
                                                 sliding_window=11)), Phi3ForCausalLM, **PLACES),
     Case("phi3-longrope", Phi3Config(**SIZES, rope_parameters=longrope(8)), Phi3ForCausalLM, **PLACES, long=(110,),
          rewrite=spelling(rope_parameters=None, rope_theta=10000.0,
-                          rope_scaling={"type": "su", "short_factor": SHORT, "long_factor": LONG})),
+                          rope_scaling={"type": "su", "original_max_position_embeddings": 96,
+                                        "short_factor": SHORT, "long_factor": LONG})),
     # As Phi-4-mini: a part of each head turns, the head is the embedding.
     Case("phi3-partial", Phi3Config(**SIZES | dict(rms_norm_eps=1e-3, tie_word_embeddings=True, hidden_act="gelu"),
                                     rope_parameters=longrope(6, partial_rotary_factor=0.75, attention_factor=1.3)),
