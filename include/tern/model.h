@@ -132,12 +132,13 @@ TERN_API const char *tern_model_label(const tern_model *model, int32_t index);
 
 /** What a model was made of, and what it takes. */
 typedef struct tern_model_stats {
-    uint64_t n_parameters;  /**< elements of the weights, tied ones once */
-    uint64_t file_bytes;    /**< of the weights in the files */
-    uint64_t packed_bytes;  /**< memory that the weights occupy */
-    uint64_t layer_bytes;   /**< of packed_bytes those that every step reads: the layers' */
+    uint64_t n_parameters; /**< elements of the weights, tied ones once */
+    uint64_t file_bytes;   /**< of the weights in the files */
+    uint64_t packed_bytes; /**< memory that the weights occupy */
+    uint64_t
+        layer_bytes; /**< of packed_bytes those that every step reads: the layers', of experts as many as a token goes to */
     uint64_t head_bytes;    /**< and those that a step with scores reads besides: the final norm's and the head's */
-    uint64_t layer_weights; /**< elements of the layers' matrices: a token is two operations for each */
+    uint64_t layer_weights; /**< elements of those matrices: a token is two operations for each */
     uint64_t head_weights;  /**< elements of the head, H V: a row of scores is two operations for each */
     double load_seconds;
     uint32_t n_skipped; /**< tensors in the files that the task does not use */

@@ -43,8 +43,7 @@ struct tern_model {
     void *weights;  /* the family's struct */
 
     /* What bind() leaves for tern_model_work_take(). */
-    const struct tern_block
-        *block; /* any of them: they have the same sizes and, where rows are rounded, the same format */
+    const struct tern_block **blocks; /* [n_layers] */
     struct tern_head head;
     size_t embed_width; /* of the embedding's rows, where they are projected; else 0 */
 };

@@ -18,6 +18,7 @@ struct tern_binder_item {
     int64_t in; /* of a row of each part */
     size_t first_part, n_parts;
     float offset; /* added to values */
+    bool exact;   /* packed in its own dtype */
 };
 
 struct tern_binder_part {
@@ -216,6 +217,11 @@ tern_status tern_binder_part(struct tern_binder *binder, const struct tern_chann
     return declare_part(binder, name, rank, dim, channels);
 }
 
+void tern_binder_exact(struct tern_binder *binder)
+{
+    binder->items[binder->n_items - 1].exact = true;
+}
+
 void tern_binder_offset(struct tern_binder *binder, float offset)
 {
     binder->items[binder->n_items - 1].offset = offset;
@@ -339,8 +345,8 @@ static tern_status copy_rows(struct tern_binder *binder, const struct tern_binde
 static tern_status pack(struct tern_binder *binder, const struct tern_binder_item *item, const tern_tensor *view)
 {
     const struct tern_file_tensor *t = binder->parts[item->first_part].tensor;
-    const tern_status status = tern_weight_pack_as(binder->ctx, view, item->transposed,
-                                                   tern_binder_packed_dtype(binder, view->dtype), NULL, item->weight);
+    const tern_dtype dtype = item->exact ? view->dtype : tern_binder_packed_dtype(binder, view->dtype);
+    const tern_status status = tern_weight_pack_as(binder->ctx, view, item->transposed, dtype, NULL, item->weight);
     char text[512];
 
     if (status != TERN_ERR_ARG)

@@ -65,6 +65,8 @@ struct tern_channels {
 tern_status tern_binder_part(struct tern_binder *binder, const struct tern_channels *channels, int rank,
                              const int64_t *dim, const char *format, ...) TERN_PRINTF(5, 6);
 
+/* What was declared last, a matrix, is packed as it is in the files, whatever options.dtype says. */
+void tern_binder_exact(struct tern_binder *binder);
 /* What was declared last, a vector, has `offset` added to each value. */
 void tern_binder_offset(struct tern_binder *binder, float offset);
 

@@ -156,7 +156,7 @@ tern_status tern_config_window(tern_ctx *ctx, const struct tern_json *json, int3
     int64_t size, first = 0, pattern = 2;
 
     TERN_TRY(tern_json_opt_int(ctx, json, root, "sliding_window", 1, INT32_MAX, standard, &size));
-    if (window == TERN_WINDOW_IF_USED) {
+    if (window == TERN_WINDOW_IF_USED || window == TERN_WINDOW_EARLY) {
         TERN_TRY(tern_json_opt_bool(ctx, json, root, "use_sliding_window", false, &used));
         TERN_TRY(tern_json_opt_int(ctx, json, root, "max_window_layers", 0, INT32_MAX, 28, &first));
     }
@@ -173,7 +173,9 @@ tern_status tern_config_window(tern_ctx *ctx, const struct tern_json *json, int3
     if (window != TERN_WINDOW_ALL)
         TERN_TRY(layer_types(ctx, json, c, spec, &there));
     for (int32_t i = 0; !there && i < c->n_layers; i++)
-        spec->local[i] = window >= TERN_WINDOW_EVERY_OTHER ? (i + 1) % pattern != 0 : i >= first;
+        spec->local[i] = window == TERN_WINDOW_EARLY         ? i % 2 == 0 && i < first
+                         : window >= TERN_WINDOW_EVERY_OTHER ? (i + 1) % pattern != 0
+                                                             : i >= first;
     for (int32_t i = 0; there && told && i < c->n_layers; i++)
         TERN_REQUIRE(ctx, spec->local[i] == ((i + 1) % pattern != 0), TERN_ERR_FORMAT,
                      "%s: layer_types[%d] is %s and sliding_window_pattern is %" PRId64

@@ -117,6 +117,7 @@ void tern_model_close(tern_model **model)
     for (uint32_t i = 0; m->skipped && i < m->stats.n_skipped; i++)
         tern_free(m->skipped[i]);
     tern_free(m->skipped);
+    tern_free(m->blocks);
     tern_spec_free(&m->spec, m->config.n_labels);
     tern_free(m->path);
     tern_free(m);
@@ -177,7 +178,7 @@ void tern_model_work_take(struct tern_arena *arena, const tern_model *model, siz
         work->embedded = TERN_TAKE(arena, float, max_rows * model->embed_width);
     work->stop = TERN_TAKE(arena, atomic_bool, 1);
     tern_head_work_take(arena, &model->head, H, max_logits, model->config.row_dtype != TERN_FP32, work);
-    tern_block_work_take(arena, model->block, max_rows, n_threads, &work->block);
+    tern_block_work_take(arena, model->blocks, (size_t)model->config.n_layers, max_rows, n_threads, &work->block);
 }
 
 struct forward {

@@ -59,7 +59,8 @@ enum tern_window {
     TERN_WINDOW_ALL,         /* all */
     TERN_WINDOW_IF_USED,     /* with use_sliding_window those of layer_types, else all from max_window_layers on */
     TERN_WINDOW_EVERY_OTHER, /* those of layer_types, else the first, third, .. */
-    TERN_WINDOW_PATTERN      /* those of layer_types, else all but each sliding_window_pattern-th, absent: 6th */
+    TERN_WINDOW_EARLY, /* with use_sliding_window those of layer_types, else the first, third, .. below max_window_layers */
+    TERN_WINDOW_PATTERN /* those of layer_types, else all but each sliding_window_pattern-th, absent: 6th */
 };
 tern_status tern_config_window(tern_ctx *ctx, const struct tern_json *json, int32_t standard, enum tern_window window,
                                const tern_model_config *c, struct tern_spec *spec);

@@ -427,6 +427,7 @@ static tern_status make(struct maker *m, tern_model *model)
     r->encoder = s->encoder;
     r->n_layers = s->n_layers;
     TERN_TRY(TERN_ALLOC(m->ctx, (size_t)s->n_layers, "the layers of a model", &r->layers));
+    TERN_TRY(TERN_ALLOC(m->ctx, (size_t)s->n_layers, "the blocks of a model", &model->blocks));
     TERN_TRY(report(m));
     TERN_TRY(make_ends(m, r));
     TERN_TRY(TERN_ALLOC(m->ctx, vectors, "vectors of a layer", &scratch));
@@ -434,7 +435,8 @@ static tern_status make(struct maker *m, tern_model *model)
         TERN_TRY_OR_FAIL(make_layer(m, &model->config, i, &r->layers[i], scratch));
     r->norm = (struct tern_norm_args){ s->norm_type, r->norm_w, r->norm_b, s->norm_eps };
     model->head = (struct tern_head){ .norm = r->encoder ? NULL : &r->norm, .out = r->head ? r->head : r->embed };
-    model->block = tern_layer_block(r->layers[0].layer);
+    for (int32_t i = 0; i < model->config.n_layers; i++)
+        model->blocks[i] = tern_layer_block(r->layers[i].layer);
     take_stats(model, r, s);
 
 fail:

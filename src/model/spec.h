@@ -10,7 +10,8 @@
 /* Names of tensors without ".weight" and ".bias", below the family's prefix; # is the number of the layer.  NULL: there is none.
  * Of a product that is stored in one of several ways only those that it is stored as are there. */
 struct tern_names {
-    const struct tern_names *other; /* other names: the first with `out` and `embed` in the files counts; NULL */
+    const struct tern_names
+        *other; /* other names: the first with `out`, `embed` and `router` in the files counts; NULL */
 
     const char *embed, *types, *positions, *embed_norm, *final_norm;
     const char *project_in; /* [embed_width, H], where that is given */
@@ -24,6 +25,19 @@ struct tern_names {
     const char *mlp_norm;            /* NULL: reads what the attention's norm made (parallel) */
     const char *up, *gate, *gate_up; /* up alone; up and gate apart; or in one, gate first */
     const char *down;
+
+    /* Of a layer with experts, up and gate apart: a second # is the number of the expert.  Of all in one: whole names. */
+    const char *router, *expert_up, *expert_gate, *expert_down, *experts_gate_up, *experts_down;
+    const char *shared_up, *shared_gate, *shared_down, *shared_weight;
+};
+
+/* The experts of those layers that have them: experts.h. */
+struct tern_experts_spec {
+    int32_t n, k;         /* how many, and how many a row goes to; n 0: a model without */
+    int32_t width;        /* I of each */
+    int32_t shared_width; /* I of the one that every row goes to; 0: none */
+    bool normalize;
+    uint8_t *dense; /* [L]: which layers have a feed-forward nevertheless; NULL: none */
 };
 
 /* How q, k and v lie in a tensor of all three. */
@@ -90,8 +104,10 @@ struct tern_spec {
     enum tern_alibi alibi;
     int32_t
         window; /* positions that a local layer sees, its own included; a bidirectional one as many on each side; 0: all */
-    uint8_t *local;                    /* [L]: which layers are local; NULL: none.  tern_free() */
+    uint8_t *local;                    /* [L]: which layers are local; NULL: none */
     struct tern_rope rope, local_rope; /* of global and local layers; dim 0: none */
+
+    struct tern_experts_spec experts;
 
     struct tern_head_spec head; /* where the task is not TERN_TASK_GENERATE */
     int32_t pool_eos;           /* TERN_POOL_EOS: the first of this id; -1: the first of the highest id */
@@ -100,6 +116,7 @@ struct tern_spec {
 
 /* All zero but what stands for nothing. */
 struct tern_spec tern_spec_default(const struct tern_names *names);
+/* Frees what it points to.  labels: config's n_labels. */
 void tern_spec_free(struct tern_spec *spec, int32_t n_labels);
 /* Room for spec->local, all global.  TERN_ERR_MEMORY. */
 tern_status tern_spec_local(tern_ctx *ctx, const tern_model_config *config, struct tern_spec *spec);

@@ -1,6 +1,7 @@
 /* transformer.c: see transformer.h. */
 #include "model/transformer.h"
 #include "base/memory.h"
+#include "model/mixture.h"
 #include "model/model_config.h"
 #include "ops/checks.h"
 
@@ -30,10 +31,11 @@ enum vector {
 };
 
 struct layer {
-    tern_weight *qkv;  /* [H, (h + 2G) E] */
-    tern_weight *out;  /* [h E, H] */
-    tern_weight *up;   /* [H, pI] */
-    tern_weight *down; /* [I, H] */
+    tern_weight *qkv;            /* [H, (h + 2G) E] */
+    tern_weight *out;            /* [h E, H] */
+    tern_weight *up;             /* [H, pI] */
+    tern_weight *down;           /* [I, H] */
+    struct tern_mixture mixture; /* in place of up and down */
     float *vectors[N_VECTORS];
     struct tern_block block;
 };
@@ -52,6 +54,7 @@ struct transformer {
     float *slopes;                                    /* [heads]: ALiBi's */
     float *bias;                                      /* [heads, n_context]: the same as what each position has added */
     struct tern_norm_args final, behind_dense;        /* what model->head points to */
+    const struct tern_spec *spec;                     /* the model's */
     int32_t n_layers;
     struct layer *layers;
 };
@@ -67,7 +70,8 @@ void tern_spec_free(struct tern_spec *spec, int32_t n_labels)
     for (int32_t i = 0; spec->labels && i < n_labels; i++)
         tern_free(spec->labels[i]);
     tern_free(spec->labels);
-    spec->local = NULL;
+    tern_free(spec->experts.dense);
+    spec->local = spec->experts.dense = NULL;
     spec->labels = NULL;
 }
 
@@ -88,6 +92,7 @@ void tern_transformer_destroy(void *weights)
         tern_weight_destroy(&l->out);
         tern_weight_destroy(&l->up);
         tern_weight_destroy(&l->down);
+        tern_mixture_free(t->spec, &l->mixture);
         for (int v = 0; v < N_VECTORS; v++)
             tern_free(l->vectors[v]);
     }
@@ -260,8 +265,12 @@ static tern_status bind_layer(struct bind *b, struct layer *l)
 
     TERN_TRY(bind_qkv(b, l));
     TERN_TRY(bind_linear(b, &l->out, &v[OUT_BIAS], s->out_bias, (int64_t)c->heads * c->head_dim, H, names->out));
-    TERN_TRY(bind_up(b, l));
-    TERN_TRY(bind_linear(b, &l->down, &v[DOWN_BIAS], s->down_bias, I, H, names->down));
+    if (tern_mixture_here(s, b->layer)) {
+        TERN_TRY(tern_mixture_bind(b->binder, c, s, b->layer, &l->mixture));
+    } else {
+        TERN_TRY(bind_up(b, l));
+        TERN_TRY(bind_linear(b, &l->down, &v[DOWN_BIAS], s->down_bias, I, H, names->down));
+    }
     TERN_TRY(bind_norm(b, &v[ATTN_NORM], &v[ATTN_NORM_BIAS], names->attn_norm));
     TERN_TRY(bind_norm(b, &v[MLP_NORM], &v[MLP_NORM_BIAS], names->mlp_norm));
     TERN_TRY(bind_norm(b, &v[ATTN_END], &v[ATTN_END_BIAS], names->attn_end));
@@ -492,6 +501,7 @@ static void make_block(const tern_model_config *c, const struct tern_spec *s, co
                                    .activation = c->activation,
                                    .gelu = c->gelu },
                  .down_b = v[DOWN_BIAS] },
+        .experts = tern_mixture_here(s, index) ? &l->mixture.bound : NULL,
         .attention_end = norm_of(c, v[ATTN_END], v[ATTN_END_BIAS]),
         .mlp_end = norm_of(c, v[MLP_END], v[MLP_END_BIAS]),
         .closing = post ? attn_norm : none,
@@ -556,6 +566,7 @@ static void take_stats(tern_model *model, const struct transformer *t)
                           inner * ((t->dense_bias != NULL) + (t->dense_norm != NULL) + (t->dense_norm_bias != NULL));
     const uint64_t embed = H * ((t->embed_norm != NULL) + (t->embed_norm_bias != NULL)) + tables;
     tern_model_stats *stats = &model->stats;
+    uint64_t idle_bytes = 0, idle_weights = 0; /* of experts that a row does not go to */
 
     for (int32_t i = 0; i < t->n_layers; i++) {
         const struct layer *l = &t->layers[i];
@@ -564,15 +575,20 @@ static void take_stats(tern_model *model, const struct transformer *t)
             stats->layer_bytes += bytes_of(matrices[m]);
             stats->layer_weights += elements_of(matrices[m]);
         }
+        const struct tern_mixture_stats mixture = tern_mixture_stats(&l->mixture);
+        stats->layer_bytes += mixture.met_bytes;
+        stats->layer_weights += mixture.met_elements;
+        idle_bytes += mixture.bytes - mixture.met_bytes;
+        idle_weights += mixture.elements - mixture.met_elements;
     }
     stats->head_weights = elements_of(model->head.out) + elements_of(t->dense);
     /* The rest of the parameters are the layers' vectors, in fp32. */
     const uint64_t ends =
         elements_of(t->embed) + elements_of(t->project) + elements_of(t->head) + elements_of(t->dense) + head + embed;
-    stats->layer_bytes += (stats->n_parameters - ends - stats->layer_weights) * sizeof(float);
+    stats->layer_bytes += (stats->n_parameters - ends - stats->layer_weights - idle_weights) * sizeof(float);
     stats->head_bytes = bytes_of(model->head.out) + bytes_of(t->dense) + head * sizeof(float);
-    stats->packed_bytes = stats->layer_bytes + stats->head_bytes + bytes_of(t->project) + embed * sizeof(float) +
-                          (model->head.out == t->embed ? 0 : bytes_of(t->embed));
+    stats->packed_bytes = stats->layer_bytes + idle_bytes + stats->head_bytes + bytes_of(t->project) +
+                          embed * sizeof(float) + (model->head.out == t->embed ? 0 : bytes_of(t->embed));
 }
 
 tern_status tern_transformer_bind(tern_ctx *ctx, tern_model *model, struct tern_binder *binder)
@@ -586,11 +602,14 @@ tern_status tern_transformer_bind(tern_ctx *ctx, tern_model *model, struct tern_
     TERN_TRY(TERN_ALLOC(ctx, 1, "a model", &t));
     model->weights = t;
     t->n_layers = c->n_layers;
+    t->spec = s;
     TERN_TRY(TERN_ALLOC(ctx, (size_t)c->n_layers, "the layers of a model", &t->layers));
+    TERN_TRY(TERN_ALLOC(ctx, (size_t)c->n_layers, "the blocks of a model", &model->blocks));
     for (const struct tern_names *names = s->names; names; names = names->other) {
         snprintf(first, sizeof first, "%s.weight", named(&b, names->out));
         tern_binder_prefix(binder, first);
-        if (tern_binder_find(binder, "%s", first) && tern_binder_find(binder, "%s.weight", names->embed)) {
+        if (tern_binder_find(binder, "%s", first) && tern_binder_find(binder, "%s.weight", names->embed) &&
+            tern_mixture_named(binder, s, names)) {
             model->spec.names = names;
             break;
         }
@@ -607,8 +626,12 @@ tern_status tern_transformer_bind(tern_ctx *ctx, tern_model *model, struct tern_
         for (int32_t i = 0; i < c->hidden_size; i++)
             t->ones[i] = 1;
     }
-    for (int32_t i = 0; i < c->n_layers; i++)
+    for (int32_t i = 0; i < c->n_layers; i++) {
+        if (tern_mixture_here(s, i))
+            tern_mixture_finish(c, s, &t->layers[i].mixture);
         make_block(c, s, t, i);
+        model->blocks[i] = &t->layers[i].block;
+    }
     t->final = named_norm(c, t, s->names->final_norm, t->final_norm, t->final_norm_bias);
     t->behind_dense = norm_of(c, t->dense_norm, t->dense_norm_bias);
     model->head = (struct tern_head){
@@ -625,7 +648,6 @@ tern_status tern_transformer_bind(tern_ctx *ctx, tern_model *model, struct tern_
         .cap = s->logit_cap,
     };
     model->embed_width = (size_t)s->embed_width;
-    model->block = &t->layers[0].block;
     model->stats.n_parameters = binder->n_parameters;
     take_stats(model, t);
     return TERN_OK;

@@ -5,27 +5,62 @@
  * added once, after it. */
 #include "modules/block.h"
 
+#include "base/memory.h"
 #include "ops/checks.h"
 
-void tern_block_work_take(struct tern_arena *arena, const struct tern_block *block, size_t max_rows, int n_threads,
-                          struct tern_block_work *work)
-{
-    const size_t hidden = (size_t)block->attention.qkv_w->in * sizeof(float);
+#include <assert.h>
 
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+void tern_block_work_take(struct tern_arena *arena, const struct tern_block *const *blocks, size_t n_blocks,
+                          size_t max_rows, int n_threads, struct tern_block_work *work)
+{
+    const size_t hidden = (size_t)blocks[0]->attention.qkv_w->in * sizeof(float);
+    const struct tern_experts *experts = NULL;
+    size_t inner = 0, narrow = 0;
+
+    for (size_t i = 0; i < n_blocks; i++) {
+        const struct tern_block *b = blocks[i];
+        experts = b->experts ? b->experts : experts;
+        inner = larger(inner, b->experts ? tern_experts_inner(b->experts) : (size_t)b->mlp.feed_forward.up->out);
+        if (!b->narrow)
+            continue;
+        narrow = larger(narrow, tern_attention_narrow(&b->attention, max_rows));
+        narrow = larger(narrow, b->experts ? tern_experts_narrow(b->experts, max_rows)
+                                           : tern_feed_forward_scratch(&b->mlp.feed_forward, max_rows));
+    }
     work->max_rows = max_rows;
     work->normed = tern_arena_take(arena, max_rows, hidden);
-    tern_attention_work_take(arena, &block->attention, max_rows, n_threads, &work->attention);
+    tern_attention_work_take(arena, &blocks[0]->attention, max_rows, n_threads, &work->attention);
     work->attn = tern_arena_take(arena, max_rows, hidden);
-    work->inner = tern_arena_take(arena, max_rows, (size_t)block->mlp.feed_forward.up->out * sizeof(float));
+    work->inner = tern_arena_take(arena, max_rows, tern_mul_or_max(inner, sizeof(float)));
     work->hidden = tern_arena_take(arena, max_rows, hidden);
     work->status = TERN_TAKE(arena, tern_status, 1);
-    work->narrow = NULL;
-    if (block->narrow) {
-        const size_t attention = tern_attention_narrow(&block->attention, max_rows);
-        const size_t mlp = tern_feed_forward_scratch(&block->mlp.feed_forward, max_rows);
-        work->narrow = tern_arena_take(arena, attention > mlp ? attention : mlp, 1);
-    }
+    work->narrow = blocks[0]->narrow ? tern_arena_take(arena, narrow, 1) : NULL;
     work->attention.narrow = work->narrow;
+    if (experts)
+        tern_experts_work_take(arena, experts, max_rows, n_threads, &work->experts);
+    work->experts.inner = work->inner;
+    work->experts.narrow = work->narrow;
+}
+
+/* F through `e`, which has a residual or nothing where F is a mixture.  Its rows are fp32 for the router; what its experts read is
+ * rounded group by group. */
+static void run_feed_forward(const struct tern_par *par, const struct tern_block *b, float *c,
+                             const struct tern_mlp_input *input, bool keep, size_t n_rows,
+                             const struct tern_block_work *work, const struct tern_epilogue *e)
+{
+    if (!b->experts) {
+        tern_mlp_run(par, &b->mlp, c, input, work->normed, keep, n_rows, work->inner, e, work->narrow);
+        return;
+    }
+    assert(b->form == TERN_BLOCK_PRE && b->mlp.norm.gamma && !e->bias && !e->residual2);
+    tern_norm_run(par, work->normed, input->sum, input->x, input->bias, input->residual, n_rows,
+                  (size_t)b->attention.qkv_w->in, &b->mlp.norm);
+    tern_experts_run(par, b->experts, c, work->normed, e->residual, n_rows, &work->experts);
 }
 
 /* data[T, H] becomes the sum over the ranks: thread 0 speaks for the process. */
@@ -68,7 +103,7 @@ static void run_alone(const struct tern_par *par, const struct tern_block *b, fl
     const struct tern_mlp_input input = { .x = s };
 
     tern_attention_run(par, attention, s, x, normed, kept, batch, cache_layer, &work->attention, &attn_end);
-    tern_mlp_run(par, mlp, end, &input, normed, !pre || kept, rows, work->inner, &mlp_end, work->narrow);
+    run_feed_forward(par, b, end, &input, !pre || kept, rows, work, &mlp_end);
     if (!pre)
         tern_norm_run(par, x, NULL, end, NULL, NULL, rows, n, &b->closing);
 }
@@ -102,7 +137,7 @@ static tern_status run_in_parts(const struct tern_par *par, const struct tern_bl
 
     tern_attention_run(par, attention, work->attn, x, normed, kept, batch, cache_layer, &work->attention, &partial);
     TERN_TRY(finish(par, b, work->attn, attention->out_b, &b->attention_end, rows, n, work));
-    tern_mlp_run(par, mlp, work->hidden, &input, normed, !pre || kept, rows, work->inner, &partial, work->narrow);
+    run_feed_forward(par, b, work->hidden, &input, !pre || kept, rows, work, &partial);
     TERN_TRY(finish(par, b, work->hidden, mlp->down_b, &b->mlp_end, rows, n, work));
     if (pre)
         add_residual(par, x, work->hidden, kept ? normed : x, b->mlp_end.gamma ? NULL : mlp->down_b, NULL, rows, n);

@@ -8,11 +8,13 @@
  *
  * With norm_residual pre adds what the norms made: s = A(N1 x) + N1 x; x' = F(N2 s) + N2 s, without E1 and E2.
  *
- * A norm whose gamma is NULL is not there (N2 of pre and post is).  Sums are added from left to right, as transformers does. */
+ * F is a feed-forward, or a mixture of experts in its place (pre; down_b NULL).  A norm whose gamma is NULL is not there (N2 of pre and post
+ * is).  Sums are added from left to right, as transformers does. */
 #ifndef TERN_MODULES_BLOCK_H
 #define TERN_MODULES_BLOCK_H
 
 #include "modules/attention.h"
+#include "modules/experts.h"
 #include "modules/mlp.h"
 
 enum tern_block_form { TERN_BLOCK_PRE, TERN_BLOCK_POST, TERN_BLOCK_PARALLEL };
@@ -26,6 +28,7 @@ struct tern_block {
 
     struct tern_attention_bound attention; /* with N1 */
     struct tern_mlp_bound mlp;             /* with N2 */
+    const struct tern_experts *experts;    /* in place of mlp.feed_forward, or NULL */
     struct tern_norm_args attention_end;   /* E1, of pre */
     struct tern_norm_args mlp_end;         /* E2, of pre */
     struct tern_norm_args closing;         /* of post */
@@ -36,17 +39,18 @@ struct tern_block_work {
     size_t max_rows;
     float *normed; /* [T, H] */
     struct tern_attention_work attention;
-    float *attn;         /* [T, H]: attention output before the residual */
-    float *inner;        /* [T, pI] */
-    float *hidden;       /* [T, H]: feed-forward output */
-    void *narrow;        /* rows of a product, rounded; NULL where they stay fp32 */
+    float *attn;   /* [T, H]: attention output before the residual */
+    float *inner;  /* [T, pI] of the widest feed-forward */
+    float *hidden; /* [T, H]: feed-forward output */
+    void *narrow;  /* rows of a product, rounded; NULL where they stay fp32 */
+    struct tern_experts_work experts;
     tern_status *status; /* of the last all-reduce, from thread 0 to the others */
 };
 
-/* Takes the scratch from an arena (twice: once counting, once for real).  It fits every block of the same sizes whose weights
- * have the same formats. */
-void tern_block_work_take(struct tern_arena *arena, const struct tern_block *block, size_t max_rows, int n_threads,
-                          struct tern_block_work *work);
+/* Takes the scratch from an arena (twice: once counting, once for real).  It fits each of the blocks, whose attention has the same
+ * sizes, and whose mixtures, where they have one. */
+void tern_block_work_take(struct tern_arena *arena, const struct tern_block *const *blocks, size_t n_blocks,
+                          size_t max_rows, int n_threads, struct tern_block_work *work);
 
 /* x [T, H] in place.  Called by every thread; barrier at the end.  Statuses come from comm alone, the same on every thread:
  * TERN_OK for a group of one. */

@@ -169,6 +169,7 @@ tern_status tern_layer_forward_masked(tern_ctx *ctx, const tern_layer *layer, co
                                       size_t n_spans)
 {
     tern_attention_options with = options ? *options : tern_attention_options_default();
+    const struct tern_block *const blocks[] = { layer ? &layer->block : NULL };
     struct tern_arena arena = tern_arena_counter();
     struct forward f = { .cache_layer = cache_layer };
     tern_status status;
@@ -211,9 +212,9 @@ tern_status tern_layer_forward_masked(tern_ctx *ctx, const tern_layer *layer, co
     TERN_TRY_OR_FAIL(tern_stage_open(ctx, &f.stage));
     TERN_TRY_OR_FAIL(tern_mask_open(ctx, &f.mask));
     args->mask = f.mask.rows;
-    tern_block_work_take(&arena, &layer->block, rows, tern_ctx_threads(ctx), &f.work);
+    tern_block_work_take(&arena, blocks, 1, rows, tern_ctx_threads(ctx), &f.work);
     TERN_TRY_OR_FAIL(tern_arena_borrow(ctx, arena.used, "scratch of a layer", &arena));
-    tern_block_work_take(&arena, &layer->block, rows, tern_ctx_threads(ctx), &f.work);
+    tern_block_work_take(&arena, blocks, 1, rows, tern_ctx_threads(ctx), &f.work);
     status = tern_region(ctx, forward_region, &f);
     if (status == TERN_OK && f.status != TERN_OK)
         status = tern_fail(ctx, f.status, "%s: all_reduce failed: %s", op, tern_status_name(f.status));

@@ -6,7 +6,7 @@
  *
  * With several ranks each has some of the experts and all of the tokens.  Gate, capacity and normalisation are the same
  * everywhere, so that one sum over the ranks ends it; what every rank has whole (the dense feed-forward) is added after it. */
-#include "modules/moe.h"
+#include "modules/experts.h"
 
 #include "base/arena.h"
 #include "base/fpmode.h"
@@ -240,32 +240,6 @@ static void widen_rows(const struct tern_par *par, struct forward *f)
     tern_barrier(par);
 }
 
-static void group_rows(const struct tern_par *par, struct forward *f, const float *x)
-{
-    const size_t n = f->m->hidden;
-    size_t row, end;
-
-    tern_share(par, f->rows, 1, &row, &end);
-    for (; row < end; row++)
-        for (size_t j = 0; j < f->k; j++)
-            if (f->slots[row * f->k + j] >= 0)
-                memcpy(f->grouped + (size_t)f->slots[row * f->k + j] * n, x + row * n, n * sizeof *x);
-    tern_barrier(par);
-}
-
-static void run_experts(const struct tern_par *par, struct forward *f)
-{
-    const struct tern_moe *m = f->m;
-
-    for (size_t e = 0; e < m->n_here; e++) {
-        const struct tern_epilogue end = { .bias = m->experts[e].down_b };
-        float *rows = f->grouped + f->begin[e] * m->hidden;
-        if (f->begin[e + 1] > f->begin[e])
-            tern_feed_forward_run(par, &m->experts[e].feed_forward, rows, m->hidden, rows, m->hidden,
-                                  f->begin[e + 1] - f->begin[e], f->inner, &end, f->narrow);
-    }
-}
-
 static void mix_rows(const struct tern_par *par, struct forward *f)
 {
     const size_t n = f->m->hidden;
@@ -323,8 +297,8 @@ static void forward_region(void *arg, const struct tern_par *team)
         widen_rows(&par, f);
     tern_gemm_run(&par, f->logits, m->n_experts, x, m->hidden, f->rows, m->gate, &plain);
     choose(&par, f);
-    group_rows(&par, f, x);
-    run_experts(&par, f);
+    tern_experts_group(&par, f->grouped, x, f->slots, f->rows, f->k, m->hidden);
+    tern_experts_answer(&par, m->experts, m->n_here, f->begin, f->grouped, m->hidden, f->inner, f->narrow);
     mix_rows(&par, f);
     if (m->comm->size > 1) {
         if (par.thread == 0)

@@ -122,6 +122,8 @@ def load(case, path, model, dtype):
     loaded, info = case.model.from_pretrained(path, dtype=dtype, attn_implementation=case.attention,
                                               output_loading_info=True)
     assert not info["missing_keys"] and not info["mismatched_keys"], info
+    if loaded._can_set_experts_implementation():
+        loaded.set_experts_implementation("eager")
     return loaded.eval()
 
 

@@ -4,7 +4,7 @@
  *   each layer:  x += o(attention(RMSNorm(x)));  x += down(silu(gate(RMSNorm(x))) up(..))
  *   logits = RMSNorm(x) lm_head                                              tied or not
  *
- * Heads of E = head_dim channels (absent: H / h) turn whole, channel p with p + E / 2; h query heads share G of keys and values.
+ * Heads of E = head_dim channels (absent: H / h, in Qwen3 128) turn whole, channel p with p + E / 2; h query heads share G of keys and values.
  *
  *               biases                          norm of q and k   window
  *   LLaMA       attention_bias: q k v o; mlp_bias: gate up down
@@ -93,6 +93,7 @@ static tern_status parse_qwen3(tern_ctx *ctx, const struct tern_json *json, tern
 {
     bool bias;
 
+    c->head_dim = 128;
     TERN_TRY(parse_common(ctx, json, 32, c, spec));
     TERN_TRY(tern_json_opt_bool(ctx, json, tern_json_root(json), "attention_bias", false, &bias));
     spec->qkv_bias = spec->out_bias = bias;
