@@ -155,7 +155,6 @@ tern_status tern_config_window(tern_ctx *ctx, const struct tern_json *json, int3
     bool used = true, there = false, told = false;
     int64_t size, first = 0, pattern = 2;
 
-    TERN_TRY(tern_json_opt_int(ctx, json, root, "sliding_window", 1, INT32_MAX, standard, &size));
     if (window == TERN_WINDOW_IF_USED || window == TERN_WINDOW_EARLY) {
         TERN_TRY(tern_json_opt_bool(ctx, json, root, "use_sliding_window", false, &used));
         TERN_TRY(tern_json_opt_int(ctx, json, root, "max_window_layers", 0, INT32_MAX, 28, &first));
@@ -165,7 +164,10 @@ tern_status tern_config_window(tern_ctx *ctx, const struct tern_json *json, int3
         told = pattern > 0;
         pattern = told ? pattern : 6;
     }
-    if (!used || size == 0 || (given && tern_json_type(given) == TERN_JSON_NULL))
+    if (!used)
+        return TERN_OK;
+    TERN_TRY(tern_json_opt_int(ctx, json, root, "sliding_window", 1, INT32_MAX, standard, &size));
+    if (size == 0 || (given && tern_json_type(given) == TERN_JSON_NULL))
         return TERN_OK;
     spec->window = (int32_t)size;
     spec->local_rope = spec->rope;
