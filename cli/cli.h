@@ -88,7 +88,7 @@ void cli_session_close(tern_session **session);
 int cli_builtin_find(char **path);
 
 /* ---- --trace FILE ---- */
-/* Records from now on, if there is a FILE. */
+/* Records from now on, if there is a FILE; one that cannot be written is told before any work is done. */
 int cli_trace_start(tern_ctx *ctx, const char *file);
 /* Writes it, also where a signal ended the work; `code`, or that of the failure.  After another failure nothing is written. */
 int cli_trace_end(tern_ctx *ctx, const char *file, int code);

@@ -532,7 +532,6 @@ static int prepare(struct talk *t, struct cli_text *tools, char **variables, ter
 {
     const tern_session_options session = tern_session_options_default();
     const struct settings *s = t->s;
-    tern_status status;
     int code = chat_file_read(s->tools, tools);
 
     if (!code)
@@ -543,13 +542,10 @@ static int prepare(struct talk *t, struct cli_text *tools, char **variables, ter
     t->render.name = s->name;
     t->render.tools = tools->data;
     t->render.variables = *variables;
-    status = tern_generate_defaults(t->ctx, t->model, &t->generate, &t->model_stops);
-    if (status)
-        return cli_fail(status, tern_error(t->ctx));
-    code = sampling_fill(&s->sampling, s->quiet, &t->generate, biases);
+    code = sampling_prepare(&s->sampling, t->ctx, t->model, s->has_n ? s->n : -1, s->quiet, &t->generate,
+                            &t->model_stops, biases);
     if (!code)
         code = find_stops(t);
-    t->generate.max_tokens = s->has_n ? s->n : -1;
     t->generate.on_token = on_token;
     t->generate.user = t;
     t->generate.sequence = &t->sequence;

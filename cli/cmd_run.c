@@ -180,11 +180,8 @@ static int generate(struct settings *s, const struct cli_text *text, tern_ctx *c
 
     if (!code && prompt.count == 0)
         code = cli_error(CLI_FAIL, "the prompt has no token ids: there is nothing to continue");
-    if (!code) {
-        status = tern_generate_defaults(ctx, model, &options, &stop_ids);
-        code = status ? cli_fail(status, tern_error(ctx)) : sampling_fill(&s->sampling, s->quiet, &options, &biases);
-        options.max_tokens = s->has_n ? s->n : -1;
-    }
+    if (!code)
+        code = sampling_prepare(&s->sampling, ctx, model, s->has_n ? s->n : -1, s->quiet, &options, &stop_ids, &biases);
     if (!code)
         code = open_session(s, ctx, model, prompt.count, &session);
     const double load_seconds = cli_seconds() - began;

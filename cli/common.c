@@ -400,9 +400,26 @@ void cli_session_close(tern_session **session)
 
 /* ---- --trace FILE --------------------------------------------------------------------------------------------------- */
 
+/* Whether a file can be put beside `file`, or `file` is there and takes bytes (a device): errno tells why not. */
+static bool can_write(const char *file)
+{
+    const char *slash = strrchr(file, '/');
+    char *folder = slash ? strndup(file, (size_t)(slash - file) + 1) : strdup(".");
+    const bool good = folder && (access(folder, W_OK | X_OK) == 0 || (errno != ENOENT && access(file, W_OK) == 0));
+    const int number = errno;
+
+    free(folder);
+    errno = number;
+    return good;
+}
+
 int cli_trace_start(tern_ctx *ctx, const char *file)
 {
-    const tern_status status = file ? tern_trace_start(ctx) : TERN_OK;
+    if (!file)
+        return 0;
+    if (!can_write(file))
+        return cli_error(CLI_FAIL, "cannot write '%s': %s", file, strerror(errno));
+    const tern_status status = tern_trace_start(ctx);
 
     return status ? cli_fail(status, tern_error(ctx)) : 0;
 }

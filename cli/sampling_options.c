@@ -32,7 +32,8 @@ static int parse_bias(const char *text, tern_logit_bias *out)
     return code;
 }
 
-int sampling_fill(const struct sampling_settings *s, bool quiet, tern_generate_options *o, tern_logit_bias **biases)
+/* Options over what o has. */
+static int fill(const struct sampling_settings *s, bool quiet, tern_generate_options *o, tern_logit_bias **biases)
 {
     tern_sampling *g = &o->sampling;
 
@@ -78,6 +79,17 @@ int sampling_fill(const struct sampling_settings *s, bool quiet, tern_generate_o
                 : s->has_min_p ? "min-p"
                                : "seed");
     return 0;
+}
+
+int sampling_prepare(const struct sampling_settings *s, tern_ctx *ctx, const tern_model *model, int64_t max_tokens,
+                     bool quiet, tern_generate_options *o, tern_ids *stop_ids, tern_logit_bias **biases)
+{
+    const tern_status status = tern_generate_defaults(ctx, model, o, stop_ids);
+
+    if (status)
+        return cli_fail(status, tern_error(ctx));
+    o->max_tokens = max_tokens;
+    return fill(s, quiet, o, biases);
 }
 
 void sampling_free(struct sampling_settings *s, tern_logit_bias *biases)

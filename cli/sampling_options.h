@@ -107,9 +107,11 @@ struct sampling_settings {
             &(s)->has_seed, 0, 0, false                                                                                     \
     }
 
-/* Options over the model's defaults, and a seed where one is needed.  *biases is freed with sampling_free(), whatever is returned.
+/* What tern_generate() gets: the model's defaults, options over them, a seed where one is needed, and max_tokens (-1: until the end).
+ * *stop_ids and *biases are the caller's to free, with tern_ids_free() and sampling_free(), whatever is returned.
  * quiet: no note where an option changes nothing.  0 or the exit code. */
-int sampling_fill(const struct sampling_settings *s, bool quiet, tern_generate_options *o, tern_logit_bias **biases);
+int sampling_prepare(const struct sampling_settings *s, tern_ctx *ctx, const tern_model *model, int64_t max_tokens,
+                     bool quiet, tern_generate_options *o, tern_ids *stop_ids, tern_logit_bias **biases);
 void sampling_free(struct sampling_settings *s, tern_logit_bias *biases);
 
 #endif
