@@ -9,6 +9,10 @@
  * merges (`one_way`), and there the pair of lowest rank, leftmost first, is all that the heap can find; so words of
  * up to SCAN_MAX symbols are merged by looking for it in an array, which is faster than any heap at that size.
  *
+ * Where no product of a merge has U+2581 behind another character, no merge is ever made across such a place, and what
+ * merges are made on one side of it depends on nothing on the other: there a text that comes as one word is cut into
+ * words first, which the scan and the cache below are for.
+ *
  * Words repeat: for longer texts the ids of words up to 15 bytes are kept in a small direct-mapped table of the
  * call. It belongs to the call and not to the tokenizer, so that threads share nothing that is written. */
 #include "text/bpe.h"
@@ -20,9 +24,29 @@
 #include <assert.h>
 #include <string.h>
 
+static const char word_mark[] = "\xE2\x96\x81"; /* U+2581 */
+#define MARK_SIZE (sizeof word_mark - 1)
+
 #define SCAN_MAX 24
 #define NO_RANK  UINT32_MAX
 #define END      UINT32_MAX /* no symbol there */
+
+/* Where the word that begins at `at` ends: before the next U+2581 behind another character. */
+static size_t word_end(const char *text, size_t size, size_t at)
+{
+    bool other = false;
+
+    for (; at < size; at++) {
+        if (text[at] == word_mark[0] && size - at >= MARK_SIZE && memcmp(text + at, word_mark, MARK_SIZE) == 0) {
+            if (other)
+                return at;
+            at += MARK_SIZE - 1;
+        } else {
+            other = true;
+        }
+    }
+    return size;
+}
 
 struct tern_symbol {
     int32_t id; /* -1: merged into the one before */
@@ -111,6 +135,36 @@ tern_status tern_bpe_merges_add(tern_ctx *ctx, struct tern_bpe *bpe, const char 
     return TERN_OK;
 }
 
+/* Whether U+2581 stands behind another character. */
+static bool goes_on(const char *text, size_t size)
+{
+    for (size_t at = 0; at < size;)
+        if ((at = word_end(text, size, at)) < size)
+            return true;
+    return false;
+}
+
+/* Whether a text can be cut before each U+2581 that follows another character: that one is in the vocabulary, so that no
+ * unknown is fused across it; no character disappears, which would bring others together; and no product of a merge
+ * (products[id]) has one inside. */
+static bool find_words(const struct tern_bpe *bpe, const unsigned char *products, int32_t top)
+{
+    const int32_t mark = tern_names_find(&bpe->vocab, word_mark, MARK_SIZE);
+
+    if (mark < 0 || bpe->ignore_merges || bpe->prefix_size > 0 || bpe->suffix_size > 0)
+        return false;
+    if (bpe->unk_id < 0 || bpe->unk_token[0] == 0 || bpe->unk_token[0] == word_mark[0])
+        return false;
+    for (size_t i = 0; i < bpe->vocab.n_slots; i++) {
+        const struct tern_name *name = &bpe->vocab.slots[i];
+
+        if (name->id >= 0 && name->id <= top && products[name->id] &&
+            goes_on(bpe->vocab.text + name->begin, name->size))
+            return false;
+    }
+    return true;
+}
+
 tern_status tern_bpe_finish(tern_ctx *ctx, struct tern_bpe *bpe)
 {
     int32_t top = -1;
@@ -133,6 +187,7 @@ tern_status tern_bpe_finish(tern_ctx *ctx, struct tern_bpe *bpe)
         bpe->one_way = bpe->one_way && !seen[bpe->products[i]];
         seen[bpe->products[i]] = 1;
     }
+    bpe->has_words = find_words(bpe, seen, top);
     tern_free(seen);
     return TERN_OK;
 }
@@ -482,8 +537,9 @@ static tern_status encode(tern_ctx *ctx, const struct tern_bpe *bpe, struct tern
     return TERN_OK;
 }
 
-tern_status tern_bpe_encode(tern_ctx *ctx, const struct tern_bpe *bpe, struct tern_bpe_scratch *scratch,
-                            const char *word, size_t size, bool bytes, struct tern_token_list *list)
+/* What is no longer than the cache's words comes from there, if it can. */
+static tern_status encode_cached(tern_ctx *ctx, const struct tern_bpe *bpe, struct tern_bpe_scratch *scratch,
+                                 const char *word, size_t size, bool bytes, struct tern_token_list *list)
 {
     struct tern_ids *ids = &list->ids;
     const size_t begin = ids->count;
@@ -508,6 +564,29 @@ tern_status tern_bpe_encode(tern_ctx *ctx, const struct tern_bpe *bpe, struct te
         scratch->cache->slots[slot].key = key;
         for (size_t i = 0; i < CACHE_IDS; i++)
             cached[i] = i < n ? ids->data[begin + i] : -1;
+    }
+    return TERN_OK;
+}
+
+tern_status tern_bpe_encode(tern_ctx *ctx, const struct tern_bpe *bpe, struct tern_bpe_scratch *scratch,
+                            const char *word, size_t size, bool bytes, struct tern_token_list *list)
+{
+    uint32_t at = 0; /* spans follow one another, from word to word, too */
+
+    if (bytes || !bpe->has_words)
+        return encode_cached(ctx, bpe, scratch, word, size, bytes, list);
+    for (size_t begin = 0, end; begin < size; begin = end) {
+        const size_t first = list->ids.count;
+
+        end = word_end(word, size, begin);
+        TERN_TRY(encode_cached(ctx, bpe, scratch, word + begin, end - begin, false, list));
+        if (!list->wants_spans)
+            continue;
+        for (size_t i = first; i < list->ids.count; i++) {
+            list->spans[i].begin += at;
+            list->spans[i].end += at;
+        }
+        at = list->ids.count > first ? list->spans[list->ids.count - 1].end : at;
     }
     return TERN_OK;
 }

@@ -25,6 +25,7 @@ struct tern_bpe {
     int32_t byte_ids[256];     /* of a byte: the id of its byte-level character, -1 if the vocabulary lacks it */
     int32_t fallback_ids[256]; /* of a byte: the id of "<0x..>", -1 if the vocabulary lacks it */
     bool one_way;              /* no two merges have the same product */
+    bool has_words;            /* no merge goes on behind a word, before a U+2581 that follows another character */
     bool ignore_merges;        /* a word that is in the vocabulary is taken whole */
     bool fuse_unk;             /* neighbouring unknown characters are one unknown */
     bool byte_fallback;        /* an unknown character is the tokens of its bytes, if there are such for all of them */

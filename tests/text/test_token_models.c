@@ -165,6 +165,70 @@ static void trie_refuses_a_key_twice(void **state)
     assert_null(trie.nodes);
 }
 
+/* ---- BPE of whole texts ------------------------------------------------------------------------------------------ */
+
+/* Where no merge goes on behind a word a text is cut there first; nothing else may come of it, spans included. */
+static void cut_and_whole_texts_agree(void **state)
+{
+    static const char *const options[] = { "\"unk_token\":\"<unk>\",", "\"unk_token\":\"<unk>\",\"fuse_unk\":true,", "",
+                                           "\"unk_token\":\"<unk>\",\"byte_fallback\":true,\"fuse_unk\":true," };
+    static const char vocab[] = "\"vocab\":{\"<unk>\":0,\"\xE2\x96\x81\":1,\"a\":2,\"b\":3,\"ab\":4,\"\xE2\x96\x81"
+                                "a\":5,\"\xE2\x96\x81"
+                                "ab\":6,\"\xE2\x96\x81\xE2\x96\x81\":7,\"\xE2\x96\x81\xE2\x96\x81"
+                                "a\":8,\"aa\":9,\"<0xC3>\":10,\"<0xA9>\":11,\"a\xE2\x96\x81\":12},";
+    static const char inside[] = "\"\xE2\x96\x81 a\",\"a b\",\"\xE2\x96\x81 ab\",\"\xE2\x96\x81 "
+                                 "\xE2\x96\x81\",\"\xE2\x96\x81\xE2\x96\x81 a\",\"a a\"";
+    static const char *const parts[] = {
+        "\xE2\x96\x81", "a", "b", "c", "\xC3\xA9", "aaab", "\xE2\x96\x81\xE2\x96\x81"
+    };
+    tern_ctx ctx = { 0 };
+    uint32_t random = 1;
+
+    (void)state;
+    for (size_t o = 0; o < 5; o++) {
+        tern_tokenizer *t;
+        char json[1024];
+
+        /* the last one has a merge across */
+        snprintf(json, sizeof json, "{\"model\":{\"type\":\"BPE\",%s%s\"merges\":[%s%s]}}", options[o % 4], vocab,
+                 inside, o == 4 ? ",\"a \xE2\x96\x81\"" : "");
+        assert_ok(&ctx, tern_tokenizer_parse(&ctx, json, strlen(json), "test", &t));
+        struct tern_bpe *bpe = &t->model.bpe;
+        assert_int_equal(bpe->has_words, o != 2 && o != 4); /* without an unknown token characters disappear */
+        for (int i = 0; i < 2000 && bpe->has_words; i++) {
+            struct tern_bpe_scratch scratch = { 0 };
+            struct tern_token_list lists[2] = { { .wants_spans = true }, { .wants_spans = true } };
+            char text[256] = "";
+            size_t size = 0;
+
+            for (random = random * 1664525 + 1013904223; size < 40 && (size == 0 || random >> 28);) {
+                const char *part = parts[(random >> 16) % 7];
+
+                memcpy(text + size, part, strlen(part));
+                size += strlen(part);
+                random = random * 1664525 + 1013904223;
+            }
+            for (int whole = 0; whole < 2; whole++) {
+                bpe->has_words = !whole;
+                assert_ok(&ctx, tern_bpe_encode(&ctx, bpe, &scratch, text, size, false, &lists[whole]));
+            }
+            assert_int_equal(lists[0].ids.count, lists[1].ids.count);
+            for (size_t k = 0; k < lists[0].ids.count; k++)
+                if (lists[0].ids.data[k] != lists[1].ids.data[k] ||
+                    lists[0].spans[k].begin != lists[1].spans[k].begin ||
+                    lists[0].spans[k].end != lists[1].spans[k].end)
+                    fail_msg("'%s': token %zu is %d of %u to %u, and of the whole %d of %u to %u", text, k,
+                             lists[0].ids.data[k], lists[0].spans[k].begin, lists[0].spans[k].end, lists[1].ids.data[k],
+                             lists[1].spans[k].begin, lists[1].spans[k].end);
+            bpe->has_words = true;
+            tern_token_list_destroy(&lists[0]);
+            tern_token_list_destroy(&lists[1]);
+            tern_bpe_scratch_destroy(&scratch);
+        }
+        tern_tokenizer_close(&t);
+    }
+}
+
 /* ---- costs ------------------------------------------------------------------------------------------------------- */
 
 /* Steps for a word of n times `unit`. */
@@ -219,9 +283,9 @@ static void long_words_cost_little_more(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(words_are_the_librarys),      cmocka_unit_test(trie_knows_its_keys),
-        cmocka_unit_test(trie_may_be_empty),           cmocka_unit_test(trie_refuses_a_key_twice),
-        cmocka_unit_test(long_words_cost_little_more),
+        cmocka_unit_test(words_are_the_librarys),    cmocka_unit_test(trie_knows_its_keys),
+        cmocka_unit_test(trie_may_be_empty),         cmocka_unit_test(trie_refuses_a_key_twice),
+        cmocka_unit_test(cut_and_whole_texts_agree), cmocka_unit_test(long_words_cost_little_more),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
