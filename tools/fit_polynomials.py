@@ -70,6 +70,8 @@ def show(name, fit):
 show("exp(r) = 1 + r + r^2 P(r), |r| <= ln(2) / 2, relative",
      remez(math.exp, lambda r: 1 + r, lambda r: max(r * r, 1e-30), lambda r: r, lambda r: math.exp(-r),
            -0.3467, 0.3467, 5))
+show("2^r = 1 + r P(r), |r| <= 1/2, relative",
+     remez(lambda r: 2**r, lambda r: 1, lambda r: r if r else 1e-30, lambda r: r, lambda r: 2**-r, -0.5, 0.5, 6))
 show("tanh(x) = x + x^3 P(x^2), 0 <= x <= 0.625, relative",
      remez(math.tanh, lambda x: x, lambda x: x**3, lambda x: x * x, lambda x: 1 / math.tanh(x), 1e-4, 0.625, 5))
 show("erf(x) = x + x P(x^2), 0 <= x <= 0.92, relative",

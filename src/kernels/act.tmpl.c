@@ -58,7 +58,7 @@ V16_FN void act_ends(const enum v16_panel form, void *y, const void *x, const fl
     }
 }
 
-/* e[i] = exp(v16_act_exponent(x[i])), n a multiple of 16, at most ACT_BLOCK */
+/* e[i] = v16_act_exp(x[i]), n a multiple of 16, at most ACT_BLOCK */
 V16_FN void act_exps(float *e, const float *x, size_t n, const enum tern_act act)
 {
     _Alignas(64) float r[ACT_BLOCK];
@@ -68,12 +68,12 @@ V16_FN void act_exps(float *e, const float *x, size_t n, const enum tern_act act
         v16_store(e + i, v16_act_exponent(v16_load(x + i), act));
     for (size_t i = 0; i < n; i += 16) {
         const v16 t = two_steps ? v16_load(e + i) : v16_act_exponent(v16_load(x + i), act);
-        const struct v16_exp_parts parts = v16_exp_split(v16_min(v16_set1(89), t)); /* as v16_exp does */
+        const struct v16_exp_parts parts = v16_act_split(t, act);
         v16_store(r + i, parts.r);
         v16_store(e + i, parts.n);
     }
     for (size_t i = 0; i < n; i += 16)
-        v16_store(e + i, v16_exp_join(v16_load(r + i), v16_load(e + i)));
+        v16_store(e + i, v16_act_join(v16_load(r + i), v16_load(e + i), act));
 }
 
 static __attribute__((noinline)) void act_exps_of(float *e, const float *x, size_t n, enum tern_act act)

@@ -2,6 +2,7 @@
  *
  * Degrees, and the largest errors over every seventh float:
  *   exp    1 + r + r^2 P4(r), |r| <= ln(2) / 2                       0.99 ulp, denormal results too
+ *   2^x    1 + r P5(r), |r| <= 1 / 2                                 1.02 ulp
  *   tanh   below 0.625 x + x^3 P4(x^2), above (1 - e) / (1 + e)      1.51 ulp
  *   erf    below 0.92 x + x P5(x^2), above 1 - exp(P8(x))            1.27 ulp
  * The same operations at every level, therefore the same bits. */
@@ -56,6 +57,28 @@ V16_FN v16 v16_exp_negative(v16 x)
     return v16_exp_join(parts.r, parts.n);
 }
 
+/* 2^x in the same two steps, where r is exact: for exponents that are rounded anyway, whose factor takes log2(e) too.  Any x: from 128.5 on
+ * the result is infinity. */
+V16_FN struct v16_exp_parts v16_exp2_split(v16 x)
+{
+    x = v16_max(v16_set1(-151), v16_min(v16_set1(128.5f), x));
+
+    const v16 n = v16_rint(x);
+    const struct v16_exp_parts parts = { v16_sub(x, n), n };
+    return parts;
+}
+
+V16_FN v16 v16_exp2_join(v16 r, v16 n)
+{
+    v16 p = v16_fma1(v16_set1(0.000155946764f), r, 0.00134066434f);
+
+    p = v16_fma1(p, r, 0.00961769279f);
+    p = v16_fma1(p, r, 0.0555031039f);
+    p = v16_fma1(p, r, 0.240226522f);
+    p = v16_fma1(p, r, 0.693147242f);
+    return v16_scale(v16_fma1(p, r, 1), n);
+}
+
 /* Any x: from 89 on the result is infinity. */
 V16_FN v16 v16_exp(v16 x)
 {
@@ -103,12 +126,12 @@ V16_FN v16 v16_log_erfc(v16 a)
     return v16_fma1(p, a, 0.000262087095f);
 }
 
-/* -2u with u = sqrt(2 / pi) (x + 0.044715 x^3): GELU is x / (1 + exp(-2u)), the same as with tanh(u), without its cancellation. */
+/* -2u log2(e) with u = sqrt(2 / pi) (x + 0.044715 x^3): GELU is x / (1 + exp(-2u)), the same as with tanh(u), without its cancellation. */
 V16_FN v16 v16_gelu_tanh_exponent(v16 x)
 {
-    const v16 cubic = v16_fma1(v16_mul(x, x), v16_set1(-2 * 0.7978845608028654f * 0.044715f), -2 * 0.7978845608028654f);
+    const float u = -2 * 0.7978845608028654f * 1.44269504f;
 
-    return v16_mul(x, cubic);
+    return v16_mul(x, v16_fma1(v16_mul(x, x), v16_set1(u * 0.044715f), u));
 }
 
 /* With z = |x| / sqrt 2: x (1 - erfc(z) / 2) for x >= 0, x erfc(z) / 2 below, which needs no difference from 1.  In three steps, so that
@@ -129,7 +152,8 @@ V16_FN v16 v16_gelu_erf_of(v16 x, v16 erfc)
     return v16_select(v16_less(z, v16_set1(0.92f)), near, far);
 }
 
-/* Whether an activation is a function of x and an exponential, and these: act(x) = v16_act_of(x, exp(v16_act_exponent(x))). */
+/* Whether an activation is a function of x and an exponential, and these: act(x) = v16_act_of(x, v16_act_exp(x)), the exponential in the
+ * steps of its exponent, which is a power of 2 or of e, and v16_act_split() and v16_act_join(). */
 V16_FN bool v16_act_has_exp(enum tern_act act)
 {
     return act != TERN_ACT_NONE && act != TERN_ACT_RELU && act != TERN_ACT_LEAKY_RELU;
@@ -143,12 +167,33 @@ V16_FN v16 v16_act_exponent(v16 x, enum tern_act act)
     case TERN_ACT_GELU_ERF:
         return v16_gelu_erf_log(x);
     case TERN_ACT_GELU_SIGMOID:
-        return v16_mul(x, v16_set1(-1.702f));
+        return v16_mul(x, v16_set1(-1.702f * 1.44269504f));
     case TERN_ACT_TANH:
         return v16_mul(v16_abs(x), v16_set1(-2));
     default:
         return v16_sub(v16_set1(0), x);
     }
+}
+
+V16_FN bool v16_act_is_exp2(enum tern_act act)
+{
+    return act == TERN_ACT_GELU_TANH || act == TERN_ACT_GELU_SIGMOID;
+}
+
+V16_FN struct v16_exp_parts v16_act_split(v16 exponent, enum tern_act act)
+{
+    return v16_act_is_exp2(act) ? v16_exp2_split(exponent) : v16_exp_split(v16_min(v16_set1(89), exponent));
+}
+
+V16_FN v16 v16_act_join(v16 r, v16 n, enum tern_act act)
+{
+    return v16_act_is_exp2(act) ? v16_exp2_join(r, n) : v16_exp_join(r, n);
+}
+
+V16_FN v16 v16_act_exp(v16 x, enum tern_act act)
+{
+    const struct v16_exp_parts parts = v16_act_split(v16_act_exponent(x, act), act);
+    return v16_act_join(parts.r, parts.n, act);
 }
 
 V16_FN v16 v16_act_of(v16 x, v16 e, enum tern_act act)
@@ -162,7 +207,7 @@ V16_FN v16 v16_act_of(v16 x, v16 e, enum tern_act act)
 
 V16_FN v16 v16_tanh(v16 x)
 {
-    return v16_tanh_of(x, v16_exp(v16_act_exponent(x, TERN_ACT_TANH)));
+    return v16_tanh_of(x, v16_act_exp(x, TERN_ACT_TANH));
 }
 
 V16_FN v16 v16_act(v16 x, enum tern_act act)
@@ -175,7 +220,7 @@ V16_FN v16 v16_act(v16 x, enum tern_act act)
     case TERN_ACT_LEAKY_RELU:
         return v16_select(v16_less(x, v16_set1(0)), v16_mul(x, v16_set1(0.01f)), x);
     default:
-        return v16_act_of(x, v16_exp(v16_act_exponent(x, act)), act);
+        return v16_act_of(x, v16_act_exp(x, act), act);
     }
 }
 
