@@ -31,8 +31,8 @@ static tern_status number_as(const struct reader *r, const char *key, const char
         TERN_TRY(tern_json_opt_number(r->ctx, r->json, r->object, key, standard, out));
     TERN_TRY(tern_json_opt_number(r->ctx, r->json, r->root, name, *out, &other));
     TERN_REQUIRE(r->ctx, !inside || tern_json_type(inside) == TERN_JSON_NULL || other == *out, TERN_ERR_FORMAT,
-                 "%s: %s is %g, and %s %g in the object of the rotary embedding, expected one value for both",
-                 tern_json_where(r->json), name, other, key, *out);
+                 "%s: %s is %g, and %g in the object of the rotary embedding, expected one value for both",
+                 tern_json_where(r->json), name, other, *out);
     *out = other;
     TERN_REQUIRE(r->ctx, isfinite(*out), TERN_ERR_CONFIG, "%s: %s is %g, expected a finite number",
                  tern_json_where(r->json), name, *out);

@@ -40,7 +40,7 @@ CASES = [
          MixtralForCausalLM, **PLACES,
          rewrite=spelling(rope_parameters=None, rope_theta=1e6)),
     Case("mixtral-fused", MixtralConfig(**SIZES | dict(num_key_value_heads=2), intermediate_size=24,
-                                        num_local_experts=4, num_experts_per_tok=1, head_dim=8, sliding_window=9,
+                                        num_local_experts=4, num_experts_per_tok=3, head_dim=8, sliding_window=9,
                                         tie_word_embeddings=True, rms_norm_eps=1e-3),
          MixtralForCausalLM, **PLACES, rewrite=fused),
     Case("qwen2-moe-tiny", Qwen2MoeConfig(**SIZES, intermediate_size=40, moe_intermediate_size=20,
