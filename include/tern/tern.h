@@ -3,6 +3,7 @@
 #define TERN_TERN_H
 
 #include <tern/chat.h>
+#include <tern/embed.h>
 #include <tern/function.h>
 #include <tern/generate.h>
 #include <tern/machine.h>

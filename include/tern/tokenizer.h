@@ -67,6 +67,7 @@ typedef struct tern_encoding {
     /** [count], or NULL; 0, 0 for special tokens that the post-processor added, and for padding */
     tern_token_range *offsets;
     uint8_t *attention; /**< [count]: 0 for padding, else 1 */
+    size_t n_left_out;  /**< tokens of the texts that a truncation took */
     size_t capacity;
 } tern_encoding;
 
@@ -77,10 +78,13 @@ TERN_API void tern_encoding_free(tern_encoding *encoding);
 typedef struct tern_encode_options {
     const char *pair; /**< the second text, or NULL */
     size_t pair_size;
-    bool add_special;     /**< also the ids that the post-processor adds */
-    bool apply_limits;    /**< truncation and padding as the file says */
-    bool ids_only;        /**< offsets are not worked out and NULL, which is faster and takes less memory */
-    uint64_t reserved[4]; /**< zero */
+    bool add_special;  /**< also the ids that the post-processor adds */
+    bool apply_limits; /**< truncation and padding as the file says */
+    bool ids_only;     /**< offsets are not worked out and NULL, which is faster and takes less memory */
+    uint64_t
+        max_length; /**< tokens at most, special ones included, in place of the file's truncation: the longer text gives way
+                               first, at the file's side; 0: the file's */
+    uint64_t reserved[3]; /**< zero */
 } tern_encode_options;
 
 /** A text, or two, to ids, type ids and offsets.

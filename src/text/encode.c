@@ -415,12 +415,19 @@ static tern_status assemble(tern_ctx *ctx, const struct work *works, bool pair, 
 {
     const struct tern_post *post = &works[0].t->post;
     const struct tern_post_list *plan = &post->plan[pair][options->add_special];
-    const struct tern_limits none = { 0 }, *limits = options->apply_limits ? &post->limits : &none;
+    struct tern_limits limits = options->apply_limits ? post->limits : (struct tern_limits){ 0 };
     const size_t count[2] = { works[0].list.ids.count, works[1].list.ids.count };
     size_t begin[2], end[2], n = 0;
 
     TERN_TRY(tern_post_check(ctx, plan));
-    TERN_TRY(tern_limits_apply(ctx, limits, pair, options->add_special ? post->n_added[pair] : 0, count, begin, end));
+    if (options->max_length > 0) {
+        limits.truncates = true;
+        limits.from_left = post->limits.from_left;
+        limits.strategy = TERN_LONGEST_FIRST;
+        limits.max_length = options->max_length < SIZE_MAX ? (size_t)options->max_length : SIZE_MAX;
+        limits.stride = 0;
+    }
+    TERN_TRY(tern_limits_apply(ctx, &limits, pair, options->add_special ? post->n_added[pair] : 0, count, begin, end));
     for (size_t i = 0; i < plan->count; i++) {
         const int32_t id = plan->items[i].id;
         const int text = id == TERN_POST_SECOND;
@@ -429,6 +436,7 @@ static tern_status assemble(tern_ctx *ctx, const struct work *works, bool pair, 
                      "out of memory: %zu token ids", n);
     }
     TERN_TRY(alloc_encoding(ctx, n, !options->ids_only, out));
+    out->n_left_out = count[0] + count[1] - (end[0] - begin[0]) - (end[1] - begin[1]);
     for (size_t i = 0; i < plan->count; i++) {
         const struct tern_post_item *item = &plan->items[i];
         const int text = item->id == TERN_POST_SECOND;

@@ -1,0 +1,390 @@
+/* embed.c: sentences to vectors.
+ *
+ * Texts become ids at once, by all threads; they are read in the order of their lengths, a group of passes at a time, so that
+ * states are kept for that group alone; and their vectors go where the texts were.  The sums of a pooling are over tokens in order. */
+#include "base/file.h"
+#include "base/fpmode.h"
+#include "base/memory.h"
+#include "engine/embed_modules.h"
+#include "model/arch.h"
+
+#include <tern/embed.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GROUP 64 /* texts whose states are kept at a time */
+
+struct tern_embedder {
+    tern_ctx *ctx;
+    tern_model *model;
+    tern_tokenizer *tokenizer;
+    tern_encoder *encoder;
+    struct embed_modules modules;
+    int32_t max_tokens, width, widest; /* widest: of a vector between modules */
+};
+
+static tern_status take_limits(struct tern_embedder *e)
+{
+    const tern_model_config *c = tern_model_get_config(e->model);
+    const int32_t said = e->modules.max_tokens;
+    const tern_encoder_options options = { .n_context = said && said < c->n_context ? said : 0 };
+
+    e->max_tokens = options.n_context ? options.n_context : c->n_context < 8192 ? c->n_context : 8192;
+    e->width = embed_width(&e->modules, c->hidden_size);
+    e->widest = embed_pooled_width(&e->modules, c->hidden_size);
+    for (size_t i = 0; i < e->modules.n_steps; i++)
+        if (e->modules.steps[i].out > e->widest)
+            e->widest = e->modules.steps[i].out;
+    return tern_encoder_create(e->ctx, e->model, &options, &e->encoder);
+}
+
+tern_status tern_embedder_open(tern_ctx *ctx, const char *name, const tern_model_options *options, tern_embedder **out)
+{
+    struct tern_embedder *e = NULL;
+    char *dir = NULL;
+    tern_status status;
+
+    TERN_REQUIRE(ctx, out, TERN_ERR_ARG, "embedder_open: out is NULL");
+    *out = NULL;
+    TERN_REQUIRE(NULL, ctx, TERN_ERR_ARG, "embedder_open: ctx is NULL");
+    TERN_TRY(TERN_ALLOC(ctx, 1, "an embedder", &e));
+    e->ctx = ctx;
+    TERN_TRY_OR_FAIL(tern_model_find(ctx, name, &dir));
+    TERN_TRY_OR_FAIL(embed_modules_read(ctx, dir, &e->modules));
+    TERN_TRY_OR_FAIL(tern_tokenizer_open(ctx, e->modules.transformer, &e->tokenizer));
+    TERN_TRY_OR_FAIL(tern_model_open(ctx, e->modules.transformer, options, &e->model));
+    TERN_TRY_OR_FAIL(embed_modules_check(ctx, dir, &e->modules, tern_model_get_config(e->model)->hidden_size));
+    TERN_TRY_OR_FAIL(take_limits(e));
+    tern_path_free(dir);
+    *out = e;
+    return TERN_OK;
+
+fail:
+    tern_path_free(dir);
+    tern_embedder_close(&e);
+    return status;
+}
+
+void tern_embedder_close(tern_embedder **embedder)
+{
+    if (!embedder || !*embedder)
+        return;
+    struct tern_embedder *e = *embedder;
+    tern_encoder_destroy(&e->encoder);
+    tern_model_close(&e->model);
+    tern_tokenizer_close(&e->tokenizer);
+    embed_modules_free(&e->modules);
+    tern_free(e);
+    *embedder = NULL;
+}
+
+int32_t tern_embedder_width(const tern_embedder *e)
+{
+    return e ? e->width : 0;
+}
+
+int32_t tern_embedder_max_tokens(const tern_embedder *e)
+{
+    return e ? e->max_tokens : 0;
+}
+
+const tern_model *tern_embedder_model(const tern_embedder *e)
+{
+    return e ? e->model : NULL;
+}
+
+const char *tern_embedder_prompt(const tern_embedder *e, const char *name)
+{
+    if (!e)
+        return NULL;
+    name = name ? name : e->modules.default_prompt;
+    for (size_t i = 0; name && i < e->modules.n_prompts; i++)
+        if (strcmp(e->modules.prompts[i].name, name) == 0)
+            return e->modules.prompts[i].text;
+    return NULL;
+}
+
+/* ---- from states to a vector ---- */
+
+/* Tokens [first, n) of a text as one vector [H]; with none of them left, zeros. */
+static void pool(enum embed_pool mode, float *to, const float *states, size_t first, size_t n, size_t H)
+{
+    const size_t count = n - first;
+    float share = 1;
+
+    if (mode == EMBED_POOL_CLS || mode == EMBED_POOL_LAST) {
+        memcpy(to, states + (mode == EMBED_POOL_LAST ? n - 1 : first < n ? first : 0) * H, H * sizeof *to);
+        return;
+    }
+    for (size_t k = 0; k < H; k++)
+        to[k] = mode == EMBED_POOL_MAX && count ? -INFINITY : 0;
+    for (size_t t = first; t < n; t++) {
+        const float *row = states + t * H, weight = mode == EMBED_POOL_WEIGHTED ? (float)(t + 1) : 1;
+        for (size_t k = 0; k < H; k++)
+            if (mode == EMBED_POOL_MAX)
+                to[k] = row[k] > to[k] || isnan(row[k]) ? row[k] : to[k];
+            else
+                to[k] += weight * row[k];
+    }
+    if (mode == EMBED_POOL_MEAN)
+        share = 1 / (float)(count ? count : 1);
+    else if (mode == EMBED_POOL_MEAN_SQRT)
+        share = 1 / sqrtf((float)(count ? count : 1));
+    else if (mode == EMBED_POOL_WEIGHTED)
+        share = count ? 1 / ((float)(n * (n + 1) - first * (first + 1)) / 2) : 1;
+    for (size_t k = 0; share != 1 && k < H; k++)
+        to[k] *= share;
+}
+
+/* A module on rows of vectors, inside a region. */
+struct module_run {
+    const struct embed_step *step;
+    const float *from;
+    float *to;
+    size_t n;
+};
+
+static void normalize(float *to, const float *x, size_t n)
+{
+    double sum = 0;
+
+    for (size_t k = 0; k < n; k++)
+        sum += (double)x[k] * (double)x[k];
+    const double length = sqrt(sum), by = length > 1e-12 ? length : 1e-12;
+    for (size_t k = 0; k < n; k++)
+        to[k] = (float)((double)x[k] / by);
+}
+
+static void run_module(void *arg, const struct tern_par *par)
+{
+    const struct module_run *r = arg;
+    const struct embed_step *step = r->step;
+    const size_t in = (size_t)step->in, out = (size_t)step->out;
+    const struct tern_epilogue end = { .bias = step->bias, .act = step->act };
+    const struct tern_norm_args norm = { TERN_LAYER_NORM, step->gamma, step->bias, 1e-5f };
+
+    if (step->kind == EMBED_DENSE)
+        tern_gemm_run(par, r->to, out, r->from, in, r->n, step->weight, &end);
+    else
+        tern_norm_run(par, r->to, NULL, r->from, NULL, NULL, r->n, in, &norm);
+}
+
+/* Vectors [n][pooled width] through all modules; both buffers have room for the widest.  Gives the one that the result is in. */
+static tern_status run_modules(struct tern_embedder *e, float *a, float *b, size_t n, float **result)
+{
+    size_t width = (size_t)embed_pooled_width(&e->modules, tern_model_get_config(e->model)->hidden_size);
+
+    for (size_t i = 0; i < e->modules.n_steps; i++) {
+        const struct embed_step *step = &e->modules.steps[i];
+        struct module_run run = { .step = step, .from = a, .to = b, .n = n };
+        if (step->kind == EMBED_NORMALIZE) {
+            for (size_t t = 0; t < n; t++)
+                normalize(b + t * width, a + t * width, width);
+        } else {
+            TERN_TRY(tern_region(e->ctx, run_module, &run));
+            width = (size_t)step->out;
+        }
+        float *swap = a;
+        a = b;
+        b = swap;
+    }
+    *result = a;
+    return TERN_OK;
+}
+
+/* ---- texts ---- */
+
+struct call {
+    struct tern_embedder *e;
+    const tern_embed_options *options;
+    size_t n;
+    tern_encoding *encodings;
+    size_t *order; /* of texts, the longest first */
+    size_t prompt; /* tokens that pooling leaves out */
+    float *states, *a, *b;
+    tern_encode_text *group;
+    size_t most_rows; /* tokens of a group */
+};
+
+/* Text with the prompt before it. */
+static tern_status prepare_text(const struct call *c, const char *text, size_t size, char **out, size_t *out_size)
+{
+    const char *prompt = c->options->prompt ? c->options->prompt : "";
+    const size_t before = strlen(prompt);
+
+    TERN_TRY(TERN_ALLOC(c->e->ctx, before + size + 1, "a text", out));
+    memcpy(*out, prompt, before);
+    if (size)
+        memcpy(*out + before, text, size);
+    *out_size = before + size;
+    return TERN_OK;
+}
+
+static tern_status encode_texts(struct call *c, const char *const *texts, const size_t *sizes)
+{
+    tern_ctx *ctx = c->e->ctx;
+    const tern_encode_options options = { .add_special = true,
+                                          .ids_only = true,
+                                          .max_length = (uint64_t)c->e->max_tokens };
+    tern_status status = TERN_OK;
+
+    for (size_t i = 0; status == TERN_OK && i < c->n; i++) {
+        char *text = NULL;
+        size_t size = sizes[i];
+        if (c->options->prompt)
+            TERN_TRY(prepare_text(c, texts[i], sizes[i], &text, &size));
+        status =
+            tern_tokenizer_encode_with(ctx, c->e->tokenizer, text ? text : texts[i], size, &options, &c->encodings[i]);
+        tern_free(text);
+        if (status != TERN_OK) {
+            char reason[512];
+            snprintf(reason, sizeof reason, "%s", tern_error(ctx));
+            return tern_fail(ctx, status, "text %zu: %s", i, reason);
+        }
+        TERN_REQUIRE(ctx, c->encodings[i].count > 0, TERN_ERR_ARG, "text %zu has no tokens: there is nothing to embed",
+                     i);
+        if (c->options->n_cut)
+            *c->options->n_cut += c->encodings[i].n_left_out > 0;
+    }
+    return status;
+}
+
+/* Tokens of the prompt alone, without the special one that ends it: sentence-transformers' get_prompt_length(). */
+static tern_status count_prompt(struct call *c)
+{
+    const tern_encode_options options = { .add_special = true, .ids_only = true };
+    tern_encoding encoding = { 0 };
+    const char *bytes;
+    size_t size;
+    bool special = false;
+
+    if (!c->options->prompt || c->e->modules.include_prompt)
+        return TERN_OK;
+    TERN_TRY(tern_tokenizer_encode_with(c->e->ctx, c->e->tokenizer, c->options->prompt, strlen(c->options->prompt),
+                                        &options, &encoding));
+    c->prompt = encoding.count;
+    if (encoding.count > 0 &&
+        tern_tokenizer_token(c->e->ctx, c->e->tokenizer, encoding.ids[encoding.count - 1], &bytes, &size, &special) ==
+            TERN_OK &&
+        special)
+        c->prompt--;
+    tern_encoding_free(&encoding);
+    return TERN_OK;
+}
+
+/* Texts by length, the longest first, ties as they came: merge sort, bottom up. */
+static tern_status sort_texts(struct call *c)
+{
+    tern_ctx *ctx = c->e->ctx;
+    size_t *from, *to;
+
+    TERN_TRY(TERN_ALLOC(ctx, c->n, "the order of texts", &c->order));
+    TERN_TRY(TERN_ALLOC(ctx, c->n, "the order of texts", &to));
+    from = c->order;
+    for (size_t i = 0; i < c->n; i++)
+        from[i] = i;
+    for (size_t width = 1; width < c->n; width *= 2) {
+        for (size_t at = 0; at < c->n; at += 2 * width) {
+            const size_t middle = at + width < c->n ? at + width : c->n;
+            const size_t end = at + 2 * width < c->n ? at + 2 * width : c->n;
+            for (size_t l = at, r = middle, k = at; k < end; k++) {
+                const bool left =
+                    r >= end || (l < middle && c->encodings[from[l]].count >= c->encodings[from[r]].count);
+                to[k] = left ? from[l++] : from[r++];
+            }
+        }
+        size_t *swap = from;
+        from = to;
+        to = swap;
+    }
+    c->order = from;
+    tern_free(to);
+    return TERN_OK;
+}
+
+/* Texts [at, at + n) of the order: read, pooled, through the modules, and to their places. */
+static tern_status run_group(struct call *c, size_t at, size_t n, float *vectors)
+{
+    struct tern_embedder *e = c->e;
+    const size_t H = (size_t)tern_model_get_config(e->model)->hidden_size, width = (size_t)e->width;
+    const size_t pooled = (size_t)embed_pooled_width(&e->modules, (int32_t)H);
+    const float *states = c->states;
+    float *result = NULL;
+
+    for (size_t i = 0; i < n; i++) {
+        const tern_encoding *text = &c->encodings[c->order[at + i]];
+        c->group[i] = (tern_encode_text){ .ids = text->ids, .n_ids = (int32_t)text->count };
+        if (tern_model_get_config(e->model)->n_types > 1)
+            c->group[i].types = (const int32_t *)text->type_ids; /* below 2^31: counted in texts */
+    }
+    TERN_TRY(tern_encode(e->encoder, c->group, n, c->states, NULL));
+    const tern_fpmode caller = tern_fpmode_enter();
+    for (size_t i = 0; i < n; i++) {
+        const size_t tokens = (size_t)c->group[i].n_ids, first = c->prompt < tokens ? c->prompt : tokens;
+        for (size_t p = 0; p < e->modules.n_pools; p++)
+            pool(e->modules.pools[p], c->a + i * pooled + p * H, states, first, tokens, H);
+        states += tokens * H;
+    }
+    const tern_status status = run_modules(e, c->a, c->b, n, &result);
+    tern_fpmode_leave(caller);
+    for (size_t i = 0; status == TERN_OK && i < n; i++)
+        memcpy(vectors + c->order[at + i] * width, result + i * width, width * sizeof *vectors);
+    return status;
+}
+
+static tern_status run_all(struct call *c, float *vectors)
+{
+    tern_ctx *ctx = c->e->ctx;
+    const size_t H = (size_t)tern_model_get_config(c->e->model)->hidden_size, widest = (size_t)c->e->widest;
+    const size_t group = c->n < GROUP ? c->n : GROUP;
+
+    /* The first group is the one with the most tokens. */
+    for (size_t i = 0; i < group; i++)
+        c->most_rows += c->encodings[c->order[i]].count;
+    TERN_TRY(TERN_ALLOC(ctx, c->most_rows * H, "states of texts", &c->states));
+    TERN_TRY(TERN_ALLOC(ctx, group * widest, "vectors", &c->a));
+    TERN_TRY(TERN_ALLOC(ctx, group * widest, "vectors", &c->b));
+    TERN_TRY(TERN_ALLOC(ctx, group, "texts of a pass", &c->group));
+    for (size_t at = 0; at < c->n; at += group) {
+        const size_t n = c->n - at < group ? c->n - at : group;
+        TERN_TRY(run_group(c, at, n, vectors));
+        TERN_REQUIRE(ctx, !c->options->progress || c->options->progress(c->options->user, at + n, c->n),
+                     TERN_ERR_CANCELLED, "embed: cancelled after %zu of %zu texts", at + n, c->n);
+    }
+    return TERN_OK;
+}
+
+tern_status tern_embed(tern_embedder *e, const char *const *texts, const size_t *sizes, size_t n,
+                       const tern_embed_options *options, float *vectors)
+{
+    const tern_embed_options standard = { 0 };
+    struct call c = { .e = e, .options = options ? options : &standard, .n = n };
+    tern_status status;
+
+    TERN_REQUIRE(NULL, e, TERN_ERR_ARG, "embedder is NULL");
+    TERN_REQUIRE(e->ctx, n == 0 || (texts && sizes && vectors), TERN_ERR_ARG, "embed: texts, sizes or vectors is NULL");
+    TERN_TRY(TERN_CHECK_RESERVED(e->ctx, "tern_embed_options", c.options));
+    if (c.options->n_cut)
+        *c.options->n_cut = 0;
+    if (n == 0)
+        return TERN_OK;
+    TERN_TRY(TERN_ALLOC(e->ctx, n, "texts as token ids", &c.encodings));
+    TERN_TRY_OR_FAIL(encode_texts(&c, texts, sizes));
+    TERN_TRY_OR_FAIL(count_prompt(&c));
+    TERN_TRY_OR_FAIL(sort_texts(&c));
+    status = run_all(&c, vectors);
+
+fail:
+    for (size_t i = 0; i < n; i++)
+        tern_encoding_free(&c.encodings[i]);
+    tern_free(c.encodings);
+    tern_free(c.order);
+    tern_free(c.states);
+    tern_free(c.a);
+    tern_free(c.b);
+    tern_free(c.group);
+    return status;
+}
