@@ -1,0 +1,161 @@
+/* test_later_refused.c: what config.json may not say of Gemma, Phi-3, Mixtral, Qwen2-MoE and Qwen3-MoE, and what it may say in other words:
+ * each is a golden's config.json with one thing changed. */
+/* labels: quick */
+#include "checkpoint.h"
+#include "model/model_config.h"
+
+/* One more key. */
+#define MORE(text) "\"vocab_size\"", text ", \"vocab_size\""
+
+struct change {
+    const char *folder, *from, *to;
+    tern_status status;
+    const char *words; /* of the error */
+};
+
+static tern_status parse(tern_ctx *ctx, const struct change *change, tern_model_config *config, struct tern_spec *spec)
+{
+    const struct tern_arch *arch;
+    struct tern_json *json;
+    char path[256];
+    size_t size;
+
+    snprintf(path, sizeof path, "models/%s/config.json", change->folder);
+    char *plain = test_read(test_golden(path), &size), *text = replaced(plain, change->from, change->to);
+    tern_status status = tern_json_parse(ctx, text, strlen(text), "dir/config.json", &json);
+    if (status == TERN_OK)
+        status = tern_model_config_parse(ctx, json, &arch, config, spec);
+    tern_json_destroy(json);
+    free(text);
+    free(plain);
+    return status;
+}
+
+static const struct change changes[] = {
+    { "gemma-tiny", "\"hidden_act\": \"gelu\"", "\"hidden_act\": \"relu\"", TERN_ERR_UNSUPPORTED,
+      "hidden_act is \"relu\" behind a gate" },
+    { "gemma-tiny", "\"hidden_act\": \"gelu\"", "\"hidden_act\": \"silu\"", TERN_ERR_FORMAT,
+      "hidden_act is \"silu\" and hidden_activation is \"gelu_pytorch_tanh\"" },
+    { "gemma-tiny", "\"hidden_activation\": \"gelu_pytorch_tanh\"", "\"hidden_activation\": \"gelu\"", TERN_ERR_FORMAT,
+      "hidden_act is \"gelu\" and hidden_activation is \"gelu\"" },
+    { "gemma-tiny", "\"hidden_activation\": \"gelu_pytorch_tanh\"", "\"hidden_activation\": null", TERN_OK, NULL },
+    { "gemma-tiny", "\"use_bidirectional_attention\": null", "\"use_bidirectional_attention\": true",
+      TERN_ERR_UNSUPPORTED, "use_bidirectional_attention is true" },
+    { "gemma-tiny", "GemmaForCausalLM", "RecurrentGemmaForCausalLM", TERN_ERR_UNSUPPORTED,
+      "architecture is \"RecurrentGemmaForCausalLM\"" },
+    { "gemma-biases", MORE("\"rope_theta\": 10000.0"), TERN_ERR_FORMAT, "rope_theta is 10000, and 500 in the object" },
+    { "gemma-biases", MORE("\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0}"), TERN_ERR_FORMAT,
+      "rope_parameters and rope_scaling are both there" },
+
+    { "gemma2-tiny", "\"sliding_window\": 7", "\"sliding_window\": null", TERN_ERR_UNSUPPORTED,
+      "sliding_window is null" },
+    { "gemma2-tiny", "\"query_pre_attn_scalar\": 20", "\"query_pre_attn_scalar\": 0", TERN_ERR_CONFIG,
+      "query_pre_attn_scalar is 0" },
+    { "gemma2-tiny", "\"attn_logit_softcapping\": 2.0", "\"attn_logit_softcapping\": -2.0", TERN_ERR_CONFIG,
+      "attn_logit_softcapping is -2" },
+    { "gemma2-uncapped", "\"full_attention\"", "\"chunked_attention\"", TERN_ERR_UNSUPPORTED,
+      "layer_types[0] is \"chunked_attention\"" },
+
+    { "gemma3-tiny", "Gemma3ForCausalLM", "Gemma3ForConditionalGeneration", TERN_ERR_UNSUPPORTED,
+      "architecture is \"Gemma3ForConditionalGeneration\"" },
+    { "gemma3-tiny", "\"attn_logit_softcapping\": null", "\"attn_logit_softcapping\": 50.0", TERN_ERR_UNSUPPORTED,
+      "attn_logit_softcapping is 50, expected null" },
+    { "gemma3-tiny", MORE("\"layer_types\": [\"sliding_attention\", \"full_attention\", \"full_attention\"]"),
+      TERN_ERR_FORMAT, "layer_types[2] is full_attention and sliding_window_pattern is 2" },
+    { "gemma3-tiny", MORE("\"layer_types\": [\"sliding_attention\", \"full_attention\", \"sliding_attention\"]"),
+      TERN_OK, NULL },
+    { "gemma3-tiny", MORE("\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 1e6}"), TERN_ERR_FORMAT,
+      "rope_parameters has one set for all layers, expected an object for each type of layer" },
+    { "gemma3-ropes", MORE("\"rope_local_base_freq\": 10000.0"), TERN_ERR_FORMAT,
+      "rope_local_base_freq is 10000, and 300 in the object" },
+    { "llama-linear", MORE("\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0}"), TERN_ERR_FORMAT,
+      "rope_parameters and rope_scaling are both there" },
+
+    { "phi3-tiny", "Phi3ForCausalLM", "Phi3VForCausalLM", TERN_ERR_UNSUPPORTED,
+      "architecture is \"Phi3VForCausalLM\"" },
+    { "phi3-longrope", "\"type\": \"su\"", "\"type\": \"yarn\"", TERN_ERR_UNSUPPORTED, "neither default nor longrope" },
+    { "phi3-longrope", "\"type\": \"su\"", "\"type\": \"longrope\"", TERN_OK, NULL },
+    { "phi3-longrope", "\"type\": \"su\"", "\"type\": \"su\", \"rope_type\": \"longrope\"", TERN_ERR_FORMAT,
+      "rope_type is \"longrope\" and type is \"su\"" },
+    { "phi3-longrope", "\"original_max_position_embeddings\": 96,\n  \"", "\"", TERN_ERR_FORMAT,
+      "longrope without original_max_position_embeddings" },
+    { "phi3-longrope", "\"short_factor\": [", "\"short_factor\": [ 1.0,", TERN_ERR_CONFIG,
+      "short_factor has 9 numbers, expected 8" },
+    { "phi3-partial", "\"partial_rotary_factor\": 0.75", "\"partial_rotary_factor\": 0.7", TERN_ERR_UNSUPPORTED,
+      "11 of 16 channels of a head turn" },
+
+    { "mixtral-tiny", "\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 6", TERN_ERR_CONFIG,
+      "num_experts_per_tok is 6, expected at most the 5 experts" },
+    { "mixtral-tiny", MORE("\"num_experts\": 8"), TERN_ERR_FORMAT, "num_experts is 8 and num_local_experts is 5" },
+    { "mixtral-tiny", "\"num_local_experts\": 5", "\"x\": 5", TERN_ERR_FORMAT, "\"num_experts\" is missing" },
+    { "mixtral-tiny", "\"hidden_act\": \"silu\"", "\"hidden_act\": \"relu\"", TERN_ERR_UNSUPPORTED,
+      "hidden_act is \"relu\" behind a gate" },
+    { "qwen2-moe-tiny", "\"moe_intermediate_size\": 20", "\"moe_intermediate_size\": 0", TERN_ERR_FORMAT,
+      "\"moe_intermediate_size\" is 0" },
+    { "qwen2-moe-tiny", "\"shared_expert_intermediate_size\"", "\"x\"", TERN_ERR_FORMAT,
+      "\"shared_expert_intermediate_size\" is missing" },
+    { "qwen2-moe-tiny", "\"decoder_sparse_step\": 1", "\"decoder_sparse_step\": 0", TERN_ERR_FORMAT,
+      "\"decoder_sparse_step\" is 0" },
+    { "qwen2-moe-tiny", "\"norm_topk_prob\": false", "\"norm_topk_prob\": 1", TERN_ERR_FORMAT,
+      "\"norm_topk_prob\" is 1" },
+    { "qwen2-moe-tiny", "\"mlp_only_layers\": [\n    1", "\"mlp_only_layers\": [\n    \"one\"", TERN_ERR_FORMAT,
+      "mlp_only_layers[0] is a string" },
+    { "qwen3-moe-tiny", "Qwen3MoeForCausalLM", "Qwen3NextForCausalLM", TERN_ERR_UNSUPPORTED,
+      "architecture is \"Qwen3NextForCausalLM\"" },
+};
+
+static void test_changes(void **state)
+{
+    tern_ctx *ctx = test_ctx(1);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+        tern_model_config c = { 0 };
+        struct tern_spec spec = { 0 };
+        const tern_status status = parse(ctx, &changes[i], &c, &spec);
+        if (changes[i].status == TERN_OK) {
+            assert_ok(ctx, status);
+        } else {
+            assert_fails(ctx, status, changes[i].status, changes[i].words);
+            assert_non_null(strstr(tern_error(ctx), "dir/config.json"));
+        }
+        tern_spec_free(&spec, c.n_labels);
+    }
+    tern_ctx_destroy(&ctx);
+}
+
+/* What is not there has the reference's value. */
+static void test_defaults(void **state)
+{
+    static const struct change gemma = { "gemma-tiny", "\"head_dim\"", "\"x\"", TERN_OK, NULL },
+                               qwen3 = { "qwen3-tiny", "\"head_dim\"", "\"x\"", TERN_OK, NULL },
+                               pattern = { "gemma3-tiny", "\"sliding_window_pattern\"", "\"x\"", TERN_OK, NULL },
+                               mixtral = { "mixtral-tiny", "\"sliding_window\"", "\"x\"", TERN_OK, NULL };
+    tern_ctx *ctx = test_ctx(1);
+    tern_model_config c = { 0 };
+    struct tern_spec spec = { 0 };
+
+    (void)state;
+    assert_ok(ctx, parse(ctx, &gemma, &c, &spec));
+    assert_int_equal(c.head_dim, 256);
+    tern_spec_free(&spec, 0);
+    assert_ok(ctx, parse(ctx, &qwen3, &c, &spec));
+    assert_int_equal(c.head_dim, 128);
+    tern_spec_free(&spec, 0);
+    /* Each sixth layer is global: none of three. */
+    assert_ok(ctx, parse(ctx, &pattern, &c, &spec));
+    assert_true(spec.local && spec.local[0] && spec.local[1] && spec.local[2]);
+    assert_true(spec.rope.theta == 1e6 && spec.local_rope.theta == 1e4);
+    tern_spec_free(&spec, 0);
+    assert_ok(ctx, parse(ctx, &mixtral, &c, &spec));
+    assert_true(!spec.local && spec.experts.n == 5 && spec.experts.k == 2 && spec.experts.normalize);
+    tern_spec_free(&spec, 0);
+    tern_ctx_destroy(&ctx);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_changes), cmocka_unit_test(test_defaults) };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
