@@ -14,6 +14,7 @@ struct tern_names {
         *other; /* other names: the first with `out`, `embed` and `router` in the files counts; NULL */
 
     const char *embed, *types, *positions, *embed_norm, *final_norm;
+    const char *relative;   /* [relative_rows, heads] */
     const char *project_in; /* [embed_width, H], where that is given */
     const char *head;       /* of TERN_TASK_GENERATE, as it stands in the file, without a prefix */
     const char *old_head;   /* another name of it, in older files; NULL: none */
@@ -102,6 +103,7 @@ struct tern_spec {
     float softcap;   /* of scores; 0: none */
     float logit_cap; /* of logits; 0: none */
     enum tern_alibi alibi;
+    int32_t relative_rows; /* of a table of what scores have added by distance: relative_bias.h; 0: none */
     int32_t
         window; /* positions that a local layer sees, its own included; a bidirectional one as many on each side; 0: all */
     uint8_t *local;                    /* [L]: which layers are local; NULL: none */

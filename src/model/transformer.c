@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "model/mixture.h"
 #include "model/model_config.h"
+#include "model/relative_bias.h"
 #include "ops/checks.h"
 
 #include <math.h>
@@ -52,9 +53,10 @@ struct transformer {
     float *dense_bias, *dense_norm, *dense_norm_bias; /* [D] */
     float *head_bias;                                 /* [C] */
     float *slopes;                                    /* [heads]: ALiBi's */
-    float *bias;                                      /* [heads, n_context]: the same as what each position has added */
-    struct tern_norm_args final, behind_dense;        /* what model->head points to */
-    const struct tern_spec *spec;                     /* the model's */
+    float *bias;     /* [heads, n_context]: the same as what each position has added; or tern_relative_bias()'s */
+    float *relative; /* [relative_rows, heads] */
+    struct tern_norm_args final, behind_dense; /* what model->head points to */
+    const struct tern_spec *spec;              /* the model's */
     int32_t n_layers;
     struct layer *layers;
 };
@@ -113,6 +115,7 @@ void tern_transformer_destroy(void *weights)
     tern_free(t->head_bias);
     tern_free(t->slopes);
     tern_free(t->bias);
+    tern_free(t->relative);
     tern_free(t->ones);
     tern_free(t);
 }
@@ -406,6 +409,9 @@ static tern_status bind_all(struct bind *b, struct transformer *t)
     if (s->position_rows)
         TERN_TRY(tern_binder_values(b->binder, &t->positions, s->position_rows, b->config->hidden_size, "%s.weight",
                                     s->names->positions));
+    if (s->relative_rows)
+        TERN_TRY(tern_binder_values(b->binder, &t->relative, s->relative_rows, b->config->heads, "%s.weight",
+                                    s->names->relative));
     if (b->config->n_types)
         TERN_TRY(tern_binder_values(b->binder, &t->types, b->config->n_types, b->config->hidden_size, "%s.weight",
                                     s->names->types));
@@ -447,7 +453,8 @@ static struct tern_softmax_context_args context_of(const tern_model_config *c, c
     const bool local = s->local && s->local[layer];
     const struct tern_rope *rope = local ? &s->local_rope : &s->rope;
     const struct layer *l = &t->layers[layer];
-    const bool each = s->qk_norm == TERN_QK_NORM_EACH;
+    const bool each = s->qk_norm == TERN_QK_NORM_EACH, relative = s->relative_rows > 0;
+    const ptrdiff_t n = c->n_context;
 
     return (struct tern_softmax_context_args){
         .heads = c->heads,
@@ -460,8 +467,8 @@ static struct tern_softmax_context_args context_of(const tern_model_config *c, c
         .scale = scale_of(c, s, layer),
         .softcap = s->softcap,
         .alibi = t->bias ? NULL : t->slopes,
-        .mask = t->bias,
-        .mask_stride = { 0, (size_t)c->n_context, 0, 0 },
+        .mask = relative ? t->bias + (n - 1) : t->bias,
+        .mask_stride = { 0, relative ? 2 * n - 1 : n, relative ? -1 : 0, 0 },
         .rotary_dim = rope->dim,
         .rotate_neighbours = rope->neighbours,
         .rope = rope->dim ? rope : NULL,
@@ -621,6 +628,8 @@ tern_status tern_transformer_bind(tern_ctx *ctx, tern_model *model, struct tern_
         TERN_TRY(make_slopes(ctx, t, c->heads));
     if (s->alibi == TERN_ALIBI_ROUNDED)
         TERN_TRY(make_bias(ctx, t, c));
+    if (s->relative_rows)
+        TERN_TRY(tern_relative_bias(ctx, t->relative, c->heads, c->n_context, &t->bias));
     if (s->norm_plain) {
         TERN_TRY(TERN_ALLOC(ctx, (size_t)c->hidden_size, "the weights of a model's norms", &t->ones));
         for (int32_t i = 0; i < c->hidden_size; i++)

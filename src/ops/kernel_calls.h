@@ -188,10 +188,10 @@ struct tern_softmax_context_args {
     int64_t window; /* 0: none */
     bool around;    /* the window reaches as far behind a query as before it */
     float scale, softcap;
-    const float *alibi;    /* [heads] or NULL */
-    const float *mask;     /* rows to add, by position, -inf hiding altogether; or NULL */
-    size_t mask_stride[4]; /* from row to row along spans, heads, the rows of a span, all rows; 0 repeats */
-    int32_t rotary_dim;    /* 0: none */
+    const float *alibi;       /* [heads] or NULL */
+    const float *mask;        /* rows to add, by position, -inf hiding altogether; or NULL */
+    ptrdiff_t mask_stride[4]; /* from row to row along spans, heads, the rows of a span, all rows; 0 repeats */
+    int32_t rotary_dim;       /* 0: none */
     bool rotate_neighbours;
     float rope_theta;
     const struct tern_rope *rope; /* a model's, in place of the three above but rotary_dim, which is its dim; or NULL */

@@ -277,10 +277,10 @@ struct tile {
 static const float *mask_row(const struct tern_softmax_context_args *args, const struct tern_kv_batch *batch,
                              const tern_kv_span *span, int32_t token, int32_t head)
 {
-    const size_t *stride = args->mask_stride;
+    const ptrdiff_t *stride = args->mask_stride;
 
-    return args->mask ? args->mask + (size_t)(span - batch->spans) * stride[0] + (size_t)head * stride[1] +
-                            (size_t)token * stride[2] + ((size_t)span->row + (size_t)token) * stride[3]
+    return args->mask ? args->mask + ((span - batch->spans) * stride[0] + head * stride[1] + token * stride[2] +
+                                      ((ptrdiff_t)span->row + token) * stride[3])
                       : NULL;
 }
 
@@ -557,12 +557,12 @@ tern_status tern_context_mask(tern_ctx *ctx, const char *op, const tern_tensor *
     const int64_t by_row[] = { 1, 1, (int64_t)batch->n_rows, longest };
     const int64_t by_span[] = { (int64_t)batch->n_spans, args->heads, same, longest };
     if (tern_given(mask) && mask->rank == 2 && tern_mask_fit(mask, config->invert_mask, by_row, true, out)) {
-        args->mask_stride[3] = out->stride[2];
+        args->mask_stride[3] = (ptrdiff_t)out->stride[2];
         return TERN_OK;
     }
     const bool fits = tern_mask_fit(mask, config->invert_mask, by_span, true, out);
     for (int i = 0; i < 3; i++)
-        args->mask_stride[i] = out->stride[i];
+        args->mask_stride[i] = (ptrdiff_t)out->stride[i];
     if (same >= 0)
         snprintf(each, sizeof each, "%" PRId64, same);
     TERN_REQUIRE(

@@ -1,11 +1,14 @@
-"""Cases of make_models.py: BERT, RoBERTa, XLM-RoBERTa."""
+"""Cases of make_models.py: BERT, RoBERTa, XLM-RoBERTa, DistilBERT, MPNet."""
 import os
 
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (BertConfig, BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification,
-                          BertModel, RobertaConfig, RobertaForMaskedLM, RobertaForSequenceClassification, RobertaModel,
-                          XLMRobertaConfig, XLMRobertaForSequenceClassification, XLMRobertaForTokenClassification)
+                          BertModel, DistilBertConfig, DistilBertForMaskedLM, DistilBertForSequenceClassification,
+                          DistilBertForTokenClassification, DistilBertModel, MPNetConfig, MPNetForMaskedLM,
+                          MPNetForSequenceClassification, MPNetForTokenClassification, MPNetModel, RobertaConfig,
+                          RobertaForMaskedLM, RobertaForSequenceClassification, RobertaModel, XLMRobertaConfig,
+                          XLMRobertaForSequenceClassification, XLMRobertaForTokenClassification)
 
 from make_models import Case
 
@@ -27,7 +30,16 @@ def older_names(path):
 
 
 older_names.relaid = True
+
+
+def distilbert(name, model, prefix="distilbert.", dtype=torch.bfloat16, **config):
+    sizes = dict(vocab_size=97, n_layers=3, dim=32, hidden_dim=72, n_heads=4, max_position_embeddings=64)
+    return Case(name, DistilBertConfig(**sizes | config), model, layers=prefix + "transformer.layer", dtype=dtype,
+                encoder=True)
+
+
 BERT = SIZES | dict(max_position_embeddings=64)
+MPNET = SIZES | dict(max_position_embeddings=150)
 ROBERTA = SIZES | dict(max_position_embeddings=66, type_vocab_size=1, pad_token_id=1)
 
 CASES = [
@@ -45,4 +57,17 @@ CASES = [
             "roberta"),
     encoder("xlm-roberta-tag", XLMRobertaConfig(**ROBERTA | dict(hidden_act="gelu_new"), num_labels=4),
             XLMRobertaForTokenClassification, "roberta", torch.float32),
+    encoder("mpnet-tiny", MPNetConfig(**MPNET | dict(layer_norm_eps=1e-5)), MPNetModel, None, torch.float32,
+            lengths=(1, 5, 17, 140)),
+    encoder("mpnet-fill", MPNetConfig(**MPNET | dict(hidden_act="gelu_new")), MPNetForMaskedLM, "mpnet"),
+    encoder("mpnet-untied", MPNetConfig(**MPNET | dict(tie_word_embeddings=False)), MPNetForMaskedLM, "mpnet"),
+    encoder("mpnet-classify", MPNetConfig(**MPNET | dict(num_labels=3, relative_attention_num_buckets=35)),
+            MPNetForSequenceClassification, "mpnet", lengths=(1, 5, 17, 140)),
+    encoder("mpnet-tag", MPNetConfig(**MPNET | dict(num_labels=5, hidden_act="relu")), MPNetForTokenClassification,
+            "mpnet", torch.float16),
+    distilbert("distilbert-tiny", DistilBertModel, "", torch.float32, n_heads=2),
+    distilbert("distilbert-fill", DistilBertForMaskedLM, activation="gelu_new", sinusoidal_pos_embds=True),
+    distilbert("distilbert-untied", DistilBertForMaskedLM, dtype=torch.float16, tie_word_embeddings=False),
+    distilbert("distilbert-classify", DistilBertForSequenceClassification, activation="relu", num_labels=11),
+    distilbert("distilbert-tag", DistilBertForTokenClassification, num_labels=5),
 ]

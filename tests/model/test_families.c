@@ -356,10 +356,14 @@ static struct errors encoder_errors(struct folder *f, tern_model_dtype dtype, co
 /* Texts alone, in small passes, with another number of threads: the bits of all at once. */
 static void check_one_encoding(struct folder *f, const tern_model *model, const struct texts *t)
 {
-    const tern_encoder_options small = { .max_batch = 45, .max_texts = 2, .n_context = 40 };
+    tern_encoder_options small = { .max_texts = 2 };
     tern_ctx *other = test_ctx(3);
-    float *all = answers_of(f->ctx, model, t, NULL), *cut = answers_of(other, model, t, &small), *at = all;
+    float *all = answers_of(f->ctx, model, t, NULL), *at = all;
 
+    for (size_t p = 0; p < t->n; p++)
+        small.n_context = t->text[p].n_ids > small.n_context ? t->text[p].n_ids : small.n_context;
+    small.max_batch = small.n_context + 5;
+    float *cut = answers_of(other, model, t, &small);
     for (size_t p = 0; p < t->n; p++) {
         const size_t size = answer_size(model, t, p);
         const struct texts alone = { .text = { t->text[p] }, .n = 1 };
