@@ -121,7 +121,7 @@ struct piece {
     const char *next; /* what is read after it, or NULL */
     float *gates;     /* [m][32] of a gated product: filled by the panel of gates, multiplied by the other; else NULL */
     bool is_gate;
-    bool cold; /* the first of all: nothing was sent for */
+    bool cold; /* the first of all, and of more than a row: a single one gains nothing */
 };
 
 /* A finished tile of the piece's panel `i`, of floats or integers, for rows [r0, r0 + rows) of the piece. */
@@ -278,7 +278,7 @@ static size_t whole_product(const struct product *p, size_t row, size_t m, size_
                                       .second = steps * step_bytes,
                                       .panels = panels,
                                       .count = count,
-                                      .cold = true,
+                                      .cold = m > 1,
                                       .k = (size_t)p->w->in,
                                       .m = m,
                                       .tiles = panels == 2 ? (m + TERN_PAIR_ROWS - 1) / TERN_PAIR_ROWS
@@ -424,7 +424,7 @@ static void run(const struct tern_par *par, const struct product *p, size_t m)
                                    .m = r1 - r0,
                                    .panel = panel + pair,
                                    .panels = panels,
-                                   .cold = panel == begin && g == 0 };
+                                   .cold = m > 1 && panel == begin && g == 0 };
             const bool stream = p->gated && count_tiles(&p->plan, piece.m) == 1;
             if (p->gated) {
                 piece.gates = gates;
