@@ -44,6 +44,14 @@ def old_neox(path):
     edit(path, change)
 
 
+def new_head(path):
+    """The head under the name that the reference itself has for it."""
+    file = os.path.join(path, "model.safetensors")
+    tensors = load_file(file)
+    tensors["lm_head.weight"] = tensors.pop("embed_out.weight")
+    save_file(tensors, file, {"format": "pt"})
+
+
 def neox(name, dtype=torch.bfloat16, rewrite=None, rotary=None, **settings):
     sizes = SIZES | dict(hidden_size=32, intermediate_size=64, num_attention_heads=2)
     rope = dict(rope_parameters={"rope_type": "default"} | rotary) if rotary else {}
@@ -203,8 +211,8 @@ CASES = [
     neox("gpt-neox-tiny", torch.float16, rewrite=old_neox),
     neox("gpt-neox-sequential", use_parallel_residual=False, attention_bias=False, tie_word_embeddings=True,
          hidden_act="gelu_fast", layer_norm_eps=1e-3, rotary=dict(rope_theta=500.0, partial_rotary_factor=0.5)),
-    neox("gpt-neox-linear", num_attention_heads=4, rotary=dict(rope_type="linear", factor=4.0, rope_theta=10000.0,
-                                                               partial_rotary_factor=1.0)),
+    neox("gpt-neox-linear", rewrite=new_head, num_attention_heads=4,
+         rotary=dict(rope_type="linear", factor=4.0, rope_theta=10000.0, partial_rotary_factor=1.0)),
     neo("gpt-neo-tiny"),
     neo("gpt-neo-types", torch.float32, num_layers=3, num_heads=2, window_size=1, intermediate_size=None,
         attention_types=[[["local"], 1], [["global"], 1], [["local"], 1]], activation_function="relu",

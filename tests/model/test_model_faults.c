@@ -35,9 +35,20 @@ static void test_sharded(void **state)
     fail_each(test_golden("gpt2-tiny-sharded"));
 }
 
+/* What only some families make: a table of what positions add, norms of ones, the kinds of layers, matrices put together. */
+static void test_families(void **state)
+{
+    (void)state;
+    FAULT_NEEDED;
+    fail_each(test_golden("models/falcon-alibi"));
+    fail_each(test_golden("models/opt-plain"));
+    fail_each(test_golden("models/gpt-neo-tiny"));
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_single), cmocka_unit_test(test_sharded) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_single), cmocka_unit_test(test_sharded),
+                                        cmocka_unit_test(test_families) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
