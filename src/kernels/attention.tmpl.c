@@ -30,6 +30,14 @@
 #define ATTN_ROWS(X) X(0)
 #endif
 
+/* Rows with which memory is waited for: steps are in turns of four, so that fewer instructions stand between two lines of a panel and more
+ * lines are under way. */
+#define ATTN_FEW 4
+
+/* Bytes between what is read and what is prefetched.  At 4 KiB memory does not keep up with rows of few instructions, at 8 KiB prefetches
+ * and reads are in different pages, and what the processor prefetches by itself suffers (bench/LOG.md). */
+#define ATTN_AHEAD 6144
+
 /* Elements of a step of a panel, and bytes of the steps that hold k of them. */
 #define ATTN_PER(form)      ((form) == V16_BF16 || (form) == V16_BF16_DOT ? 2 : 1)
 #define ATTN_STEPS(form, k) (((size_t)(k) + ATTN_PER(form) - 1) / ATTN_PER(form))
@@ -163,42 +171,81 @@ V16_FN v16 attention_seen(const enum v16_panel form, v16 x, v16 w, v16 sum)
         const int at = e;                                                                                          \
         ATTN_ROWS(STEP)                                                                                            \
     }
-/* `steps` steps of a panel, and of the `other` one where there are two; `next` is prefetched meanwhile, as many bytes. */
-#define ATTN_LOOP(steps, STEP)                                            \
-    for (size_t step = 0; step < (steps); step++) {                       \
-        GEMM_PREFETCH(next);                                              \
-        if (GEMM_BYTES(form) > 64 || two)                                 \
-            GEMM_PREFETCH(next + 64);                                     \
-        if (GEMM_BYTES(form) > 64 && two) {                               \
-            GEMM_PREFETCH(next + 128);                                    \
-            GEMM_PREFETCH(next + 192);                                    \
-        }                                                                 \
-        next += GEMM_BYTES(form) * (two ? 2 : 1);                         \
-        ATTN_ELEMENT(0, STEP)                                             \
-        if (form == V16_BF16)                                             \
-            ATTN_ELEMENT(1, STEP)                                         \
-        panel += GEMM_BYTES(form), other += GEMM_BYTES(form);             \
-        a0 += GEMM_PER(form), a3 += GEMM_PER(form), a6 += GEMM_PER(form); \
+/* `steps` steps of a panel, and of the `other` one where there are two, in turns of four with few rows.  Meanwhile what is `ahead` is prefetched. */
+#define ATTN_TURN(STEP)                                   \
+    ATTN_ELEMENT(0, STEP)                                 \
+    if (form == V16_BF16)                                 \
+        ATTN_ELEMENT(1, STEP)                             \
+    panel += GEMM_BYTES(form), other += GEMM_BYTES(form); \
+    a0 += GEMM_PER(form), a3 += GEMM_PER(form), a6 += GEMM_PER(form);
+#define ATTN_PREFETCH(step)                                                                         \
+    for (size_t line = 0; line < GEMM_BYTES(form); line += 64) {                                    \
+        GEMM_PREFETCH(next + (step)*GEMM_BYTES(form) + line);                                       \
+        if (two)                                                                                    \
+            GEMM_PREFETCH(next + ATTN_BYTES(form, TERN_KV_BLOCK) + (step)*GEMM_BYTES(form) + line); \
+    }
+#define ATTN_LOOP(steps, STEP)                      \
+    size_t left = (steps);                          \
+    for (; m <= ATTN_FEW && left >= 4; left -= 4) { \
+        ATTN_PREFETCH(0)                            \
+        ATTN_PREFETCH(1)                            \
+        ATTN_PREFETCH(2)                            \
+        ATTN_PREFETCH(3)                            \
+        next += 4 * GEMM_BYTES(form);               \
+        if (--ahead.turns == 0)                     \
+            next = ahead.then;                      \
+        ATTN_TURN(STEP)                             \
+        ATTN_TURN(STEP)                             \
+        ATTN_TURN(STEP)                             \
+        ATTN_TURN(STEP)                             \
+    }                                               \
+    for (; left > 0; left--) {                      \
+        ATTN_PREFETCH(0)                            \
+        next += GEMM_BYTES(form);                   \
+        if (m > ATTN_FEW && --ahead.turns == 0)     \
+            next = ahead.then;                      \
+        ATTN_TURN(STEP)                             \
     }
 /* The steps of positions [begin, end) of V, storage block by storage block. */
 #define ATTN_POSITIONS(begin, end, STEP)                                                                           \
     for (size_t p = (begin), stop; p < (end); p = stop) {                                                          \
         const char *panel = attention_panel(form, a, p, column), *other = panel + ATTN_BYTES(form, TERN_KV_BLOCK); \
         stop = attention_stop(p, end);                                                                             \
-        const char *next = stop < last ? attention_panel(form, a, stop, column) : after;                           \
-        ATTN_LOOP((stop - p) / ATTN_PER(form), STEP)                                                               \
+        const size_t steps = (stop - p) / ATTN_PER(form);                                                          \
+        const char *const then = stop < last ? attention_panel(form, a, stop, column) : after;                     \
+        const size_t distance = attention_least(two ? ATTN_AHEAD / 2 : ATTN_AHEAD, steps * GEMM_BYTES(form));      \
+        struct attention_ahead ahead = attention_ahead(panel, panel + steps * GEMM_BYTES(form), then, distance,    \
+                                                       (m <= ATTN_FEW ? 4 : 1) * GEMM_BYTES(form));                \
+        const char *next = ahead.next;                                                                             \
+        ATTN_LOOP(steps, STEP)                                                                                     \
     }
 
-/* What is prefetched while the panel of K at p is read: 8 KiB on with heads of 64, in K or, behind its end, in V. */
-V16_FN const char *attention_ahead(const enum v16_panel form, const struct tern_attention_rows *a,
-                                   const struct attention_tile *t, size_t p)
+V16_FN size_t attention_least(size_t x, size_t y)
 {
-    const size_t at = p + (form == V16_F32 ? 1 : 2) * TERN_PANEL;
+    return x < y ? x : y;
+}
 
-    if (at < t->to)
-        return attention_keys(form, a, at);
-    return attention_panel(form, a, t->begin / ATTN_PER(form) * ATTN_PER(form), 0) +
-           (at - t->to) / TERN_PANEL * ATTN_BYTES(form, TERN_KV_BLOCK);
+/* Where the prefetch of a stream is while `from` is read, and after how many turns it goes on at `then`, the stream having a gap at `end`. */
+struct attention_ahead {
+    const char *next, *then;
+    size_t turns; /* 0: not */
+};
+
+V16_FN struct attention_ahead attention_ahead(const char *from, const char *end, const char *then, size_t distance,
+                                              size_t turn)
+{
+    const size_t left = (size_t)(end - from);
+
+    if (left <= distance)
+        return (struct attention_ahead){ then + (distance - left), then, 0 };
+    return (struct attention_ahead){ from + distance, then, (left - distance + turn - 1) / turn };
+}
+
+/* What is read behind the keys. */
+V16_FN const char *attention_first_values(const enum v16_panel form, const struct tern_attention_rows *a,
+                                          const struct attention_tile *t)
+{
+    return attention_panel(form, a, t->begin / ATTN_PER(form) * ATTN_PER(form), 0);
 }
 
 /* Products of a tile of m rows with the K panels that hold what it sees.  In a plain tile largest[m] gets vectors that have the largest of
@@ -220,8 +267,13 @@ V16_FN void attention_scores_of(const enum v16_panel form, const int m, const st
         largest[i] = top##i;
     ATTN_ROWS(ATTN_TOP)
     for (size_t p = t->from; p < t->to; p += TERN_PANEL) {
+        const size_t stop = attention_stop(p, t->to);
         const char *panel = attention_keys(form, a, p), *other = panel;
-        const char *next = attention_ahead(form, a, t, p);
+        const char *const end = attention_keys(form, a, stop - TERN_PANEL) + steps * GEMM_BYTES(form);
+        const char *const then = stop < t->to ? attention_keys(form, a, stop) : attention_first_values(form, a, t);
+        struct attention_ahead ahead =
+            attention_ahead(panel, end, then, ATTN_AHEAD, (m <= ATTN_FEW ? 4 : 1) * GEMM_BYTES(form));
+        const char *next = ahead.next;
         const float *a0 = s->q + t->row * lda, *a3 = a0 + 3 * lda, *a6 = a3 + 3 * lda;
         float *c = s->strip + (p - s->block);
 
@@ -267,6 +319,8 @@ V16_FN void attention_values_of(const enum v16_panel form, const int m, const bo
 #undef ATTN_STEP_ALL
 #undef ATTN_STEP_SEEN
 #undef ATTN_ELEMENT
+#undef ATTN_TURN
+#undef ATTN_PREFETCH
 #undef ATTN_LOOP
 #undef ATTN_POSITIONS
 
@@ -559,15 +613,15 @@ V16_FN void attention_begin(struct attention_state *s, struct attention_tile *t)
 
 /* With few rows memory is what is waited for, and would rest while exponentials are made: values behind those that scores prefetch. */
 V16_FN void attention_values_ahead(const enum v16_panel form, const struct tern_attention_rows *a,
-                                   const struct attention_tile *t, size_t i)
+                                   const struct attention_state *s, const struct attention_tile *t, size_t i)
 {
-    const size_t second = attention_stop(t->begin, t->end);
+    const size_t block = s->width / TERN_PANEL * ATTN_BYTES(form, TERN_KV_BLOCK), at = ATTN_AHEAD + i * 2048;
+    const size_t p = t->begin / TERN_KV_BLOCK * TERN_KV_BLOCK + at / block * TERN_KV_BLOCK;
 
-    if (second >= t->end)
+    if (p >= t->end)
         return;
-    const char *at = attention_panel(form, a, second, 0) + i * 2048;
     for (size_t line = 0; line < 2048; line += 64)
-        __builtin_prefetch(at + line, 0, 2);
+        GEMM_PREFETCH(attention_panel(form, a, p, 0) + at % block + line);
 }
 
 /* One softmax block for neighbouring rows, all of which see a part of it. */
@@ -606,8 +660,8 @@ V16_FN void attention_block(const enum v16_panel form, const struct tern_attenti
         for (size_t i = 0; i < m; i++)
             base[i] = attention_maximum(s, row + i, t.fresh, attention_largest(a, s, &t, row + i));
     for (size_t i = 0; i < m; i++) {
-        if (m <= 4)
-            attention_values_ahead(form, a, &t, i);
+        if (m <= ATTN_FEW)
+            attention_values_ahead(form, a, s, &t, i);
         if (round)
             attention_exponentials(form, true, s, &t, row + i, t.plain ? a->scale : 1, base[i]);
         else
@@ -704,11 +758,6 @@ V16_FN void attention_results(const enum v16_panel form, const struct tern_atten
                             total == 0 ? v16_set1(0) : v16_mul(v16_load(out + c), factor), left < 16 ? left : 16);
         }
     }
-}
-
-V16_FN size_t attention_least(size_t x, size_t y)
-{
-    return x < y ? x : y;
 }
 
 /* Rows [r, end) of q and of out come into the first-level cache while others are computed; of the next call's q where there are no more. */
