@@ -200,15 +200,17 @@ static inline tern_status runner_step(struct runner *r, tern_kv_span *spans, siz
     for (int32_t t = 0; t < n_rows; t++)
         rows[t] = t;
 
-    const struct tern_batch batch = { .ids = ids,
-                                      .types = r->types,
-                                      .positions = positions,
-                                      .kv = { r->cache, spans, n_spans, (size_t)n_rows },
-                                      .logit_rows = rows,
-                                      .n_logits = logits ? (size_t)n_rows : 0,
-                                      .logits = logits,
-                                      .hidden = hidden,
-                                      .cancel = cancel };
+    const struct tern_batch batch = {
+        .ids = ids,
+        .types = r->types,
+        .positions = positions,
+        .kv = { .cache = r->cache, .spans = spans, .n_spans = n_spans, .n_rows = (size_t)n_rows },
+        .logit_rows = rows,
+        .n_logits = logits ? (size_t)n_rows : 0,
+        .logits = logits,
+        .hidden = hidden,
+        .cancel = cancel
+    };
     tern_status status = tern_kv_reserve(r->ctx, r->cache, spans, n_spans);
     if (status == TERN_OK)
         status = tern_model_forward(r->ctx, r->model, &batch, &r->work);

@@ -203,7 +203,7 @@ static void test_some_rows(void **state)
     assert_non_null(logits);
     struct tern_batch batch = { .ids = ids,
                                 .positions = positions,
-                                .kv = { r.cache, &span, 1, N },
+                                .kv = { .cache = r.cache, .spans = &span, .n_spans = 1, .n_rows = N },
                                 .logit_rows = rows,
                                 .n_logits = 5,
                                 .logits = logits };
