@@ -60,11 +60,15 @@ bool tern_forward_stopped(const struct tern_par *par, const struct tern_batch *b
 
 /* What a row begins as: column ids[row] of `table`, a packed [H, V] matrix (one that was packed from [V, H] rows), times scale, plus
  * types[types of the row] and positions[positions of the row], [.., H] each, or NULL.  With `project` columns of the table have a width of
- * their own, and their product with it is what types and positions are added to; its rows stay f32 whatever the weight. */
+ * their own, and their product with it is what types and positions are added to; its rows stay f32 whatever the weight.  With `inside`
+ * types and positions are of the table's width, and are added, and the norm is taken, before that product. */
 struct tern_embedding {
     const struct tern_weight *table, *project; /* project: [width, H] or NULL */
     float scale;
     const float *types, *positions;
+    const float *project_bias; /* [H] or NULL */
+    bool inside;
+    const struct tern_norm_args *norm; /* with `inside`; NULL: none */
 };
 /* x [T, H].  narrow [T, width]: scratch, with `project`.  Barrier at the end. */
 void tern_forward_embed(const struct tern_par *par, const struct tern_batch *batch, const struct tern_embedding *embed,

@@ -121,9 +121,8 @@ tern_status tern_config_tied(tern_ctx *ctx, const struct tern_json *json, bool s
     return tern_json_opt_bool(ctx, json, tern_json_root(json), "tie_word_embeddings", standard, &c->tied_embeddings);
 }
 
-/* layer_types: which layers are local.  *there: whether the file has it. */
-static tern_status layer_types(tern_ctx *ctx, const struct tern_json *json, const tern_model_config *c,
-                               struct tern_spec *spec, bool *there)
+tern_status tern_config_layer_types(tern_ctx *ctx, const struct tern_json *json, const tern_model_config *c,
+                                    struct tern_spec *spec, bool *there)
 {
     const char *where = tern_json_where(json);
     const tern_json_value *list;
@@ -173,7 +172,7 @@ tern_status tern_config_window(tern_ctx *ctx, const struct tern_json *json, int3
     spec->local_rope = spec->rope;
     TERN_TRY(tern_spec_local(ctx, c, spec));
     if (window != TERN_WINDOW_ALL)
-        TERN_TRY(layer_types(ctx, json, c, spec, &there));
+        TERN_TRY(tern_config_layer_types(ctx, json, c, spec, &there));
     for (int32_t i = 0; !there && i < c->n_layers; i++)
         spec->local[i] = window == TERN_WINDOW_EARLY         ? i % 2 == 0 && i < first
                          : window >= TERN_WINDOW_EVERY_OTHER ? (i + 1) % pattern != 0

@@ -146,7 +146,9 @@ const char *tern_model_skipped(const tern_model *model, uint32_t index)
 
 int32_t tern_model_outputs(const tern_model *model)
 {
-    if (!model || (!model->head.out && !model->head.dense))
+    const bool end = model && model->spec.head.pool == TERN_POOL_EOS; /* a pooled state without a product */
+
+    if (!model || (!model->head.out && !model->head.dense && !end))
         return 0;
     return (int32_t)tern_head_width(&model->head, (size_t)model->config.hidden_size);
 }
@@ -269,14 +271,16 @@ void tern_forward_embed(const struct tern_par *par, const struct tern_batch *bat
         tern_weight_channel(par->kernels, embed->table, (size_t)batch->ids[t], row);
         for (size_t k = 0; embed->scale != 1 && k < width; k++)
             row[k] *= embed->scale;
-        if (!project)
-            add_places(batch, embed, t, H, row);
+        if (!project || embed->inside)
+            add_places(batch, embed, t, width, row);
+        if (embed->inside && embed->norm)
+            tern_norm_row(par->kernels, row, NULL, row, NULL, NULL, width, embed->norm);
     }
     tern_barrier(par);
     if (project) {
-        const struct tern_epilogue plain = { .act = TERN_ACT_NONE };
-        tern_gemm_run(par, x, H, narrow, width, n, project, &plain); /* [T, H] */
-        for (size_t t = begin; t < end; t++)
+        const struct tern_epilogue with_bias = { .bias = embed->project_bias };
+        tern_gemm_run(par, x, H, narrow, width, n, project, &with_bias); /* [T, H] */
+        for (size_t t = begin; t < end && !embed->inside; t++)
             add_places(batch, embed, t, H, x + t * H);
         tern_barrier(par);
     }

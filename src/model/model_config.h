@@ -75,6 +75,10 @@ struct tern_rope_defaults {
     bool unscaled;           /* rope_scaling is for other layers */
 };
 
+/* layer_types: which layers are local, to the room of tern_spec_local().  *there: whether the file has it. */
+tern_status tern_config_layer_types(tern_ctx *ctx, const struct tern_json *json, const tern_model_config *c,
+                                    struct tern_spec *spec, bool *there);
+
 /* The rotary embedding of the layers of a type ("sliding_attention"; NULL: of all), with its tables.  rope_parameters has an object for
  * each type then.  neighbours is left false.
  * TERN_ERR_FORMAT (two spellings that disagree, a number that is missing), TERN_ERR_CONFIG, TERN_ERR_UNSUPPORTED (a type, by name). */

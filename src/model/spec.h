@@ -90,10 +90,14 @@ struct tern_spec {
     float norm_offset;  /* added to gamma */
     bool norm_plain;    /* gamma is 1 and beta 0: norms have no tensors */
     bool norm_residual; /* block.h */
+    bool first_plain;   /* the first layer's attention reads what the embedding's norm made: it has none of its own */
+    bool shared_layers; /* all layers are one: its names have no number */
     enum tern_qk_norm qk_norm;
     bool qk_norm_bias; /* SHARED with beta [E] */
 
     float embed_scale;       /* 1 */
+    bool embed_inside;       /* with project_in: positions, types and their norm are of the table's width, before it */
+    bool project_bias;       /* of project_in */
     int32_t embed_width;     /* of the table's rows, before project_in; 0: H, and no project_in */
     int32_t position_rows;   /* of the table of learned positions; 0: none */
     int32_t position_offset; /* row of position 0 */

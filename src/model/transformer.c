@@ -46,8 +46,9 @@ struct transformer {
     tern_weight *head;    /* [D, C] if it is not tied, else NULL */
     tern_weight *project; /* [width, H]: what makes H of the embedding's columns, or NULL */
     tern_weight *dense;   /* [H, D]: the first product of a head that has two */
-    float *positions;     /* [position_rows, H] */
+    float *positions;     /* [position_rows, H], or [.., width] as types and embed_norm */
     float *types;         /* [n_types, H] */
+    float *project_bias;  /* [H] */
     float *embed_norm, *embed_norm_bias, *final_norm, *final_norm_bias;
     float *ones;                                      /* [H]: gamma of norms that have no weights */
     float *dense_bias, *dense_norm, *dense_norm_bias; /* [D] */
@@ -57,7 +58,7 @@ struct transformer {
     float *relative; /* [relative_rows, heads] */
     struct tern_norm_args final, behind_dense; /* what model->head points to */
     const struct tern_spec *spec;              /* the model's */
-    int32_t n_layers;
+    int32_t n_layers;                          /* 1 where all are one */
     struct layer *layers;
 };
 
@@ -105,6 +106,7 @@ void tern_transformer_destroy(void *weights)
     tern_weight_destroy(&t->dense);
     tern_free(t->positions);
     tern_free(t->types);
+    tern_free(t->project_bias);
     tern_free(t->embed_norm);
     tern_free(t->embed_norm_bias);
     tern_free(t->final_norm);
@@ -148,17 +150,20 @@ static tern_status bind_vector(struct bind *b, float **to, int64_t n, const char
     return tern_binder_values(b->binder, to, 0, n, "%s%s", named(b, pattern), kind);
 }
 
-static tern_status bind_norm(struct bind *b, float **gamma, float **beta, const char *pattern)
+static tern_status bind_norm_of(struct bind *b, float **gamma, float **beta, int64_t n, const char *pattern)
 {
-    const int64_t H = b->config->hidden_size;
-
     if (!pattern || b->spec->norm_plain)
         return TERN_OK;
-    TERN_TRY(bind_vector(b, gamma, H, pattern, ".weight"));
+    TERN_TRY(bind_vector(b, gamma, n, pattern, ".weight"));
     tern_binder_offset(b->binder, b->spec->norm_offset);
     if (b->config->norm_type == TERN_LAYER_NORM && b->spec->norm_bias)
-        TERN_TRY(bind_vector(b, beta, H, pattern, ".bias"));
+        TERN_TRY(bind_vector(b, beta, n, pattern, ".bias"));
     return TERN_OK;
+}
+
+static tern_status bind_norm(struct bind *b, float **gamma, float **beta, const char *pattern)
+{
+    return bind_norm_of(b, gamma, beta, b->config->hidden_size, pattern);
 }
 
 /* A matrix that is one tensor, and its bias. */
@@ -274,7 +279,8 @@ static tern_status bind_layer(struct bind *b, struct layer *l)
         TERN_TRY(bind_up(b, l));
         TERN_TRY(bind_linear(b, &l->down, &v[DOWN_BIAS], s->down_bias, I, H, names->down));
     }
-    TERN_TRY(bind_norm(b, &v[ATTN_NORM], &v[ATTN_NORM_BIAS], names->attn_norm));
+    if (!s->first_plain || b->layer > 0)
+        TERN_TRY(bind_norm(b, &v[ATTN_NORM], &v[ATTN_NORM_BIAS], names->attn_norm));
     TERN_TRY(bind_norm(b, &v[MLP_NORM], &v[MLP_NORM_BIAS], names->mlp_norm));
     TERN_TRY(bind_norm(b, &v[ATTN_END], &v[ATTN_END_BIAS], names->attn_end));
     TERN_TRY(bind_norm(b, &v[MLP_END], &v[MLP_END_BIAS], names->mlp_end));
@@ -384,7 +390,7 @@ static tern_status bind_dense(struct bind *b, struct transformer *t)
         return TERN_OK;
     b->binder->prefix = h->dense_prefixed ? prefix : "";
     /* A model that gives states alone may have a pooler, or none. */
-    if (b->config->task == TERN_TASK_STATES && !h->out && !tern_binder_find(b->binder, "%s.weight", h->dense))
+    if (b->config->task == TERN_TASK_STATES && h->dense_prefixed && !tern_binder_find(b->binder, "%s.weight", h->dense))
         return TERN_OK;
     TERN_TRY(tern_binder_matrix(b->binder, &t->dense, true, H, D, "%s.weight", h->dense));
     if (h->dense_bias)
@@ -398,24 +404,31 @@ static tern_status bind_dense(struct bind *b, struct transformer *t)
     return TERN_OK;
 }
 
+/* Numbers of a row that positions and types are added to. */
+static int64_t table_width(const tern_model_config *c, const struct tern_spec *s)
+{
+    return s->embed_inside ? s->embed_width : c->hidden_size;
+}
+
 static tern_status bind_all(struct bind *b, struct transformer *t)
 {
     const struct tern_spec *s = b->spec;
+    const int64_t H = b->config->hidden_size, W = table_width(b->config, s);
 
     TERN_TRY(bind_ends(b, t));
     if (s->embed_width)
-        TERN_TRY(tern_binder_matrix(b->binder, &t->project, true, s->embed_width, b->config->hidden_size, "%s.weight",
-                                    s->names->project_in));
+        TERN_TRY(
+            tern_binder_matrix(b->binder, &t->project, true, s->embed_width, H, "%s.weight", s->names->project_in));
+    if (s->project_bias)
+        TERN_TRY(tern_binder_values(b->binder, &t->project_bias, 0, H, "%s.bias", s->names->project_in));
     if (s->position_rows)
-        TERN_TRY(tern_binder_values(b->binder, &t->positions, s->position_rows, b->config->hidden_size, "%s.weight",
-                                    s->names->positions));
+        TERN_TRY(tern_binder_values(b->binder, &t->positions, s->position_rows, W, "%s.weight", s->names->positions));
     if (s->relative_rows)
         TERN_TRY(tern_binder_values(b->binder, &t->relative, s->relative_rows, b->config->heads, "%s.weight",
                                     s->names->relative));
     if (b->config->n_types)
-        TERN_TRY(tern_binder_values(b->binder, &t->types, b->config->n_types, b->config->hidden_size, "%s.weight",
-                                    s->names->types));
-    TERN_TRY(bind_norm(b, &t->embed_norm, &t->embed_norm_bias, s->names->embed_norm));
+        TERN_TRY(tern_binder_values(b->binder, &t->types, b->config->n_types, W, "%s.weight", s->names->types));
+    TERN_TRY(bind_norm_of(b, &t->embed_norm, &t->embed_norm_bias, W, s->names->embed_norm));
     TERN_TRY(bind_dense(b, t));
     for (int32_t i = 0; i < t->n_layers; i++) {
         b->layer = i;
@@ -567,11 +580,12 @@ static void take_stats(tern_model *model, const struct transformer *t)
     const tern_model_config *c = &model->config;
     const uint64_t H = (uint64_t)c->hidden_size;
     const uint64_t norms = H * ((t->final_norm != NULL) + (t->final_norm_bias != NULL));
-    const uint64_t tables = H * ((uint64_t)model->spec.position_rows + (uint64_t)c->n_types);
+    const uint64_t W = (uint64_t)table_width(c, &model->spec), mapped = t->project_bias ? H : 0;
+    const uint64_t tables = W * ((uint64_t)model->spec.position_rows + (uint64_t)c->n_types);
     const uint64_t inner = t->dense ? (uint64_t)t->dense->out : 0;
     const uint64_t head = norms + (t->head_bias ? (uint64_t)model->head.out->out : 0) +
                           inner * ((t->dense_bias != NULL) + (t->dense_norm != NULL) + (t->dense_norm_bias != NULL));
-    const uint64_t embed = H * ((t->embed_norm != NULL) + (t->embed_norm_bias != NULL)) + tables;
+    const uint64_t embed = W * ((t->embed_norm != NULL) + (t->embed_norm_bias != NULL)) + tables + mapped;
     tern_model_stats *stats = &model->stats;
     uint64_t idle_bytes = 0, idle_weights = 0; /* of experts that a row does not go to */
 
@@ -596,6 +610,8 @@ static void take_stats(tern_model *model, const struct transformer *t)
     stats->head_bytes = bytes_of(model->head.out) + bytes_of(t->dense) + head * sizeof(float);
     stats->packed_bytes = stats->layer_bytes + idle_bytes + stats->head_bytes + bytes_of(t->project) +
                           embed * sizeof(float) + (model->head.out == t->embed ? 0 : bytes_of(t->embed));
+    if (model->spec.shared_layers)
+        stats->layer_weights *= (uint64_t)c->n_layers;
 }
 
 tern_status tern_transformer_bind(tern_ctx *ctx, tern_model *model, struct tern_binder *binder)
@@ -608,7 +624,7 @@ tern_status tern_transformer_bind(tern_ctx *ctx, tern_model *model, struct tern_
 
     TERN_TRY(TERN_ALLOC(ctx, 1, "a model", &t));
     model->weights = t;
-    t->n_layers = c->n_layers;
+    t->n_layers = s->shared_layers ? 1 : c->n_layers;
     t->spec = s;
     TERN_TRY(TERN_ALLOC(ctx, (size_t)c->n_layers, "the layers of a model", &t->layers));
     TERN_TRY(TERN_ALLOC(ctx, (size_t)c->n_layers, "the blocks of a model", &model->blocks));
@@ -635,12 +651,13 @@ tern_status tern_transformer_bind(tern_ctx *ctx, tern_model *model, struct tern_
         for (int32_t i = 0; i < c->hidden_size; i++)
             t->ones[i] = 1;
     }
-    for (int32_t i = 0; i < c->n_layers; i++) {
+    for (int32_t i = 0; i < t->n_layers; i++) {
         if (tern_mixture_here(s, i))
             tern_mixture_finish(c, s, &t->layers[i].mixture);
         make_block(c, s, t, i);
-        model->blocks[i] = &t->layers[i].block;
     }
+    for (int32_t i = 0; i < c->n_layers; i++)
+        model->blocks[i] = &t->layers[s->shared_layers ? 0 : i].block;
     t->final = named_norm(c, t, s->names->final_norm, t->final_norm, t->final_norm_bias);
     t->behind_dense = norm_of(c, t->dense_norm, t->dense_norm_bias);
     model->head = (struct tern_head){
@@ -676,19 +693,22 @@ tern_status tern_transformer_forward(const struct tern_par *par, const tern_mode
         .project = t->project,
         .scale = s->embed_scale,
         .types = t->types,
-        .positions = t->positions ? t->positions + (size_t)s->position_offset * (size_t)c->hidden_size : NULL,
+        .positions = t->positions ? t->positions + s->position_offset * table_width(c, s) : NULL,
+        .project_bias = t->project_bias,
+        .inside = s->embed_inside,
+        .norm = t->embed_norm ? &embed_norm : NULL,
     };
     float *x = work->x;
 
     tern_forward_embed(par, batch, &embed, x, work->embedded); /* [T, H] */
-    if (t->embed_norm)
+    if (t->embed_norm && !s->embed_inside)
         tern_norm_run(par, x, NULL, x, NULL, NULL, batch->kv.n_rows, (size_t)c->hidden_size, &embed_norm);
     tern_forward_keep(par, model, batch, 0, x);
-    for (int32_t i = 0; i < t->n_layers; i++) {
+    for (int32_t i = 0; i < c->n_layers; i++) {
         if (tern_forward_stopped(par, batch, work))
             return TERN_ERR_CANCELLED;
-        TERN_TRY(tern_block_run(par, &t->layers[i].block, x, &batch->kv, batch->one_pass ? 0 : i,
-                                &work->block)); /* [T, H] */
+        TERN_TRY(
+            tern_block_run(par, model->blocks[i], x, &batch->kv, batch->one_pass ? 0 : i, &work->block)); /* [T, H] */
         tern_forward_keep(par, model, batch, i + 1, x);
     }
     tern_head_run(par, &model->head, model, batch, work); /* [n_logits, C] */

@@ -135,8 +135,11 @@ def forward(case, model, ids):
     def first(output):
         return (output[0] if isinstance(output, tuple) else output).reshape(len(ids), -1)
 
-    hooks = [layers[0].register_forward_pre_hook(
-        lambda m, args, kwargs: states.append(first(args[0] if args else kwargs["hidden_states"])), with_kwargs=True)]
+    def entered(m, args, kwargs):
+        if not states:      # a layer that all share is entered again
+            states.append(first(args[0] if args else kwargs["hidden_states"]))
+
+    hooks = [layers[0].register_forward_pre_hook(entered, with_kwargs=True)]
     hooks += [m.register_forward_hook(lambda m, x, y: states.append(first(y))) for m in layers]
     if case.norm:
         hooks += [attribute(model, case.norm).register_forward_hook(lambda m, x, y: states.append(first(y)))]
@@ -157,7 +160,7 @@ def encode(case, model, ids):
     """What the task of an encoder answers: scores, a pooled state, or the states themselves."""
     extra = {"token_type_ids": torch.tensor([segments(case, ids)])} if case.segments else {}
     output = model(torch.tensor([ids]), **extra)
-    for name in ("logits", "text_embeds", "pooler_output", "last_hidden_state"):
+    for name in ("logits", "prediction_logits", "text_embeds", "pooler_output", "last_hidden_state"):
         if getattr(output, name, None) is not None:
             return getattr(output, name)[0]
     raise AssertionError("no answer")
