@@ -17,6 +17,7 @@ static const struct {
     { "embed", cmd_embed, "texts to vectors" },
     { "rerank", cmd_rerank, "documents in the order in which they answer a query" },
     { "classify", cmd_classify, "labels of texts" },
+    { "verify", cmd_verify, "a model held against what its reference computed" },
     { "logits", cmd_logits, "scores of every position, as a NumPy file" },
     { "perplexity", cmd_perplexity, "how well a model predicts a text, in bits per byte" },
     { "op", cmd_op, "one operator on NumPy files" },

@@ -13,6 +13,7 @@
 #include <tern/shape.h>
 #include <tern/trace.h>
 #include <tern/tune.h>
+#include <tern/verify.h>
 #include <tern/version.h>
 #include <tern/workspace.h>
 
