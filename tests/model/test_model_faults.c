@@ -35,12 +35,16 @@ static void test_sharded(void **state)
     fail_each(test_golden("gpt2-tiny-sharded"));
 }
 
-/* What only some families make: a table of what positions add, norms of ones, the kinds of layers, matrices put together. */
+/* What only some families make: tables of what positions or distances add, norms of ones, the kinds of layers, matrices put together,
+ * labels, one layer for all. */
 static void test_families(void **state)
 {
     (void)state;
     FAULT_NEEDED;
     fail_each(test_golden("models/falcon-alibi"));
+    fail_each(test_golden("models/mpnet-classify"));
+    fail_each(test_golden("models/modernbert-classify"));
+    fail_each(test_golden("models/albert-fill"));
     fail_each(test_golden("models/opt-plain"));
     fail_each(test_golden("models/gpt-neo-tiny"));
 }
