@@ -161,10 +161,13 @@ static inline struct runner runner_create(tern_ctx *ctx, const tern_model *model
     struct runner r = {
         .ctx = ctx, .model = model, .H = (size_t)c->hidden_size, .V = (size_t)c->vocab_size, .L = (size_t)c->n_layers
     };
-    const tern_kv_shape shape = { c->n_layers, c->kv_heads,
-                                  c->head_dim, ((int64_t)c->n_context + 63) / 64 * 64 * n_sequences,
-                                  n_sequences, c->n_context,
-                                  TERN_FP32 };
+    const tern_kv_shape shape = { c->n_layers,
+                                  c->kv_heads,
+                                  c->head_dim,
+                                  ((int64_t)c->n_context + 63) / 64 * 64 * n_sequences,
+                                  n_sequences,
+                                  c->n_context,
+                                  c->row_dtype == TERN_BF16 ? TERN_BF16 : TERN_FP32 };
     struct tern_arena counter = tern_arena_counter();
 
     assert_ok(ctx, tern_kv_cache_create(ctx, &shape, &r.cache));
