@@ -116,6 +116,11 @@ static void report_machine(struct report *r, tern_ctx *ctx)
     section_end(r);
 }
 
+static const char *const task_names[] = {
+    [TERN_TASK_GENERATE] = "generate", [TERN_TASK_FILL] = "fill", [TERN_TASK_STATES] = "states",
+    [TERN_TASK_CLASSIFY] = "classify", [TERN_TASK_TAG] = "tag",
+};
+
 static void report_model(struct report *r, const tern_model *model, const tern_tokenizer *tokenizer,
                          const char *no_tokenizer)
 {
@@ -126,6 +131,9 @@ static void report_model(struct report *r, const tern_model *model, const tern_t
     fact_name(r, "path", tern_model_path(model));
     fact_name(r, "family", c->family);
     fact_name(r, "architecture", c->architecture);
+    fact_name(r, "task", task_names[c->task]);
+    if (c->n_labels)
+        fact_int(r, "labels", c->n_labels);
     fact_name(r, "dtype", tern_dtype_name(c->dtype));
     if (r->json) {
         out_name(&r->j, "opened_as", tern_model_dtype_name(c->model_dtype));
@@ -164,22 +172,20 @@ static void report_model(struct report *r, const tern_model *model, const tern_t
         line(r, "skipped_tensor", "%s", tern_model_skipped(model, i));
     if (!stats.n_skipped)
         line(r, "skipped_tensors", "none");
-    section_end(r);
 }
 
-static void report_memory(struct report *r, const tern_model *model, tern_session_stats memory)
+/* What running the model takes; memory is NULL where it depends on the texts. */
+static void report_memory(struct report *r, const tern_model *model, const tern_session_stats *memory)
 {
     const tern_model_stats stats = tern_model_get_stats(model);
 
     section(r, "memory");
     fact_bytes(r, "file_bytes", "weights in files", stats.file_bytes);
     fact_bytes(r, "weight_bytes", "weights packed", stats.packed_bytes);
-    fact_bytes(r, "kv_bytes", "keys and values", memory.kv_bytes);
-    fact_bytes(r, "scratch_bytes", "scratch", memory.scratch_bytes);
-    fact_bytes(r, "peak_rss_bytes", "peak resident", cli_peak_rss());
-    if (r->json)
-        out_number(&r->j, "load_s", stats.load_seconds, 6);
-    line(r, "load", "%.3f s", stats.load_seconds);
+    if (memory) {
+        fact_bytes(r, "kv_bytes", "keys and values", memory->kv_bytes);
+        fact_bytes(r, "scratch_bytes", "scratch", memory->scratch_bytes);
+    }
     section_end(r);
 }
 
@@ -220,7 +226,26 @@ static void report_ops(struct report *r, tern_ctx *ctx)
         printf("\nAccepted, and without effect on every operator: %s.\n", CLI_WITHOUT_EFFECT);
 }
 
-static int describe(struct report *r, tern_ctx *ctx, const char *name, int dtype, bool bar)
+/* The names of the chat templates, or that there is none. */
+static void report_template(struct report *r, tern_ctx *ctx, const char *path)
+{
+    tern_chat *chat = NULL;
+    const tern_status status = tern_chat_open(ctx, path, NULL, &chat);
+
+    if (r->json) {
+        out_array_begin(&r->j, "chat_templates");
+        for (size_t i = 0; i < tern_chat_count(chat); i++)
+            out_name(&r->j, NULL, tern_chat_name(chat, i));
+        out_array_end(&r->j);
+    }
+    if (status)
+        line(r, "chat_template", "none: %s", tern_error(ctx));
+    for (size_t i = 0; i < tern_chat_count(chat); i++)
+        line(r, "chat_template", "%s", tern_chat_name(chat, i));
+    tern_chat_close(&chat);
+}
+
+static int describe(struct report *r, tern_ctx *ctx, const char *name, int dtype)
 {
     tern_model *model = NULL;
     tern_tokenizer *tokenizer = NULL;
@@ -228,17 +253,26 @@ static int describe(struct report *r, tern_ctx *ctx, const char *name, int dtype
     char *path = NULL, *no_tokenizer = NULL;
     int code = cli_model_find(ctx, name, &path);
 
-    if (!code)
-        code = cli_model_open(ctx, path, dtype, bar, &model);
+    if (!code) {
+        tern_model_options options = tern_model_options_default();
+        options.dtype = (tern_model_dtype)dtype;
+        options.describe = true;
+        const tern_status status = tern_model_open(ctx, path, &options, &model);
+        code = status ? cli_fail(status, tern_error(ctx)) : 0;
+    }
     if (!code && tern_tokenizer_open(ctx, path, &tokenizer))
         no_tokenizer = strdup(tern_error(ctx));
-    if (!code) {
+    /* Texts of other models are read whole, in memory that the caller sizes. */
+    const bool generates = !code && tern_model_get_config(model)->task == TERN_TASK_GENERATE;
+    if (generates) {
         const tern_status status = tern_session_measure(ctx, model, NULL, &memory);
         code = status ? cli_fail(status, tern_error(ctx)) : 0;
     }
     if (!code) {
         report_model(r, model, tokenizer, no_tokenizer ? no_tokenizer : "");
-        report_memory(r, model, memory);
+        report_template(r, ctx, path);
+        section_end(r);
+        report_memory(r, model, generates ? &memory : NULL);
     }
     tern_tokenizer_close(&tokenizer);
     tern_model_close(&model);
@@ -252,23 +286,23 @@ int cmd_info(int argc, char **argv)
     const char *name = NULL;
     int64_t threads = 0;
     int dtype = TERN_MODEL_AUTO;
-    bool json = false, quiet = false, ops = false, has_dtype = false;
+    bool json = false, ops = false, has_dtype = false;
     const struct option options[] = {
         { 0, "ops", NULL, "the operators instead: what runs for each dtype, norm and device", OPTION_FLAG, &ops, NULL,
           0, 0, false },
         { 0, "threads", "N", "0: as many as the machine allows", OPTION_INT, &threads, NULL, 0, 1024, false },
         OPTION_DTYPE(&dtype, &has_dtype),
         { 0, "json", NULL, "print one JSON object", OPTION_FLAG, &json, NULL, 0, 0, false },
-        { 'q', "quiet", NULL, "no progress bar", OPTION_FLAG, &quiet, NULL, 0, 0, false },
     };
     const struct command_line command = {
         .command = "info",
         .arguments = "[MODEL] [OPTIONS]",
-        .about =
-            "Loads MODEL and tells what it is, the memory that it takes (weights, keys and values of one full "
-            "context,\n"
-            "scratch), and the tensors that were skipped; then the machine: instruction set, threads and what decided\n"
-            "their number.  Without MODEL the machine and the build alone.",
+        .about = "Tells what MODEL is, without reading its weights, the memory that it takes (weights, keys and values "
+                 "of one "
+                 "full\n"
+                 "context, scratch), and the tensors that are skipped; then the machine: instruction set, threads and "
+                 "what decided\n"
+                 "their number.  Without MODEL the machine and the build alone.",
         .options = options,
         .n_options = sizeof(options) / sizeof(options[0]),
         .model = &name,
@@ -292,7 +326,7 @@ int cmd_info(int argc, char **argv)
         if (!code && json)
             out_object_begin(&r.j, NULL);
         if (!code && name)
-            code = describe(&r, ctx, name, dtype, !quiet);
+            code = describe(&r, ctx, name, dtype);
         if (!code && ops)
             report_ops(&r, ctx);
         else if (!code)

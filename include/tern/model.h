@@ -37,7 +37,8 @@ typedef struct tern_model_options {
     tern_progress_fn *progress; /**< or NULL; called from the calling thread */
     void *user;
     tern_model_dtype dtype; /**< auto */
-    uint64_t reserved[5];   /**< zero */
+    bool describe; /**< everything is checked but no weight is read: for its config and figures; it cannot be run */
+    uint64_t reserved[5]; /**< zero */
 } tern_model_options;
 
 /** Options with every field at its default: no progress function, dtype auto. */

@@ -100,6 +100,7 @@ tern_status tern_encoder_create(tern_ctx *ctx, const tern_model *model, const te
     TERN_REQUIRE(ctx, out, TERN_ERR_ARG, "encoder: out is NULL");
     *out = NULL;
     TERN_REQUIRE(ctx, ctx && model, TERN_ERR_ARG, "encoder: %s is NULL", ctx ? "model" : "ctx");
+    TERN_TRY(tern_model_check_whole(ctx, model, "encoder"));
     TERN_TRY(TERN_ALLOC(ctx, 1, "an encoder", &e));
     e->ctx = ctx;
     e->model = model;

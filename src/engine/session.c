@@ -93,6 +93,7 @@ tern_status tern_session_create(tern_ctx *ctx, const tern_model *model, const te
     TERN_REQUIRE(ctx, out, TERN_ERR_ARG, "session: out is NULL");
     *out = NULL;
     TERN_REQUIRE(ctx, ctx && model, TERN_ERR_ARG, "session: %s is NULL", ctx ? "model" : "ctx");
+    TERN_TRY(tern_model_check_whole(ctx, model, "session"));
     TERN_TRY(TERN_ALLOC(ctx, 1, "a session", &s));
     s->ctx = ctx;
     s->model = model;

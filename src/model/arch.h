@@ -37,6 +37,7 @@ struct tern_model {
     const struct tern_arch *arch;
     tern_model_config config;
     struct tern_spec spec; /* what parse_config() said besides */
+    bool hollow;           /* opened to be described: its weights have no numbers */
     tern_model_stats stats;
     char *path;
     char **skipped; /* [stats.n_skipped] */

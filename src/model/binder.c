@@ -372,6 +372,14 @@ static tern_status load_whole(struct tern_binder *binder, const struct tern_bind
     return status;
 }
 
+/* The weight's place, for who plans memory. */
+static tern_status hollow(struct tern_binder *binder, const struct tern_binder_item *item, int64_t rows,
+                          tern_dtype dtype)
+{
+    return tern_weight_hollow(binder->ctx, item->transposed ? item->in : rows, item->transposed ? rows : item->in,
+                              item->exact ? dtype : tern_binder_packed_dtype(binder, dtype), item->weight);
+}
+
 static tern_status load_one(struct tern_binder *binder, const struct tern_binder_item *item)
 {
     tern_ctx *ctx = binder->ctx;
@@ -384,6 +392,9 @@ static tern_status load_one(struct tern_binder *binder, const struct tern_binder
         rows += part_rows(p);
     const size_t n = (size_t)(rows * item->in), bytes = n * tern_dtype_size(dtype);
     binder->n_parameters += n;
+    if (binder->options.describe)
+        return item->values ? TERN_ALLOC(ctx, n, "a vector of weights", item->values)
+                            : hollow(binder, item, rows, dtype);
     if (item->weight && item->n_parts == 1 && is_whole(part))
         return load_whole(binder, item);
 

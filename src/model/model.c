@@ -60,6 +60,7 @@ static tern_status read_weights(tern_ctx *ctx, tern_model *model, struct tern_sa
 {
     model->config.model_dtype = options->dtype;
     model->config.row_dtype = tern_model_row_dtype(options->dtype);
+    model->hollow = options->describe;
     struct tern_binder binder = {
         .ctx = ctx, .dir = model->path, .arch = model->arch, .files = files, .prefix = "", .options = *options
     };
@@ -160,6 +161,13 @@ const char *tern_model_label(const tern_model *model, int32_t index)
 }
 
 /* ---- forward ---- */
+
+tern_status tern_model_check_whole(tern_ctx *ctx, const tern_model *model, const char *caller)
+{
+    TERN_REQUIRE(ctx, !model->hollow, TERN_ERR_STATE,
+                 "%s: the model was opened to be described, expected one with its weights", caller);
+    return TERN_OK;
+}
 
 void tern_model_places(const tern_model *model, const int32_t *ids, int32_t n, int32_t first, int32_t *positions)
 {

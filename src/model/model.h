@@ -44,6 +44,9 @@ const char *tern_snapshot_hint(const char *dir, char *buffer, size_t size);
 bool tern_model_is_dtype(tern_model_dtype dtype);
 tern_dtype tern_model_row_dtype(tern_model_dtype dtype);
 
+/* Whether it was opened to be described: TERN_ERR_STATE with the caller's name, as it cannot be run. */
+tern_status tern_model_check_whole(tern_ctx *ctx, const tern_model *model, const char *caller);
+
 /* The positions of tokens that follow `first` others: counted on, but for RoBERTa's padding id, which has none. */
 void tern_model_places(const tern_model *model, const int32_t *ids, int32_t n, int32_t first, int32_t *positions);
 

@@ -44,6 +44,9 @@ struct tern_weight_layout {
 };
 struct tern_weight_layout tern_weight_layout(enum tern_weight_format format, size_t in);
 
+/* A weight of fp32, fp16, bf16 or int8 with its sizes and without its numbers, to plan memory by: nothing may be computed with it. */
+tern_status tern_weight_hollow(tern_ctx *ctx, int64_t in, int64_t out, tern_dtype dtype, tern_weight **weight);
+
 /* One output channel of a packed weight as f32: to[K].  What an embedding table that is also the output head is read by. */
 void tern_weight_channel(const struct tern_kernels *kernels, const struct tern_weight *w, size_t channel, float *to);
 

@@ -217,6 +217,30 @@ static tern_status check_matrix(tern_ctx *ctx, const tern_tensor *w, bool transp
     return codes ? check_scale(ctx, scale, w->dim[!transposed]) : TERN_OK;
 }
 
+/* A weight with its sizes, and nothing in it. */
+static tern_status plan_weight(tern_ctx *ctx, int64_t in, int64_t out, tern_dtype dtype, size_t *panel_bytes,
+                               struct tern_weight **weight)
+{
+    struct tern_weight plan = { .in = in, .out = out };
+
+    plan.format = dtype == TERN_FP32   ? TERN_WEIGHT_F32
+                  : dtype == TERN_FP16 ? TERN_WEIGHT_F16
+                  : dtype == TERN_BF16 ? TERN_WEIGHT_BF16
+                                       : TERN_WEIGHT_Q8;
+    TERN_REQUIRE(ctx, count_bytes(&plan, panel_bytes, &plan.bytes), TERN_ERR_MEMORY,
+                 "out of memory: panels of a weight [%" PRId64 ", %" PRId64 "]", in, out);
+    TERN_TRY(TERN_ALLOC(ctx, 1, "a packed weight", weight));
+    **weight = plan;
+    return TERN_OK;
+}
+
+tern_status tern_weight_hollow(tern_ctx *ctx, int64_t in, int64_t out, tern_dtype dtype, tern_weight **weight)
+{
+    size_t panel_bytes;
+
+    return plan_weight(ctx, in, out, dtype, &panel_bytes, weight);
+}
+
 tern_status tern_weight_pack_as(tern_ctx *ctx, const tern_tensor *w, bool transposed, tern_dtype dtype,
                                 const tern_tensor *scale, tern_weight **out)
 {
@@ -231,18 +255,10 @@ tern_status tern_weight_pack_as(tern_ctx *ctx, const tern_tensor *w, bool transp
                  TERN_ERR_DTYPE, "weight_pack: dtype is %s, expected fp32, fp16, bf16 or int8", tern_dtype_name(dtype));
     TERN_TRY(check_matrix(ctx, w, transposed, dtype, scale));
 
-    TERN_TRY(TERN_ALLOC(ctx, 1, "a packed weight", &weight));
-    weight->in = w->dim[transposed];
-    weight->out = w->dim[!transposed];
-    weight->format = dtype == TERN_FP32   ? TERN_WEIGHT_F32
-                     : dtype == TERN_FP16 ? TERN_WEIGHT_F16
-                     : dtype == TERN_BF16 ? TERN_WEIGHT_BF16
-                                          : TERN_WEIGHT_Q8;
-    TERN_REQUIRE_OR_FAIL(ctx, count_bytes(weight, &panel_bytes, &bytes), TERN_ERR_MEMORY,
-                         "out of memory: panels of a weight %s", tern_dims_text(w).text);
+    TERN_TRY(plan_weight(ctx, w->dim[transposed], w->dim[!transposed], dtype, &panel_bytes, &weight));
+    bytes = weight->bytes;
     TERN_TRY_OR_FAIL(tern_pages_carve(ctx, bytes, "a packed weight", &pages));
     weight->words = pages;
-    weight->bytes = bytes;
     if (weight->format == TERN_WEIGHT_F32)
         weight->panels = pages;
     if (weight->format == TERN_WEIGHT_Q8) {

@@ -121,6 +121,39 @@ static struct errors errors_of(struct folder *f, const tern_model *model)
     return e;
 }
 
+/* Opened to be described it has the figures that it has when it is loaded, and is not run. */
+static void check_described(struct folder *f, const tern_model *model)
+{
+    const tern_model_config *c = tern_model_get_config(model), *got;
+    const tern_model_stats want = tern_model_get_stats(model);
+    tern_model_options options = tern_model_options_default();
+    tern_model *described;
+    tern_session *session;
+    tern_encoder *encoder;
+
+    options.dtype = c->model_dtype;
+    options.describe = true;
+    assert_ok(f->ctx, tern_model_open(f->ctx, f->path, &options, &described));
+    const tern_model_stats stats = tern_model_get_stats(described);
+    assert_int_equal(stats.n_parameters, want.n_parameters);
+    assert_int_equal(stats.file_bytes, want.file_bytes);
+    assert_int_equal(stats.packed_bytes, want.packed_bytes);
+    assert_int_equal(stats.layer_bytes, want.layer_bytes);
+    assert_int_equal(stats.head_bytes, want.head_bytes);
+    assert_int_equal(stats.n_skipped, want.n_skipped);
+    got = tern_model_get_config(described);
+    assert_true(got->dtype == c->dtype && got->weight_dtype == c->weight_dtype && got->row_dtype == c->row_dtype);
+    if (c->task == TERN_TASK_GENERATE) {
+        tern_session_stats a, b;
+        assert_ok(f->ctx, tern_session_measure(f->ctx, model, NULL, &a));
+        assert_ok(f->ctx, tern_session_measure(f->ctx, described, NULL, &b));
+        assert_true(a.kv_bytes == b.kv_bytes && a.scratch_bytes == b.scratch_bytes);
+        assert_fails(f->ctx, tern_session_create(f->ctx, described, NULL, &session), TERN_ERR_STATE, "described");
+    }
+    assert_fails(f->ctx, tern_encoder_create(f->ctx, described, NULL, &encoder), TERN_ERR_STATE, "described");
+    tern_model_close(&described);
+}
+
 /* The first state that is off is named. */
 static void check_hidden(struct folder *f, const tern_model *model)
 {
@@ -423,6 +456,7 @@ static void check_encoder(struct folder *f)
     const bool two = model->head.dense && model->head.out;
     const bool gated = c.activation == TERN_GATED_GELU || c.activation == TERN_GATED_SILU;
     check_encoder_states(f, model, &t);
+    check_described(f, model);
     check_one_encoding(f, model, &t);
     tern_model_close(&model);
     for (size_t i = 0; i < 4; i++)
@@ -461,6 +495,7 @@ static void check_folder(void **state)
     if (e[0].largest > TOLERANCE * f.largest)
         fail_msg("%s: logits are off by %g, expected at most %g", name, e[0].largest, TOLERANCE * f.largest);
     check_greedy(&f, model);
+    check_described(&f, model);
     check_one_answer(&f, model);
     tern_model_close(&model);
 
@@ -481,6 +516,7 @@ static void check_folder(void **state)
     /* docs/numerics.md, "Logits in int8". */
     model = open_as(&f, TERN_MODEL_INT8);
     e[3] = errors_of(&f, model);
+    check_described(&f, model);
     const double bound = 1.5 * 0.011 * sqrt(4.0 * c.n_layers + 1);
     if (e[3].rms > bound * e[3].of)
         fail_msg("%s in int8: rms error %g of the logits' rms, expected at most %g", name, e[3].rms / e[3].of, bound);
