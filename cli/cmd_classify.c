@@ -9,6 +9,8 @@
 #include <string.h>
 
 #define DIGITS 6
+#define LIMIT  8192 /* tokens of a text, whatever the model could read */
+#define CHUNK  64   /* texts between two looks for a signal */
 
 /* What both commands open, and the scores that they read. */
 struct job {
@@ -20,6 +22,7 @@ struct job {
     tern_encoding *encodings; /* [n] */
     float *scores;            /* [n][labels] */
     size_t n_labels;
+    int32_t limit; /* tokens of a text */
 };
 
 static void job_close(struct job *j)
@@ -53,7 +56,9 @@ static int job_open(struct job *j, const char *name, int64_t threads, int dtype,
                          "%s gives no scores of labels for a text, expected a ..ForSequenceClassification",
                          c->architecture);
     j->n_labels = (size_t)c->n_labels;
-    const tern_status status = tern_encoder_create(j->ctx, j->model, NULL, &j->encoder);
+    tern_encoder_options options = tern_encoder_options_default();
+    j->limit = options.n_context = c->n_context < LIMIT ? c->n_context : LIMIT;
+    const tern_status status = tern_encoder_create(j->ctx, j->model, &options, &j->encoder);
     return status ? cli_fail(status, tern_error(j->ctx)) : 0;
 }
 
@@ -77,21 +82,23 @@ static int job_run(struct job *j, const char *query, bool cut)
                                               .pair_size = query ? j->lines.sizes[i] : 0,
                                               .add_special = true,
                                               .ids_only = true,
-                                              .max_length = cut ? (uint64_t)c->n_context : 0 };
+                                              .max_length = cut ? (uint64_t)j->limit : 0 };
         tern_encoding *e = &j->encodings[i];
         status = tern_tokenizer_encode_with(j->ctx, j->tokenizer, query ? query : j->lines.lines[i],
                                             query ? strlen(query) : j->lines.sizes[i], &options, e);
-        if (!status && e->count > (size_t)c->n_context) {
+        if (!status && e->count > (size_t)j->limit) {
             free(texts);
             return cli_error(CLI_FAIL, "text %zu has %zu tokens, the model reads at most %d; --cut reads so many of it",
-                             i + 1, e->count, c->n_context);
+                             i + 1, e->count, j->limit);
         }
         texts[i] = (tern_encode_text){ .ids = e->ids, .n_ids = (int32_t)e->count };
         if (c->n_types > 1)
             texts[i].types = (const int32_t *)e->type_ids;
     }
-    if (!status)
-        status = tern_encode(j->encoder, texts, n, NULL, j->scores);
+    for (size_t i = 0; !status && i < n; i += CHUNK)
+        status = cli_signal() ? TERN_ERR_CANCELLED
+                              : tern_encode(j->encoder, texts + i, n - i < CHUNK ? n - i : CHUNK, NULL,
+                                            j->scores + i * j->n_labels);
     free(texts);
     return status ? cli_fail(status, tern_error(j->ctx)) : 0;
 }
@@ -125,6 +132,21 @@ static const char *label_name(const tern_model *model, size_t i, char *room, siz
     return room;
 }
 
+/* A line of two parts; control characters of the label, which is a file's, reach no terminal. */
+static bool print_label(const char *begin, const char *label)
+{
+    bool ok = cli_print(begin, strlen(begin));
+
+    for (; ok && *label; label++) {
+        char shown[8];
+        const unsigned char c = (unsigned char)*label;
+        const int n = c < 0x20 || c == 0x7f ? snprintf(shown, sizeof shown, "\\x%02X", c)
+                                            : snprintf(shown, sizeof shown, "%c", c);
+        ok = cli_print(shown, (size_t)n);
+    }
+    return ok && cli_print("\n", 1);
+}
+
 static int print_labels(const struct job *j, bool json)
 {
     double *p = malloc(j->n_labels * sizeof *p);
@@ -134,15 +156,14 @@ static int print_labels(const struct job *j, bool json)
         const float *scores = j->scores + i * j->n_labels;
         struct json_out out;
         size_t best = 0;
-        char room[32], row[512];
+        char room[32], row[32];
 
         probabilities(scores, j->n_labels, p);
         for (size_t k = 1; k < j->n_labels; k++)
             best = p[k] > p[best] ? k : best;
         if (!json) {
-            const int n =
-                snprintf(row, sizeof row, "%.6f\t%s\n", p[best], label_name(j->model, best, room, sizeof room));
-            if (!cli_print(row, n < (int)sizeof row ? (size_t)n : sizeof row - 1))
+            snprintf(row, sizeof row, "%.6f\t", p[best]);
+            if (!print_label(row, label_name(j->model, best, room, sizeof room)))
                 break;
             continue;
         }
@@ -215,12 +236,14 @@ struct place {
     float score;
 };
 
-/* The highest score first, ties as they came. */
+/* The highest score first, ties as they came, what is no number last. */
 static int by_score(const void *a, const void *b)
 {
     const struct place *x = a, *y = b;
 
-    if (x->score != y->score)
+    if (isnan(x->score) != isnan(y->score))
+        return isnan(x->score) ? 1 : -1;
+    if (x->score != y->score && !isnan(x->score))
         return x->score > y->score ? -1 : 1;
     return x->document < y->document ? -1 : x->document > y->document;
 }

@@ -34,12 +34,13 @@ def main():
         if "token_type_ids" in batch and getattr(config, "type_vocab_size", 0) > 1:
             out[f"segments.{i}"] = batch["token_type_ids"][0].int()
         out[f"hidden.{i}"] = torch.stack(result.hidden_states[:-1])[:, 0].float()
-        out[f"final.{i}"] = result.hidden_states[-1][0].float()
-        logits = getattr(result, "logits", None)
-        if logits is None:
-            logits = getattr(result, "pooler_output", None)
-        if logits is not None:
-            out[f"logits.{i}" if logits.dim() == 3 else f"answer.{i}"] = logits[0].float()
+        final = getattr(result, "last_hidden_state", None)
+        out[f"final.{i}"] = (result.hidden_states[-1] if final is None else final)[0].float()
+        for name in ("logits", "prediction_logits", "text_embeds", "pooler_output"):
+            answer = getattr(result, name, None)
+            if answer is not None:
+                out[f"logits.{i}" if answer.dim() == 3 else f"answer.{i}"] = answer[0].float()
+                break
     if tokenizer.chat_template:
         out["chat.0"] = torch.tensor(list(json.dumps(CHAT).encode()), dtype=torch.uint8)
         rendered = tokenizer.apply_chat_template(CHAT, tokenize=False, add_generation_prompt=True)

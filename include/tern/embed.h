@@ -49,7 +49,7 @@ typedef struct tern_embed_options {
  *
  * @param texts, sizes  [n] UTF-8.
  * @param options       NULL: all zero.
- * @return TERN_OK; TERN_ERR_FORMAT (invalid UTF-8, with the text's number and the byte), TERN_ERR_ARG, TERN_ERR_CANCELLED,
+ * @return TERN_OK; TERN_ERR_FORMAT (invalid UTF-8, with the text's number, from 1 on, and the byte), TERN_ERR_ARG, TERN_ERR_CANCELLED,
  *         TERN_ERR_MEMORY, TERN_ERR_THREAD. */
 TERN_API tern_status tern_embed(tern_embedder *embedder, const char *const *texts, const size_t *sizes, size_t n,
                                 const tern_embed_options *options, float *vectors);

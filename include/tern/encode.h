@@ -29,7 +29,8 @@ TERN_API tern_encoder_options tern_encoder_options_default(void);
 
 /** @param ctx    used by every later call; outlives the encoder.
  *  @param model  borrowed; outlives the encoder.
- *  @return TERN_OK, TERN_ERR_ARG (a size, by name), TERN_ERR_CAPACITY (n_context beyond the model's), TERN_ERR_MEMORY. */
+ *  @return TERN_OK, TERN_ERR_ARG (a size, by name), TERN_ERR_CAPACITY (n_context beyond the model's), TERN_ERR_STATE (the model
+ *          was opened to be described), TERN_ERR_MEMORY. */
 TERN_API tern_status tern_encoder_create(tern_ctx *ctx, const tern_model *model, const tern_encoder_options *options,
                                          tern_encoder **out);
 /** Frees it and sets *encoder to NULL.  NULL and a pointer to NULL are fine. */
@@ -41,8 +42,7 @@ TERN_API void tern_encoder_destroy(tern_encoder **encoder);
  * @param answers  what the config's task gives, C = tern_model_outputs(): [n_texts, C] for TERN_TASK_CLASSIFY and for the
  *                 pooled state of TERN_TASK_STATES, else [sum of n_ids, C]; or NULL.
  * @return TERN_OK; TERN_ERR_ARG (an id or a segment that the model does not have, n_ids), TERN_ERR_CAPACITY (a text longer
- *         than n_context, with both numbers), TERN_ERR_UNSUPPORTED (answers of a model that has none), TERN_ERR_CANCELLED,
- *         TERN_ERR_THREAD.  Before anything is computed all texts are checked; on a later error the outputs are undefined. */
+ *         than n_context, with both numbers), TERN_ERR_UNSUPPORTED (answers of a model that has none), TERN_ERR_THREAD.  Before anything is computed all texts are checked; on a later error the outputs are undefined. */
 TERN_API tern_status tern_encode(tern_encoder *encoder, const tern_encode_text *texts, size_t n_texts, float *states,
                                  float *answers);
 

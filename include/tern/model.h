@@ -126,7 +126,7 @@ TERN_API const tern_model_config *tern_model_get_config(const tern_model *model)
 /** Its directory; valid as long as the model.  NULL for NULL. */
 TERN_API const char *tern_model_path(const tern_model *model);
 
-/** Numbers of one answer: V, n_labels, or H of a pooled state; 0 if the model gives states alone. */
+/** Numbers of one answer: V, n_labels, or the width of a pooled state; 0 if the model gives states alone. */
 TERN_API int32_t tern_model_outputs(const tern_model *model);
 /** Name of a label (id2label), 0 <= index < n_labels; NULL past the end and for NULL. */
 TERN_API const char *tern_model_label(const tern_model *model, int32_t index);

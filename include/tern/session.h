@@ -26,7 +26,8 @@ TERN_API tern_session_options tern_session_options_default(void);
 /** Makes a session.
  *  @param ctx      used by every later call on the session; outlives it.
  *  @param model    borrowed; outlives the session.
- *  @return TERN_OK, TERN_ERR_ARG (a size, by name), TERN_ERR_CAPACITY (n_context beyond the model's), TERN_ERR_MEMORY. */
+ *  @return TERN_OK, TERN_ERR_ARG (a size, by name), TERN_ERR_CAPACITY (n_context beyond the model's), TERN_ERR_UNSUPPORTED (a model
+ *          that gives no scores of a next token), TERN_ERR_STATE (one that was opened to be described), TERN_ERR_MEMORY. */
 TERN_API tern_status tern_session_create(tern_ctx *ctx, const tern_model *model, const tern_session_options *options,
                                          tern_session **out);
 /** Frees the session with its sequences and sets *session to NULL.  NULL and a pointer to NULL are fine. */

@@ -15,7 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GROUP 64 /* texts whose states are kept at a time */
+#define GROUP      64    /* texts whose states are kept at a time, at most */
+#define GROUP_ROWS 16384 /* and tokens, unless one text has more */
 
 struct tern_embedder {
     tern_ctx *ctx;
@@ -242,10 +243,10 @@ static tern_status encode_texts(struct call *c, const char *const *texts, const 
         if (status != TERN_OK) {
             char reason[512];
             snprintf(reason, sizeof reason, "%s", tern_error(ctx));
-            return tern_fail(ctx, status, "text %zu: %s", i, reason);
+            return tern_fail(ctx, status, "text %zu: %s", i + 1, reason);
         }
         TERN_REQUIRE(ctx, c->encodings[i].count > 0, TERN_ERR_ARG, "text %zu has no tokens: there is nothing to embed",
-                     i);
+                     i + 1);
         if (c->options->n_cut)
             *c->options->n_cut += c->encodings[i].n_left_out > 0;
     }
@@ -339,17 +340,19 @@ static tern_status run_all(struct call *c, float *vectors)
 {
     tern_ctx *ctx = c->e->ctx;
     const size_t H = (size_t)tern_model_get_config(c->e->model)->hidden_size, widest = (size_t)c->e->widest;
-    const size_t group = c->n < GROUP ? c->n : GROUP;
+    const size_t group = c->n < GROUP ? c->n : GROUP, longest = c->encodings[c->order[0]].count;
 
-    /* The first group is the one with the most tokens. */
-    for (size_t i = 0; i < group; i++)
-        c->most_rows += c->encodings[c->order[i]].count;
+    c->most_rows = longest > GROUP_ROWS ? longest : GROUP_ROWS;
+    if (c->most_rows > group * longest)
+        c->most_rows = group * longest;
     TERN_TRY(TERN_ALLOC(ctx, c->most_rows * H, "states of texts", &c->states));
     TERN_TRY(TERN_ALLOC(ctx, group * widest, "vectors", &c->a));
     TERN_TRY(TERN_ALLOC(ctx, group * widest, "vectors", &c->b));
     TERN_TRY(TERN_ALLOC(ctx, group, "texts of a pass", &c->group));
-    for (size_t at = 0; at < c->n; at += group) {
-        const size_t n = c->n - at < group ? c->n - at : group;
+    for (size_t at = 0, n; at < c->n; at += n) {
+        size_t rows = 0;
+        for (n = 0; n < group && at + n < c->n && rows + c->encodings[c->order[at + n]].count <= c->most_rows; n++)
+            rows += c->encodings[c->order[at + n]].count;
         TERN_TRY(run_group(c, at, n, vectors));
         TERN_REQUIRE(ctx, !c->options->progress || c->options->progress(c->options->user, at + n, c->n),
                      TERN_ERR_CANCELLED, "embed: cancelled after %zu of %zu texts", at + n, c->n);

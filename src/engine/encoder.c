@@ -20,7 +20,6 @@ struct tern_encoder {
     tern_kv_cache *cache;
     size_t max_batch, max_texts, max_answers;
     int32_t n_context;
-    atomic_bool cancel; /* never set */
 
     struct tern_arena arena;
     struct tern_model_work work;
@@ -104,7 +103,6 @@ tern_status tern_encoder_create(tern_ctx *ctx, const tern_model *model, const te
     TERN_TRY(TERN_ALLOC(ctx, 1, "an encoder", &e));
     e->ctx = ctx;
     e->model = model;
-    atomic_init(&e->cancel, false);
     TERN_TRY_OR_FAIL(plan(e, options ? options : &standard, &shape));
     TERN_TRY_OR_FAIL(tern_kv_cache_create(ctx, &shape, &e->cache));
     for (size_t i = 0; i < e->max_texts; i++)
@@ -153,26 +151,9 @@ static tern_status check_text(const tern_encoder *e, const tern_encode_text *tex
     return TERN_OK;
 }
 
-/* The token whose row is the text's. */
-static int32_t pool_token(const struct tern_spec *spec, const tern_encode_text *text)
-{
-    int32_t best = 0;
-
-    if (spec->head.pool != TERN_POOL_EOS)
-        return 0;
-    for (int32_t t = 0; t < text->n_ids; t++) {
-        if (spec->pool_eos >= 0 && text->ids[t] == spec->pool_eos)
-            return t;
-        if (spec->pool_eos < 0 && text->ids[t] > text->ids[best])
-            best = t;
-    }
-    return best;
-}
-
 /* Lays texts out as one batch. */
 static struct tern_batch lay_out(tern_encoder *e, const tern_encode_text *texts, size_t n_texts, bool answers)
 {
-    const struct tern_spec *spec = &e->model->spec;
     size_t row = 0, n_answers = 0;
 
     for (size_t i = 0; i < n_texts; i++) {
@@ -180,7 +161,7 @@ static struct tern_batch lay_out(tern_encoder *e, const tern_encode_text *texts,
         e->spans[i] = (tern_kv_span){ .sequence = (int32_t)i, .row = (int32_t)row, .n_rows = text->n_ids };
         e->planned[i] = text->n_ids;
         if (answers && pooled(e->model))
-            e->rows[n_answers++] = (int32_t)row + pool_token(spec, text);
+            e->rows[n_answers++] = (int32_t)row + tern_model_pool_token(e->model, text->ids, text->n_ids);
         tern_model_places(e->model, text->ids, text->n_ids, 0, e->positions + row);
         for (int32_t t = 0; t < text->n_ids; t++, row++) {
             e->ids[row] = text->ids[t];

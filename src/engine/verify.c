@@ -61,18 +61,19 @@ static tern_status copy_data(const struct verify *v, const struct tern_file_tens
     return TERN_OK;
 }
 
-/* Largest |got - want| and the largest |want|; a NaN that is not in both is an infinite error. */
+/* Largest |got - want| and the largest finite |want|.  What is not finite is an infinite error, unless both are the same. */
 static double difference(const float *got, const float *want, size_t n, double *largest)
 {
     double worst = 0;
 
     *largest = 0;
     for (size_t i = 0; i < n; i++) {
-        const double d = fabs((double)got[i] - (double)want[i]);
-        if (isnan(got[i]) != isnan(want[i]) || d > worst)
-            worst = isnan(d) ? INFINITY : d;
-        if (fabs((double)want[i]) > *largest)
-            *largest = fabs((double)want[i]);
+        const bool same = (isnan(got[i]) && isnan(want[i])) || got[i] == want[i];
+        const double d = same ? 0 : fabs((double)got[i] - (double)want[i]), size = fabs((double)want[i]);
+        if (!(d <= worst))
+            worst = isfinite(d) ? d : INFINITY;
+        if (isfinite(size) && size > *largest)
+            *largest = size;
     }
     return worst;
 }
@@ -148,21 +149,6 @@ static tern_status check_prompt(const struct verify *v, struct prompt *p)
     return TERN_OK;
 }
 
-/* Where the row of a pooled answer is. */
-static int32_t pool_row(const struct verify *v, const struct prompt *p)
-{
-    const struct tern_spec *s = &v->model->spec;
-    int32_t best = 0;
-
-    for (int32_t t = 0; s->head.pool == TERN_POOL_EOS && t < p->n; t++) {
-        if (s->pool_eos >= 0 && p->ids[t] == s->pool_eos)
-            return t;
-        if (s->pool_eos < 0 && p->ids[t] > p->ids[best])
-            best = t;
-    }
-    return best;
-}
-
 /* The prompt alone, in one pass, with all of its states. */
 static tern_status run_prompt(const struct verify *v, struct prompt *p)
 {
@@ -193,7 +179,7 @@ static tern_status run_prompt(const struct verify *v, struct prompt *p)
     tern_model_work_take(&arena, v->model, n, n, tern_ctx_threads(ctx), &work);
     tern_model_places(v->model, p->ids, p->n, 0, positions);
     for (size_t i = 0; i < n_logits; i++)
-        rows[i] = p->answer ? pool_row(v, p) : (int32_t)(n - n_logits + i);
+        rows[i] = p->answer ? tern_model_pool_token(v->model, p->ids, p->n) : (int32_t)(n - n_logits + i);
 
     const struct tern_batch batch = {
         .ids = p->ids,
@@ -436,6 +422,7 @@ tern_status tern_verify(tern_ctx *ctx, const char *name, const char *golden, ter
         TERN_TRY_OR_FAIL(verify_text(&v, i));
     }
     TERN_TRY_OR_FAIL(verify_chats(&v));
+    tern_model_close(&v.model); /* the sentences' is opened for itself */
     status = verify_sentences(&v, dtype);
 
 fail:

@@ -169,6 +169,20 @@ tern_status tern_model_check_whole(tern_ctx *ctx, const tern_model *model, const
     return TERN_OK;
 }
 
+int32_t tern_model_pool_token(const tern_model *model, const int32_t *ids, int32_t n)
+{
+    const struct tern_spec *s = &model->spec;
+    int32_t best = 0;
+
+    for (int32_t t = 0; s->head.pool == TERN_POOL_EOS && t < n; t++) {
+        if (s->pool_eos >= 0 && ids[t] == s->pool_eos)
+            return t;
+        if (s->pool_eos < 0 && ids[t] > ids[best])
+            best = t;
+    }
+    return best;
+}
+
 void tern_model_places(const tern_model *model, const int32_t *ids, int32_t n, int32_t first, int32_t *positions)
 {
     const int32_t pad = model->spec.position_pad - 1;

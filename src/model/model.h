@@ -50,6 +50,9 @@ tern_status tern_model_check_whole(tern_ctx *ctx, const tern_model *model, const
 /* The positions of tokens that follow `first` others: counted on, but for RoBERTa's padding id, which has none. */
 void tern_model_places(const tern_model *model, const int32_t *ids, int32_t n, int32_t first, int32_t *positions);
 
+/* The token whose row a text's answer is made from, where that is a token's. */
+int32_t tern_model_pool_token(const tern_model *model, const int32_t *ids, int32_t n);
+
 /* Takes the scratch from an arena (twice: once counting, once for real). */
 void tern_model_work_take(struct tern_arena *arena, const tern_model *model, size_t max_rows, size_t max_logits,
                           int n_threads, struct tern_model_work *work);

@@ -53,7 +53,7 @@ enum tern_qkv_order {
 enum tern_qk_norm {
     TERN_QK_NORM_NONE,
     TERN_QK_NORM_SHARED, /* gamma [E], all heads the same; of the spec's norm_type and norm_offset */
-    TERN_QK_NORM_EACH,   /* gamma [heads, E]: a tensor for each head, NAME.{head}.weight, or in one [heads * E] */
+    TERN_QK_NORM_EACH,   /* gamma [heads, E]: a tensor for each head, NAME.{head}.weight */
 };
 
 /* Which row the answer of a text is made from. */

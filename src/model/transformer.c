@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define BIAS_MAX (1 << 28) /* numbers of a table of what positions add to scores */
+
 /* Vectors of a layer. */
 enum vector {
     ATTN_NORM,
@@ -568,6 +570,9 @@ static tern_status make_bias(tern_ctx *ctx, struct transformer *t, const tern_mo
     const size_t n = (size_t)c->n_context;
     const float scale = tern_standard_scale(c->head_dim);
 
+    TERN_REQUIRE(ctx, n <= BIAS_MAX / (size_t)c->heads, TERN_ERR_UNSUPPORTED,
+                 "the table of what %" PRId32 " positions add to the scores of %" PRId32 " heads has over %d numbers",
+                 c->n_context, c->heads, BIAS_MAX);
     TERN_TRY(TERN_ALLOC(ctx, (size_t)c->heads * n, "what positions add to the scores of a model", &t->bias));
     for (size_t h = 0; h < (size_t)c->heads; h++)
         for (size_t j = 0; j < n; j++)
@@ -642,9 +647,9 @@ tern_status tern_transformer_bind(tern_ctx *ctx, tern_model *model, struct tern_
 
     if (s->alibi)
         TERN_TRY(make_slopes(ctx, t, c->heads));
-    if (s->alibi == TERN_ALIBI_ROUNDED)
+    if (s->alibi == TERN_ALIBI_ROUNDED && !model->hollow)
         TERN_TRY(make_bias(ctx, t, c));
-    if (s->relative_rows)
+    if (s->relative_rows && !model->hollow)
         TERN_TRY(tern_relative_bias(ctx, t->relative, c->heads, c->n_context, &t->bias));
     if (s->norm_plain) {
         TERN_TRY(TERN_ALLOC(ctx, (size_t)c->hidden_size, "the weights of a model's norms", &t->ones));

@@ -140,7 +140,7 @@ static void test_calls(void **state)
                             (const char *[]){ "fine", "b\xff"
                                                       "d" },
                             (size_t[]){ 4, 3 }, 2, NULL, vectors),
-                 TERN_ERR_FORMAT, "text 1:");
+                 TERN_ERR_FORMAT, "text 2:");
     assert_fails(t.ctx, tern_embed(embedder, t.text, t.size, 1, NULL, NULL), TERN_ERR_ARG, "NULL");
     tern_embedder_close(&embedder);
     tern_embedder_close(&embedder);

@@ -4,7 +4,7 @@
 Run, from the root of the repository, in the environment that tests/golden/README.md describes:
 
     build/golden-env/bin/python tests/golden/make_sentences.py              the small ones
-    build/golden-env/bin/python tests/golden/make_sentences.py minilm DIR   DIR: all-MiniLM-L6-v2, as tools/check_models.sh gets it
+    build/golden-env/bin/python tests/golden/make_sentences.py minilm DIR   DIR: all-MiniLM-L6-v2, as tools/check_models.py gets it
 
 Each small directory is a random BERT of two layers behind a vocabulary of single characters, one for each way of pooling
 and each module behind it.  Vectors are of one text at a time, in float32 as the library computes; texts are in texts.json.

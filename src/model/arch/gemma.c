@@ -119,8 +119,8 @@ static tern_status parse_cap(tern_ctx *ctx, const struct tern_json *json, const 
     if (given && tern_json_type(given) == TERN_JSON_NULL)
         return TERN_OK;
     TERN_TRY(tern_json_opt_number(ctx, json, root, key, standard, &value));
-    TERN_REQUIRE(ctx, (value > 0 && isfinite(value)) || !given, TERN_ERR_CONFIG,
-                 "%s: %s is %g, expected a number above 0, or null", tern_json_where(json), key, value);
+    TERN_REQUIRE(ctx, (value >= 1e-6 && value <= 1e6) || !given, TERN_ERR_CONFIG,
+                 "%s: %s is %g, expected a number from 1e-6 to 1e6, or null", tern_json_where(json), key, value);
     *cap = (float)value;
     return TERN_OK;
 }
@@ -137,8 +137,8 @@ static tern_status parse_later(tern_ctx *ctx, const struct tern_json *json, doub
                  "%s: sliding_window is null, expected a number of positions", where);
     TERN_TRY(parse_common(ctx, json, 4, c, spec));
     TERN_TRY(tern_json_opt_number(ctx, json, root, "query_pre_attn_scalar", 256, &scalar));
-    TERN_REQUIRE(ctx, scalar > 0 && isfinite(scalar), TERN_ERR_CONFIG,
-                 "%s: query_pre_attn_scalar is %g, expected more than 0", where, scalar);
+    TERN_REQUIRE(ctx, scalar >= 1e-6 && scalar <= 1e12, TERN_ERR_CONFIG,
+                 "%s: query_pre_attn_scalar is %g, expected a number from 1e-6 to 1e12", where, scalar);
     spec->scale = (float)(1 / sqrt(scalar));
     return parse_cap(ctx, json, "final_logit_softcapping", logit_cap, &spec->logit_cap);
 }

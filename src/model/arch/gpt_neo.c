@@ -70,6 +70,8 @@ static tern_status expand_types(tern_ctx *ctx, const struct tern_json *json, con
                          tern_json_int(times) >= 0 && tern_json_int(times) <= n_layers,
                      TERN_ERR_FORMAT, "%s: attention_types[%zu] is not [names, times] with up to %d times", where, i,
                      n_layers);
+        TERN_REQUIRE(ctx, tern_json_size(list) > 0, TERN_ERR_FORMAT, "%s: attention_types[%zu] names no kind of layer",
+                     where, i);
         for (int64_t t = 0; t < tern_json_int(times); t++)
             for (size_t k = 0; k < tern_json_size(list); k++, n++) {
                 uint8_t kind;
