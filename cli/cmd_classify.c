@@ -105,13 +105,14 @@ static int job_run(struct job *j, const char *query, bool cut)
 
 /* ---- classify ---- */
 
-/* Softmax over the labels, or a sigmoid where there is one. */
-static void probabilities(const float *scores, size_t n, double *out)
+/* Softmax over the labels; a sigmoid of each where there is one, or several may be right. */
+static void probabilities(const float *scores, size_t n, bool each, double *out)
 {
     double largest = -INFINITY, sum = 0;
 
-    if (n == 1) {
-        out[0] = 1 / (1 + exp(-(double)scores[0]));
+    if (n == 1 || each) {
+        for (size_t i = 0; i < n; i++)
+            out[i] = 1 / (1 + exp(-(double)scores[i]));
         return;
     }
     for (size_t i = 0; i < n; i++)
@@ -149,6 +150,7 @@ static bool print_label(const char *begin, const char *label)
 
 static int print_labels(const struct job *j, bool json)
 {
+    const bool multi = tern_model_get_config(j->model)->labels == TERN_LABELS_MULTI;
     double *p = malloc(j->n_labels * sizeof *p);
     int code = p ? 0 : cli_error(CLI_FAIL, "out of memory: %zu labels", j->n_labels);
 
@@ -158,7 +160,7 @@ static int print_labels(const struct job *j, bool json)
         size_t best = 0;
         char room[32], row[32];
 
-        probabilities(scores, j->n_labels, p);
+        probabilities(scores, j->n_labels, multi, p);
         for (size_t k = 1; k < j->n_labels; k++)
             best = p[k] > p[best] ? k : best;
         if (!json) {
@@ -183,6 +185,14 @@ static int print_labels(const struct job *j, bool json)
     }
     free(p);
     return code;
+}
+
+static int check_labels(const tern_model *model)
+{
+    if (tern_model_get_config(model)->labels == TERN_LABELS_VALUE)
+        return cli_error(CLI_UNSUPPORTED,
+                         "the model's problem_type is regression: its scores are no probabilities of labels");
+    return 0;
 }
 
 int cmd_classify(int argc, char **argv)
@@ -221,6 +231,8 @@ int cmd_classify(int argc, char **argv)
     int code = text_lines_read("classify", p, f, &j.lines);
     if (!code)
         code = job_open(&j, name, threads, dtype, !quiet);
+    if (!code)
+        code = check_labels(j.model);
     if (!code)
         code = job_run(&j, NULL, cut);
     if (!code)

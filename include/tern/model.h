@@ -79,6 +79,13 @@ TERN_API void tern_model_close(tern_model **model);
 
 #define TERN_MAX_EOS_IDS 8
 
+/** What scores of labels mean: config.json's problem_type. */
+typedef enum tern_label_kind {
+    TERN_LABELS_SINGLE = 0, /**< one label is right: a softmax over all; a sigmoid where there is one label */
+    TERN_LABELS_MULTI = 1,  /**< each may be right: a sigmoid of each */
+    TERN_LABELS_VALUE = 2   /**< regression: the scores are the answer */
+} tern_label_kind;
+
 /** What a model answers: tern_model_outputs() numbers for each token, or for each text. */
 typedef enum tern_task {
     TERN_TASK_GENERATE = 0, /**< scores of the next token */
@@ -95,6 +102,7 @@ typedef struct tern_model_config {
     char architecture[64]; /**< "GPT2LMHeadModel" */
     tern_task task;
     int32_t n_labels;          /**< of TERN_TASK_CLASSIFY and TERN_TASK_TAG, else 0 */
+    tern_label_kind labels;    /**< what scores of labels mean */
     bool bidirectional;        /**< an encoder: each token sees the whole text, which is read at once */
     int32_t vocab_size;        /**< V */
     int32_t n_types;           /**< segments that tokens can be of; 0: the model knows none */

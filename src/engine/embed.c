@@ -245,6 +245,11 @@ static tern_status encode_texts(struct call *c, const char *const *texts, const 
             snprintf(reason, sizeof reason, "%s", tern_error(ctx));
             return tern_fail(ctx, status, "text %zu: %s", i + 1, reason);
         }
+        const int32_t n_ids = tern_model_get_config(c->e->model)->vocab_size;
+        for (size_t t = 0; t < c->encodings[i].count; t++)
+            TERN_REQUIRE(ctx, c->encodings[i].ids[t] < n_ids, TERN_ERR_ARG,
+                         "text %zu: the tokenizer gives id %" PRId32 ", the model's vocabulary has %" PRId32 " ids",
+                         i + 1, c->encodings[i].ids[t], n_ids);
         TERN_REQUIRE(ctx, c->encodings[i].count > 0, TERN_ERR_ARG, "text %zu has no tokens: there is nothing to embed",
                      i + 1);
         if (c->options->n_cut)

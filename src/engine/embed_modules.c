@@ -189,7 +189,7 @@ static tern_status read_dense(tern_ctx *ctx, const struct tern_json *json, const
     int64_t in, out;
     bool bias, residual;
     float *weight = NULL;
-    const char *input;
+    const char *input, *output;
 
     TERN_TRY(tern_json_need_int(ctx, json, root, "in_features", 1, 1 << 20, &in));
     TERN_TRY(tern_json_need_int(ctx, json, root, "out_features", 1, 1 << 20, &out));
@@ -198,8 +198,10 @@ static tern_status read_dense(tern_ctx *ctx, const struct tern_json *json, const
     TERN_TRY(tern_json_opt_string(ctx, json, root, "module_input_name", "sentence_embedding", &input));
     TERN_REQUIRE(ctx, !residual, TERN_ERR_UNSUPPORTED, "%s: use_residual is true, tern supports false",
                  tern_json_where(json));
-    TERN_REQUIRE(ctx, strcmp(input, "sentence_embedding") == 0, TERN_ERR_UNSUPPORTED,
-                 "%s: module_input_name is \"%s\", expected sentence_embedding", tern_json_where(json), input);
+    TERN_TRY(tern_json_opt_string(ctx, json, root, "module_output_name", input, &output));
+    TERN_REQUIRE(ctx, strcmp(input, "sentence_embedding") == 0 && strcmp(output, input) == 0, TERN_ERR_UNSUPPORTED,
+                 "%s: module_input_name is \"%s\" and module_output_name \"%s\", expected sentence_embedding for both",
+                 tern_json_where(json), input, output);
     TERN_TRY(dense_activation(ctx, json, &step->act));
     step->in = (int32_t)in;
     step->out = (int32_t)out;
@@ -239,6 +241,11 @@ static tern_status add_step(tern_ctx *ctx, const char *dir, enum embed_kind kind
     TERN_TRY_OR_FAIL(tern_safetensors_open_dir(ctx, dir, &files));
     status =
         kind == EMBED_DENSE ? read_dense(ctx, json, dir, files, step) : read_layer_norm(ctx, json, dir, files, step);
+    for (size_t i = 0; status == TERN_OK && i < tern_safetensors_count(files); i++) {
+        const struct tern_file_tensor *t = tern_safetensors_at(files, i);
+        TERN_REQUIRE_OR_FAIL(ctx, t->used, TERN_ERR_FORMAT,
+                             "%s: tensor \"%s\" is none that a module of this config has", dir, t->name);
+    }
 
 fail:
     tern_safetensors_close(&files);
@@ -320,11 +327,14 @@ static tern_status add_module(tern_ctx *ctx, const char *dir, const struct tern_
     TERN_TRY(tern_json_opt_string(ctx, json, module, "type", "", &type));
     TERN_TRY(tern_json_opt_string(ctx, json, module, "path", "", &path));
     TERN_TRY(check_path(ctx, json, path));
-    const char *last = strrchr(type, '.') ? strrchr(type, '.') + 1 : type;
+    /* Modules of other packages may have the same last name, and are code of their own. */
+    const bool theirs = strncmp(type, "sentence_transformers.", strlen("sentence_transformers.")) == 0;
+    const char *last = theirs ? strrchr(type, '.') + 1 : type;
     while (i < sizeof known / sizeof known[0] && strcmp(known[i].name, last) != 0)
         i++;
     TERN_REQUIRE(ctx, i < sizeof known / sizeof known[0], TERN_ERR_UNSUPPORTED,
-                 "%s: module %zu is \"%s\", expected Transformer, Pooling, Dense, LayerNorm or Normalize",
+                 "%s: module %zu is \"%s\", expected sentence_transformers' Transformer, Pooling, Dense, LayerNorm or "
+                 "Normalize",
                  tern_json_where(json), index, type);
     TERN_REQUIRE(ctx, index != 0 ? known[i].kind != -1 : known[i].kind == -1, TERN_ERR_UNSUPPORTED,
                  "%s: module %zu is \"%s\", expected a Transformer as the first and no other one",
@@ -368,6 +378,11 @@ static tern_status read_prompts(tern_ctx *ctx, const struct tern_json *json, str
         TERN_TRY(copy_string(ctx, name, &p->name));
         TERN_TRY(copy_string(ctx, tern_json_string(value, &length), &p->text));
     }
+    bool there = !standard;
+    for (size_t i = 0; i < m->n_prompts; i++)
+        there = there || strcmp(m->prompts[i].name, standard) == 0;
+    TERN_REQUIRE(ctx, there, TERN_ERR_FORMAT, "%s: default_prompt_name is \"%s\", and there is no prompt of that name",
+                 tern_json_where(json), standard);
     return standard ? copy_string(ctx, standard, &m->default_prompt) : TERN_OK;
 }
 

@@ -107,6 +107,12 @@ static tern_status check_prompt(const struct verify *v, struct prompt *p)
     const struct tern_file_tensor *ids = part(v, "ids", p->index), *types = part(v, "segments", p->index);
 
     TERN_TRY(expect(v, ids, TERN_INT32, 1, (int64_t[]){ -1 }));
+    TERN_REQUIRE(v->ctx,
+                 part(v, "logits", p->index) || part(v, "answer", p->index) || part(v, "hidden", p->index) ||
+                     part(v, "final", p->index) || part(v, "text", p->index),
+                 TERN_ERR_FORMAT,
+                 "%s: tensor \"%s\" alone: neither logits, answer, hidden, final nor text is there for it", v->golden,
+                 ids->name);
     TERN_REQUIRE(v->ctx, ids->dim[0] >= 1 && ids->dim[0] <= CONTEXT_MAX && ids->dim[0] <= c->n_context, TERN_ERR_FORMAT,
                  "%s: tensor \"%s\" has %" PRId64 " ids, expected 1..%d", v->golden, ids->name, ids->dim[0],
                  c->n_context < CONTEXT_MAX ? c->n_context : CONTEXT_MAX);
@@ -398,6 +404,32 @@ static tern_status verify_sentences(struct verify *v, tern_model_dtype dtype)
     return status;
 }
 
+/* A tensor that nothing was compared with: behind a gap in the numbers, or under a name that is none. */
+static tern_status check_all_read(const struct verify *v)
+{
+    static const char *const kinds[] = { "ids",  "segments", "logits",   "answer",   "hidden", "final",
+                                         "text", "chat",     "rendered", "sentence", "vector" };
+    static const char *const leading[] = { "ids", "chat", "sentence" };
+    int32_t n[3] = { 0 };
+
+    for (size_t k = 0; k < 3; k++)
+        while (part(v, leading[k], n[k]))
+            n[k]++;
+    for (size_t i = 0; i < tern_safetensors_count(v->files); i++) {
+        const struct tern_file_tensor *t = tern_safetensors_at(v->files, i);
+        bool known = false;
+        for (size_t k = 0; k < sizeof kinds / sizeof kinds[0] && !known; k++)
+            for (int32_t at = 0; at < n[k < 7 ? 0 : k < 9 ? 1 : 2] && !known; at++)
+                known = part(v, kinds[k], at) == t;
+        TERN_REQUIRE(
+            v->ctx, known, TERN_ERR_FORMAT,
+            "%s: tensor \"%s\" is none that is compared: expected ids, chat and sentence from 0 on without a gap, and "
+            "what belongs to them",
+            v->golden, t->name);
+    }
+    return TERN_OK;
+}
+
 tern_status tern_verify(tern_ctx *ctx, const char *name, const char *golden, tern_model_dtype dtype, double tolerance,
                         tern_verify_report *report)
 {
@@ -423,7 +455,8 @@ tern_status tern_verify(tern_ctx *ctx, const char *name, const char *golden, ter
     }
     TERN_TRY_OR_FAIL(verify_chats(&v));
     tern_model_close(&v.model); /* the sentences' is opened for itself */
-    status = verify_sentences(&v, dtype);
+    TERN_TRY_OR_FAIL(verify_sentences(&v, dtype));
+    status = check_all_read(&v);
 
 fail:
     tern_tokenizer_close(&v.tokenizer);

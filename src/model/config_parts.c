@@ -232,8 +232,17 @@ tern_status tern_config_labels(tern_ctx *ctx, const struct tern_json *json, tern
                                struct tern_spec *spec)
 {
     const tern_json_value *root = tern_json_root(json), *names;
+    static const char *const kinds[] = { [TERN_LABELS_SINGLE] = "single_label_classification",
+                                         [TERN_LABELS_MULTI] = "multi_label_classification",
+                                         [TERN_LABELS_VALUE] = "regression" };
+    const char *kind;
     int64_t n;
 
+    TERN_TRY(tern_json_opt_string(ctx, json, root, "problem_type", kinds[0], &kind));
+    while (c->labels < 3 && strcmp(kinds[c->labels], kind) != 0)
+        c->labels++;
+    TERN_REQUIRE(ctx, c->labels < 3, TERN_ERR_UNSUPPORTED, "%s: problem_type is \"%s\", expected %s, %s or %s",
+                 tern_json_where(json), kind, kinds[0], kinds[1], kinds[2]);
     TERN_TRY(tern_json_opt_value(ctx, json, root, "id2label", TERN_JSON_OBJECT, &names));
     TERN_TRY(
         tern_json_opt_int(ctx, json, root, "num_labels", 1, 1 << 20, names ? (int64_t)tern_json_size(names) : 2, &n));

@@ -157,21 +157,27 @@ static void test_refused(void **state)
     } cases[] = {
         { "{}", "{}", TERN_ERR_FORMAT, "modules.json: is an object" },
         { "[]", "{}", TERN_ERR_FORMAT, "expected an array of at least a Transformer and a Pooling" },
-        { "[{\"type\":\"x.Transformer\",\"path\":\"\"},{\"type\":\"x.CNN\",\"path\":\"1\"}]", "{}",
-          TERN_ERR_UNSUPPORTED, "module 1 is \"x.CNN\", expected Transformer, Pooling, Dense, LayerNorm or Normalize" },
-        { "[{\"type\":\"x.Pooling\",\"path\":\"1\"},{\"type\":\"x.Transformer\",\"path\":\"\"}]", "{}",
-          TERN_ERR_UNSUPPORTED, "expected a Transformer as the first" },
-        { "[{\"type\":\"x.Transformer\",\"path\":\"../other\"},{\"type\":\"x.Pooling\",\"path\":\"1\"}]", "{}",
-          TERN_ERR_FORMAT, "expected a folder inside" },
-        { "[{\"type\":\"x.Transformer\",\"path\":\"\"},{\"type\":\"x.Pooling\",\"path\":\"1\"}]",
+        { "[{\"type\":\"sentence_transformers.models.Transformer\",\"path\":\"\"},{\"type\":\"x.CNN\",\"path\":\"1\"}]",
+          "{}", TERN_ERR_UNSUPPORTED, "module 1 is \"x.CNN\", expected sentence_transformers' Transformer" },
+        { "[{\"type\":\"sentence_transformers.models.Pooling\",\"path\":\"1\"},{\"type\":\"sentence_transformers."
+          "models.Transformer\",\"path\":\"\"}]",
+          "{}", TERN_ERR_UNSUPPORTED, "expected a Transformer as the first" },
+        { "[{\"type\":\"sentence_transformers.models.Transformer\",\"path\":\"../"
+          "other\"},{\"type\":\"sentence_transformers.models.Pooling\",\"path\":\"1\"}]",
+          "{}", TERN_ERR_FORMAT, "expected a folder inside" },
+        { "[{\"type\":\"sentence_transformers.models.Transformer\",\"path\":\"\"},{\"type\":\"sentence_transformers."
+          "models.Pooling\",\"path\":\"1\"}]",
           "{\"pooling_mode\":\"median\"}", TERN_ERR_UNSUPPORTED, "pooling_mode is \"median\"" },
-        { "[{\"type\":\"x.Transformer\",\"path\":\"\"},{\"type\":\"x.Pooling\",\"path\":\"1\"}]",
+        { "[{\"type\":\"sentence_transformers.models.Transformer\",\"path\":\"\"},{\"type\":\"sentence_transformers."
+          "models.Pooling\",\"path\":\"1\"}]",
           "{\"pooling_mode\":[\"cls\",\"cls\"]}", TERN_ERR_FORMAT, "has \"cls\" twice" },
-        { "[{\"type\":\"x.Transformer\",\"path\":\"\"},{\"type\":\"x.Pooling\",\"path\":\"1\"}]",
+        { "[{\"type\":\"sentence_transformers.models.Transformer\",\"path\":\"\"},{\"type\":\"sentence_transformers."
+          "models.Pooling\",\"path\":\"1\"}]",
           "{\"word_embedding_dimension\":3,\"embedding_dimension\":4}", TERN_ERR_FORMAT,
           "expected one value for both" },
-        { "[{\"type\":\"x.Transformer\",\"path\":\"\"},{\"type\":\"x.Pooling\",\"path\":\"2\"}]", "{}",
-          TERN_ERR_NOT_FOUND, "2/config.json" },
+        { "[{\"type\":\"sentence_transformers.models.Transformer\",\"path\":\"\"},{\"type\":\"sentence_transformers."
+          "models.Pooling\",\"path\":\"2\"}]",
+          "{}", TERN_ERR_NOT_FOUND, "2/config.json" },
     };
     tern_ctx *ctx = test_ctx(1);
     tern_embedder *embedder;
