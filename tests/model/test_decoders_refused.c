@@ -1,35 +1,7 @@
 /* test_decoders_refused.c: what config.json may not say of GPT-J, GPT-NeoX, GPT-Neo, OPT, BLOOM, Falcon, Phi, StableLM, InternLM and
  * Megatron-LM's GPT, and what it may say in other words: each is a golden's config.json with one thing changed. */
 /* labels: quick */
-#include "checkpoint.h"
-#include "model/model_config.h"
-
-/* One more key. */
-#define MORE(text) "\"vocab_size\"", text ", \"vocab_size\""
-
-struct change {
-    const char *folder, *from, *to;
-    tern_status status;
-    const char *words; /* of the error */
-};
-
-static tern_status parse(tern_ctx *ctx, const struct change *change, tern_model_config *config, struct tern_spec *spec)
-{
-    const struct tern_arch *arch;
-    struct tern_json *json;
-    char path[256];
-    size_t size;
-
-    snprintf(path, sizeof path, "models/%s/config.json", change->folder);
-    char *plain = test_read(test_golden(path), &size), *text = replaced(plain, change->from, change->to);
-    tern_status status = tern_json_parse(ctx, text, strlen(text), "dir/config.json", &json);
-    if (status == TERN_OK)
-        status = tern_model_config_parse(ctx, json, &arch, config, spec);
-    tern_json_destroy(json);
-    free(text);
-    free(plain);
-    return status;
-}
+#include "config_change.h"
 
 static const struct change refused[] = {
     { "gptj-tiny", "\"rotary_dim\": 8", "\"rotary_dim\": null", TERN_ERR_UNSUPPORTED, "rotary_dim is null" },
@@ -114,22 +86,8 @@ static const struct change refused[] = {
 
 static void test_refused(void **state)
 {
-    tern_ctx *ctx = test_ctx(1);
-
     (void)state;
-    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
-        tern_model_config c = { 0 };
-        struct tern_spec spec = { 0 };
-        const tern_status status = parse(ctx, &refused[i], &c, &spec);
-        if (refused[i].status == TERN_OK) {
-            assert_ok(ctx, status);
-        } else {
-            assert_fails(ctx, status, refused[i].status, refused[i].words);
-            assert_non_null(strstr(tern_error(ctx), "dir/config.json"));
-        }
-        tern_spec_free(&spec, c.n_labels);
-    }
-    tern_ctx_destroy(&ctx);
+    check_changes(refused, sizeof refused / sizeof refused[0]);
 }
 
 /* What is not there has the reference's value. */

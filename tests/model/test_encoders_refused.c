@@ -1,35 +1,7 @@
 /* test_encoders_refused.c: what config.json may not say of BERT, RoBERTa, DistilBERT, MPNet, ModernBERT, ALBERT and CLIP's text tower, and
  * what it may say in other words: each is a golden's config.json with one thing changed. */
 /* labels: quick */
-#include "checkpoint.h"
-#include "model/model_config.h"
-
-/* One more key. */
-#define MORE(text) "\"vocab_size\"", text ", \"vocab_size\""
-
-struct change {
-    const char *folder, *from, *to;
-    tern_status status;
-    const char *words; /* of the error */
-};
-
-static tern_status parse(tern_ctx *ctx, const struct change *change, tern_model_config *config, struct tern_spec *spec)
-{
-    const struct tern_arch *arch;
-    struct tern_json *json;
-    char path[256];
-    size_t size;
-
-    snprintf(path, sizeof path, "models/%s/config.json", change->folder);
-    char *plain = test_read(test_golden(path), &size), *text = replaced(plain, change->from, change->to);
-    tern_status status = tern_json_parse(ctx, text, strlen(text), "dir/config.json", &json);
-    if (status == TERN_OK)
-        status = tern_model_config_parse(ctx, json, &arch, config, spec);
-    tern_json_destroy(json);
-    free(text);
-    free(plain);
-    return status;
-}
+#include "config_change.h"
 
 static const struct change changes[] = {
     { "bert-tiny", MORE("\"position_embedding_type\": \"relative_key\""), TERN_ERR_UNSUPPORTED,
@@ -94,22 +66,8 @@ static const struct change changes[] = {
 
 static void test_refused(void **state)
 {
-    tern_ctx *ctx = test_ctx(1);
-
     (void)state;
-    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
-        tern_model_config c = { 0 };
-        struct tern_spec spec = { 0 };
-        const tern_status status = parse(ctx, &changes[i], &c, &spec);
-        if (changes[i].status == TERN_OK) {
-            assert_ok(ctx, status);
-        } else {
-            assert_fails(ctx, status, changes[i].status, changes[i].words);
-            assert_non_null(strstr(tern_error(ctx), "dir/config.json"));
-        }
-        tern_spec_free(&spec, c.n_labels);
-    }
-    tern_ctx_destroy(&ctx);
+    check_changes(changes, sizeof changes / sizeof changes[0]);
 }
 
 /* What is not there has the reference's value. */
