@@ -44,7 +44,7 @@ static tern_status read_json(tern_ctx *ctx, const char *dir, const char *name, b
 
     *json = NULL;
     TERN_TRY(tern_path_join(ctx, dir, name, &path));
-    const bool there = required || tern_path_is_file(path);
+    const bool there = required || !tern_path_is_absent(path); /* what is there and is no file is an error */
     const tern_status status = there ? tern_json_read(ctx, path, FILE_LIMIT, json) : TERN_OK;
     tern_free(path);
     return status;

@@ -13,6 +13,7 @@
  *
  * Sources: Devlin et al. 2018 (arXiv:1810.04805); Liu et al. 2019 (arXiv:1907.11692); transformers 5.23,
  * models/{bert,roberta,xlm_roberta}/ (eager attention). */
+#include "model/arch/roberta_heads.h"
 #include "model/model_config.h"
 #include "model/transformer.h"
 
@@ -71,26 +72,11 @@ static const char *const xlm_roberta_architectures[] = { "XLMRobertaModel", "XLM
                                                          "XLMRobertaForSequenceClassification",
                                                          "XLMRobertaForTokenClassification", NULL };
 
-static const struct tern_head_spec pooler = {
-    .pool = TERN_POOL_FIRST, .dense = "pooler.dense", .dense_prefixed = true, .dense_bias = true, .act = TERN_ACT_TANH
-};
 static const struct tern_head_spec bert_fill = { .dense = "cls.predictions.transform.dense",
                                                  .dense_bias = true,
                                                  .dense_norm = "cls.predictions.transform.LayerNorm",
                                                  .out = "cls.predictions.decoder",
                                                  .out_bias = "cls.predictions.bias" };
-static const struct tern_head_spec roberta_fill = { .dense = "lm_head.dense",
-                                                    .dense_bias = true,
-                                                    .act = TERN_ACT_GELU_ERF,
-                                                    .dense_norm = "lm_head.layer_norm",
-                                                    .out = "lm_head.decoder",
-                                                    .out_bias = "lm_head.bias" };
-static const struct tern_head_spec roberta_classify = { .pool = TERN_POOL_FIRST,
-                                                        .dense = "classifier.dense",
-                                                        .dense_bias = true,
-                                                        .act = TERN_ACT_TANH,
-                                                        .out = "classifier.out_proj",
-                                                        .out_bias = "classifier.out_proj.bias" };
 
 static tern_status parse_common(tern_ctx *ctx, const struct tern_json *json, tern_model_config *c,
                                 struct tern_spec *spec)
@@ -124,9 +110,9 @@ static tern_status parse_common(tern_ctx *ctx, const struct tern_json *json, ter
 /* The head of a task but FILL and CLASSIFY, which siblings do differently. */
 static void take_head(const tern_model_config *c, struct tern_head_spec *head)
 {
-    *head = pooler;
+    *head = roberta_pooler;
     if (c->task == TERN_TASK_TAG)
-        *head = (struct tern_head_spec){ .out = "classifier", .out_bias = "classifier.bias" };
+        *head = roberta_tag;
 }
 
 static tern_status parse_bert(tern_ctx *ctx, const struct tern_json *json, tern_model_config *c, struct tern_spec *spec)

@@ -13,6 +13,7 @@
  * The reference reads the first 32 rows of the table of distances, whatever relative_attention_num_buckets says.
  *
  * Sources: Song et al. 2020 (arXiv:2004.09297); transformers 5.23, models/mpnet/. */
+#include "model/arch/roberta_heads.h"
 #include "model/model_config.h"
 #include "model/relative_bias.h"
 #include "model/transformer.h"
@@ -56,23 +57,6 @@ static const char *const unused[] = { "pooler.dense.weight",
 static const char *const architectures[] = { "MPNetModel", "MPNetForMaskedLM", "MPNetForSequenceClassification",
                                              "MPNetForTokenClassification", NULL };
 
-static const struct tern_head_spec pooler = {
-    .pool = TERN_POOL_FIRST, .dense = "pooler.dense", .dense_prefixed = true, .dense_bias = true, .act = TERN_ACT_TANH
-};
-static const struct tern_head_spec fill = { .dense = "lm_head.dense",
-                                            .dense_bias = true,
-                                            .act = TERN_ACT_GELU_ERF,
-                                            .dense_norm = "lm_head.layer_norm",
-                                            .out = "lm_head.decoder",
-                                            .out_bias = "lm_head.bias" };
-static const struct tern_head_spec classify = { .pool = TERN_POOL_FIRST,
-                                                .dense = "classifier.dense",
-                                                .dense_bias = true,
-                                                .act = TERN_ACT_TANH,
-                                                .out = "classifier.out_proj",
-                                                .out_bias = "classifier.out_proj.bias" };
-static const struct tern_head_spec tag = { .out = "classifier", .out_bias = "classifier.bias" };
-
 static tern_status parse_config(tern_ctx *ctx, const struct tern_json *json, tern_model_config *c,
                                 struct tern_spec *spec)
 {
@@ -101,10 +85,10 @@ static tern_status parse_config(tern_ctx *ctx, const struct tern_json *json, ter
     spec->qkv_bias = spec->out_bias = spec->up_bias = spec->down_bias = true;
     if (c->task == TERN_TASK_CLASSIFY || c->task == TERN_TASK_TAG)
         TERN_TRY(tern_config_labels(ctx, json, c, spec));
-    spec->head = c->task == TERN_TASK_FILL       ? fill
-                 : c->task == TERN_TASK_CLASSIFY ? classify
-                 : c->task == TERN_TASK_TAG      ? tag
-                                                 : pooler;
+    spec->head = c->task == TERN_TASK_FILL       ? roberta_fill
+                 : c->task == TERN_TASK_CLASSIFY ? roberta_classify
+                 : c->task == TERN_TASK_TAG      ? roberta_tag
+                                                 : roberta_pooler;
     spec->head.n_out = c->n_labels;
     return TERN_OK;
 }
