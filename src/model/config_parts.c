@@ -12,7 +12,8 @@ tern_status tern_config_decoder(tern_ctx *ctx, const struct tern_json *json, int
     int64_t value;
 
     TERN_TRY(tern_config_need_int(ctx, json, "vocab_size", NULL, 1, 1 << 24, &c->vocab_size));
-    TERN_TRY(tern_config_need_int(ctx, json, "max_position_embeddings", NULL, 1, 1 << 24, &c->n_context));
+    if (c->n_context == 0 || tern_json_get(root, "max_position_embeddings"))
+        TERN_TRY(tern_config_need_int(ctx, json, "max_position_embeddings", NULL, 1, 1 << 24, &c->n_context));
     TERN_TRY(tern_config_need_int(ctx, json, "hidden_size", NULL, 1, 1 << 20, &c->hidden_size));
     TERN_TRY(tern_config_need_int(ctx, json, "num_hidden_layers", NULL, 1, 1 << 14, &c->n_layers));
     TERN_TRY(tern_config_need_int(ctx, json, "num_attention_heads", NULL, 1, 1 << 20, &c->heads));
@@ -152,7 +153,7 @@ tern_status tern_config_window(tern_ctx *ctx, const struct tern_json *json, int3
 {
     const tern_json_value *root = tern_json_root(json), *given = tern_json_get(root, "sliding_window");
     bool used = true, there = false, told = false;
-    int64_t size, first = 0, pattern = 2;
+    int64_t size = 0, first = 0, pattern = 2;
 
     if (window == TERN_WINDOW_IF_USED || window == TERN_WINDOW_EARLY) {
         TERN_TRY(tern_json_opt_bool(ctx, json, root, "use_sliding_window", false, &used));
@@ -163,16 +164,23 @@ tern_status tern_config_window(tern_ctx *ctx, const struct tern_json *json, int3
         told = pattern > 0;
         pattern = told ? pattern : 6;
     }
-    if (!used)
+    if (used)
+        TERN_TRY(tern_json_opt_int(ctx, json, root, "sliding_window", 1, INT32_MAX, standard, &size));
+    used = used && size != 0 && !(given && tern_json_type(given) == TERN_JSON_NULL);
+    if (!used && window == TERN_WINDOW_ALL)
         return TERN_OK;
-    TERN_TRY(tern_json_opt_int(ctx, json, root, "sliding_window", 1, INT32_MAX, standard, &size));
-    if (size == 0 || (given && tern_json_type(given) == TERN_JSON_NULL))
-        return TERN_OK;
-    spec->window = (int32_t)size;
-    spec->local_rope = spec->rope;
     TERN_TRY(tern_spec_local(ctx, c, spec));
     if (window != TERN_WINDOW_ALL)
         TERN_TRY(tern_config_layer_types(ctx, json, c, spec, &there));
+    for (int32_t i = 0; !used && i < c->n_layers; i++)
+        TERN_REQUIRE(ctx, !spec->local[i], TERN_ERR_FORMAT,
+                     "%s: layer_types[%d] is sliding_attention where no window is used, expected full_attention, or "
+                     "use_sliding_window and sliding_window",
+                     tern_json_where(json), i);
+    if (!used)
+        return TERN_OK;
+    spec->window = (int32_t)size;
+    spec->local_rope = spec->rope;
     for (int32_t i = 0; !there && i < c->n_layers; i++)
         spec->local[i] = window == TERN_WINDOW_EARLY         ? i % 2 == 0 && i < first
                          : window >= TERN_WINDOW_EVERY_OTHER ? (i + 1) % pattern != 0

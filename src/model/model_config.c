@@ -100,11 +100,25 @@ static tern_status refuse_quantization(tern_ctx *ctx, const struct tern_json *js
                      tern_json_where(json), method);
 }
 
+/* torch_dtype and dtype tell nothing that the files do not: it is enough that they agree. */
+static tern_status check_dtype(tern_ctx *ctx, const struct tern_json *json)
+{
+    const tern_json_value *root = tern_json_root(json);
+    const char *older, *newer;
+
+    TERN_TRY(tern_json_opt_string(ctx, json, root, "torch_dtype", NULL, &older));
+    TERN_TRY(tern_json_opt_string(ctx, json, root, "dtype", older, &newer));
+    TERN_REQUIRE(ctx, !older || strcmp(older, newer) == 0, TERN_ERR_FORMAT,
+                 "%s: torch_dtype is \"%s\" and dtype is \"%s\", expected one value for both", tern_json_where(json),
+                 older, newer);
+    return TERN_OK;
+}
+
 tern_status tern_model_config_parse(tern_ctx *ctx, const struct tern_json *json, const struct tern_arch **arch,
                                     tern_model_config *out, struct tern_spec *spec)
 {
     const tern_json_value *root = tern_json_root(json);
-    const char *name, *unused;
+    const char *name;
 
     *arch = NULL;
     *spec = tern_spec_default(NULL);
@@ -115,9 +129,7 @@ tern_status tern_model_config_parse(tern_ctx *ctx, const struct tern_json *json,
     snprintf(out->family, sizeof out->family, "%s", (*arch)->family);
     snprintf(out->architecture, sizeof out->architecture, "%s", name);
 
-    /* Informative: the files say what their tensors are. */
-    TERN_TRY(tern_json_opt_string(ctx, json, root, "torch_dtype", NULL, &unused));
-    TERN_TRY(tern_json_opt_string(ctx, json, root, "dtype", NULL, &unused));
+    TERN_TRY(check_dtype(ctx, json));
     TERN_TRY(refuse_quantization(ctx, json));
     TERN_TRY(tern_config_refuse(ctx, json, "is_encoder_decoder"));
     TERN_TRY(tern_config_ids(ctx, json, out));

@@ -29,8 +29,9 @@ tern_status tern_config_activation_name(tern_ctx *ctx, const struct tern_json *j
 /* bos_token_id and eos_token_id: an id, null, or a list, of which the first counts. */
 tern_status tern_config_ids(tern_ctx *ctx, const struct tern_json *json, tern_model_config *config);
 
-/* Sizes under the names that most decoders use: vocab_size, max_position_embeddings, hidden_size, num_hidden_layers,
- * num_attention_heads, intermediate_size, num_key_value_heads (absent: kv_heads, 0 for as many as heads), head_dim. */
+/* Sizes under the names that most decoders use: vocab_size, max_position_embeddings (absent: c->n_context as it is, required where that is
+ * 0), hidden_size, num_hidden_layers, num_attention_heads, intermediate_size, num_key_value_heads (absent: kv_heads, 0 for as many as
+ * heads), head_dim. */
 tern_status tern_config_decoder(tern_ctx *ctx, const struct tern_json *json, int32_t kv_heads, tern_model_config *c);
 /* head_dim of a config with hidden_size, heads and kv_heads; absent: c->head_dim as it is, or H / h where that is 0. */
 tern_status tern_config_heads(tern_ctx *ctx, const struct tern_json *json, tern_model_config *c);

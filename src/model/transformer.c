@@ -328,6 +328,19 @@ static const char *head_name(struct tern_binder *binder, const struct tern_names
     return old ? names->old_head : names->head;
 }
 
+/* Whether a model whose name has no task ("..Model") comes with a head nevertheless: it gives states alone without one. */
+static bool has_head(struct tern_binder *binder, const tern_model_config *c, const struct tern_spec *s)
+{
+    const char *prefix = binder->prefix, *name = head_name(binder, s->names);
+    bool there;
+
+    binder->prefix = "";
+    there = (c->tied_embeddings || tern_binder_find(binder, "%s.weight", name)) &&
+            (!s->head_bias || tern_binder_find(binder, "%s.bias", name));
+    binder->prefix = prefix;
+    return there;
+}
+
 /* The bias of a head's last product.  Some files have it under a name of its own as well: the same values where the head is
  * tied; where it is not, that one is not read. */
 static tern_status bind_out_bias(struct bind *b, struct transformer *t, bool tied)
@@ -642,6 +655,8 @@ tern_status tern_transformer_bind(tern_ctx *ctx, tern_model *model, struct tern_
             break;
         }
     }
+    if (c->task == TERN_TASK_GENERATE && tern_config_task(c) == TERN_TASK_STATES && !has_head(binder, c, s))
+        model->config.task = TERN_TASK_STATES;
     TERN_TRY(bind_all(&b, t));
     TERN_TRY(tern_binder_load(binder));
 

@@ -1,5 +1,5 @@
-/* test_later_refused.c: what config.json may not say of Gemma, Phi-3, Mixtral, Qwen2-MoE and Qwen3-MoE, and what it may say in other words:
- * each is a golden's config.json with one thing changed. */
+/* test_later_refused.c: what config.json may not say of LLaMA, Qwen2, Qwen3, Gemma, Phi-3, Mixtral, Qwen2-MoE and Qwen3-MoE, and what it
+ * may say in other words: each is a golden's config.json with one thing changed. */
 /* labels: quick */
 #include "config_change.h"
 
@@ -40,6 +40,13 @@ static const struct change changes[] = {
       "rope_parameters has one set for all layers, expected an object for each type of layer" },
     { "gemma3-ropes", MORE("\"rope_local_base_freq\": 10000.0"), TERN_ERR_FORMAT,
       "rope_local_base_freq is 10000, and 300 in the object" },
+    { "llama-tiny", MORE("\"torch_dtype\": \"float16\""), TERN_ERR_FORMAT,
+      "torch_dtype is \"float16\" and dtype is \"float32\"" },
+    { "llama-tiny", MORE("\"torch_dtype\": \"float32\""), TERN_OK, NULL },
+    { "qwen2-tiny", "\"full_attention\"", "\"sliding_attention\"", TERN_ERR_FORMAT,
+      "layer_types[0] is sliding_attention where no window is used" },
+    { "qwen3-biases", "\"sliding_window\": 5", "\"sliding_window\": null", TERN_ERR_FORMAT,
+      "layer_types[0] is sliding_attention where no window is used" },
     { "llama-linear", MORE("\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0}"), TERN_ERR_FORMAT,
       "rope_parameters and rope_scaling are both there" },
 
@@ -88,6 +95,7 @@ static void test_defaults(void **state)
     static const struct change gemma = { "gemma-tiny", "\"head_dim\"", "\"x\"", TERN_OK, NULL },
                                qwen3 = { "qwen3-tiny", "\"head_dim\"", "\"x\"", TERN_OK, NULL },
                                pattern = { "gemma3-tiny", "\"sliding_window_pattern\"", "\"x\"", TERN_OK, NULL },
+                               llama = { "llama-tiny", "\"max_position_embeddings\"", "\"x\"", TERN_OK, NULL },
                                mixtral = { "mixtral-tiny", "\"sliding_window\"", "\"x\"", TERN_OK, NULL };
     tern_ctx *ctx = test_ctx(1);
     tern_model_config c = { 0 };
@@ -99,6 +107,9 @@ static void test_defaults(void **state)
     tern_spec_free(&spec, 0);
     assert_ok(ctx, parse(ctx, &qwen3, &c, &spec));
     assert_int_equal(c.head_dim, 128);
+    tern_spec_free(&spec, 0);
+    assert_ok(ctx, parse(ctx, &llama, &c, &spec));
+    assert_int_equal(c.n_context, 2048);
     tern_spec_free(&spec, 0);
     /* Each sixth layer is global: none of three. */
     assert_ok(ctx, parse(ctx, &pattern, &c, &spec));

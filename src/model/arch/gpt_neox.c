@@ -14,7 +14,7 @@
 #include "model/model_config.h"
 #include "model/transformer.h"
 
-static const char *const architectures[] = { "GPTNeoXForCausalLM", NULL };
+static const char *const architectures[] = { "GPTNeoXForCausalLM", "GPTNeoXModel", NULL };
 static const char *const prefixes[] = { "gpt_neox.", NULL };
 static const char *const ignored[] = { "layers.#.attention.bias", "layers.#.attention.masked_bias",
                                        "layers.#.attention.rotary_emb.inv_freq", NULL };

@@ -11,7 +11,7 @@
 #include "model/model_config.h"
 #include "model/transformer.h"
 
-static const char *const architectures[] = { "GPTJForCausalLM", NULL };
+static const char *const architectures[] = { "GPTJForCausalLM", "GPTJModel", NULL };
 static const char *const prefixes[] = { "transformer.", NULL };
 static const char *const ignored[] = { "h.#.attn.bias", "h.#.attn.masked_bias", "h.#.attn.embed_positions", NULL };
 static const char *const unused[] = { "score.weight", "qa_outputs.weight", "qa_outputs.bias", NULL };

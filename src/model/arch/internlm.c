@@ -15,8 +15,8 @@
 
 #include <string.h>
 
-static const char *const internlm_architectures[] = { "InternLMForCausalLM", NULL };
-static const char *const internlm2_architectures[] = { "InternLM2ForCausalLM", NULL };
+static const char *const internlm_architectures[] = { "InternLMForCausalLM", "InternLMModel", NULL };
+static const char *const internlm2_architectures[] = { "InternLM2ForCausalLM", "InternLM2Model", NULL };
 static const char *const prefixes[] = { "model.", NULL };
 static const char *const ignored[] = { "layers.#.self_attn.rotary_emb.inv_freq",
                                        "layers.#.attention.rotary_emb.inv_freq", NULL };

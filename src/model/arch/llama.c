@@ -65,6 +65,7 @@ static tern_status parse_llama(tern_ctx *ctx, const struct tern_json *json, tern
     const tern_json_value *root = tern_json_root(json);
     bool attention, mlp;
 
+    c->n_context = 2048; /* the first files do not say */
     TERN_TRY(parse_common(ctx, json, 0, c, spec));
     TERN_TRY(tern_json_opt_bool(ctx, json, root, "attention_bias", false, &attention));
     TERN_TRY(tern_json_opt_bool(ctx, json, root, "mlp_bias", false, &mlp));

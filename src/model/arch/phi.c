@@ -11,7 +11,7 @@
 #include "model/model_config.h"
 #include "model/transformer.h"
 
-static const char *const architectures[] = { "PhiForCausalLM", NULL };
+static const char *const architectures[] = { "PhiForCausalLM", "PhiModel", NULL };
 static const char *const prefixes[] = { "model.", NULL };
 static const char *const ignored[] = { "layers.#.self_attn.rotary_emb.inv_freq", NULL };
 static const char *const unused[] = { "score.weight", "classifier.weight", "classifier.bias", NULL };

@@ -13,7 +13,7 @@
 #include "model/model_config.h"
 #include "model/transformer.h"
 
-static const char *const architectures[] = { "StableLmForCausalLM", NULL };
+static const char *const architectures[] = { "StableLmForCausalLM", "StableLmModel", NULL };
 static const char *const prefixes[] = { "model.", NULL };
 static const char *const ignored[] = { "layers.#.self_attn.rotary_emb.inv_freq", NULL };
 static const char *const unused[] = { "score.weight", "classifier.weight", "classifier.bias", NULL };
