@@ -30,21 +30,21 @@ static bool passes(const tern_verify_report *r, double tolerance)
            r->vectors_abs <= tolerance && r->n_texts == r->n_texts_same && r->n_chats == r->n_chats_same;
 }
 
-static void print_state(int32_t state, int32_t n_states, char *out, size_t size)
+/* The last layer's own state is not in a golden where a norm is behind it. */
+static void print_state(const tern_verify_report *r, char *out, size_t size)
 {
-    if (state < 0)
+    if (r->first_state < 0)
         snprintf(out, size, "none");
-    else if (state == 0)
+    else if (r->first_state == 0)
         snprintf(out, size, "the embedding");
-    else if (state == n_states - 1)
-        snprintf(out, size, "the final norm");
     else
-        snprintf(out, size, "layer %d", state - 1);
+        snprintf(out, size, "layer %d%s", r->first_state - 1,
+                 r->final_norm && r->first_state == r->n_states - 1 ? ", the last, or the final norm" : "");
 }
 
 static void print_report(const char *dtype, const tern_verify_report *r, bool good)
 {
-    char state[32];
+    char state[64];
 
     printf("%-5s %s\n", dtype, good ? "as the golden" : "differs");
     if (r->n_rows)
@@ -54,7 +54,7 @@ static void print_report(const char *dtype, const tern_verify_report *r, bool go
         printf("  answers     largest error %.3g, relative %.3g; %d texts\n", r->answers_abs, r->answers_rel,
                r->n_answers);
     if (r->n_states) {
-        print_state(r->first_state, r->n_states, state, sizeof state);
+        print_state(r, state, sizeof state);
         printf("  states      largest error relative %.3g; first that diverges: %s\n", r->states_rel, state);
     }
     if (r->n_texts)
@@ -79,6 +79,7 @@ static void out_report(struct json_out *j, const char *dtype, const tern_verify_
     out_number(j, "answers_rel", r->answers_rel, 6);
     out_number(j, "states_rel", r->states_rel, 6);
     out_int(j, "first_state", r->first_state);
+    out_bool(j, "final_norm", r->final_norm);
     out_int(j, "texts", r->n_texts);
     out_int(j, "texts_same", r->n_texts_same);
     out_int(j, "chats", r->n_chats);

@@ -15,9 +15,10 @@ typedef struct tern_verify_report {
     int64_t n_best;    /**< of them those whose largest number is at the same place */
     double logits_abs, logits_rel;
     int32_t
-        n_states; /**< states of a prompt that were compared: embedding, layers, final norm; 0: none are in the file */
+        n_states; /**< states of a prompt that were compared: embedding, what each layer made; 0: none are in the file */
     int32_t
-        first_state; /**< first one off by more than the tolerance, 0 the embedding, n_states - 1 the final norm; -1: none is */
+        first_state; /**< first one off by more than the tolerance: 0 the embedding, s what layer s - 1 made; -1: none is */
+    bool final_norm;   /**< the last state is behind the model's final norm, not only behind its last layer */
     double states_rel; /**< the largest error of a state */
     int32_t n_answers; /**< pooled states or scores of labels that were compared */
     double answers_abs, answers_rel;
@@ -44,8 +45,8 @@ typedef struct tern_verify_report {
  * @param name       what tern_model_find() takes.
  * @param dtype      what the model is opened as.
  * @param tolerance  of a state: relative.
- * @return TERN_OK when everything could be compared, however far off; TERN_ERR_NOT_FOUND, TERN_ERR_FORMAT (a tensor of the
- *         golden that does not fit the model: name, found, expected; nothing to compare), and what opening and running the model
+ * @return TERN_OK when everything could be compared, however far off; TERN_ERR_NOT_FOUND, TERN_ERR_FORMAT, TERN_ERR_DTYPE, TERN_ERR_SHAPE (a tensor
+ *         of the golden that does not fit the model: name, found, expected; nothing to compare), and what opening and running the model
  *         answers. */
 TERN_API tern_status tern_verify(tern_ctx *ctx, const char *name, const char *golden, tern_model_dtype dtype,
                                  double tolerance, tern_verify_report *report);

@@ -127,16 +127,9 @@ static tern_status read_pooling(tern_ctx *ctx, const struct tern_json *json, str
 static tern_status read_tensor(tern_ctx *ctx, struct tern_safetensors *files, const char *dir, const char *name,
                                int rank, const int64_t *dim, struct tern_file_tensor **out)
 {
-    char found[TERN_FILE_SHAPE_TEXT], expected[TERN_FILE_SHAPE_TEXT];
     struct tern_file_tensor *t = tern_safetensors_find(files, name);
 
-    tern_file_shape_text(expected, rank, dim);
-    TERN_REQUIRE(ctx, t, TERN_ERR_NOT_FOUND, "%s: no tensor \"%s\", expected one with shape %s", dir, name, expected);
-    TERN_REQUIRE(ctx, t->dtype == TERN_FP32 || t->dtype == TERN_FP16 || t->dtype == TERN_BF16, TERN_ERR_DTYPE,
-                 "%s: tensor \"%s\": dtype is %s, expected fp32, fp16 or bf16", dir, name, tern_dtype_name(t->dtype));
-    TERN_REQUIRE(ctx, t->rank == rank && memcmp(t->dim, dim, (size_t)rank * sizeof *dim) == 0, TERN_ERR_SHAPE,
-                 "%s: tensor \"%s\": shape is %s, expected %s", dir, name, tern_file_shape_text(found, t->rank, t->dim),
-                 expected);
+    TERN_TRY(tern_file_tensor_weight(ctx, files, dir, name, t, rank, dim));
     t->used = true;
     *out = t;
     return TERN_OK;

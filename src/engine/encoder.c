@@ -2,12 +2,13 @@
  *
  * Nothing is read again once a layer is over, so all layers keep their keys and values in the one layer that the cache has.
  * Answers of tokens need a row of scratch for each token of a pass, those of texts one for each text. */
+#include "engine/encoder.h"
+
 #include "base/arena.h"
 #include "base/memory.h"
 #include "model/arch.h"
 
-#include <tern/encode.h>
-
+#include <assert.h>
 #include <string.h>
 
 #define STANDARD_BATCH   2048
@@ -181,16 +182,12 @@ static struct tern_batch lay_out(tern_encoder *e, const tern_encode_text *texts,
     };
 }
 
-static tern_status run(tern_encoder *e, const tern_encode_text *texts, size_t n_texts, float *states, float *answers)
+static tern_status run(tern_encoder *e, const struct tern_batch *batch)
 {
-    struct tern_batch batch = lay_out(e, texts, n_texts, answers != NULL);
-
-    batch.states = states;
-    batch.logits = answers;
-    TERN_TRY(tern_kv_reserve(e->ctx, e->cache, e->spans, n_texts));
-    const tern_status status = tern_model_forward(e->ctx, e->model, &batch, &e->work);
+    TERN_TRY(tern_kv_reserve(e->ctx, e->cache, e->spans, batch->kv.n_spans));
+    const tern_status status = tern_model_forward(e->ctx, e->model, batch, &e->work);
     /* What was reserved goes back, and a text of before may be long: this cannot fail. */
-    for (size_t i = 0; i < n_texts; i++)
+    for (size_t i = 0; i < batch->kv.n_spans; i++)
         (void)tern_kv_sequence_truncate(e->ctx, e->cache, (int32_t)i, 0);
     return status;
 }
@@ -210,9 +207,26 @@ tern_status tern_encode(tern_encoder *e, const tern_encode_text *texts, size_t n
         for (next = i; next < n_texts && next - i < e->max_texts && n_rows + (size_t)texts[next].n_ids <= e->max_batch;
              next++)
             n_rows += (size_t)texts[next].n_ids;
-        TERN_TRY(run(e, texts + i, next - i, states, answers));
+        struct tern_batch batch = lay_out(e, texts + i, next - i, answers != NULL);
+        batch.states = states;
+        batch.logits = answers;
+        TERN_TRY(run(e, &batch));
         states = states ? states + n_rows * H : NULL;
         answers = answers ? answers + (pooled(e->model) ? next - i : n_rows) * C : NULL;
     }
     return TERN_OK;
+}
+
+tern_status tern_encode_layers(tern_encoder *e, const tern_encode_text *text, size_t n_answers, float *answers,
+                               float *hidden)
+{
+    TERN_TRY(check_text(e, text, 0));
+    struct tern_batch batch = lay_out(e, text, 1, n_answers > 0);
+
+    assert(n_answers <= batch.n_logits);
+    batch.logit_rows += batch.n_logits - n_answers;
+    batch.n_logits = n_answers;
+    batch.logits = answers;
+    batch.hidden = hidden;
+    return run(e, &batch);
 }

@@ -1,7 +1,7 @@
 /* verify.c: a checkpoint held against what its reference computed: see verify.h. */
-#include "base/arena.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "engine/encoder.h"
 #include "model/arch.h"
 #include "model/safetensors.h"
 
@@ -38,16 +38,9 @@ static struct tern_file_tensor *part(const struct verify *v, const char *kind, i
 static tern_status expect(const struct verify *v, const struct tern_file_tensor *t, tern_dtype dtype, int rank,
                           const int64_t *dim)
 {
-    char found[TERN_FILE_SHAPE_TEXT], expected[TERN_FILE_SHAPE_TEXT];
-    bool same = t->rank == rank;
-
-    for (int i = 0; same && i < rank; i++)
-        same = dim[i] < 0 || t->dim[i] == dim[i];
-    TERN_REQUIRE(v->ctx, t->dtype == dtype, TERN_ERR_FORMAT, "%s: tensor \"%s\": dtype is %s, expected %s", v->golden,
+    TERN_REQUIRE(v->ctx, t->dtype == dtype, TERN_ERR_DTYPE, "%s: tensor \"%s\": dtype is %s, expected %s", v->golden,
                  t->name, tern_dtype_name(t->dtype), tern_dtype_name(dtype));
-    TERN_REQUIRE(v->ctx, same, TERN_ERR_FORMAT, "%s: tensor \"%s\": shape is %s, expected %s of this model", v->golden,
-                 t->name, tern_file_shape_text(found, t->rank, t->dim), tern_file_shape_text(expected, rank, dim));
-    return TERN_OK;
+    return tern_file_tensor_shaped(v->ctx, v->golden, t, rank, dim);
 }
 
 /* A copy of a tensor's data, aligned; freed by tern_free(). */
@@ -155,57 +148,25 @@ static tern_status check_prompt(const struct verify *v, struct prompt *p)
     return TERN_OK;
 }
 
-/* The prompt alone, in one pass, with all of its states. */
+/* The prompt alone, with all of its states. */
 static tern_status run_prompt(const struct verify *v, struct prompt *p)
 {
-    tern_ctx *ctx = v->ctx;
     const tern_model_config *c = tern_model_get_config(v->model);
     const size_t n = (size_t)p->n, H = (size_t)c->hidden_size, C = (size_t)tern_model_outputs(v->model);
-    const size_t n_logits = p->answer ? 1 : p->n_rows;
-    const tern_kv_shape shape = {
-        1, c->kv_heads, c->head_dim, p->n + TERN_KV_BLOCK, 1, p->n, c->row_dtype == TERN_BF16 ? TERN_BF16 : TERN_FP32
-    };
-    const int64_t planned = p->n;
-    struct tern_arena arena = tern_arena_counter();
-    struct tern_model_work work;
-    tern_kv_cache *cache = NULL;
-    tern_kv_span span = { .n_rows = p->n };
-    int32_t *positions = NULL, *rows = NULL;
+    const size_t n_answers = p->answer ? 1 : p->n_rows;
+    const tern_encoder_options options = { .n_context = p->n, .max_batch = p->n, .max_texts = 1 };
+    const tern_encode_text text = { .ids = p->ids, .types = p->types, .n_ids = p->n };
+    tern_encoder *encoder = NULL;
     tern_status status;
 
-    TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, n_logits * C + 1, "logits", &p->got));
+    TERN_TRY_OR_FAIL(TERN_ALLOC(v->ctx, n_answers * C + 1, "logits", &p->got));
     if (p->hidden || p->final)
-        TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, ((size_t)c->n_layers + 2) * n * H, "states of a prompt", &p->states));
-    TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, n, "positions", &positions));
-    TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, n, "rows", &rows));
-    TERN_TRY_OR_FAIL(tern_kv_cache_create(ctx, &shape, &cache));
-    TERN_TRY_OR_FAIL(tern_kv_sequence_add(ctx, cache, &span.sequence));
-    tern_model_work_take(&arena, v->model, n, n, tern_ctx_threads(ctx), &work);
-    TERN_TRY_OR_FAIL(tern_arena_create(ctx, arena.used, "scratch of a prompt", &arena));
-    tern_model_work_take(&arena, v->model, n, n, tern_ctx_threads(ctx), &work);
-    tern_model_places(v->model, p->ids, p->n, 0, positions);
-    for (size_t i = 0; i < n_logits; i++)
-        rows[i] = p->answer ? tern_model_pool_token(v->model, p->ids, p->n) : (int32_t)(n - n_logits + i);
-
-    const struct tern_batch batch = {
-        .ids = p->ids,
-        .types = p->types,
-        .positions = positions,
-        .kv = { .cache = cache, .spans = &span, .n_spans = 1, .n_rows = n, .planned = &planned },
-        .logit_rows = rows,
-        .n_logits = n_logits,
-        .logits = p->got,
-        .hidden = p->states,
-        .one_pass = true,
-    };
-    TERN_TRY_OR_FAIL(tern_kv_reserve(ctx, cache, &span, 1));
-    status = tern_model_forward(ctx, v->model, &batch, &work);
+        TERN_TRY_OR_FAIL(TERN_ALLOC(v->ctx, ((size_t)c->n_layers + 2) * n * H, "states of a prompt", &p->states));
+    TERN_TRY_OR_FAIL(tern_encoder_create(v->ctx, v->model, &options, &encoder));
+    status = tern_encode_layers(encoder, &text, n_answers, p->got, p->states);
 
 fail:
-    tern_arena_destroy(&arena);
-    tern_kv_cache_destroy(&cache);
-    tern_free(positions);
-    tern_free(rows);
+    tern_encoder_destroy(&encoder);
     return status;
 }
 
@@ -245,7 +206,7 @@ static tern_status compare_logits(struct verify *v, const struct prompt *p)
     return TERN_OK;
 }
 
-/* States of layers 0..L-1 are those that each reads; the last is that behind the final norm. */
+/* States of layers 0..L-1 are those that each reads; the last is that behind the final norm, or the last layer. */
 static tern_status compare_states(struct verify *v, const struct prompt *p)
 {
     const tern_model_config *c = tern_model_get_config(v->model);
@@ -269,6 +230,7 @@ static tern_status compare_states(struct verify *v, const struct prompt *p)
                 r->first_state = index;
         }
         r->n_states = (int32_t)L + 1;
+        r->final_norm = v->model->head.norm != NULL;
         tern_free(want);
     }
     return TERN_OK;

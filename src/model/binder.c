@@ -140,19 +140,10 @@ static tern_status declare_item(struct tern_binder *binder, struct tern_binder_i
 static tern_status declare_part(struct tern_binder *binder, const char *name, int rank, const int64_t *dim,
                                 const struct tern_channels *channels)
 {
-    char found[TERN_FILE_SHAPE_TEXT], expected[TERN_FILE_SHAPE_TEXT];
     tern_ctx *ctx = binder->ctx;
     struct tern_file_tensor *t = find(binder, name);
 
-    tern_file_shape_text(expected, rank, dim);
-    TERN_REQUIRE(ctx, t, TERN_ERR_NOT_FOUND, "%s: no tensor \"%s\", expected one of fp32, fp16 or bf16 with shape %s",
-                 binder->dir, name, expected);
-    const char *path = tern_safetensors_path(binder->files, t);
-    TERN_REQUIRE(ctx, t->dtype == TERN_FP32 || t->dtype == TERN_FP16 || t->dtype == TERN_BF16, TERN_ERR_DTYPE,
-                 "%s: tensor \"%s\": dtype is %s, expected fp32, fp16 or bf16", path, name, tern_dtype_name(t->dtype));
-    TERN_REQUIRE(ctx, t->rank == rank && memcmp(t->dim, dim, (size_t)rank * sizeof *dim) == 0, TERN_ERR_SHAPE,
-                 "%s: tensor \"%s\": shape is %s, expected %s", path, name,
-                 tern_file_shape_text(found, t->rank, t->dim), expected);
+    TERN_TRY(tern_file_tensor_weight(ctx, binder->files, binder->dir, name, t, rank, dim));
     TERN_TRY(TERN_GROW(ctx, &binder->parts, &binder->parts_capacity, binder->n_parts + 1, "the list of weights"));
     struct tern_binder_part *part = &binder->parts[binder->n_parts++];
     *part = (struct tern_binder_part){ .tensor = t, .rows = 1 };

@@ -51,6 +51,33 @@ const char *tern_file_shape_text(char *buffer, int rank, const int64_t *dim)
     return buffer;
 }
 
+tern_status tern_file_tensor_shaped(tern_ctx *ctx, const char *file, const struct tern_file_tensor *t, int rank,
+                                    const int64_t *dim)
+{
+    char found[TERN_FILE_SHAPE_TEXT], expected[TERN_FILE_SHAPE_TEXT];
+    bool same = t->rank == rank;
+
+    for (int i = 0; same && i < rank; i++)
+        same = dim[i] < 0 || t->dim[i] == dim[i];
+    TERN_REQUIRE(ctx, same, TERN_ERR_SHAPE, "%s: tensor \"%s\": shape is %s, expected %s", file, t->name,
+                 tern_file_shape_text(found, t->rank, t->dim), tern_file_shape_text(expected, rank, dim));
+    return TERN_OK;
+}
+
+tern_status tern_file_tensor_weight(tern_ctx *ctx, const struct tern_safetensors *files, const char *dir,
+                                    const char *name, const struct tern_file_tensor *t, int rank, const int64_t *dim)
+{
+    char expected[TERN_FILE_SHAPE_TEXT];
+
+    TERN_REQUIRE(ctx, t, TERN_ERR_NOT_FOUND, "%s: no tensor \"%s\", expected one of fp32, fp16 or bf16 with shape %s",
+                 dir, name, tern_file_shape_text(expected, rank, dim));
+    const char *path = tern_safetensors_path(files, t);
+    TERN_REQUIRE(ctx, t->dtype == TERN_FP32 || t->dtype == TERN_FP16 || t->dtype == TERN_BF16, TERN_ERR_DTYPE,
+                 "%s: tensor \"%s\": dtype is %s, expected fp32, fp16 or bf16", path, t->name,
+                 tern_dtype_name(t->dtype));
+    return tern_file_tensor_shaped(ctx, path, t, rank, dim);
+}
+
 /* ---- one tensor's entry in a header ---- */
 
 static tern_status read_dtype(tern_ctx *ctx, const struct tern_json *json, const char *name,

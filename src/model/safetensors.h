@@ -55,4 +55,12 @@ void tern_safetensors_drop(const struct tern_safetensors *files, const struct te
 #define TERN_FILE_SHAPE_TEXT (TERN_MAX_RANK * 22 + 3)
 const char *tern_file_shape_text(char *buffer, int rank, const int64_t *dim);
 
+/* Whether a tensor has this shape; a dim of -1 is any.  TERN_ERR_SHAPE with file, tensor, found and expected. */
+tern_status tern_file_tensor_shaped(tern_ctx *ctx, const char *file, const struct tern_file_tensor *t, int rank,
+                                    const int64_t *dim);
+/* Whether it has numbers that weights are read from, and this shape.  t NULL is TERN_ERR_NOT_FOUND, with `dir` and `name`; else
+ * TERN_ERR_DTYPE or TERN_ERR_SHAPE. */
+tern_status tern_file_tensor_weight(tern_ctx *ctx, const struct tern_safetensors *files, const char *dir,
+                                    const char *name, const struct tern_file_tensor *t, int rank, const int64_t *dim);
+
 #endif

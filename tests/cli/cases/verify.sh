@@ -12,14 +12,18 @@ head -c 3000 "$S/mean/golden.safetensors" >cut.safetensors
 t verify "$S/mean" --golden cut.safetensors
 t verify "$S/mean" --golden "$S/mean/model.safetensors"
 # One layer's weights are others: that layer is named.
-cp -r "$S/mean" changed
-python3 - <<'EOF'
-import json, struct
-data = bytearray(open("changed/model.safetensors", "rb").read())
+for layer in 0 1; do
+    cp -r "$S/mean" "changed$layer"
+    python3 - "$layer" <<'EOF'
+import json, struct, sys
+layer = sys.argv[1]
+path = "changed" + layer + "/model.safetensors"
+data = bytearray(open(path, "rb").read())
 size = struct.unpack("<Q", data[:8])[0]
-begin, end = json.loads(data[8:8 + size])["encoder.layer.0.output.dense.weight"]["data_offsets"]
+begin, end = json.loads(data[8:8 + size])["encoder.layer." + layer + ".output.dense.weight"]["data_offsets"]
 for at in range(8 + size + begin, 8 + size + end, 4):
     data[at + 3] ^= 0x80
-open("changed/model.safetensors", "wb").write(data)
+open(path, "wb").write(data)
 EOF
-t verify changed --dtype fp32
+    t verify "changed$layer" --dtype fp32
+done
