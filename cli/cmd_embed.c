@@ -79,8 +79,16 @@ static int write_npy(const char *file, const float *vectors, size_t n, size_t wi
 /* The prompt's text; code 1 where the model has none of that name. */
 static int find_prompt(const tern_embedder *embedder, const char *name, const char **prompt)
 {
+    char names[512] = "none";
+    const char *other;
+    size_t n = 0;
+
     *prompt = tern_embedder_prompt(embedder, name);
-    return name && !*prompt ? cli_error(CLI_FAIL, "the model has no prompt \"%s\"", name) : 0;
+    if (!name || *prompt)
+        return 0;
+    for (size_t i = 0; n < sizeof names && (other = tern_embedder_prompt_name(embedder, i)); i++)
+        n += (size_t)snprintf(names + n, sizeof names - n, "%s\"%s\"", i ? ", " : "", other);
+    return cli_error(CLI_FAIL, "the model has no prompt \"%s\"; there are: %s", name, names);
 }
 
 static int embed_lines(tern_ctx *ctx, tern_embedder *embedder, const struct text_lines *lines, const char *prompt_name,
@@ -144,7 +152,6 @@ int cmd_embed(int argc, char **argv)
     struct text_lines lines = { 0 };
     tern_embedder *embedder = NULL;
     tern_ctx *ctx = NULL;
-    char *path = NULL;
     int code;
 
     const enum option_outcome outcome = options_parse(&line, argc, argv);
@@ -155,13 +162,11 @@ int cmd_embed(int argc, char **argv)
     code = text_lines_read("embed", p, f, &lines);
     if (!code)
         code = cli_context_open(threads, &ctx);
-    if (!code)
-        code = cli_model_find(ctx, name, &path);
     if (!code) {
         const tern_model_options how = { .dtype = (tern_model_dtype)dtype,
                                          .progress = loaded,
                                          .user = quiet ? NULL : &quiet };
-        const tern_status status = tern_embedder_open(ctx, path, &how, &embedder);
+        const tern_status status = tern_embedder_open(ctx, name, &how, &embedder);
         cli_progress_end();
         if (status)
             code = cli_fail(status, tern_error(ctx));
@@ -171,6 +176,5 @@ int cmd_embed(int argc, char **argv)
     tern_embedder_close(&embedder);
     tern_ctx_destroy(&ctx);
     text_lines_free(&lines);
-    free(path);
     return code;
 }

@@ -160,7 +160,7 @@ int cmd_verify(int argc, char **argv)
         return options_exit(outcome);
     code = cli_context_open(threads, &ctx);
     if (!code)
-        code = cli_model_find(ctx, name, &path);
+        code = cli_directory_find(ctx, name, &path);
     if (!code && !golden) {
         static const char standard[] = "/golden.safetensors";
         file = malloc(strlen(path) + sizeof standard);

@@ -306,7 +306,7 @@ char *cli_shapes_list(void)
     return text;
 }
 
-int cli_model_find(tern_ctx *ctx, const char *name, char **path)
+static int find(tern_ctx *ctx, const char *name, tern_status (*how)(tern_ctx *, const char *, char **), char **path)
 {
     struct stat st;
     char *found = NULL;
@@ -317,7 +317,7 @@ int cli_model_find(tern_ctx *ctx, const char *name, char **path)
     if (stat(name, &st) == 0 && S_ISREG(st.st_mode)) { /* a tokenizer.json, say: who opens it will tell */
         *path = strdup(name);
     } else {
-        const tern_status status = tern_model_find(ctx, name, &found);
+        const tern_status status = how(ctx, name, &found);
 
         if (status)
             return cli_fail(status, tern_error(ctx));
@@ -325,6 +325,16 @@ int cli_model_find(tern_ctx *ctx, const char *name, char **path)
         tern_path_free(found);
     }
     return *path ? 0 : cli_error(CLI_FAIL, "out of memory for the name of a model");
+}
+
+int cli_model_find(tern_ctx *ctx, const char *name, char **path)
+{
+    return find(ctx, name, tern_model_find, path);
+}
+
+int cli_directory_find(tern_ctx *ctx, const char *name, char **path)
+{
+    return find(ctx, name, tern_directory_find, path);
 }
 
 static bool on_progress(void *user, uint64_t done, uint64_t total)

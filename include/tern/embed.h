@@ -14,9 +14,9 @@ typedef struct tern_embedder tern_embedder;
 
 /** Opens a directory.
  *
- * With modules.json: Transformer (max_seq_length, do_lower_case), Pooling in all its modes and their combinations, Dense, LayerNorm,
- * Normalize, in the order of the file; config_sentence_transformers.json's prompts.  Without it the directory is a transformer alone
- * and its states are averaged, as sentence-transformers does.
+ * With modules.json: Transformer (max_seq_length), Pooling in all its modes and their combinations, Dense, LayerNorm, Normalize, in
+ * the order of the file; config_sentence_transformers.json's prompts and truncate_dim.  Without it the directory is a transformer
+ * alone; its states are averaged, or the last token's is taken of a ..ForCausalLM, as sentence-transformers does.
  * Any other module, pooling mode or activation is refused by name.
  *
  * @param name     what tern_model_find() takes.
@@ -33,12 +33,18 @@ TERN_API int32_t tern_embedder_width(const tern_embedder *embedder);
 TERN_API int32_t tern_embedder_max_tokens(const tern_embedder *embedder);
 /** Its model; valid as long as it is. */
 TERN_API const tern_model *tern_embedder_model(const tern_embedder *embedder);
+/** Name of a prompt; NULL past the last and for NULL. */
+TERN_API const char *tern_embedder_prompt_name(const tern_embedder *embedder, size_t index);
+/** What it has computed so far. */
+TERN_API tern_encoder_stats tern_embedder_get_stats(const tern_embedder *embedder);
 /** The prompt of a name, or of default_prompt_name where that is NULL; NULL where there is none. */
 TERN_API const char *tern_embedder_prompt(const tern_embedder *embedder, const char *name);
 
 typedef struct tern_embed_options {
-    const char *prompt;         /**< put before each text; NULL: none */
-    tern_progress_fn *progress; /**< or NULL: `done` of `total` texts; false ends it with TERN_ERR_CANCELLED */
+    const char *prompt; /**< put before each text; NULL: none */
+    tern_progress_fn
+        *progress; /**< or NULL: `done` of `total` texts, 0 of them while they become ids; false ends it with
+                                     TERN_ERR_CANCELLED */
     void *user;
     uint64_t *n_cut;      /**< NULL, or gets how many texts were longer than tern_embedder_max_tokens() and cut there */
     uint64_t reserved[4]; /**< zero */
@@ -49,7 +55,8 @@ typedef struct tern_embed_options {
  *
  * @param texts, sizes  [n] UTF-8.
  * @param options       NULL: all zero.
- * @return TERN_OK; TERN_ERR_FORMAT (invalid UTF-8, with the text's number, from 1 on, and the byte), TERN_ERR_ARG, TERN_ERR_CANCELLED,
+ * @return TERN_OK; TERN_ERR_FORMAT (invalid UTF-8, with the text's number, from 1 on, and the byte; a vector with a number that is not
+ *         finite, with the text's number), TERN_ERR_ARG, TERN_ERR_CANCELLED,
  *         TERN_ERR_MEMORY, TERN_ERR_THREAD. */
 TERN_API tern_status tern_embed(tern_embedder *embedder, const char *const *texts, const size_t *sizes, size_t n,
                                 const tern_embed_options *options, float *vectors);

@@ -36,6 +36,14 @@ TERN_API tern_status tern_encoder_create(tern_ctx *ctx, const tern_model *model,
 /** Frees it and sets *encoder to NULL.  NULL and a pointer to NULL are fine. */
 TERN_API void tern_encoder_destroy(tern_encoder **encoder);
 
+/** What an encoder has computed since it was made. */
+typedef struct tern_encoder_stats {
+    uint64_t n_tokens; /**< rows of all passes: those of the texts and no others */
+    uint64_t n_passes;
+} tern_encoder_stats;
+/** All zero for NULL. */
+TERN_API tern_encoder_stats tern_encoder_get_stats(const tern_encoder *encoder);
+
 /** Reads texts, as many in one pass as fit; each has the same bits alone and beside others.  There is no padding.
  *
  * @param states   [sum of n_ids, H]: the states behind the last layer and the final norm, text after text; or NULL.

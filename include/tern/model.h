@@ -48,12 +48,15 @@ TERN_API tern_model_options tern_model_options_default(void);
  *
  * @param name  a directory; or "org/name", looked up in the local Hugging Face cache (HF_HUB_CACHE, else HF_HOME/hub, else
  *              $XDG_CACHE_HOME/huggingface/hub, else ~/.cache/huggingface/hub; the snapshot that refs/main names, or the
- *              only one).  Nothing is ever downloaded.
+ *              only one).  Nothing is ever downloaded.  Of a sentence-transformers directory without a config.json of its
+ *              own it is the folder of the transformer that modules.json names.
  * @param path  the directory, freed with tern_path_free(); NULL on error.
  * @return TERN_OK; TERN_ERR_NOT_FOUND (the text gives the download command), TERN_ERR_ARG (an empty name, a file),
  *         TERN_ERR_FORMAT (refs/main), TERN_ERR_IO, TERN_ERR_MEMORY. */
 TERN_API tern_status tern_model_find(tern_ctx *ctx, const char *name, char **path);
-/** Frees what tern_model_find() gave.  NULL is fine. */
+/** The same without its last step: the directory with modules.json itself, where there is one. */
+TERN_API tern_status tern_directory_find(tern_ctx *ctx, const char *name, char **path);
+/** Frees what they gave.  NULL is fine. */
 TERN_API void tern_path_free(char *path);
 
 /** Opens a checkpoint directory: config.json, and model.safetensors or model.safetensors.index.json with its shards.

@@ -226,16 +226,19 @@ static tern_status read_number(struct reader *r, json_t **out)
     r->scratch_used = 0;
     TERN_TRY(push(r, r->text + start, r->at - start));
     errno = 0;
+    const long long whole = real ? 0 : strtoll(r->scratch, NULL, 10);
+    if (errno == ERANGE) {
+        if (r->flags & TERN_JSON_EXACT)
+            return fail_at(r, start, "an integer beyond 64 bits");
+        real = true;
+    }
     if (real) {
         const double value = strtod_l(r->scratch, NULL, r->c_locale);
         if (!isfinite(value))
             return fail_at(r, start, "a number beyond the range of a double");
         *out = json_real(value);
     } else {
-        const long long value = strtoll(r->scratch, NULL, 10);
-        if (errno == ERANGE)
-            return fail_at(r, start, "an integer beyond 64 bits");
-        *out = json_integer(value);
+        *out = json_integer(whole);
     }
     return *out ? TERN_OK : fail_memory(r);
 }

@@ -1,7 +1,7 @@
 /* json.h: reading JSON, the one caller of jansson.
  *
  * A document is parsed strictly: RFC 8259, valid UTF-8 only, duplicate keys refused, a NUL inside a key refused by name,
- * at most TERN_JSON_DEPTH levels, numbers that do not fit a double or an int64 refused.  `where` is the file's name for error texts,
+ * at most TERN_JSON_DEPTH levels, numbers that do not fit a double refused.  `where` is the file's name for error texts,
  * which give line and column (in bytes, both from 1).  TERN_ERR_FORMAT, TERN_ERR_MEMORY; a document can be read from several threads.
  * The typed getters answer TERN_ERR_FORMAT with file, key, what was found and what was expected.
  * Getters with a default give it when the key is absent or null. */
@@ -16,8 +16,13 @@ struct tern_json;                               /* a whole document */
 typedef struct tern_json_value tern_json_value; /* a value inside it, valid as long as the document */
 
 /* RFC 8259 leaves open what a key that is there twice means.  In a file that describes a model it is a mistake that would go
- * unnoticed, and so refused; where others' texts must be taken as they come, the last one may win. */
-enum { TERN_JSON_LAST_WINS = 1 };
+ * unnoticed, and so refused; where others' texts must be taken as they come, the last one may win.  Where numbers are printed
+ * again, they must be exact. */
+enum {
+    TERN_JSON_LAST_WINS = 1,
+    TERN_JSON_EXACT =
+        2 /* an integer beyond 64 bits is refused, else it is a real: model_max_length has 31 digits where it means none */
+};
 
 /* text: `size` bytes, need not end with a NUL; borrowed for the call.  *out is NULL on error. */
 tern_status tern_json_parse_with(tern_ctx *ctx, const char *text, size_t size, const char *where, unsigned flags,

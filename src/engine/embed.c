@@ -1,7 +1,7 @@
 /* embed.c: sentences to vectors.
  *
- * Texts become ids at once, by all threads; they are read in the order of their lengths, a group of passes at a time, so that
- * states are kept for that group alone; and their vectors go where the texts were.  The sums of a pooling are over tokens in order. */
+ * Texts become ids; they are read in the order of their lengths, a group of passes at a time, so that states are kept for that
+ * group alone; and their vectors go where the texts were.  The sums of a pooling are over tokens in order. */
 #include "base/file.h"
 #include "base/fpmode.h"
 #include "base/memory.h"
@@ -24,7 +24,7 @@ struct tern_embedder {
     tern_tokenizer *tokenizer;
     tern_encoder *encoder;
     struct embed_modules modules;
-    int32_t max_tokens, width, widest; /* widest: of a vector between modules */
+    int32_t max_tokens, width, widest; /* width: what is kept of a vector; widest: of one between modules */
 };
 
 static tern_status take_limits(struct tern_embedder *e)
@@ -34,12 +34,23 @@ static tern_status take_limits(struct tern_embedder *e)
     const tern_encoder_options options = { .n_context = said && said < c->n_context ? said : 0 };
 
     e->max_tokens = options.n_context ? options.n_context : c->n_context < 8192 ? c->n_context : 8192;
-    e->width = embed_width(&e->modules, c->hidden_size);
+    e->width = embed_kept_width(&e->modules, c->hidden_size);
     e->widest = embed_pooled_width(&e->modules, c->hidden_size);
     for (size_t i = 0; i < e->modules.n_steps; i++)
         if (e->modules.steps[i].out > e->widest)
             e->widest = e->modules.steps[i].out;
     return tern_encoder_create(e->ctx, e->model, &options, &e->encoder);
+}
+
+/* Without modules.json: the last token of a language model has seen the whole text; of all others the mean. */
+static void choose_pooling(struct tern_embedder *e)
+{
+    const char *name = tern_model_get_config(e->model)->architecture, *end = "ForCausalLM";
+    const size_t n = strlen(name), n_end = strlen(end);
+    const bool causal = n >= n_end && strcmp(name + n - n_end, end) == 0;
+
+    if (e->modules.n_pools == 0)
+        e->modules.pools[e->modules.n_pools++] = causal ? EMBED_POOL_LAST : EMBED_POOL_MEAN;
 }
 
 tern_status tern_embedder_open(tern_ctx *ctx, const char *name, const tern_model_options *options, tern_embedder **out)
@@ -53,10 +64,11 @@ tern_status tern_embedder_open(tern_ctx *ctx, const char *name, const tern_model
     TERN_REQUIRE(NULL, ctx, TERN_ERR_ARG, "embedder_open: ctx is NULL");
     TERN_TRY(TERN_ALLOC(ctx, 1, "an embedder", &e));
     e->ctx = ctx;
-    TERN_TRY_OR_FAIL(tern_model_find(ctx, name, &dir));
+    TERN_TRY_OR_FAIL(tern_directory_find(ctx, name, &dir));
     TERN_TRY_OR_FAIL(embed_modules_read(ctx, dir, &e->modules));
     TERN_TRY_OR_FAIL(tern_tokenizer_open(ctx, e->modules.transformer, &e->tokenizer));
     TERN_TRY_OR_FAIL(tern_model_open(ctx, e->modules.transformer, options, &e->model));
+    choose_pooling(e);
     TERN_TRY_OR_FAIL(embed_modules_check(ctx, dir, &e->modules, tern_model_get_config(e->model)->hidden_size));
     TERN_TRY_OR_FAIL(take_limits(e));
     tern_path_free(dir);
@@ -92,6 +104,16 @@ int32_t tern_embedder_max_tokens(const tern_embedder *e)
     return e ? e->max_tokens : 0;
 }
 
+tern_encoder_stats tern_embedder_get_stats(const tern_embedder *e)
+{
+    return tern_encoder_get_stats(e ? e->encoder : NULL);
+}
+
+const char *tern_embedder_prompt_name(const tern_embedder *e, size_t index)
+{
+    return e && index < e->modules.n_prompts ? e->modules.prompts[index].name : NULL;
+}
+
 const tern_model *tern_embedder_model(const tern_embedder *e)
 {
     return e ? e->model : NULL;
@@ -110,18 +132,19 @@ const char *tern_embedder_prompt(const tern_embedder *e, const char *name)
 
 /* ---- from states to a vector ---- */
 
-/* Tokens [first, n) of a text as one vector [H]; with none of them left, zeros. */
+/* Tokens [first, n) of a text as one vector [H].  With none of them left (a prompt longer than what is read) it is the library's: the
+ * first token's state for cls, -inf for max, else zeros. */
 static void pool(enum embed_pool mode, float *to, const float *states, size_t first, size_t n, size_t H)
 {
     const size_t count = n - first;
     float share = 1;
 
-    if (mode == EMBED_POOL_CLS || mode == EMBED_POOL_LAST) {
-        memcpy(to, states + (mode == EMBED_POOL_LAST ? n - 1 : first < n ? first : 0) * H, H * sizeof *to);
+    if (mode == EMBED_POOL_CLS || (mode == EMBED_POOL_LAST && count)) {
+        memcpy(to, states + (mode == EMBED_POOL_LAST ? n - 1 : count ? first : 0) * H, H * sizeof *to);
         return;
     }
     for (size_t k = 0; k < H; k++)
-        to[k] = mode == EMBED_POOL_MAX && count ? -INFINITY : 0;
+        to[k] = mode == EMBED_POOL_MAX ? -INFINITY : 0;
     for (size_t t = first; t < n; t++) {
         const float *row = states + t * H, weight = mode == EMBED_POOL_WEIGHTED ? (float)(t + 1) : 1;
         for (size_t k = 0; k < H; k++)
@@ -164,13 +187,20 @@ static void run_module(void *arg, const struct tern_par *par)
     const struct module_run *r = arg;
     const struct embed_step *step = r->step;
     const size_t in = (size_t)step->in, out = (size_t)step->out;
-    const struct tern_epilogue end = { .bias = step->bias, .act = step->act };
+    struct tern_epilogue end = { .bias = step->bias, .act = step->act };
     const struct tern_norm_args norm = { TERN_LAYER_NORM, step->gamma, step->bias, 1e-5f };
 
-    if (step->kind == EMBED_DENSE)
-        tern_gemm_run(par, r->to, out, r->from, in, r->n, step->weight, &end);
-    else
+    if (step->kind == EMBED_LAYER_NORM) {
         tern_norm_run(par, r->to, NULL, r->from, NULL, NULL, r->n, in, &norm);
+        return;
+    }
+    if (step->residual_weight)
+        tern_gemm_run(par, r->to, out, r->from, in, r->n, step->residual_weight, &(struct tern_epilogue){ 0 });
+    if (step->residual) {
+        end.residual = step->residual_weight ? r->to : r->from;
+        end.ld_residual = out;
+    }
+    tern_gemm_run(par, r->to, out, r->from, in, r->n, step->weight, &end);
 }
 
 /* Vectors [n][pooled width] through all modules; both buffers have room for the widest.  Gives the one that the result is in. */
@@ -235,6 +265,8 @@ static tern_status encode_texts(struct call *c, const char *const *texts, const 
     for (size_t i = 0; status == TERN_OK && i < c->n; i++) {
         char *text = NULL;
         size_t size = sizes[i];
+        TERN_REQUIRE(ctx, i % GROUP || !c->options->progress || c->options->progress(c->options->user, 0, c->n),
+                     TERN_ERR_CANCELLED, "embed: cancelled before the first of %zu texts", c->n);
         if (c->options->prompt)
             TERN_TRY(prepare_text(c, texts[i], sizes[i], &text, &size));
         status =
@@ -261,7 +293,9 @@ static tern_status encode_texts(struct call *c, const char *const *texts, const 
 /* Tokens of the prompt alone, without the special one that ends it: sentence-transformers' get_prompt_length(). */
 static tern_status count_prompt(struct call *c)
 {
-    const tern_encode_options options = { .add_special = true, .ids_only = true };
+    const tern_encode_options options = { .add_special = true,
+                                          .ids_only = true,
+                                          .max_length = (uint64_t)c->e->max_tokens };
     tern_encoding encoding = { 0 };
     const char *bytes;
     size_t size;
@@ -311,11 +345,23 @@ static tern_status sort_texts(struct call *c)
     return TERN_OK;
 }
 
+/* A vector to its place. */
+static tern_status keep_vector(const struct call *c, size_t text, const float *from, size_t n, float *vectors)
+{
+    for (size_t k = 0; k < n; k++)
+        TERN_REQUIRE(c->e->ctx, isfinite(from[k]), TERN_ERR_FORMAT,
+                     "text %zu: the model gives a number that is not finite: %g in place %zu of its vector", text + 1,
+                     (double)from[k], k + 1);
+    memcpy(vectors + text * n, from, n * sizeof *from);
+    return TERN_OK;
+}
+
 /* Texts [at, at + n) of the order: read, pooled, through the modules, and to their places. */
 static tern_status run_group(struct call *c, size_t at, size_t n, float *vectors)
 {
     struct tern_embedder *e = c->e;
-    const size_t H = (size_t)tern_model_get_config(e->model)->hidden_size, width = (size_t)e->width;
+    const size_t H = (size_t)tern_model_get_config(e->model)->hidden_size, kept = (size_t)e->width;
+    const size_t width = (size_t)embed_width(&e->modules, (int32_t)H);
     const size_t pooled = (size_t)embed_pooled_width(&e->modules, (int32_t)H);
     const float *states = c->states;
     float *result = NULL;
@@ -334,10 +380,10 @@ static tern_status run_group(struct call *c, size_t at, size_t n, float *vectors
             pool(e->modules.pools[p], c->a + i * pooled + p * H, states, first, tokens, H);
         states += tokens * H;
     }
-    const tern_status status = run_modules(e, c->a, c->b, n, &result);
+    tern_status status = run_modules(e, c->a, c->b, n, &result);
     tern_fpmode_leave(caller);
     for (size_t i = 0; status == TERN_OK && i < n; i++)
-        memcpy(vectors + c->order[at + i] * width, result + i * width, width * sizeof *vectors);
+        status = keep_vector(c, c->order[at + i], result + i * width, kept, vectors);
     return status;
 }
 

@@ -21,6 +21,7 @@ struct tern_encoder {
     tern_kv_cache *cache;
     size_t max_batch, max_texts, max_answers;
     int32_t n_context;
+    tern_encoder_stats stats;
 
     struct tern_arena arena;
     struct tern_model_work work;
@@ -129,6 +130,11 @@ void tern_encoder_destroy(tern_encoder **encoder)
     *encoder = NULL;
 }
 
+tern_encoder_stats tern_encoder_get_stats(const tern_encoder *encoder)
+{
+    return encoder ? encoder->stats : (tern_encoder_stats){ 0 };
+}
+
 /* ---- a pass ---- */
 
 static tern_status check_text(const tern_encoder *e, const tern_encode_text *text, size_t i)
@@ -186,6 +192,8 @@ static tern_status run(tern_encoder *e, const struct tern_batch *batch)
 {
     TERN_TRY(tern_kv_reserve(e->ctx, e->cache, e->spans, batch->kv.n_spans));
     const tern_status status = tern_model_forward(e->ctx, e->model, batch, &e->work);
+    e->stats.n_tokens += batch->kv.n_rows;
+    e->stats.n_passes++;
     /* What was reserved goes back, and a text of before may be long: this cannot fail. */
     for (size_t i = 0; i < batch->kv.n_spans; i++)
         (void)tern_kv_sequence_truncate(e->ctx, e->cache, (int32_t)i, 0);

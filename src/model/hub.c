@@ -6,8 +6,8 @@
  * Source: huggingface_hub, docs/source/en/guides/manage-cache.md and src/huggingface_hub/constants.py. */
 #include "base/file.h"
 #include "base/memory.h"
-
-#include <tern/model.h>
+#include "model/model.h"
+#include "model/module_list.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -15,6 +15,7 @@
 #include <string.h>
 
 #define REVISION_MAX 256
+#define MODULES_MAX  ((size_t)1 << 20)
 
 static const char *variable(const char *name)
 {
@@ -144,7 +145,7 @@ fail:
     return status;
 }
 
-tern_status tern_model_find(tern_ctx *ctx, const char *name, char **path)
+tern_status tern_directory_find(tern_ctx *ctx, const char *name, char **path)
 {
     char *cache = NULL;
     tern_status status;
@@ -169,6 +170,45 @@ tern_status tern_model_find(tern_ctx *ctx, const char *name, char **path)
 
 fail:
     tern_free(cache);
+    return status;
+}
+
+/* A directory of sentence-transformers may have its transformer in a folder of its own, which then takes the directory's place. */
+static tern_status enter_transformer(tern_ctx *ctx, char **dir)
+{
+    struct tern_json *json = NULL;
+    char *config = NULL, *modules = NULL, *folder = NULL;
+    const char *type;
+    tern_status status;
+
+    TERN_TRY_OR_FAIL(tern_path_join(ctx, *dir, "config.json", &config));
+    TERN_TRY_OR_FAIL(tern_path_join(ctx, *dir, "modules.json", &modules));
+    if (!tern_path_is_absent(config) || tern_path_is_absent(modules))
+        goto fail;
+    TERN_TRY_OR_FAIL(tern_json_read(ctx, modules, MODULES_MAX, &json));
+    TERN_TRY_OR_FAIL(tern_module_entry(ctx, *dir, json, 0, &type, &folder));
+    TERN_REQUIRE_OR_FAIL(ctx, strcmp(tern_module_class(type), "Transformer") == 0, TERN_ERR_UNSUPPORTED,
+                         "%s: module 0 is \"%s\", expected sentence_transformers' Transformer", modules, type);
+    tern_free(*dir);
+    *dir = folder;
+    folder = NULL;
+
+fail:
+    tern_json_destroy(json);
+    tern_free(folder);
+    tern_free(modules);
+    tern_free(config);
+    return status;
+}
+
+tern_status tern_model_find(tern_ctx *ctx, const char *name, char **path)
+{
+    TERN_TRY(tern_directory_find(ctx, name, path));
+    const tern_status status = enter_transformer(ctx, path);
+    if (status != TERN_OK) {
+        tern_free(*path);
+        *path = NULL;
+    }
     return status;
 }
 

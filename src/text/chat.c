@@ -374,7 +374,7 @@ static tern_status add_variable(tern_ctx *ctx, struct inputs *in, struct tern_va
 
 static tern_status parse_array(tern_ctx *ctx, const char *text, size_t size, const char *what, struct tern_json **out)
 {
-    TERN_TRY(tern_json_parse_with(ctx, text, size, what, TERN_JSON_LAST_WINS, out));
+    TERN_TRY(tern_json_parse_with(ctx, text, size, what, TERN_JSON_LAST_WINS | TERN_JSON_EXACT, out));
     const tern_json_value *root = tern_json_root(*out);
     TERN_REQUIRE(ctx, tern_json_type(root) == TERN_JSON_ARRAY, TERN_ERR_FORMAT, "%s: %s, expected an array of objects",
                  what, tern_json_type_name(root));
@@ -401,8 +401,8 @@ static tern_status add_variables(tern_ctx *ctx, struct inputs *in, const tern_ch
 {
     if (!o->variables)
         return TERN_OK;
-    TERN_TRY(tern_json_parse_with(ctx, o->variables, strlen(o->variables), "variables", TERN_JSON_LAST_WINS,
-                                  &in->variables));
+    TERN_TRY(tern_json_parse_with(ctx, o->variables, strlen(o->variables), "variables",
+                                  TERN_JSON_LAST_WINS | TERN_JSON_EXACT, &in->variables));
     const tern_json_value *root = tern_json_root(in->variables);
     TERN_REQUIRE(ctx, tern_json_type(root) == TERN_JSON_OBJECT, TERN_ERR_FORMAT, "variables: %s, expected an object",
                  tern_json_type_name(root));
