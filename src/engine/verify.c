@@ -17,7 +17,7 @@
 
 struct verify {
     tern_ctx *ctx;
-    char *dir;
+    char *dir, *words; /* the directory, and the folder of its transformer: mostly the same */
     const char *golden;
     double tolerance;
     struct tern_safetensors *files;
@@ -269,7 +269,7 @@ static tern_status verify_text(struct verify *v, int32_t index)
         return TERN_OK;
     TERN_TRY(expect(v, text, TERN_UINT8, 1, (int64_t[]){ -1 }));
     if (!v->tokenizer)
-        TERN_TRY(tern_tokenizer_open(v->ctx, tern_model_path(v->model), &v->tokenizer));
+        TERN_TRY(tern_tokenizer_open(v->ctx, v->words, &v->tokenizer));
     TERN_TRY_OR_FAIL(copy_data(v, text, &bytes));
     TERN_TRY_OR_FAIL(tern_tokenizer_encode(v->ctx, v->tokenizer, bytes, text->size, true, &ids));
     v->report->n_texts++;
@@ -315,7 +315,7 @@ static tern_status verify_chats(struct verify *v)
 
     if (!part(v, "chat", 0))
         return TERN_OK;
-    TERN_TRY(tern_chat_open(v->ctx, tern_model_path(v->model), NULL, &chat));
+    TERN_TRY(tern_chat_open(v->ctx, v->words, NULL, &chat));
     for (int32_t i = 0; status == TERN_OK && part(v, "chat", i); i++)
         status = verify_chat(v, chat, i);
     tern_chat_close(&chat);
@@ -404,13 +404,14 @@ tern_status tern_verify(tern_ctx *ctx, const char *name, const char *golden, ter
     TERN_REQUIRE(NULL, ctx, TERN_ERR_ARG, "verify: ctx is NULL");
     TERN_REQUIRE(ctx, tolerance >= 0, TERN_ERR_ARG, "verify: tolerance is %g, expected 0 or more", tolerance);
     TERN_TRY_OR_FAIL(tern_directory_find(ctx, name, &v.dir));
+    TERN_TRY_OR_FAIL(tern_model_find(ctx, name, &v.words));
     TERN_TRY_OR_FAIL(tern_safetensors_open(ctx, golden, &v.files));
     TERN_REQUIRE_OR_FAIL(
         ctx, part(&v, "ids", 0) || part(&v, "chat", 0) || part(&v, "sentence", 0), TERN_ERR_FORMAT,
         "%s: none of the tensors \"ids.0\", \"chat.0\" and \"sentence.0\" is there: nothing to compare", golden);
     options.dtype = dtype;
     if (part(&v, "ids", 0))
-        TERN_TRY_OR_FAIL(tern_model_open(ctx, v.dir, &options, &v.model));
+        TERN_TRY_OR_FAIL(tern_model_open(ctx, v.words, &options, &v.model));
     for (int32_t i = 0; part(&v, "ids", i); i++) {
         TERN_TRY_OR_FAIL(verify_prompt(&v, i));
         TERN_TRY_OR_FAIL(verify_text(&v, i));
@@ -425,5 +426,6 @@ fail:
     tern_model_close(&v.model);
     tern_safetensors_close(&v.files);
     tern_path_free(v.dir);
+    tern_path_free(v.words);
     return status;
 }
