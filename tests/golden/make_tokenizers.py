@@ -135,10 +135,12 @@ def with_bytes(model):
     return model
 
 
-def wordpiece(size=300, normalizer=None, pre=None):
-    return trained(M.WordPiece(unk_token="[UNK]"), trainers.WordPieceTrainer(
+def wordpiece(size=300, normalizer=None, pre=None, prefix="##", **more):
+    model = trained(M.WordPiece(unk_token="[UNK]"), trainers.WordPieceTrainer(
         vocab_size=size, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], limit_alphabet=90,
-        show_progress=False), normalizer, pre)
+        show_progress=False, continuing_subword_prefix=prefix), normalizer, pre)
+    model.update(more, continuing_subword_prefix=prefix)
+    return model
 
 
 def word_level(size=200, pre=None):
@@ -341,6 +343,15 @@ def table():
                                                             P.Split("\u0120", "removed", False)]),
                               X.Sequence([X.ByteLevel(trim_offsets=True, add_prefix_space=True),
                                           X.RobertaProcessing(("</s>", 1), ("<s>", 0), False, True)]), D.ByteLevel(), special("<s>"))
+    out["bpe-prefix"] = make(bpe(unk_token="<unk>", continuing_subword_prefix="##", fuse_unk=True), N.NFC(),
+                             P.Sequence([P.Punctuation("removed"), P.WhitespaceSplit()]), X.RobertaProcessing(("<unk>", 0), ("<unk>", 0), False, True),
+                             D.Sequence([D.Replace("##", ""), D.Strip("e", 0, 1)]), special("<unk>"), limits(8, "OnlySecond"))
+    out["wordpiece-short"] = make(wordpiece(pre=P.Whitespace(), prefix="@", max_input_chars_per_word=6), N.StripAccents(), P.Whitespace(),
+                                  X.ByteLevel(trim_offsets=False, add_prefix_space=False), D.WordPiece("@", True), special("[UNK]", "[SEP]"),
+                                  limits(10, stride=3), pads("BatchLongest", None, "Left", 0, 3))
+    out["ctc-plain"] = make(word_level(pre=P.CharDelimiterSplit(" ")), None,
+                            P.Sequence([P.CharDelimiterSplit(" "), P.ByteLevel(False, trim_offsets=False)]),
+                            X.RobertaProcessing(("|", 2), ("<pad>", 1), False, True), D.CTC("<pad>", "|", False), special("<unk>", "<pad>"))
     out["nfc"] = make(chars, N.NFC())
     out["nfd"] = make(chars, N.NFD(), P.Metaspace(split=False))
     out["nfkc"] = make(chars, N.Sequence([N.NFKC(), N.Lowercase()]))
