@@ -133,7 +133,8 @@ def write(found):
         lines.append("const size_t tern_n_chars_%s = %d;" % (name, len(rows)))
         lines.append("")
     lines.append("/* %d scripts, numbered as they come */" % count)
-    array("const struct tern_script_range tern_chars_scripts[]", ["{ 0x%X, 0x%X, %d }" % (a, b, i) for a, b, i in table])
+    array("const struct tern_code_range tern_chars_scripts[]", ["{ 0x%X, 0x%X }" % (a, b) for a, b, _ in table])
+    array("const uint8_t tern_chars_script[]", ["%d" % i for _, _, i in table])
     lines.append("const size_t tern_n_chars_scripts = %d;" % len(table))
     with open(OUT, "w") as f:
         f.write("\n".join(lines) + "\n")

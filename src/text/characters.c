@@ -62,17 +62,7 @@ bool tern_char_is_word(uint32_t code)
 
 static bool in_ranges(const struct tern_code_range *ranges, size_t n, uint32_t code)
 {
-    size_t low = 0, high = n;
-
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-
-        if (ranges[middle].last < code)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < n && ranges[low].first <= code;
+    return tern_code_range_find(ranges, n, code) < n;
 }
 
 bool tern_char_is_other(uint32_t code)
@@ -100,15 +90,7 @@ bool tern_char_is_nonspacing(uint32_t code)
 
 uint32_t tern_char_script(uint32_t code)
 {
-    size_t low = 0, high = tern_n_chars_scripts;
+    const size_t i = tern_code_range_find(tern_chars_scripts, tern_n_chars_scripts, code);
 
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-
-        if (tern_chars_scripts[middle].last < code)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < tern_n_chars_scripts && tern_chars_scripts[low].first <= code ? tern_chars_scripts[low].script : 0;
+    return i < tern_n_chars_scripts ? tern_chars_script[i] : 0;
 }

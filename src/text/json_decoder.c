@@ -3,15 +3,6 @@
 
 #include "base/memory.h"
 
-static tern_status bind_text(struct tern_binder *b, const tern_json_value *value, const char *part, const char *key,
-                             char **text, size_t *size)
-{
-    const char *found;
-
-    TERN_TRY(tern_bind_string(b, value, part, key, &found, size));
-    return tern_strndup(b->ctx, found, *size, "a decoder", text);
-}
-
 static tern_status bind_strip(struct tern_binder *b, const tern_json_value *value, struct tern_decode_step *step)
 {
     int64_t start, stop;
@@ -33,7 +24,7 @@ static tern_status bind_step(struct tern_binder *b, const tern_json_value *value
     switch (step->kind) {
     case TERN_DECODE_STEP_BPE:
         TERN_TRY(TERN_BIND_KEYS(b, value, "decoder BPEDecoder", "type", "suffix"));
-        return bind_text(b, value, "decoder BPEDecoder", "suffix", &step->text, &step->text_size);
+        return tern_bind_text(b, value, "decoder BPEDecoder", "suffix", &step->text, &step->text_size);
     case TERN_DECODE_STEP_BYTE_FALLBACK:
         return TERN_BIND_KEYS(b, value, "decoder ByteFallback", "type");
     case TERN_DECODE_STEP_BYTE_LEVEL:
@@ -45,8 +36,8 @@ static tern_status bind_step(struct tern_binder *b, const tern_json_value *value
     case TERN_DECODE_STEP_CTC:
         TERN_TRY(TERN_BIND_KEYS(b, value, "decoder CTC", "type", "pad_token", "word_delimiter_token", "cleanup"));
         TERN_TRY(tern_bind_bool(b, value, "decoder CTC", "cleanup", &step->cleanup));
-        TERN_TRY(bind_text(b, value, "decoder CTC", "pad_token", &step->text, &step->text_size));
-        return bind_text(b, value, "decoder CTC", "word_delimiter_token", &step->more, &step->more_size);
+        TERN_TRY(tern_bind_text(b, value, "decoder CTC", "pad_token", &step->text, &step->text_size));
+        return tern_bind_text(b, value, "decoder CTC", "word_delimiter_token", &step->more, &step->more_size);
     case TERN_DECODE_STEP_FUSE:
         return TERN_BIND_KEYS(b, value, "decoder Fuse", "type");
     case TERN_DECODE_STEP_METASPACE:
@@ -57,14 +48,14 @@ static tern_status bind_step(struct tern_binder *b, const tern_json_value *value
         return tern_bind_prepend_scheme(b, value, "decoder Metaspace", &step->scheme);
     case TERN_DECODE_STEP_REPLACE:
         TERN_TRY(TERN_BIND_KEYS(b, value, "decoder Replace", "type", "pattern", "content"));
-        TERN_TRY(bind_text(b, value, "decoder Replace", "content", &step->text, &step->text_size));
+        TERN_TRY(tern_bind_text(b, value, "decoder Replace", "content", &step->text, &step->text_size));
         return tern_bind_pattern(b, value, "decoder Replace", &step->pattern);
     case TERN_DECODE_STEP_STRIP:
         return bind_strip(b, value, step);
     case TERN_DECODE_STEP_WORDPIECE:
         TERN_TRY(TERN_BIND_KEYS(b, value, "decoder WordPiece", "type", "prefix", "cleanup"));
         TERN_TRY(tern_bind_bool(b, value, "decoder WordPiece", "cleanup", &step->cleanup));
-        return bind_text(b, value, "decoder WordPiece", "prefix", &step->text, &step->text_size);
+        return tern_bind_text(b, value, "decoder WordPiece", "prefix", &step->text, &step->text_size);
     }
     return TERN_OK;
 }
@@ -86,7 +77,6 @@ static tern_status bind_decoder(struct tern_binder *b, const tern_json_value *va
         { "WordPiece", TERN_DECODE_STEP_WORDPIECE },
     };
     struct tern_decode_chain *chain = &b->t->chain;
-    const tern_json_value *list;
     const char *type;
     size_t size;
 
@@ -105,13 +95,7 @@ static tern_status bind_decoder(struct tern_binder *b, const tern_json_value *va
         return tern_bind_unknown(b, "decoder", type, size,
                                  "ByteLevel, WordPiece, Metaspace, BPEDecoder, CTC, ByteFallback, Fuse, Strip, "
                                  "Replace, Sequence");
-    TERN_REQUIRE(b->ctx, depth < TERN_BIND_NESTING_MAX, TERN_ERR_UNSUPPORTED,
-                 "%s: decoder: more than %d Sequences in each other", b->where, TERN_BIND_NESTING_MAX);
-    TERN_TRY(TERN_BIND_KEYS(b, value, "decoder Sequence", "type", "decoders"));
-    TERN_TRY(tern_bind_type(b, value, "decoder Sequence", "decoders", TERN_JSON_ARRAY, "an array", &list));
-    for (size_t i = 0; i < tern_json_size(list); i++)
-        TERN_TRY(bind_decoder(b, tern_json_at(list, i), depth + 1));
-    return TERN_OK;
+    return tern_bind_sequence(b, value, "decoder", "decoders", depth, bind_decoder);
 }
 
 tern_status tern_bind_decoder(struct tern_binder *b, const tern_json_value *value)

@@ -33,15 +33,6 @@ static tern_status bind_bert(struct tern_binder *b, const tern_json_value *value
     return tern_bind_opt_bool(b, value, part, "strip_accents", step->lowercase, &step->accents);
 }
 
-static tern_status bind_text(struct tern_binder *b, const tern_json_value *value, const char *key,
-                             struct tern_normalizer_step *step)
-{
-    const char *text;
-
-    TERN_TRY(tern_bind_string(b, value, part, key, &text, &step->text_size));
-    return tern_strndup(b->ctx, text, step->text_size, "a normalizer", &step->text);
-}
-
 /* What the step's kind reads from the file. */
 static tern_status bind_step(struct tern_binder *b, const tern_json_value *value, struct tern_normalizer_step *step)
 {
@@ -57,10 +48,10 @@ static tern_status bind_step(struct tern_binder *b, const tern_json_value *value
         return tern_bind_bool(b, value, part, "strip_right", &step->right);
     case TERN_NORMALIZE_PREPEND:
         TERN_TRY(TERN_BIND_KEYS(b, value, "normalizer Prepend", "type", "prepend"));
-        return bind_text(b, value, "prepend", step);
+        return tern_bind_text(b, value, part, "prepend", &step->text, &step->text_size);
     case TERN_NORMALIZE_REPLACE:
         TERN_TRY(TERN_BIND_KEYS(b, value, "normalizer Replace", "type", "pattern", "content"));
-        TERN_TRY(bind_text(b, value, "content", step));
+        TERN_TRY(tern_bind_text(b, value, part, "content", &step->text, &step->text_size));
         return tern_bind_pattern(b, value, "normalizer Replace", &step->pattern);
     case TERN_NORMALIZE_PRECOMPILED:
         TERN_TRY(TERN_BIND_KEYS(b, value, "normalizer Precompiled", "type", "precompiled_charsmap"));
@@ -92,7 +83,6 @@ tern_status tern_bind_normalizer(struct tern_binder *b, const tern_json_value *v
         { "Precompiled", TERN_NORMALIZE_PRECOMPILED },
         { "ByteLevel", TERN_NORMALIZE_BYTE_LEVEL },
     };
-    const tern_json_value *list;
     const char *type;
     size_t size;
 
@@ -113,12 +103,5 @@ tern_status tern_bind_normalizer(struct tern_binder *b, const tern_json_value *v
         return tern_bind_unknown(b, part, type, size,
                                  "NFC, NFD, NFKC, NFKD, Nmt, Lowercase, StripAccents, Strip, BertNormalizer, Replace, "
                                  "Prepend, Precompiled, ByteLevel, Sequence");
-
-    TERN_REQUIRE(b->ctx, depth < TERN_BIND_NESTING_MAX, TERN_ERR_UNSUPPORTED,
-                 "%s: normalizer: more than %d Sequences in each other", b->where, TERN_BIND_NESTING_MAX);
-    TERN_TRY(TERN_BIND_KEYS(b, value, "normalizer Sequence", "type", "normalizers"));
-    TERN_TRY(tern_bind_type(b, value, "normalizer Sequence", "normalizers", TERN_JSON_ARRAY, "an array", &list));
-    for (size_t i = 0; i < tern_json_size(list); i++)
-        TERN_TRY(tern_bind_normalizer(b, tern_json_at(list, i), depth + 1));
-    return TERN_OK;
+    return tern_bind_sequence(b, value, part, "normalizers", depth, tern_bind_normalizer);
 }

@@ -44,6 +44,12 @@ tern_status tern_bind_opt_bool(struct tern_binder *b, const tern_json_value *obj
 tern_status tern_bind_string(struct tern_binder *b, const tern_json_value *object, const char *part, const char *key,
                              const char **out, size_t *size);
 
+/* A string, copied. */
+tern_status tern_bind_text(struct tern_binder *b, const tern_json_value *object, const char *part, const char *key,
+                           char **out, size_t *size);
+/* A string that is one of `names`, a list that ends with NULL: which one.  TERN_ERR_UNSUPPORTED. */
+tern_status tern_bind_choice(struct tern_binder *b, const tern_json_value *object, const char *part, const char *key,
+                             const char *const *names, int *out);
 /* A string of one character. */
 tern_status tern_bind_char(struct tern_binder *b, const tern_json_value *object, const char *part, const char *key,
                            uint32_t *out);
@@ -64,5 +70,10 @@ tern_status tern_bind_component(struct tern_binder *b, const tern_json_value *va
 /* TERN_ERR_UNSUPPORTED: a type that is not among the `known` ones. */
 tern_status tern_bind_unknown(struct tern_binder *b, const char *part, const char *type, size_t size,
                               const char *known);
+
+/* A Sequence: `bind` takes each component of the list under `key`, one level deeper. */
+tern_status tern_bind_sequence(struct tern_binder *b, const tern_json_value *value, const char *part, const char *key,
+                               int depth,
+                               tern_status (*bind)(struct tern_binder *b, const tern_json_value *value, int depth));
 
 #endif

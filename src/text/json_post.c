@@ -136,7 +136,6 @@ static tern_status bind_byte_level(struct tern_binder *b, const tern_json_value 
 
 tern_status tern_bind_post_processor(struct tern_binder *b, const tern_json_value *value, int depth)
 {
-    const tern_json_value *list;
     const char *type;
     size_t size;
 
@@ -156,14 +155,7 @@ tern_status tern_bind_post_processor(struct tern_binder *b, const tern_json_valu
     if (!tern_bind_equal(type, size, "Sequence"))
         return tern_bind_unknown(b, "post_processor", type, size,
                                  "ByteLevel, TemplateProcessing, BertProcessing, RobertaProcessing, Sequence");
-
-    TERN_REQUIRE(b->ctx, depth < TERN_BIND_NESTING_MAX, TERN_ERR_UNSUPPORTED,
-                 "%s: post_processor: more than %d Sequences in each other", b->where, TERN_BIND_NESTING_MAX);
-    TERN_TRY(TERN_BIND_KEYS(b, value, "post_processor Sequence", "type", "processors"));
-    TERN_TRY(tern_bind_type(b, value, "post_processor Sequence", "processors", TERN_JSON_ARRAY, "an array", &list));
-    for (size_t i = 0; i < tern_json_size(list); i++)
-        TERN_TRY(tern_bind_post_processor(b, tern_json_at(list, i), depth + 1));
-    return TERN_OK;
+    return tern_bind_sequence(b, value, "post_processor", "processors", depth, tern_bind_post_processor);
 }
 
 /* ---- truncation and padding -------------------------------------------------------------------------------------- */
@@ -171,25 +163,21 @@ tern_status tern_bind_post_processor(struct tern_binder *b, const tern_json_valu
 static tern_status bind_side(struct tern_binder *b, const tern_json_value *value, const char *part, bool needed,
                              bool *left)
 {
-    const char *text;
-    size_t size;
+    static const char *const sides[] = { "Right", "Left", NULL };
+    int side = 0;
 
-    *left = false;
-    if (!needed && !tern_json_get(value, "direction"))
-        return TERN_OK;
-    TERN_TRY(tern_bind_string(b, value, part, "direction", &text, &size));
-    *left = tern_bind_equal(text, size, "Left");
-    return *left || tern_bind_equal(text, size, "Right") ? TERN_OK
-                                                         : tern_bind_unknown(b, "direction", text, size, "Left, Right");
+    if (needed || tern_json_get(value, "direction"))
+        TERN_TRY(tern_bind_choice(b, value, part, "direction", sides, &side));
+    *left = side == 1;
+    return TERN_OK;
 }
 
 static tern_status bind_truncation(struct tern_binder *b, const tern_json_value *value)
 {
-    static const char *const strategies[] = { "LongestFirst", "OnlyFirst", "OnlySecond" };
+    static const char *const strategies[] = { "LongestFirst", "OnlyFirst", "OnlySecond", NULL };
     struct tern_limits *limits = &b->t->post.limits;
     int64_t max_length, stride;
-    const char *text;
-    size_t size, i = 0;
+    int i = 0;
 
     TERN_REQUIRE(b->ctx, tern_json_type(value) == TERN_JSON_OBJECT, TERN_ERR_FORMAT,
                  "%s: truncation is %s, expected an object or null", b->where, tern_json_type_name(value));
@@ -197,12 +185,8 @@ static tern_status bind_truncation(struct tern_binder *b, const tern_json_value 
     TERN_TRY(bind_side(b, value, "truncation", false, &limits->from_left));
     TERN_TRY(tern_json_need_int(b->ctx, b->json, value, "max_length", 0, INT64_MAX, &max_length));
     TERN_TRY(tern_json_need_int(b->ctx, b->json, value, "stride", 0, INT64_MAX, &stride));
-    TERN_TRY(tern_bind_string(b, value, "truncation", "strategy", &text, &size));
-    while (i < 3 && !tern_bind_equal(text, size, strategies[i]))
-        i++;
-    if (i == 3)
-        return tern_bind_unknown(b, "strategy of truncation", text, size, "LongestFirst, OnlyFirst, OnlySecond");
-    limits->strategy = i == 0 ? TERN_LONGEST_FIRST : i == 1 ? TERN_ONLY_FIRST : TERN_ONLY_SECOND;
+    TERN_TRY(tern_bind_choice(b, value, "truncation", "strategy", strategies, &i));
+    limits->strategy = (enum tern_truncation)i;
     limits->max_length = (size_t)max_length;
     limits->stride = (size_t)stride;
     limits->truncates = true;

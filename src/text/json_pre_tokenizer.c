@@ -22,19 +22,11 @@ static tern_status add_char_split(struct tern_binder *b, enum tern_pre_char is, 
 static tern_status bind_behavior(struct tern_binder *b, const tern_json_value *value, const char *where,
                                  enum tern_split_behavior *out)
 {
-    static const char *const behaviors[] = { "Removed", "Isolated", "MergedWithPrevious", "MergedWithNext",
-                                             "Contiguous" };
-    const char *text;
-    size_t size, i = 0;
+    static const char *const behaviors[] = { "Removed",        "Isolated",   "MergedWithPrevious",
+                                             "MergedWithNext", "Contiguous", NULL };
+    int i = 0;
 
-    TERN_TRY(tern_bind_string(b, value, where, "behavior", &text, &size));
-    while (i < sizeof behaviors / sizeof *behaviors && !tern_bind_equal(text, size, behaviors[i]))
-        i++;
-    if (i == sizeof behaviors / sizeof *behaviors)
-        return tern_fail(b->ctx, TERN_ERR_UNSUPPORTED,
-                         "%s: unsupported behavior of %s '%.*s'; there are: Removed, Isolated, MergedWithPrevious, "
-                         "MergedWithNext, Contiguous",
-                         b->where, where, (int)size, text);
+    TERN_TRY(tern_bind_choice(b, value, where, "behavior", behaviors, &i));
     *out = (enum tern_split_behavior)i;
     return TERN_OK;
 }
@@ -81,20 +73,13 @@ static tern_status bind_split(struct tern_binder *b, const tern_json_value *valu
 tern_status tern_bind_prepend_scheme(struct tern_binder *b, const tern_json_value *value, const char *where,
                                      enum tern_prepend_scheme *out)
 {
-    static const char *const schemes[] = { "always", "first", "never" };
+    static const char *const schemes[] = { "always", "first", "never", NULL };
     const tern_json_value *prefix = tern_json_get(value, "add_prefix_space");
-    const char *text;
-    size_t size, i = 0;
+    int i = TERN_PREPEND_ALWAYS;
 
-    *out = TERN_PREPEND_ALWAYS;
-    if (tern_json_get(value, "prepend_scheme")) {
-        TERN_TRY(tern_bind_string(b, value, where, "prepend_scheme", &text, &size));
-        while (i < 3 && !tern_bind_equal(text, size, schemes[i]))
-            i++;
-        if (i == 3)
-            return tern_bind_unknown(b, "prepend_scheme", text, size, "always, first, never");
-        *out = (enum tern_prepend_scheme)i;
-    }
+    if (tern_json_get(value, "prepend_scheme"))
+        TERN_TRY(tern_bind_choice(b, value, where, "prepend_scheme", schemes, &i));
+    *out = (enum tern_prepend_scheme)i;
     if (prefix && tern_json_type(prefix) != TERN_JSON_NULL) {
         bool wanted;
 
@@ -199,7 +184,6 @@ tern_status tern_bind_pre_tokenizer(struct tern_binder *b, const tern_json_value
         { "UnicodeScripts", bind_scripts },
         { "FixedLength", bind_fixed_length },
     };
-    const tern_json_value *list;
     const char *type;
     size_t size;
 
@@ -213,12 +197,5 @@ tern_status tern_bind_pre_tokenizer(struct tern_binder *b, const tern_json_value
         return tern_bind_unknown(b, part, type, size,
                                  "ByteLevel, BertPreTokenizer, Metaspace, Split, Digits, Punctuation, Whitespace, "
                                  "WhitespaceSplit, CharDelimiterSplit, UnicodeScripts, FixedLength, Sequence");
-
-    TERN_REQUIRE(b->ctx, depth < TERN_BIND_NESTING_MAX, TERN_ERR_UNSUPPORTED,
-                 "%s: pre_tokenizer: more than %d Sequences in each other", b->where, TERN_BIND_NESTING_MAX);
-    TERN_TRY(TERN_BIND_KEYS(b, value, "pre_tokenizer Sequence", "type", "pretokenizers"));
-    TERN_TRY(tern_bind_type(b, value, "pre_tokenizer Sequence", "pretokenizers", TERN_JSON_ARRAY, "an array", &list));
-    for (size_t i = 0; i < tern_json_size(list); i++)
-        TERN_TRY(tern_bind_pre_tokenizer(b, tern_json_at(list, i), depth + 1));
-    return TERN_OK;
+    return tern_bind_sequence(b, value, part, "pretokenizers", depth, tern_bind_pre_tokenizer);
 }

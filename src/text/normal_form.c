@@ -10,35 +10,22 @@
 #include "text/normalizer.h"
 
 #include "base/memory.h"
+#include "text/character_tables.h"
 
 #include <string.h>
 #include <utf8proc.h>
 
 #define DECOMPOSED_MAX 32 /* code points that one becomes at most: 18 (U+FDFA) */
 
-struct range {
-    int32_t first, last;
-};
-
-static bool in_ranges(const struct range *ranges, size_t n, int32_t code)
+static bool in_ranges(const struct tern_code_range *ranges, size_t n, int32_t code)
 {
-    size_t low = 0, high = n;
-
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-
-        if (ranges[middle].last < code)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < n && ranges[low].first <= code;
+    return tern_code_range_find(ranges, n, (uint32_t)code) < n;
 }
 
 /* Decompositions that are younger than the library's tables. */
 static bool is_young_letter(int32_t code)
 {
-    static const struct range young[] = {
+    static const struct tern_code_range young[] = {
         { 0x32FF, 0x32FF },   { 0xA7F2, 0xA7F4 },   { 0xAB69, 0xAB69 },   { 0x10781, 0x107BA },
         { 0x11938, 0x11938 }, { 0x1E030, 0x1E06D }, { 0x1F16C, 0x1F16C }, { 0x1FBF0, 0x1FBF9 },
     };
@@ -49,7 +36,7 @@ static bool is_young_letter(int32_t code)
 /* Combining classes that are. */
 static bool is_young_mark(int32_t code)
 {
-    static const struct range young[] = {
+    static const struct tern_code_range young[] = {
         { 0x7FD, 0x7FD },     { 0x898, 0x89F },     { 0x8CA, 0x8D3 },     { 0x9FE, 0x9FE },     { 0xC3C, 0xC3C },
         { 0xD3B, 0xD3C },     { 0xEBA, 0xEBA },     { 0x1715, 0x1715 },   { 0x1ABF, 0x1ACE },   { 0x1DF6, 0x1DFA },
         { 0xA82C, 0xA82C },   { 0x10D24, 0x10D27 }, { 0x10EAB, 0x10EAC }, { 0x10EFD, 0x10EFF }, { 0x10F46, 0x10F50 },
@@ -140,7 +127,7 @@ static tern_status decompose(tern_ctx *ctx, struct tern_codes *c, utf8proc_optio
 /* Characters of combining class 0 that are the second of a pair, besides Hangul's. */
 static bool is_second_letter(int32_t code)
 {
-    static const struct range seconds[] = {
+    static const struct tern_code_range seconds[] = {
         { 0x9BE, 0x9BE },     { 0x9D7, 0x9D7 },     { 0xB3E, 0xB3E },     { 0xB56, 0xB57 },     { 0xBBE, 0xBBE },
         { 0xBD7, 0xBD7 },     { 0xCC2, 0xCC2 },     { 0xCD5, 0xCD6 },     { 0xD3E, 0xD3E },     { 0xD57, 0xD57 },
         { 0xDCF, 0xDCF },     { 0xDDF, 0xDDF },     { 0x102E, 0x102E },   { 0x1161, 0x1175 },   { 0x11A8, 0x11C2 },

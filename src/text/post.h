@@ -38,10 +38,12 @@ struct tern_post_step {
     bool trim_offsets, add_prefix_space;
 };
 
+enum tern_truncation { TERN_LONGEST_FIRST, TERN_ONLY_FIRST, TERN_ONLY_SECOND };
+
 /* What a file says about truncation and padding. */
 struct tern_limits {
     bool truncates, from_left;
-    enum { TERN_LONGEST_FIRST, TERN_ONLY_FIRST, TERN_ONLY_SECOND } strategy;
+    enum tern_truncation strategy;
     size_t max_length, stride;
     bool pads, pad_left;
     size_t pad_to; /* 0: the longest of the batch */

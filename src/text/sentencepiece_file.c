@@ -29,7 +29,7 @@ struct reader {
     const char *where;
     size_t n_pieces, bytes; /* so far */
     uint64_t model_type;
-    struct text unk_surface, unk_piece, bos_piece, eos_piece, charsmap;
+    struct text unk_surface, bos_piece, eos_piece, charsmap;
 };
 
 struct piece {
@@ -38,135 +38,103 @@ struct piece {
     uint64_t type;
 };
 
-static tern_status take_text(struct reader *r, const struct tern_message *m, const struct tern_field *field,
-                             const char *name, struct text *out)
+/* A field that is wanted of a message, and where it goes. */
+struct slot {
+    uint32_t number;
+    const char *name;
+    struct text *text; /* one of these */
+    bool *flag;
+    uint64_t *value;
+    float *score;
+};
+
+static tern_status take_field(struct reader *r, const struct tern_message *m, const struct tern_field *field,
+                              const struct slot *slot)
 {
-    TERN_TRY(tern_field_check(r->ctx, m, field, TERN_WIRE_BYTES, name));
-    *out = (struct text){ field->bytes, field->size, true };
+    const enum tern_wire_type type = slot->text ? TERN_WIRE_BYTES : slot->score ? TERN_WIRE_FIXED32 : TERN_WIRE_VARINT;
+    const uint32_t bits = (uint32_t)field->value;
+
+    TERN_TRY(tern_field_check(r->ctx, m, field, type, slot->name));
+    if (slot->text)
+        *slot->text = (struct text){ field->bytes, field->size, true };
+    else if (slot->flag)
+        *slot->flag = field->value != 0;
+    else if (slot->value)
+        *slot->value = field->value;
+    else
+        memcpy(slot->score, &bits, sizeof bits);
     return TERN_OK;
 }
 
-static tern_status take_bool(struct reader *r, const struct tern_message *m, const struct tern_field *field,
-                             const char *name, bool *out)
-{
-    TERN_TRY(tern_field_check(r->ctx, m, field, TERN_WIRE_VARINT, name));
-    *out = field->value != 0;
-    return TERN_OK;
-}
-
-static tern_status read_piece(struct reader *r, struct tern_message m, struct piece *out)
+/* Fields that no slot is for are passed over; of one that comes twice the last counts. */
+static tern_status read_fields(struct reader *r, struct tern_message m, const struct slot *slots, size_t n)
 {
     struct tern_field field;
-    uint32_t bits;
     bool more;
 
-    *out = (struct piece){ .type = TERN_PIECE_NORMAL };
     for (;;) {
         TERN_TRY(tern_message_next(r->ctx, &m, &field, &more));
         if (!more)
             return TERN_OK;
-        switch (field.number) {
-        case 1:
-            TERN_TRY(take_text(r, &m, &field, "piece", &out->text));
-            break;
-        case 2:
-            TERN_TRY(tern_field_check(r->ctx, &m, &field, TERN_WIRE_FIXED32, "score"));
-            bits = (uint32_t)field.value;
-            memcpy(&out->score, &bits, sizeof bits);
-            break;
-        case 3:
-            TERN_TRY(tern_field_check(r->ctx, &m, &field, TERN_WIRE_VARINT, "type"));
-            out->type = field.value;
-            break;
-        default:
-            break;
-        }
+        for (size_t i = 0; i < n; i++)
+            if (slots[i].number == field.number)
+                TERN_TRY(take_field(r, &m, &field, &slots[i]));
     }
+}
+#define READ_FIELDS(r, m, slots) read_fields((r), (m), (slots), sizeof(slots) / sizeof *(slots))
+
+static tern_status read_piece(struct reader *r, struct tern_message m, struct piece *out)
+{
+    const struct slot slots[] = {
+        { 1, "piece", .text = &out->text },
+        { 2, "score", .score = &out->score },
+        { 3, "type", .value = &out->type },
+    };
+
+    *out = (struct piece){ .type = TERN_PIECE_NORMAL };
+    return READ_FIELDS(r, m, slots);
 }
 
 static tern_status read_trainer(struct reader *r, struct tern_message m)
 {
     struct tern_sentencepiece *model = r->model;
-    struct tern_field field;
-    bool more;
+    const struct slot slots[] = {
+        { 3, "model_type", .value = &r->model_type },
+        { 24, "treat_whitespace_as_suffix", .flag = &model->treat_whitespace_as_suffix },
+        { 35, "byte_fallback", .flag = &model->byte_fallback },
+        { 44, "unk_surface", .text = &r->unk_surface },
+        { 46, "bos_piece", .text = &r->bos_piece },
+        { 47, "eos_piece", .text = &r->eos_piece },
+    };
 
-    for (;;) {
-        TERN_TRY(tern_message_next(r->ctx, &m, &field, &more));
-        if (!more)
-            return TERN_OK;
-        switch (field.number) {
-        case 3:
-            TERN_TRY(tern_field_check(r->ctx, &m, &field, TERN_WIRE_VARINT, "model_type"));
-            r->model_type = field.value;
-            break;
-        case 24:
-            TERN_TRY(take_bool(r, &m, &field, "treat_whitespace_as_suffix", &model->treat_whitespace_as_suffix));
-            break;
-        case 35:
-            TERN_TRY(take_bool(r, &m, &field, "byte_fallback", &model->byte_fallback));
-            break;
-        case 44:
-            TERN_TRY(take_text(r, &m, &field, "unk_surface", &r->unk_surface));
-            break;
-        case 45:
-            TERN_TRY(take_text(r, &m, &field, "unk_piece", &r->unk_piece));
-            break;
-        case 46:
-            TERN_TRY(take_text(r, &m, &field, "bos_piece", &r->bos_piece));
-            break;
-        case 47:
-            TERN_TRY(take_text(r, &m, &field, "eos_piece", &r->eos_piece));
-            break;
-        default:
-            break;
-        }
-    }
+    return READ_FIELDS(r, m, slots);
 }
 
 static tern_status read_normalizer(struct reader *r, struct tern_message m)
 {
     struct tern_sentencepiece *model = r->model;
-    struct tern_field field;
-    bool more;
+    const struct slot slots[] = {
+        { 2, "precompiled_charsmap", .text = &r->charsmap },
+        { 3, "add_dummy_prefix", .flag = &model->add_dummy_prefix },
+        { 4, "remove_extra_whitespaces", .flag = &model->remove_extra_whitespaces },
+        { 5, "escape_whitespaces", .flag = &model->escape_whitespaces },
+    };
 
-    for (;;) {
-        TERN_TRY(tern_message_next(r->ctx, &m, &field, &more));
-        if (!more)
-            return TERN_OK;
-        switch (field.number) {
-        case 2:
-            TERN_TRY(take_text(r, &m, &field, "precompiled_charsmap", &r->charsmap));
-            break;
-        case 3:
-            TERN_TRY(take_bool(r, &m, &field, "add_dummy_prefix", &model->add_dummy_prefix));
-            break;
-        case 4:
-            TERN_TRY(take_bool(r, &m, &field, "remove_extra_whitespaces", &model->remove_extra_whitespaces));
-            break;
-        case 5:
-            TERN_TRY(take_bool(r, &m, &field, "escape_whitespaces", &model->escape_whitespaces));
-            break;
-        default:
-            break;
-        }
-    }
+    return READ_FIELDS(r, m, slots);
 }
 
 /* What a denormaliser would do to decoded text is not there yet. */
 static tern_status check_denormalizer(struct reader *r, struct tern_message m)
 {
-    struct tern_field field;
-    bool more;
+    struct text charsmap = { 0 };
+    const struct slot slots[] = { { 2, "precompiled_charsmap", .text = &charsmap } };
 
-    for (;;) {
-        TERN_TRY(tern_message_next(r->ctx, &m, &field, &more));
-        if (!more)
-            return TERN_OK;
-        TERN_REQUIRE(r->ctx, field.number != 2 || field.size == 0, TERN_ERR_UNSUPPORTED,
-                     "%s: denormalizer_spec has a precompiled_charsmap of %zu bytes, which is not supported; expected "
-                     "none",
-                     r->where, field.size);
-    }
+    TERN_TRY(READ_FIELDS(r, m, slots));
+    TERN_REQUIRE(r->ctx, charsmap.size == 0, TERN_ERR_UNSUPPORTED,
+                 "%s: denormalizer_spec has a precompiled_charsmap of %zu bytes, which is not supported; expected "
+                 "none",
+                 r->where, charsmap.size);
+    return TERN_OK;
 }
 
 /* ---- pieces ------------------------------------------------------------------------------------------------------ */

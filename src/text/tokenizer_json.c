@@ -8,6 +8,7 @@
 
 #include "base/memory.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* ---- helpers ----------------------------------------------------------------------------------------------------- */
@@ -68,6 +69,34 @@ tern_status tern_bind_string(struct tern_binder *b, const tern_json_value *objec
     return TERN_OK;
 }
 
+tern_status tern_bind_text(struct tern_binder *b, const tern_json_value *object, const char *part, const char *key,
+                           char **out, size_t *size)
+{
+    const char *text;
+
+    TERN_TRY(tern_bind_string(b, object, part, key, &text, size));
+    return tern_strndup(b->ctx, text, *size, part, out);
+}
+
+tern_status tern_bind_choice(struct tern_binder *b, const tern_json_value *object, const char *part, const char *key,
+                             const char *const *names, int *out)
+{
+    const char *text;
+    char known[128] = "";
+    size_t size, used = 0;
+
+    TERN_TRY(tern_bind_string(b, object, part, key, &text, &size));
+    for (int i = 0; names[i]; i++) {
+        if (tern_bind_equal(text, size, names[i])) {
+            *out = i;
+            return TERN_OK;
+        }
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i > 0 ? ", " : "", names[i]);
+    }
+    return tern_fail(b->ctx, TERN_ERR_UNSUPPORTED, "%s: unsupported %s of %s '%.*s'; there are: %s", b->where, key,
+                     part, (int)size, text, known);
+}
+
 bool tern_bind_equal(const char *text, size_t size, const char *word)
 {
     return strlen(word) == size && memcmp(text, word, size) == 0;
@@ -90,6 +119,23 @@ tern_status tern_bind_unknown(struct tern_binder *b, const char *part, const cha
 {
     return tern_fail(b->ctx, TERN_ERR_UNSUPPORTED, "%s: unsupported %s '%.*s'; there are: %s", b->where, part,
                      (int)size, type, known);
+}
+
+tern_status tern_bind_sequence(struct tern_binder *b, const tern_json_value *value, const char *part, const char *key,
+                               int depth,
+                               tern_status (*bind)(struct tern_binder *b, const tern_json_value *value, int depth))
+{
+    const tern_json_value *list;
+    char name[64];
+
+    snprintf(name, sizeof name, "%s Sequence", part);
+    TERN_REQUIRE(b->ctx, depth < TERN_BIND_NESTING_MAX, TERN_ERR_UNSUPPORTED,
+                 "%s: %s: more than %d Sequences in each other", b->where, part, TERN_BIND_NESTING_MAX);
+    TERN_TRY(TERN_BIND_KEYS(b, value, name, "type", key));
+    TERN_TRY(tern_bind_type(b, value, name, key, TERN_JSON_ARRAY, "an array", &list));
+    for (size_t i = 0; i < tern_json_size(list); i++)
+        TERN_TRY(bind(b, tern_json_at(list, i), depth + 1));
+    return TERN_OK;
 }
 
 /* ---- the whole file ---------------------------------------------------------------------------------------------- */
