@@ -112,6 +112,12 @@ static size_t children(uint32_t unit)
     return (size_t)(unit >> 10) << ((unit & 0x200) >> 6);
 }
 
+/* Whether [at] is the beginning of a character, or the end. */
+static bool is_boundary(const char *text, size_t size, size_t at)
+{
+    return at == size || ((unsigned char)text[at] & 0xC0) != 0x80;
+}
+
 const char *tern_charsmap_find(const struct tern_charsmap *map, const char *text, size_t size, bool longest,
                                size_t *used, size_t *out_size)
 {
@@ -127,14 +133,16 @@ const char *tern_charsmap_find(const struct tern_charsmap *map, const char *text
         at ^= children(map->units[at]);
         if (at >= map->n_units)
             break;
-        if (leaf) {
-            found = map->units[at] & 0x7FFFFFFF;
+        const size_t value = map->units[at] & 0x7FFFFFFF;
+        if (leaf && value < map->n_texts && is_boundary(text, size, i + 1) &&
+            is_boundary(map->texts, map->n_texts, value)) {
+            found = value;
             *used = i + 1;
             if (!longest)
                 break;
         }
     }
-    if (found >= map->n_texts)
+    if (found == SIZE_MAX)
         return NULL;
     *out_size = strlen(map->texts + found);
     return map->texts + found;

@@ -9,7 +9,8 @@
 struct tern_charsmap;
 
 /* From the table's bytes, which are copied.  TERN_ERR_FORMAT (sizes that contradict each other, texts that are not
- * UTF-8; `where` names the file), TERN_ERR_MEMORY.  A trie that leads out of itself finds nothing there. */
+ * UTF-8; `where` names the file), TERN_ERR_MEMORY.  A trie that leads out of itself finds nothing there, nor does one whose
+ * key ends, or whose replacement begins, within a character: what was UTF-8 stays so. */
 tern_status tern_charsmap_create(tern_ctx *ctx, const char *bytes, size_t size, const char *where,
                                  struct tern_charsmap **out);
 /* The same from base64, as tokenizer.json has it. */

@@ -1,5 +1,6 @@
 /* fuzz_charsmap.c: any bytes as SentencePiece's table of replacements, which is then asked about a text, and the bytes
  * behind the table about themselves. */
+#include "base/utf8.h"
 #include "text/charsmap.h"
 
 #include <stdlib.h>
@@ -12,7 +13,10 @@ static void ask(const struct tern_charsmap *map, const char *text, size_t size)
             size_t used = 0, found_size = 0;
             const char *found = tern_charsmap_find(map, text + at, size - at, longest, &used, &found_size);
 
-            if (found && (used == 0 || used > size - at || strlen(found) != found_size))
+            size_t bad;
+
+            if (found && (used == 0 || used > size - at || strlen(found) != found_size ||
+                          !tern_utf8_check(found, found_size, &bad)))
                 abort();
         }
 }
