@@ -411,7 +411,8 @@ def main():
     with open(os.path.join(OUT, "nasty.json"), "w") as f:
         json.dump(NASTY, f, indent=0)
         f.write("\n")
-    for name, file in table().items():
+    tokenizers_made = table()
+    for name, file in tokenizers_made.items():
         if names and name not in names:
             continue
         text = json.dumps(file, ensure_ascii=False, separators=(",", ":"))
@@ -427,6 +428,7 @@ def main():
             with open(os.path.join(SHARED, "unicode", "blns.json")) as f:
                 kept[name]["blns"] = "%016x" % mix(0, [digest(tok, t) >> 32 for t in json.load(f)])
             save(path, kept)
+    save(path, {name: kept[name] for name in [*tokenizers_made, *SHARED_NAMES] if name in kept})
 
 
 if __name__ == "__main__":

@@ -141,7 +141,7 @@ static void check_naughty(tern_ctx *ctx, const tern_tokenizer *t, const char *na
 
 /* What all tokenizers of a file of digests come to. */
 struct total {
-    size_t tokenizers, wrong, skipped;
+    size_t tokenizers, wrong, skipped, unlisted;
 };
 
 /* A folder with the files of ../shared/data/tokenizers that a golden names, and its tokenizer_config.json.  False: they are
@@ -171,7 +171,31 @@ static bool make_folder(tern_ctx *ctx, const char *name, const tern_json_value *
     return true;
 }
 
-static void check_file(tern_ctx *ctx, const char *file, const tern_json_value *nasty, struct total *total)
+/* A row of the table; true if docs/tokenizers.md keeps it. */
+static bool print_row(const char *name, const tern_json_value *golden, const struct tally *tally, const char *docs)
+{
+    const tern_json_value *files = tern_json_get(golden, "files");
+    char row[256], count[64];
+    size_t n, size;
+
+    const size_t length = files ? strcspn(name, "/") + 1 : strlen(name);
+    const bool is_folder = length > 2 && strcmp(name + length - 2, "/.") == 0;
+    n = (size_t)snprintf(row, sizeof row, "| %.*s", (int)(is_folder ? length - 2 : length), name);
+    for (size_t i = 0; i < tern_json_size(files); i++)
+        n += (size_t)snprintf(row + n, sizeof row - n, "%s%s", i > 0 ? ", " : "",
+                              tern_json_string(tern_json_at(files, i), &size));
+    if (files && strcmp(tern_json_string(tern_json_get(golden, "tokenizer_config"), &size), "{}") != 0)
+        n += (size_t)snprintf(row + n, sizeof row - n, " with `%s`",
+                              tern_json_string(tern_json_get(golden, "tokenizer_config"), &size));
+    snprintf(count, sizeof count, " | %zu | %zu |\n", tally->cases, tally->wrong);
+    assert_true(n + strlen(count) < sizeof row);
+    memcpy(row + n, count, strlen(count) + 1);
+    print_message("%s", row);
+    return !docs || strstr(docs, row);
+}
+
+static void check_file(tern_ctx *ctx, const char *file, const tern_json_value *nasty, const char *docs,
+                       struct total *total)
 {
     struct tern_json *digests;
     char path[1024];
@@ -209,7 +233,7 @@ static void check_file(tern_ctx *ctx, const char *file, const tern_json_value *n
         check_naughty(ctx, t, name, golden, &tally);
         check_random(ctx, t, name, golden, &tally);
         if (full)
-            print_message("| %s | %zu | %zu |\n", name, tally.cases, tally.wrong);
+            total->unlisted += !print_row(name, golden, &tally, docs);
         total->wrong += tally.wrong;
         total->tokenizers++;
         tern_tokenizer_close(&t);
@@ -222,22 +246,29 @@ static void exact(void **state)
     struct total total = { 0 };
     struct tern_json *nasty;
     tern_ctx ctx = { 0 };
+    char path[1024], *docs = NULL;
+    size_t size;
 
     (void)state;
-    char path[1024];
     full = getenv("TERN_TOKENIZERS_FULL") != NULL;
     folder = getenv("TERN_TOKENIZERS_DIR") ? getenv("TERN_TOKENIZERS_DIR") : GOLDEN;
     assert_true(digest_read_ranges(in_folder(path, "assigned13.txt", ""), &ranges));
     assert_ok(&ctx, tern_json_read(&ctx, in_folder(path, "nasty.json", ""), 1 << 20, &nasty));
-    if (full)
+    if (full) {
         print_message("\n| tokenizer | cases | differences |\n|---|---|---|\n");
-    check_file(&ctx, "digests.json", tern_json_root(nasty), &total);
+        if (strcmp(folder, GOLDEN) == 0)
+            assert_ok(&ctx, tern_file_read(&ctx, TERN_SOURCE_DIR "/docs/tokenizers.md", 1 << 20, &docs, &size));
+    }
+    check_file(&ctx, "digests.json", tern_json_root(nasty), docs, &total);
     if (strcmp(folder, GOLDEN) == 0)
-        check_file(&ctx, "digests_files.json", tern_json_root(nasty), &total);
+        check_file(&ctx, "digests_files.json", tern_json_root(nasty), docs, &total);
     if (total.skipped)
         print_message("%zu vocabularies are not here (../shared/data/tokenizers): skipped\n", total.skipped);
     assert_true(total.tokenizers >= 30 || strcmp(folder, GOLDEN) != 0);
     assert_int_equal(total.wrong, 0);
+    if (total.unlisted > 0)
+        fail_msg("docs/tokenizers.md lacks %zu rows of this table", total.unlisted);
+    tern_free(docs);
     tern_json_destroy(nasty);
 }
 
