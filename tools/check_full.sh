@@ -20,8 +20,9 @@ section "release, all tests"
 step build release -DCMAKE_BUILD_TYPE=Release -DTERN_WERROR=OFF
 counted "$python" tools/run_tests.py build/release
 
-section "tokenizers beside the tokenizers library: 100,000 random texts each"
+section "tokenizers beside the tokenizers library: 100,000 random texts each; lines of up to 4 MiB, their steps counted"
 counted_step env TERN_TOKENIZERS_FULL=1 build/release/tests/text/test_tokenizer_goldens
+counted_step env TERN_TOKENIZERS_FULL=1 build/release/tests/text/test_text_costs
 
 for level in portable avx2 avxvnni avx512 avx512vnni avx512bf16; do
     if TERN_CPU=$level build/release/tern info >/dev/null 2>&1; then
