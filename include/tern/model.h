@@ -2,6 +2,7 @@
 #ifndef TERN_MODEL_H
 #define TERN_MODEL_H
 
+#include <tern/comm.h>
 #include <tern/config.h>
 
 #ifdef __cplusplus
@@ -38,10 +39,13 @@ typedef struct tern_model_options {
     void *user;
     tern_model_dtype dtype; /**< auto */
     bool describe; /**< everything is checked but no weight is read: for its config and figures; it cannot be run */
-    uint64_t reserved[5]; /**< zero */
+    /** Who shares the model: every rank opens the same directory at the same time, with the same dtype, and gets its part of the
+     *  matrices.  NULL: nobody.  Borrowed, outlives the model.  See tern_worker_run(). */
+    const tern_comm *comm;
+    uint64_t reserved[4]; /**< zero */
 } tern_model_options;
 
-/** Options with every field at its default: no progress function, dtype auto. */
+/** Options with every field at its default: no progress function, dtype auto, one process. */
 TERN_API tern_model_options tern_model_options_default(void);
 
 /** Finds a model's directory.
@@ -71,13 +75,16 @@ TERN_API void tern_path_free(char *path);
  * @param out      the model; NULL on error.
  * @return TERN_OK; TERN_ERR_ARG (NULL, a reserved field, dtype; a value that fp16 has none for), TERN_ERR_NOT_FOUND, TERN_ERR_FORMAT (damaged file), TERN_ERR_UNSUPPORTED (architecture, activation,
  *         file kind: by name), TERN_ERR_CONFIG, TERN_ERR_SHAPE, TERN_ERR_DTYPE, TERN_ERR_IO, TERN_ERR_MEMORY, TERN_ERR_THREAD,
- *         TERN_ERR_CANCELLED.
+ *         TERN_ERR_CANCELLED.  With options->comm every rank gets the status and text of the lowest one that failed, behind its number;
+ *         also TERN_ERR_FORMAT and TERN_ERR_ARG (not the files or the dtype of rank 0), TERN_ERR_STATE (not its version of tern),
+ *         TERN_ERR_UNSUPPORTED (more ranks than the model can be shared by).
  *
  * Memory: the packed weights (2 bytes a number where they are fp16 or bf16, 1 where int8); the mapped files are dropped as they are read. */
 TERN_API tern_status tern_model_open(tern_ctx *ctx, const char *name, const tern_model_options *options,
                                      tern_model **out);
 
-/** Frees the model and sets *model to NULL.  NULL and a pointer to NULL are fine.  Its sessions are destroyed first. */
+/** Frees the model and sets *model to NULL.  NULL and a pointer to NULL are fine.  Its sessions are destroyed first.
+ *  A model that several ranks share is closed by each of them; rank 0's call ends the others' tern_worker_run(). */
 TERN_API void tern_model_close(tern_model **model);
 
 #define TERN_MAX_EOS_IDS 8
@@ -144,9 +151,10 @@ TERN_API const char *tern_model_label(const tern_model *model, int32_t index);
 
 /** What a model was made of, and what it takes. */
 typedef struct tern_model_stats {
-    uint64_t n_parameters; /**< elements of the weights, tied ones once */
-    uint64_t file_bytes;   /**< of the weights in the files */
-    uint64_t packed_bytes; /**< memory that the weights occupy */
+    uint64_t n_parameters;        /**< elements of the weights, tied ones once; here and below: of this rank's share */
+    uint64_t file_bytes;          /**< of the weights in the files, of all ranks */
+    uint64_t weight_bytes_copied; /**< of these what was read into memory: all of them, or this rank's share */
+    uint64_t packed_bytes;        /**< memory that the weights occupy */
     uint64_t
         layer_bytes; /**< of packed_bytes those that every step reads: the layers', of experts as many as a token goes to */
     uint64_t head_bytes;    /**< and those that a step with scores reads besides: the final norm's and the head's */

@@ -78,7 +78,7 @@ static tern_status plan(tern_encoder *e, const tern_encoder_options *o, tern_kv_
     /* Each text may leave a block of which it needs one position. */
     *shape = (tern_kv_shape){
         .n_layers = 1,
-        .n_kv_heads = c->kv_heads,
+        .n_kv_heads = tern_model_kv_heads(e->model),
         .head_dim = c->head_dim,
         .n_positions = (int64_t)(e->max_batch + e->max_texts * TERN_KV_BLOCK),
         .n_sequences = (int32_t)e->max_texts,

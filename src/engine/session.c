@@ -72,7 +72,7 @@ static tern_status plan(tern_ctx *ctx, const tern_model *model, const tern_sessi
     const int64_t rounded = (s->n_context + TERN_KV_BLOCK - 1) / TERN_KV_BLOCK * TERN_KV_BLOCK;
     *shape = (tern_kv_shape){
         .n_layers = config->n_layers,
-        .n_kv_heads = config->kv_heads,
+        .n_kv_heads = tern_model_kv_heads(model),
         .head_dim = config->head_dim,
         .n_positions = o->n_positions ? o->n_positions : rounded * o->n_sequences,
         .n_sequences = o->n_sequences,

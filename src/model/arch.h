@@ -6,7 +6,7 @@
 #include "model/binder.h"
 #include "model/head.h"
 #include "model/model.h"
-#include "model/spec.h"
+#include "model/shard.h"
 
 struct tern_arch {
     const char *family; /* config.json's model_type */
@@ -37,11 +37,14 @@ struct tern_model {
     const struct tern_arch *arch;
     tern_model_config config;
     struct tern_spec spec; /* what parse_config() said besides */
-    bool hollow;           /* opened to be described: its weights have no numbers */
+    const tern_comm *comm; /* who shares it: never NULL */
+    struct tern_shards shards;
+    bool hollow; /* opened to be described: its weights have no numbers */
     tern_model_stats stats;
     char *path;
-    char **skipped; /* [stats.n_skipped] */
-    void *weights;  /* the family's struct */
+    char **skipped;           /* [stats.n_skipped] */
+    void *weights;            /* the family's struct */
+    struct tern_group *group; /* group.h; NULL in a process of its own */
 
     /* What bind() leaves for tern_model_work_take(). */
     const struct tern_block **blocks; /* [n_layers] */
@@ -55,8 +58,8 @@ struct tern_model {
 void tern_forward_keep(const struct tern_par *par, const tern_model *model, const struct tern_batch *batch,
                        int32_t index, const float *x);
 
-/* Whether the caller wants to stop: the same answer for every thread. */
-bool tern_forward_stopped(const struct tern_par *par, const struct tern_batch *batch,
+/* Whether the caller wants to stop: the same answer for every thread.  Where several ranks share the model their all-reduces tell. */
+bool tern_forward_stopped(const struct tern_par *par, const tern_model *model, const struct tern_batch *batch,
                           const struct tern_model_work *work);
 
 /* What a row begins as: column ids[row] of `table`, a packed [H, V] matrix (one that was packed from [V, H] rows), times scale, plus
@@ -65,14 +68,18 @@ bool tern_forward_stopped(const struct tern_par *par, const struct tern_batch *b
  * types and positions are of the table's width, and are added, and the norm is taken, before that product. */
 struct tern_embedding {
     const struct tern_weight *table, *project; /* project: [width, H] or NULL */
+    const tern_comm *comm;                     /* who has the other columns; NULL: all are here */
+    int64_t first_id;                          /* of this table's columns */
     float scale;
     const float *types, *positions;
     const float *project_bias; /* [H] or NULL */
     bool inside;
     const struct tern_norm_args *norm; /* with `inside`; NULL: none */
 };
-/* x [T, H].  narrow [T, width]: scratch, with `project`.  Barrier at the end. */
-void tern_forward_embed(const struct tern_par *par, const struct tern_batch *batch, const struct tern_embedding *embed,
-                        float *x, float *narrow);
+/* x [T, H].  narrow [T, width]: scratch, with `project`.  With `comm` both have room for a reduction: block.h.  Barrier at the end.
+ * TERN_OK, or with `comm` what tern_rows_reduce() answers. */
+tern_status tern_forward_embed(const struct tern_par *par, const struct tern_batch *batch,
+                               const struct tern_embedding *embed, float *x, float *narrow,
+                               const struct tern_block_work *work);
 
 #endif

@@ -1,6 +1,7 @@
 /* binder.c: see binder.h. */
 #include "model/binder.h"
 #include "base/memory.h"
+#include "comm/agree.h"
 #include "model/arch.h"
 #include "ops/checks.h"
 
@@ -14,17 +15,18 @@
 struct tern_binder_item {
     tern_weight **weight; /* one of these two */
     float **values;
-    bool transposed;
-    int64_t in; /* of a row of each part */
+    bool transposed; /* channels are rows; values: always */
     size_t first_part, n_parts;
-    float offset; /* added to values */
-    bool exact;   /* packed in its own dtype */
+    int64_t first_input, n_inputs; /* of each channel */
+    float offset;                  /* added to values */
+    bool exact;                    /* packed in its own dtype */
 };
 
+/* A tensor [rows, length] of an item. */
 struct tern_binder_part {
     const struct tern_file_tensor *tensor;
-    int64_t rows;                  /* of the tensor */
-    struct tern_channels channels; /* step divides rows */
+    int64_t rows, length;
+    struct tern_channels channels; /* step divides the axis of channels; steps is their number */
 };
 
 void tern_binder_free(struct tern_binder *binder)
@@ -136,23 +138,49 @@ static tern_status declare_item(struct tern_binder *binder, struct tern_binder_i
     return TERN_OK;
 }
 
+/* Channels of a part behind those of the last one, from the same tensor, are one part with them. */
+static bool extends(const struct tern_binder_part *last, const struct tern_file_tensor *tensor,
+                    const struct tern_channels *next)
+{
+    const struct tern_channels *c = &last->channels;
+
+    return last->tensor == tensor && c->step == next->step && c->steps == 1 && next->steps == 1 &&
+           c->from == next->from && c->first + c->count == next->first;
+}
+
 /* A part of the item that was declared last. */
 static tern_status declare_part(struct tern_binder *binder, const char *name, int rank, const int64_t *dim,
                                 const struct tern_channels *channels)
 {
     tern_ctx *ctx = binder->ctx;
+    struct tern_binder_item *item = &binder->items[binder->n_items - 1];
     struct tern_file_tensor *t = find(binder, name);
 
     TERN_TRY(tern_file_tensor_weight(ctx, binder->files, binder->dir, name, t, rank, dim));
-    TERN_TRY(TERN_GROW(ctx, &binder->parts, &binder->parts_capacity, binder->n_parts + 1, "the list of weights"));
-    struct tern_binder_part *part = &binder->parts[binder->n_parts++];
-    *part = (struct tern_binder_part){ .tensor = t, .rows = 1 };
+    struct tern_binder_part part = {
+        .tensor = t, .rows = 1, .length = rank == 1 ? 1 : dim[rank - 1], .channels = *channels
+    };
     for (int i = 0; i + 1 < rank || (rank == 1 && i == 0); i++)
-        part->rows *= dim[i];
-    part->channels = channels->step ? *channels : (struct tern_channels){ part->rows, 0, part->rows };
-    assert(part->rows % part->channels.step == 0);
-    binder->items[binder->n_items - 1].n_parts++;
+        part.rows *= dim[i];
+    const int64_t axis = item->transposed ? part.rows : part.length;
+    if (channels->step == 0)
+        part.channels = (struct tern_channels){ axis, 0, axis, 0, 1 };
+    assert(axis % part.channels.step == 0);
+    if (part.channels.steps == 0)
+        part.channels.steps = axis / part.channels.step - part.channels.from;
+    if (item->n_parts == 0)
+        item->n_inputs = item->transposed ? part.length : part.rows;
+    assert(item->n_inputs == (item->transposed ? part.length : part.rows));
+    if (!t->used)
+        binder->file_bytes += t->size;
     t->used = true;
+    if (item->n_parts > 0 && extends(&binder->parts[binder->n_parts - 1], t, &part.channels)) {
+        binder->parts[binder->n_parts - 1].channels.count += part.channels.count;
+        return TERN_OK;
+    }
+    TERN_TRY(TERN_GROW(ctx, &binder->parts, &binder->parts_capacity, binder->n_parts + 1, "the list of weights"));
+    binder->parts[binder->n_parts++] = part;
+    item->n_parts++;
     return TERN_OK;
 }
 
@@ -168,7 +196,7 @@ tern_status tern_binder_matrix(struct tern_binder *binder, tern_weight **out, bo
     va_start(args, format);
     name_print(binder, name, format, args);
     va_end(args);
-    TERN_TRY(declare_item(binder, (struct tern_binder_item){ .weight = out, .transposed = transposed, .in = dim[1] }));
+    TERN_TRY(tern_binder_join(binder, out, transposed));
     return declare_part(binder, name, 2, dim, &all_channels);
 }
 
@@ -182,18 +210,18 @@ tern_status tern_binder_values(struct tern_binder *binder, float **out, int64_t 
     va_start(args, format);
     name_print(binder, name, format, args);
     va_end(args);
-    TERN_TRY(declare_item(binder, (struct tern_binder_item){ .values = out, .in = rows ? n : 1 }));
+    TERN_TRY(tern_binder_join_values(binder, out));
     return declare_part(binder, name, rows ? 2 : 1, dim, &all_channels);
 }
 
-tern_status tern_binder_join(struct tern_binder *binder, tern_weight **out, int64_t in)
+tern_status tern_binder_join(struct tern_binder *binder, tern_weight **out, bool transposed)
 {
-    return declare_item(binder, (struct tern_binder_item){ .weight = out, .transposed = true, .in = in });
+    return declare_item(binder, (struct tern_binder_item){ .weight = out, .transposed = transposed });
 }
 
 tern_status tern_binder_join_values(struct tern_binder *binder, float **out)
 {
-    return declare_item(binder, (struct tern_binder_item){ .values = out, .in = 1 });
+    return declare_item(binder, (struct tern_binder_item){ .values = out, .transposed = true });
 }
 
 tern_status tern_binder_part(struct tern_binder *binder, const struct tern_channels *channels, int rank,
@@ -206,6 +234,14 @@ tern_status tern_binder_part(struct tern_binder *binder, const struct tern_chann
     name_print(binder, name, format, args);
     va_end(args);
     return declare_part(binder, name, rank, dim, channels);
+}
+
+void tern_binder_inputs(struct tern_binder *binder, int64_t first, int64_t count)
+{
+    struct tern_binder_item *item = &binder->items[binder->n_items - 1];
+
+    item->first_input = first;
+    item->n_inputs = count;
 }
 
 void tern_binder_exact(struct tern_binder *binder)
@@ -251,19 +287,6 @@ static tern_status check_unread(struct tern_binder *binder)
     return TERN_OK;
 }
 
-/* The tensor's data where its elements are aligned: the mapping, or a copy that the caller frees. */
-static tern_status aligned_data(tern_ctx *ctx, const struct tern_file_tensor *t, const void **data, void **copy)
-{
-    *copy = NULL;
-    *data = t->data;
-    if ((uintptr_t)t->data % tern_dtype_size(t->dtype) == 0)
-        return TERN_OK;
-    TERN_TRY(tern_alloc(ctx, t->size, 1, "an aligned copy of a tensor", copy));
-    memcpy(*copy, t->data, t->size);
-    *data = *copy;
-    return TERN_OK;
-}
-
 tern_dtype tern_binder_packed_dtype(const struct tern_binder *binder, tern_dtype dtype)
 {
     switch (binder->options.dtype) {
@@ -281,19 +304,28 @@ tern_dtype tern_binder_packed_dtype(const struct tern_binder *binder, tern_dtype
     return dtype;
 }
 
-static int64_t part_rows(const struct tern_binder_part *part)
+static int64_t part_channels(const struct tern_binder_part *part)
 {
-    return part->rows / part->channels.step * part->channels.count;
+    return part->channels.steps * part->channels.count;
 }
 
-static uint64_t part_bytes(const struct tern_binder_item *item, const struct tern_binder_part *part)
+static int64_t item_channels(const struct tern_binder *binder, const struct tern_binder_item *item)
 {
-    return (uint64_t)part_rows(part) * (uint64_t)item->in * tern_dtype_size(part->tensor->dtype);
+    int64_t n = 0;
+
+    for (size_t p = 0; p < item->n_parts; p++)
+        n += part_channels(&binder->parts[item->first_part + p]);
+    return n;
 }
 
-static bool is_whole(const struct tern_binder_part *part)
+static uint64_t item_bytes(const struct tern_binder *binder, const struct tern_binder_item *item)
 {
-    return part->channels.count == part->rows;
+    const struct tern_binder_part *part = binder->parts + item->first_part;
+    uint64_t bytes = 0;
+
+    for (size_t p = 0; p < item->n_parts; p++)
+        bytes += (uint64_t)part_channels(&part[p]) * (uint64_t)item->n_inputs * tern_dtype_size(part[p].tensor->dtype);
+    return bytes;
 }
 
 /* What an item is packed from, before options: fp32 where its parts differ. */
@@ -308,28 +340,54 @@ static tern_dtype item_dtype(const struct tern_binder *binder, const struct tern
     return dtype;
 }
 
-/* Rows of a part to `to`, as dtype: that of the tensor, or fp32. */
-static tern_status copy_rows(struct tern_binder *binder, const struct tern_binder_item *item,
-                             const struct tern_binder_part *part, tern_dtype dtype, char *to)
-{
-    const struct tern_file_tensor *t = part->tensor;
-    const struct tern_channels *c = &part->channels;
-    const size_t run = (size_t)(c->count * item->in), size = tern_dtype_size(t->dtype);
-    const void *data;
-    void *copy;
+/* Where a part goes: dense runs of `dtype`, each `step` numbers behind the last one. */
+struct target {
+    char *at;
+    tern_dtype dtype; /* the tensor's, or fp32 */
+    size_t step;
+};
 
-    TERN_TRY(aligned_data(binder->ctx, t, &data, &copy));
-    for (int64_t at = c->first; at < part->rows; at += c->step) {
-        const char *from = (const char *)data + (size_t)(at * item->in) * size;
-        if (dtype == t->dtype)
-            memcpy(to, from, run * size);
-        else
-            tern_widen(binder->ctx->kernels, (float *)(void *)to, from, t->dtype, run);
-        to += run * tern_dtype_size(dtype);
+/* n numbers from number `from` of a tensor on, wherever the file has them. */
+static void copy_run(const struct tern_binder *binder, const struct tern_file_tensor *t, int64_t from, int64_t n,
+                     struct target *to)
+{
+    const size_t size = tern_dtype_size(t->dtype);
+    const char *data = (const char *)t->data + (size_t)from * size;
+    char piece[4096];
+
+    if (to->dtype == t->dtype) {
+        memcpy(to->at, data, (size_t)n * size);
+    } else {
+        float *at = (float *)(void *)to->at;
+        for (size_t done = 0, few; done < (size_t)n; done += few) {
+            few = (size_t)n - done < sizeof piece / sizeof *at ? (size_t)n - done : sizeof piece / sizeof *at;
+            memcpy(piece, data + done * size, few * size); /* the file's alignment is its own */
+            tern_widen(binder->ctx->kernels, at + done, piece, t->dtype, few);
+        }
     }
-    tern_free(copy);
-    tern_safetensors_drop(binder->files, t);
-    return TERN_OK;
+    to->at += to->step * tern_dtype_size(to->dtype);
+}
+
+/* A part to `to`: rows of its channels, or with channels that are columns a block of them in rows of `n_channels`. */
+static void copy_part(struct tern_binder *binder, const struct tern_binder_item *item,
+                      const struct tern_binder_part *part, tern_dtype dtype, int64_t n_channels, char *to)
+{
+    const struct tern_channels *c = &part->channels;
+    const int64_t first = item->first_input, n = item->n_inputs, length = part->length;
+    const bool whole = n == length;
+
+    for (int64_t k = 0; k < c->steps; k++) {
+        const int64_t channel = (c->from + k) * c->step + c->first;
+        struct target rows = { to + (size_t)(k * c->count * n) * tern_dtype_size(dtype), dtype, (size_t)n };
+        struct target columns = { to + (size_t)(k * c->count) * tern_dtype_size(dtype), dtype, (size_t)n_channels };
+        if (item->transposed && whole)
+            copy_run(binder, part->tensor, channel * length, c->count * length, &rows);
+        for (int64_t i = 0; item->transposed && !whole && i < c->count; i++)
+            copy_run(binder, part->tensor, (channel + i) * length + first, n, &rows);
+        for (int64_t i = 0; !item->transposed && i < n; i++)
+            copy_run(binder, part->tensor, (first + i) * length + channel, c->count, &columns);
+    }
+    tern_safetensors_drop(binder->files, part->tensor);
 }
 
 /* A value that fp16 has none for is told with the tensor's name. */
@@ -347,49 +405,68 @@ static tern_status pack(struct tern_binder *binder, const struct tern_binder_ite
                      item->n_parts > 1 ? " and those beside it" : "", text);
 }
 
-/* A matrix that is one whole tensor is packed from where it is mapped. */
-static tern_status load_whole(struct tern_binder *binder, const struct tern_binder_item *item)
+/* [channels, inputs] or the other way round. */
+static tern_tensor matrix_view(const struct tern_binder_item *item, void *data, tern_dtype dtype, int64_t n_channels)
+{
+    const int64_t dim[] = { item->transposed ? n_channels : item->n_inputs,
+                            item->transposed ? item->n_inputs : n_channels };
+
+    return tern_tensor_view(data, dtype, 2, dim);
+}
+
+/* A matrix whose numbers stand in one piece in a file, aligned, is packed from where it is mapped: where, else NULL. */
+static const char *in_place(const struct tern_binder *binder, const struct tern_binder_item *item)
+{
+    const struct tern_binder_part *part = &binder->parts[item->first_part];
+    const struct tern_channels *c = &part->channels;
+    const int64_t axis = item->transposed ? part->rows : part->length;
+    const int64_t inputs = item->transposed ? part->length : part->rows;
+    const size_t size = tern_dtype_size(part->tensor->dtype);
+    const bool whole = c->count * c->steps == axis;
+
+    if (item->values || item->n_parts != 1 || item->n_inputs != inputs || (uintptr_t)part->tensor->data % size != 0)
+        return NULL;
+    if (!whole && !(item->transposed && c->steps == 1))
+        return NULL;
+    const int64_t first = whole ? 0 : (c->from * c->step + c->first) * part->length;
+    return (const char *)part->tensor->data + (size_t)first * size;
+}
+
+static tern_status load_in_place(struct tern_binder *binder, const struct tern_binder_item *item, const char *data)
 {
     const struct tern_file_tensor *t = binder->parts[item->first_part].tensor;
-    const void *data;
-    void *copy;
-
-    TERN_TRY(aligned_data(binder->ctx, t, &data, &copy));
-    const int64_t dim[] = { (int64_t)(t->size / tern_dtype_size(t->dtype)) / item->in, item->in };
-    const tern_tensor view = tern_tensor_view((void *)(uintptr_t)data, t->dtype, 2, dim);
+    const tern_tensor view = matrix_view(item, (void *)(uintptr_t)data, t->dtype, item_channels(binder, item));
     const tern_status status = pack(binder, item, &view);
-    tern_free(copy);
+
     tern_safetensors_drop(binder->files, t);
     return status;
 }
 
 /* The weight's place, for who plans memory. */
-static tern_status hollow(struct tern_binder *binder, const struct tern_binder_item *item, int64_t rows,
+static tern_status hollow(struct tern_binder *binder, const struct tern_binder_item *item, int64_t n_channels,
                           tern_dtype dtype)
 {
-    return tern_weight_hollow(binder->ctx, item->transposed ? item->in : rows, item->transposed ? rows : item->in,
+    return tern_weight_hollow(binder->ctx, item->n_inputs, n_channels,
                               item->exact ? dtype : tern_binder_packed_dtype(binder, dtype), item->weight);
 }
 
 static tern_status load_one(struct tern_binder *binder, const struct tern_binder_item *item)
 {
     tern_ctx *ctx = binder->ctx;
-    const struct tern_binder_part *part = binder->parts + item->first_part, *end = part + item->n_parts;
     const tern_dtype dtype = item->values ? TERN_FP32 : item_dtype(binder, item);
-    tern_status status = TERN_OK;
-    int64_t rows = 0;
+    const int64_t n_channels = item_channels(binder, item);
+    const size_t n = (size_t)(n_channels * item->n_inputs), bytes = n * tern_dtype_size(dtype);
+    const char *mapped = in_place(binder, item);
+    void *joined = NULL;
 
-    for (const struct tern_binder_part *p = part; p < end; p++)
-        rows += part_rows(p);
-    const size_t n = (size_t)(rows * item->in), bytes = n * tern_dtype_size(dtype);
     binder->n_parameters += n;
+    if (n == 0)
+        return TERN_OK;
     if (binder->options.describe)
         return item->values ? TERN_ALLOC(ctx, n, "a vector of weights", item->values)
-                            : hollow(binder, item, rows, dtype);
-    if (item->weight && item->n_parts == 1 && is_whole(part))
-        return load_whole(binder, item);
-
-    void *joined = NULL;
+                            : hollow(binder, item, n_channels, dtype);
+    if (mapped)
+        return load_in_place(binder, item, mapped);
     if (item->values) {
         TERN_TRY(TERN_ALLOC(ctx, n, "a vector of weights", item->values));
         joined = *item->values;
@@ -397,18 +474,18 @@ static tern_status load_one(struct tern_binder *binder, const struct tern_binder
         TERN_TRY(tern_pages_alloc(ctx, bytes, "a matrix put together", &joined));
     }
     char *to = joined;
-    for (; part < end && status == TERN_OK; part++) {
-        status = copy_rows(binder, item, part, dtype, to);
-        to += (size_t)(part_rows(part) * item->in) * tern_dtype_size(dtype);
+    for (size_t p = 0; p < item->n_parts; p++) {
+        const struct tern_binder_part *part = &binder->parts[item->first_part + p];
+        copy_part(binder, item, part, dtype, n_channels, to);
+        to += (size_t)(part_channels(part) * (item->transposed ? item->n_inputs : 1)) * tern_dtype_size(dtype);
     }
     if (item->values) {
-        for (size_t i = 0; status == TERN_OK && item->offset != 0 && i < n; i++)
+        for (size_t i = 0; item->offset != 0 && i < n; i++)
             (*item->values)[i] += item->offset;
-        return status;
+        return TERN_OK;
     }
-    const tern_tensor view = tern_tensor_view(joined, dtype, 2, (int64_t[]){ rows, item->in });
-    if (status == TERN_OK)
-        status = pack(binder, item, &view);
+    const tern_tensor view = matrix_view(item, joined, dtype, n_channels);
+    const tern_status status = pack(binder, item, &view);
     tern_pages_free(joined, bytes);
     return status;
 }
@@ -416,35 +493,53 @@ static tern_status load_one(struct tern_binder *binder, const struct tern_binder
 static tern_status report(const struct tern_binder *binder, uint64_t done)
 {
     TERN_REQUIRE(binder->ctx,
-                 !binder->options.progress || binder->options.progress(binder->options.user, done, binder->file_bytes),
+                 !binder->options.progress ||
+                     binder->options.progress(binder->options.user, done, binder->copied_bytes),
                  TERN_ERR_CANCELLED, "%s: loading was cancelled after %" PRIu64 " of %" PRIu64 " bytes", binder->dir,
-                 done, binder->file_bytes);
+                 done, binder->copied_bytes);
     return TERN_OK;
+}
+
+/* Items between two agreements have these bytes in the files, whole: an error is known everywhere within seconds. */
+#define AGREE_BYTES 100000000
+
+/* Every rank has the same items, and agrees behind the same ones. */
+static tern_status load_all(struct tern_binder *binder)
+{
+    uint64_t done = 0, since = 0;
+    tern_status status = TERN_OK;
+
+    for (size_t i = 0; i < binder->n_items && status == TERN_OK; i++) {
+        const struct tern_binder_item *item = &binder->items[i];
+        status = load_one(binder, item);
+        done += item_bytes(binder, item);
+        if (status == TERN_OK)
+            status = report(binder, done);
+        for (size_t p = 0; p < item->n_parts; p++)
+            since += binder->parts[item->first_part + p].tensor->size;
+        if (since < AGREE_BYTES && status == TERN_OK)
+            continue;
+        since = 0;
+        status = tern_agree(binder->ctx, binder->comm, status);
+        binder->agreed = status != TERN_OK;
+    }
+    return status;
 }
 
 tern_status tern_binder_load(struct tern_binder *binder)
 {
-    uint64_t done = 0, largest = 0;
+    uint64_t largest = 0;
 
     TERN_TRY(check_unread(binder));
     for (size_t i = 0; i < binder->n_items; i++) {
         const struct tern_binder_item *item = &binder->items[i];
-        uint64_t bytes = 0;
-        for (size_t p = 0; p < item->n_parts; p++)
-            bytes += part_bytes(item, &binder->parts[item->first_part + p]);
-        binder->file_bytes += bytes;
+        const uint64_t bytes = item_bytes(binder, item);
+        binder->copied_bytes += bytes;
         if (bytes > largest) {
             largest = bytes;
             binder->dtype = item_dtype(binder, item);
         }
     }
     TERN_TRY(report(binder, 0));
-    for (size_t i = 0; i < binder->n_items; i++) {
-        const struct tern_binder_item *item = &binder->items[i];
-        TERN_TRY(load_one(binder, item));
-        for (size_t p = 0; p < item->n_parts; p++)
-            done += part_bytes(item, &binder->parts[item->first_part + p]);
-        TERN_TRY(report(binder, done));
-    }
-    return TERN_OK;
+    return load_all(binder);
 }

@@ -8,6 +8,8 @@
 #include <math.h>
 #include <string.h>
 
+#define GATHERED ((size_t)1 << 16) /* scores of a rank that go on their way together, or a row of them */
+
 static size_t larger(size_t a, size_t b)
 {
     return a > b ? a : b;
@@ -19,6 +21,12 @@ void tern_head_work_take(struct tern_arena *arena, const struct tern_head *head,
     size_t scratch = 0;
 
     work->final = TERN_TAKE(arena, float, max_logits *hidden);
+    if (head->comm) {
+        const size_t most = (size_t)head->most, rows = GATHERED / most > 1 ? GATHERED / most : 1;
+        work->gather_rows = rows < max_logits ? rows : max_logits;
+        work->words = TERN_TAKE(arena, float, max_logits *most);
+        work->gathered = tern_arena_take(arena, (size_t)head->comm->size, work->gather_rows * most * sizeof(float));
+    }
     if (head->dense || head->mean)
         work->second = TERN_TAKE(arena, float, max_logits *larger(hidden, head->dense ? (size_t)head->dense->out : 0));
     if (!narrow)
@@ -32,7 +40,10 @@ void tern_head_work_take(struct tern_arena *arena, const struct tern_head *head,
 
 size_t tern_head_width(const struct tern_head *head, size_t hidden)
 {
-    return head->out ? (size_t)head->out->out : head->dense ? (size_t)head->dense->out : hidden;
+    return head->comm    ? (size_t)head->words
+           : head->out   ? (size_t)head->out->out
+           : head->dense ? (size_t)head->dense->out
+                         : hidden;
 }
 
 /* One row behind the final norm. */
@@ -75,18 +86,37 @@ static void cap_logits(const struct tern_par *par, float *logits, size_t n, floa
     tern_barrier(par);
 }
 
-/* c = act(rows W + bias) through the rows that the weight's products take. */
-static void product(const struct tern_par *par, float *c, const float *x, size_t n_rows, const struct tern_weight *w,
-                    const float *bias, enum tern_act act, void *narrow)
+/* c [n_rows, ld] = act(rows W + bias) through the rows that the weight's products take. */
+static void product(const struct tern_par *par, float *c, size_t ld, const float *x, size_t n_rows,
+                    const struct tern_weight *w, const float *bias, enum tern_act act, void *narrow)
 {
     const struct tern_epilogue end = { .bias = bias, .act = act };
     const struct tern_rows rows = tern_rows_from(par, w, narrow, x, (size_t)w->in, n_rows);
 
-    tern_gemm_run_rows(par, c, (size_t)w->out, &rows, n_rows, w, &end);
+    tern_gemm_run_rows(par, c, ld, &rows, n_rows, w, &end);
 }
 
-void tern_head_run(const struct tern_par *par, const struct tern_head *head, const tern_model *model,
-                   const struct tern_batch *batch, const struct tern_model_work *work)
+/* Scores of all ranks side by side, on every rank.  Thread 0 speaks for the process. */
+static tern_status gather(const struct tern_head *head, float *logits, size_t n, const struct tern_model_work *work)
+{
+    const tern_comm *comm = head->comm;
+    const size_t most = (size_t)head->most, C = (size_t)head->words;
+
+    for (size_t row = 0, rows; row < n; row += rows) {
+        rows = n - row < work->gather_rows ? n - row : work->gather_rows;
+        TERN_TRY(comm->all_gather(comm->user, work->words + row * most, work->gathered, rows * most));
+        for (int rank = 0; rank < comm->size; rank++) {
+            const struct tern_shard shard = tern_shard_of(head->words, TERN_PANEL, rank, comm->size);
+            for (size_t r = 0; r < rows; r++)
+                memcpy(logits + (row + r) * C + (size_t)shard.first, work->gathered + ((size_t)rank * rows + r) * most,
+                       (size_t)shard.count * sizeof *logits);
+        }
+    }
+    return TERN_OK;
+}
+
+tern_status tern_head_run(const struct tern_par *par, const struct tern_head *head, const tern_model *model,
+                          const struct tern_batch *batch, const struct tern_model_work *work)
 {
     const size_t H = (size_t)model->config.hidden_size, n_rows = batch->kv.n_rows, n = batch->n_logits;
     const float *from = work->final;
@@ -104,7 +134,7 @@ void tern_head_run(const struct tern_par *par, const struct tern_head *head, con
     }
     if (n == 0) {
         tern_barrier(par);
-        return;
+        return TERN_OK;
     }
     assert(!head->mean || n == batch->kv.n_spans);
     tern_share(par, n, 1, &row, &end);
@@ -119,19 +149,28 @@ void tern_head_run(const struct tern_par *par, const struct tern_head *head, con
     if (head->dense) {
         float *to = head->out ? work->second : batch->logits;
         width = (size_t)head->dense->out;
-        product(par, to, from, n, head->dense, head->dense_bias, head->act, work->narrow); /* [n, D] */
+        product(par, to, width, from, n, head->dense, head->dense_bias, head->act, work->narrow); /* [n, D] */
         if (head->dense_norm)
             tern_norm_run(par, to, NULL, to, NULL, NULL, n, width, head->dense_norm);
         from = to;
     }
     if (head->out) {
-        product(par, batch->logits, from, n, head->out, head->bias, TERN_ACT_NONE, work->narrow); /* [n, C] */
+        float *to = head->comm ? work->words : batch->logits;
+        const size_t ld = head->comm ? (size_t)head->most : (size_t)head->out->out;
+        product(par, to, ld, from, n, head->out, head->bias, TERN_ACT_NONE, work->narrow); /* [n, C] */
         if (head->cap > 0)
-            cap_logits(par, batch->logits, n * (size_t)head->out->out, head->cap);
+            cap_logits(par, to, n * ld, head->cap);
+        if (head->comm) {
+            if (par->thread == 0)
+                *work->block.status = gather(head, batch->logits, n, work);
+            tern_barrier(par);
+            return *work->block.status;
+        }
     } else if (!head->dense) {
         tern_share(par, n, 1, &row, &end);
         if (row < end)
             memcpy(batch->logits + row * width, from + row * width, (end - row) * width * sizeof *from);
         tern_barrier(par);
     }
+    return TERN_OK;
 }

@@ -21,6 +21,9 @@ struct tern_head {
     const struct tern_weight *out;           /* [D, C] or NULL */
     const float *bias;                       /* [C] or NULL */
     float cap;                               /* 0: none; else logits are cap tanh(logit / cap) */
+    const tern_comm *comm;                   /* who has the other columns of out and bias; NULL: all are here */
+    int64_t words,
+        most; /* with comm: columns of all ranks, and the most of one; dealt out by tern_shard_of(words, 32, ..) */
 };
 
 /* Scratch for max_logits rows, to the parts of work that are the head's. */
@@ -30,8 +33,8 @@ void tern_head_work_take(struct tern_arena *arena, const struct tern_head *head,
 size_t tern_head_width(const struct tern_head *head, size_t hidden);
 
 /* Logits of batch->logit_rows to batch->logits; with batch->hidden, the final norm of all rows is its last state.  Called by every
- * thread; barrier at the end. */
-void tern_head_run(const struct tern_par *par, const struct tern_head *head, const tern_model *model,
-                   const struct tern_batch *batch, const struct tern_model_work *work);
+ * thread; barrier at the end.  TERN_OK, or with head->comm what that answers, the same on every thread. */
+tern_status tern_head_run(const struct tern_par *par, const struct tern_head *head, const tern_model *model,
+                          const struct tern_batch *batch, const struct tern_model_work *work);
 
 #endif

@@ -55,35 +55,38 @@ static tern_status bind_exact(struct bind *b, tern_weight **to, int64_t in, int6
     return TERN_OK;
 }
 
-/* up and gate as [up | gate], and down, each a tensor. */
-static tern_status bind_apart(struct bind *b, struct tern_expert *to, int64_t H, int64_t I, const char *up,
-                              const char *gate, const char *down)
+/* up and gate as [up | gate], and down, each a tensor: those channels of I. */
+static tern_status bind_apart(struct bind *b, struct tern_expert *to, int64_t H, int64_t I,
+                              const struct tern_shard *here, const char *up, const char *gate, const char *down)
 {
-    static const struct tern_channels whole = { 0 };
+    const struct tern_channels channels = { .step = I, .first = here->first, .count = here->count };
     const int64_t dim[] = { I, H };
 
-    TERN_TRY(tern_binder_join(b->binder, &to->owned_up, H));
-    TERN_TRY(tern_binder_part(b->binder, &whole, 2, dim, "%s.weight", named(b, up)));
-    TERN_TRY(tern_binder_part(b->binder, &whole, 2, dim, "%s.weight", named(b, gate)));
-    return tern_binder_matrix(b->binder, &to->owned_down, true, I, H, "%s.weight", named(b, down));
+    TERN_TRY(tern_binder_join(b->binder, &to->owned_up, true));
+    TERN_TRY(tern_binder_part(b->binder, &channels, 2, dim, "%s.weight", named(b, up)));
+    TERN_TRY(tern_binder_part(b->binder, &channels, 2, dim, "%s.weight", named(b, gate)));
+    TERN_TRY(tern_binder_matrix(b->binder, &to->owned_down, true, I, H, "%s.weight", named(b, down)));
+    tern_binder_inputs(b->binder, here->first, here->count);
+    return TERN_OK;
 }
 
 /* Expert e of those in one. */
-static tern_status bind_fused(struct bind *b, struct tern_expert *to, int64_t H, int64_t I, int64_t X)
+static tern_status bind_fused(struct bind *b, struct tern_expert *to, int64_t H, int64_t I, int64_t X, bool here)
 {
     const int64_t e = b->expert, first_dim[] = { X, 2 * I, H }, second_dim[] = { X, H, I };
-    const struct tern_channels gate = { X * 2 * I, e * 2 * I, I }, up = { X * 2 * I, e * 2 * I + I, I },
-                               down = { X * H, e * H, H };
+    const struct tern_channels gate = { .step = X * 2 * I, .first = e * 2 * I, .count = here ? I : 0 },
+                               up = { .step = X * 2 * I, .first = e * 2 * I + I, .count = here ? I : 0 },
+                               down = { .step = X * H, .first = e * H, .count = here ? H : 0 };
 
-    TERN_TRY(tern_binder_join(b->binder, &to->owned_up, H));
+    TERN_TRY(tern_binder_join(b->binder, &to->owned_up, true));
     TERN_TRY(tern_binder_part(b->binder, &up, 3, first_dim, "%s", named(b, b->names->experts_gate_up)));
     TERN_TRY(tern_binder_part(b->binder, &gate, 3, first_dim, "%s", named(b, b->names->experts_gate_up)));
-    TERN_TRY(tern_binder_join(b->binder, &to->owned_down, I));
+    TERN_TRY(tern_binder_join(b->binder, &to->owned_down, true));
     return tern_binder_part(b->binder, &down, 3, second_dim, "%s", named(b, b->names->experts_down));
 }
 
 tern_status tern_mixture_bind(struct tern_binder *binder, const tern_model_config *config, const struct tern_spec *spec,
-                              int32_t layer, struct tern_mixture *out)
+                              const struct tern_shards *shards, int32_t layer, struct tern_mixture *out)
 {
     const struct tern_experts_spec *s = &spec->experts;
     const struct tern_names *names = spec->names;
@@ -95,12 +98,16 @@ tern_status tern_mixture_bind(struct tern_binder *binder, const tern_model_confi
     const bool fused = tern_binder_find(binder, "%s", named(&b, names->experts_gate_up)) != NULL;
     for (; b.expert < s->n; b.expert++) {
         struct tern_expert *to = &out->experts[b.expert];
-        TERN_TRY(fused ? bind_fused(&b, to, H, s->width, s->n)
-                       : bind_apart(&b, to, H, s->width, names->expert_up, names->expert_gate, names->expert_down));
+        const int64_t at = b.expert - shards->experts.first;
+        const struct tern_shard all = { 0, s->width }, none = { 0 };
+        const bool here = at >= 0 && at < shards->experts.count;
+        TERN_TRY(fused ? bind_fused(&b, to, H, s->width, s->n, here)
+                       : bind_apart(&b, to, H, s->width, here ? &all : &none, names->expert_up, names->expert_gate,
+                                    names->expert_down));
     }
     if (shared) {
-        TERN_TRY(bind_apart(&b, &out->experts[s->n], H, s->shared_width, names->shared_up, names->shared_gate,
-                            names->shared_down));
+        TERN_TRY(bind_apart(&b, &out->experts[s->n], H, s->shared_width, &shards->shared, names->shared_up,
+                            names->shared_gate, names->shared_down));
         TERN_TRY(bind_exact(&b, &out->gate, H, 1, names->shared_weight));
     }
     return bind_exact(&b, &out->router, H, s->n, names->router);

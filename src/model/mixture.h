@@ -6,13 +6,13 @@
 #define TERN_MODEL_MIXTURE_H
 
 #include "model/binder.h"
-#include "model/spec.h"
+#include "model/shard.h"
 #include "modules/experts.h"
 
 /* All zero: a layer without experts. */
 struct tern_mixture {
     tern_weight *router, *gate;  /* packed as they are in the files, whatever the model's dtype */
-    struct tern_expert *experts; /* [X], then the shared one if there is one */
+    struct tern_expert *experts; /* [X], those of other ranks without weights; then the shared one if there is one */
     struct tern_experts bound;
 };
 
@@ -22,7 +22,7 @@ bool tern_mixture_here(const struct tern_spec *spec, int32_t layer);
 bool tern_mixture_named(struct tern_binder *binder, const struct tern_spec *spec, const struct tern_names *names);
 /* Declares the weights of a layer.  *out is all zero before; tern_mixture_free() frees it in any case. */
 tern_status tern_mixture_bind(struct tern_binder *binder, const tern_model_config *config, const struct tern_spec *spec,
-                              int32_t layer, struct tern_mixture *out);
+                              const struct tern_shards *shards, int32_t layer, struct tern_mixture *out);
 /* After tern_binder_load(). */
 void tern_mixture_finish(const tern_model_config *config, const struct tern_spec *spec, struct tern_mixture *mixture);
 void tern_mixture_free(const struct tern_spec *spec, struct tern_mixture *mixture);

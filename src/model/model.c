@@ -3,7 +3,9 @@
 #include "base/file.h"
 #include "base/machine.h"
 #include "base/memory.h"
+#include "comm/agree.h"
 #include "model/arch.h"
+#include "model/group.h"
 #include "model/model_config.h"
 
 #include <assert.h>
@@ -61,20 +63,40 @@ static tern_status read_weights(tern_ctx *ctx, tern_model *model, struct tern_sa
     model->config.model_dtype = options->dtype;
     model->config.row_dtype = tern_model_row_dtype(options->dtype);
     model->hollow = options->describe;
-    struct tern_binder binder = {
-        .ctx = ctx, .dir = model->path, .arch = model->arch, .files = files, .prefix = "", .options = *options
-    };
-    const tern_status status = model->arch->bind(ctx, model, &binder);
+    struct tern_binder binder = { .ctx = ctx,
+                                  .dir = model->path,
+                                  .arch = model->arch,
+                                  .files = files,
+                                  .prefix = "",
+                                  .options = *options,
+                                  .comm = model->comm };
+    tern_status status = model->arch->bind(ctx, model, &binder);
 
+    if (!binder.agreed)
+        status = tern_agree(ctx, model->comm, status);
     model->config.dtype = binder.dtype;
     model->config.weight_dtype = tern_binder_packed_dtype(&binder, binder.dtype);
     model->stats.n_parameters = binder.n_parameters;
     model->stats.file_bytes = binder.file_bytes;
+    model->stats.weight_bytes_copied = binder.copied_bytes;
     model->stats.n_skipped = binder.n_skipped;
     model->skipped = binder.skipped;
     binder.skipped = NULL;
     tern_binder_free(&binder);
     return status;
+}
+
+/* What a rank does alone. */
+static tern_status open_here(tern_ctx *ctx, const char *name, const tern_model_options *options, tern_model *model,
+                             struct tern_safetensors **files)
+{
+    TERN_TRY(TERN_CHECK_RESERVED(ctx, "model_open", options));
+    TERN_REQUIRE(ctx, tern_model_is_dtype(options->dtype), TERN_ERR_ARG,
+                 "model_open: dtype is %d, expected auto 0, fp32 1, bf16 2, fp16 3 or int8 4", (int)options->dtype);
+    TERN_TRY(tern_model_find(ctx, name, &model->path));
+    TERN_TRY(read_config(ctx, model));
+    TERN_TRY(tern_shards_make(ctx, &model->config, &model->spec, model->comm, &model->shards));
+    return tern_safetensors_open_dir(ctx, model->path, files);
 }
 
 tern_status tern_model_open(tern_ctx *ctx, const char *name, const tern_model_options *options, tern_model **out)
@@ -89,16 +111,21 @@ tern_status tern_model_open(tern_ctx *ctx, const char *name, const tern_model_op
     *out = NULL;
     TERN_REQUIRE(NULL, ctx, TERN_ERR_ARG, "model_open: ctx is NULL");
     options = options ? options : &standard;
-    TERN_TRY(TERN_CHECK_RESERVED(ctx, "model_open", options));
-    TERN_REQUIRE(ctx, tern_model_is_dtype(options->dtype), TERN_ERR_ARG,
-                 "model_open: dtype is %d, expected auto 0, fp32 1, bf16 2, fp16 3 or int8 4", (int)options->dtype);
-    TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, 1, "a model", &model));
-    TERN_TRY_OR_FAIL(tern_model_find(ctx, name, &model->path));
-    TERN_TRY_OR_FAIL(read_config(ctx, model));
-    TERN_TRY_OR_FAIL(tern_safetensors_open_dir(ctx, model->path, &files));
+    const tern_comm *comm = options->comm ? options->comm : tern_comm_self();
+    TERN_REQUIRE(ctx, comm->size >= 1 && comm->size <= TERN_MAX_RANKS && comm->rank >= 0 && comm->rank < comm->size,
+                 TERN_ERR_ARG, "model_open: this is rank %d of %d, expected 0 <= rank < size <= %d", comm->rank,
+                 comm->size, TERN_MAX_RANKS);
+    status = tern_group_model(ctx, comm, &model);
+    if (status == TERN_OK)
+        status = open_here(ctx, name, options, model, &files);
+    TERN_TRY_OR_FAIL(tern_agree(ctx, comm, status));
+    if (comm->size > 1)
+        TERN_TRY_OR_FAIL(tern_group_compare(ctx, model, files, options));
     TERN_TRY_OR_FAIL(read_weights(ctx, model, files, options));
     tern_safetensors_close(&files);
     model->stats.load_seconds = tern_machine_seconds() - start;
+    if (comm->size > 1)
+        model->group->over = false;
     *out = model;
     return TERN_OK;
 
@@ -113,6 +140,7 @@ void tern_model_close(tern_model **model)
     if (!model || !*model)
         return;
     tern_model *m = *model;
+    tern_group_close(m);
     if (m->arch)
         m->arch->destroy(m->weights);
     for (uint32_t i = 0; m->skipped && i < m->stats.n_skipped; i++)
@@ -169,6 +197,11 @@ tern_status tern_model_check_whole(tern_ctx *ctx, const tern_model *model, const
     return TERN_OK;
 }
 
+int32_t tern_model_kv_heads(const tern_model *model)
+{
+    return model->shards.kv_heads.count ? (int32_t)model->shards.kv_heads.count : 1;
+}
+
 int32_t tern_model_pool_token(const tern_model *model, const int32_t *ids, int32_t n)
 {
     const struct tern_spec *s = &model->spec;
@@ -197,9 +230,9 @@ void tern_model_work_take(struct tern_arena *arena, const tern_model *model, siz
     const size_t H = (size_t)model->config.hidden_size;
 
     *work = (struct tern_model_work){ .max_rows = max_rows, .max_logits = max_logits };
-    work->x = TERN_TAKE(arena, float, max_rows *H);
+    work->x = TERN_TAKE(arena, float, max_rows *H + TERN_REDUCE_ROOM);
     if (model->embed_width)
-        work->embedded = TERN_TAKE(arena, float, max_rows * model->embed_width);
+        work->embedded = TERN_TAKE(arena, float, max_rows * model->embed_width + TERN_REDUCE_ROOM);
     work->stop = TERN_TAKE(arena, atomic_bool, 1);
     tern_head_work_take(arena, &model->head, H, max_logits, model->config.row_dtype != TERN_FP32, work);
     tern_block_work_take(arena, model->blocks, (size_t)model->config.n_layers, max_rows, n_threads, &work->block);
@@ -225,15 +258,21 @@ tern_status tern_model_forward(tern_ctx *ctx, const tern_model *model, const str
                                const struct tern_model_work *work)
 {
     static const struct tern_trace_kind kind = { "step", { "tokens", "sequences", "scores" } };
-    struct forward f = { model, batch, work, TERN_OK };
+    static const atomic_bool never;
+    struct tern_model_work with = *work;
+    struct forward f = { model, batch, &with, TERN_OK };
 
+    if (model->comm->size > 1)
+        with.block.cancel = batch->cancel ? batch->cancel : &never;
     assert(batch->kv.n_rows <= work->max_rows && batch->n_logits <= work->max_logits);
     const double begin = ctx->trace ? tern_machine_seconds() : 0;
     TERN_TRY(tern_region(ctx, run_forward, &f));
     if (ctx->trace)
         tern_trace_add(ctx->trace, 0, &kind, begin, batch->kv.n_rows, batch->kv.n_spans, batch->n_logits);
     TERN_REQUIRE(ctx, f.status != TERN_ERR_CANCELLED, f.status, "the step was cancelled");
-    return f.status;
+    TERN_REQUIRE(ctx, f.status == TERN_OK, f.status, "rank %d of %d: the ranks cannot add up what each has: %s",
+                 model->comm->rank, model->comm->size, tern_status_name(f.status));
+    return TERN_OK;
 }
 
 void tern_forward_keep(const struct tern_par *par, const tern_model *model, const struct tern_batch *batch,
@@ -251,10 +290,10 @@ void tern_forward_keep(const struct tern_par *par, const tern_model *model, cons
 
 /* Thread 0 looks and writes, the others read behind a barrier.  It writes again only after the barriers of a
  * layer, when all have read. */
-bool tern_forward_stopped(const struct tern_par *par, const struct tern_batch *batch,
+bool tern_forward_stopped(const struct tern_par *par, const tern_model *model, const struct tern_batch *batch,
                           const struct tern_model_work *work)
 {
-    if (!batch->cancel)
+    if (!batch->cancel || model->comm->size > 1)
         return false;
     if (par->thread == 0)
         atomic_store_explicit(work->stop, atomic_load_explicit(batch->cancel, memory_order_relaxed),
@@ -276,23 +315,42 @@ static void add_places(const struct tern_batch *batch, const struct tern_embeddi
         row[k] += position[k];
 }
 
-void tern_forward_embed(const struct tern_par *par, const struct tern_batch *batch, const struct tern_embedding *embed,
-                        float *x, float *narrow)
+/* A row of the table, scaled; 0 where another rank has it. */
+static void look_up(const struct tern_par *par, const struct tern_embedding *embed, int32_t id, float *row)
+{
+    const size_t width = (size_t)embed->table->in;
+    const int64_t column = id - embed->first_id;
+
+    if (column < 0 || column >= embed->table->out) {
+        memset(row, 0, width * sizeof *row);
+        return;
+    }
+    tern_weight_channel(par->kernels, embed->table, (size_t)column, row);
+    for (size_t k = 0; embed->scale != 1 && k < width; k++)
+        row[k] *= embed->scale;
+}
+
+tern_status tern_forward_embed(const struct tern_par *par, const struct tern_batch *batch,
+                               const struct tern_embedding *embed, float *x, float *narrow,
+                               const struct tern_block_work *work)
 {
     static const struct tern_trace_kind kind = { "embedding", { "rows" } };
     const double start = tern_trace_begin(par);
     const struct tern_weight *project = embed->project;
     const size_t width = (size_t)embed->table->in, H = project ? (size_t)project->out : width;
     const size_t n = batch->kv.n_rows;
+    float *rows = project ? narrow : x;
     size_t begin, end;
 
     tern_share(par, n, 1, &begin, &end);
+    for (size_t t = begin; t < end; t++)
+        look_up(par, embed, batch->ids[t], rows + t * width);
+    if (embed->comm) {
+        tern_barrier(par);
+        TERN_TRY(tern_rows_reduce(par, embed->comm, rows, n * width, work));
+    }
     for (size_t t = begin; t < end; t++) {
-        float *row = (project ? narrow : x) + t * width;
-
-        tern_weight_channel(par->kernels, embed->table, (size_t)batch->ids[t], row);
-        for (size_t k = 0; embed->scale != 1 && k < width; k++)
-            row[k] *= embed->scale;
+        float *row = rows + t * width;
         if (!project || embed->inside)
             add_places(batch, embed, t, width, row);
         if (embed->inside && embed->norm)
@@ -307,4 +365,5 @@ void tern_forward_embed(const struct tern_par *par, const struct tern_batch *bat
         tern_barrier(par);
     }
     tern_trace_end(par, &kind, start, n, 0, 0);
+    return TERN_OK;
 }

@@ -32,6 +32,9 @@ struct tern_model_work {
     float *final;    /* [n_logits, H] rows that the head reads, after the final norm */
     float *second;   /* [n_logits, D] behind the head's first product, where it has two */
     void *narrow;    /* rows of the head's products, rounded; NULL where they stay fp32 */
+    float *words;    /* [n_logits, most] this rank's scores, where several share the head */
+    float *gathered; /* [ranks, gather_rows, most] */
+    size_t gather_rows;
     struct tern_block_work block;
     atomic_bool *stop; /* what thread 0 saw of the cancel flag: the same decision for all threads */
 };
@@ -46,6 +49,9 @@ tern_dtype tern_model_row_dtype(tern_model_dtype dtype);
 
 /* Whether it was opened to be described: TERN_ERR_STATE with the caller's name, as it cannot be run. */
 tern_status tern_model_check_whole(tern_ctx *ctx, const tern_model *model, const char *caller);
+
+/* Heads of keys and values that a cache holds for this rank, 1 where it has none. */
+int32_t tern_model_kv_heads(const tern_model *model);
 
 /* The positions of tokens that follow `first` others: counted on, but for RoBERTa's padding id, which has none. */
 void tern_model_places(const tern_model *model, const int32_t *ids, int32_t n, int32_t first, int32_t *positions);

@@ -10,6 +10,7 @@
 #include "base/machine.h"
 #include "base/memory.h"
 #include "model/arch.h"
+#include "model/group.h"
 #include "model/model_config.h"
 
 #include <tern/machine.h>
@@ -137,19 +138,18 @@ static tern_status forward(const struct tern_par *par, const tern_model *model, 
     const struct tern_embedding embed = { .table = r->embed, .scale = 1, .positions = r->positions };
     float *x = work->x;
 
-    tern_forward_embed(par, batch, &embed, x, NULL); /* [T, H] */
+    TERN_TRY(tern_forward_embed(par, batch, &embed, x, NULL, &work->block)); /* [T, H] */
     if (r->encoder)
         tern_norm_run(par, x, NULL, x, NULL, NULL, batch->kv.n_rows, (size_t)c->hidden_size, &r->norm);
     tern_forward_keep(par, model, batch, 0, x);
     for (int32_t i = 0; i < r->n_layers; i++) {
-        if (tern_forward_stopped(par, batch, work))
+        if (tern_forward_stopped(par, model, batch, work))
             return TERN_ERR_CANCELLED;
         TERN_TRY(
             tern_block_run(par, tern_layer_block(r->layers[i].layer), x, &batch->kv, i, &work->block)); /* [T, H] */
         tern_forward_keep(par, model, batch, i + 1, x);
     }
-    tern_head_run(par, &model->head, model, batch, work); /* [n_logits, V] */
-    return TERN_OK;
+    return tern_head_run(par, &model->head, model, batch, work); /* [n_logits, V] */
 }
 
 /* Not in arch_list.h: no file is of this family. */
@@ -482,9 +482,10 @@ tern_status tern_model_create_random(tern_ctx *ctx, const tern_model_shape *shap
                  there / 1000000);
 
     TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, m.numbers_bytes, "numbers of a matrix", &m.numbers));
-    TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, 1, "a model", &model));
+    TERN_TRY_OR_FAIL(tern_group_model(ctx, tern_comm_self(), &model));
     model->arch = &arch_random;
     fill_config(&model->config, shape, dtype, m.packed);
+    TERN_TRY_OR_FAIL(tern_shards_make(ctx, &model->config, &model->spec, model->comm, &model->shards));
     TERN_TRY_OR_FAIL(tern_strndup(ctx, shape->name, strlen(shape->name), "the name of a model", &model->path));
     TERN_TRY_OR_FAIL(make(&m, model));
     model->stats.load_seconds = tern_machine_seconds() - start;

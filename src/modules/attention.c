@@ -50,8 +50,11 @@ tern_status tern_attention_check_width(tern_ctx *ctx, const char *owner, const s
 void tern_attention_work_take(struct tern_arena *arena, const struct tern_attention_bound *attention, size_t max_rows,
                               int n_threads, struct tern_attention_work *work)
 {
-    work->qkv = tern_arena_take(arena, max_rows, (size_t)attention->qkv_w->out * sizeof(float));
-    work->context = tern_arena_take(arena, max_rows, (size_t)attention->out_w->in * sizeof(float));
+    const size_t qkv = attention->qkv_w ? (size_t)attention->qkv_w->out : 0;
+    const size_t context = attention->out_w ? (size_t)attention->out_w->in : 0;
+
+    work->qkv = tern_arena_take(arena, max_rows, qkv * sizeof(float));
+    work->context = tern_arena_take(arena, max_rows, context * sizeof(float));
     work->scratch = TERN_TAKE(
         arena, float, tern_softmax_context_scratch(attention->context.head_dim, attention->context.v_dim, n_threads));
     work->narrow = NULL;
@@ -59,8 +62,9 @@ void tern_attention_work_take(struct tern_arena *arena, const struct tern_attent
 
 size_t tern_attention_narrow(const struct tern_attention_bound *attention, size_t n_rows)
 {
+    if (!attention->qkv_w)
+        return 0;
     const size_t qkv = tern_gemm_scratch(attention->qkv_w, n_rows), out = tern_gemm_scratch(attention->out_w, n_rows);
-
     return qkv > out ? qkv : out;
 }
 

@@ -12,7 +12,7 @@
 
 struct tern_attention_bound {
     struct tern_norm_args norm;       /* norm_w, norm_b; gamma NULL in a post-LN block, whose attention has none */
-    const tern_weight *qkv_w, *out_w; /* [H, W], [h E', H]; W = (h + G) E + G E' */
+    const tern_weight *qkv_w, *out_w; /* [H, W], [h E', H]; W = (h + G) E + G E'.  NULL: a rank without heads */
     const float *qkv_b, *out_b;       /* [W], [H], or NULL; out_b is for the caller's epilogue */
     struct tern_softmax_context_args context;
     struct tern_binding binding;

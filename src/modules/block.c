@@ -9,6 +9,7 @@
 #include "ops/checks.h"
 
 #include <assert.h>
+#include <string.h>
 
 static size_t larger(size_t a, size_t b)
 {
@@ -18,7 +19,8 @@ static size_t larger(size_t a, size_t b)
 void tern_block_work_take(struct tern_arena *arena, const struct tern_block *const *blocks, size_t n_blocks,
                           size_t max_rows, int n_threads, struct tern_block_work *work)
 {
-    const size_t hidden = (size_t)blocks[0]->attention.qkv_w->in * sizeof(float);
+    const size_t hidden = blocks[0]->hidden * sizeof(float),
+                 room = max_rows + TERN_REDUCE_ROOM; /* a row more than enough */
     const struct tern_experts *experts = NULL;
     size_t inner = 0, narrow = 0;
 
@@ -35,9 +37,9 @@ void tern_block_work_take(struct tern_arena *arena, const struct tern_block *con
     work->max_rows = max_rows;
     work->normed = tern_arena_take(arena, max_rows, hidden);
     tern_attention_work_take(arena, &blocks[0]->attention, max_rows, n_threads, &work->attention);
-    work->attn = tern_arena_take(arena, max_rows, hidden);
+    work->attn = tern_arena_take(arena, room, hidden);
     work->inner = tern_arena_take(arena, max_rows, tern_mul_or_max(inner, sizeof(float)));
-    work->hidden = tern_arena_take(arena, max_rows, hidden);
+    work->hidden = tern_arena_take(arena, room, hidden);
     work->status = TERN_TAKE(arena, tern_status, 1);
     work->narrow = blocks[0]->narrow ? tern_arena_take(arena, narrow, 1) : NULL;
     work->attention.narrow = work->narrow;
@@ -58,19 +60,43 @@ static void run_feed_forward(const struct tern_par *par, const struct tern_block
         return;
     }
     assert(b->form == TERN_BLOCK_PRE && b->mlp.norm.gamma && !e->bias && !e->residual2);
-    tern_norm_run(par, work->normed, input->sum, input->x, input->bias, input->residual, n_rows,
-                  (size_t)b->attention.qkv_w->in, &b->mlp.norm);
+    tern_norm_run(par, work->normed, input->sum, input->x, input->bias, input->residual, n_rows, b->hidden,
+                  &b->mlp.norm);
     tern_experts_run(par, b->experts, c, work->normed, e->residual, n_rows, &work->experts);
 }
 
-/* data[T, H] becomes the sum over the ranks: thread 0 speaks for the process. */
-static tern_status all_reduce(const struct tern_par *par, const struct tern_block *b, float *data, size_t n,
-                              const struct tern_block_work *work)
+tern_status tern_rows_reduce(const struct tern_par *par, const tern_comm *comm, float *data, size_t n,
+                             const struct tern_block_work *work)
 {
-    if (par->thread == 0)
-        *work->status = b->comm->all_reduce(b->comm->user, data, n);
+    if (par->thread == 0) {
+        if (work->cancel)
+            data[n] = atomic_load_explicit(work->cancel, memory_order_relaxed) ? 1 : 0;
+        *work->status = comm->all_reduce(comm->user, data, n + (work->cancel != NULL));
+        if (work->cancel && *work->status == TERN_OK && data[n] != 0)
+            *work->status = TERN_ERR_CANCELLED;
+    }
     tern_barrier(par);
     return *work->status;
+}
+
+/* c through `e`, which adds nothing where other ranks have parts of it.  A rank without heads has none. */
+static void run_attention(const struct tern_par *par, const struct tern_block *b, float *c, const float *x,
+                          float *normed, bool keep, const struct tern_kv_batch *batch, int32_t cache_layer,
+                          const struct tern_attention_work *work, const struct tern_epilogue *e)
+{
+    const size_t n = b->hidden;
+    size_t row, end;
+
+    if (b->attention.qkv_w) {
+        tern_attention_run(par, &b->attention, c, x, normed, keep, batch, cache_layer, work, e);
+        return;
+    }
+    if (keep && b->attention.norm.gamma)
+        tern_norm_run(par, normed, NULL, x, NULL, NULL, batch->n_rows, n, &b->attention.norm);
+    tern_share(par, batch->n_rows, 1, &row, &end);
+    if (row < end)
+        memset(c + row * n, 0, (end - row) * n * sizeof *c);
+    tern_barrier(par);
 }
 
 /* x = hidden + ((residual + final_bias) + attention_bias), rows split; residual may be x. */
@@ -94,7 +120,7 @@ static void run_alone(const struct tern_par *par, const struct tern_block *b, fl
 {
     const struct tern_attention_bound *attention = &b->attention;
     const struct tern_mlp_bound *mlp = &b->mlp;
-    const size_t n = (size_t)attention->qkv_w->in, rows = batch->n_rows;
+    const size_t n = b->hidden, rows = batch->n_rows;
     const bool pre = b->form == TERN_BLOCK_PRE, kept = b->norm_residual;
     float *s = pre ? x : work->attn, *end = pre ? x : work->hidden, *normed = work->normed;
     const float *rest = pre && !kept ? x : normed;
@@ -114,7 +140,7 @@ static tern_status finish(const struct tern_par *par, const struct tern_block *b
                           const struct tern_norm_args *norm, size_t rows, size_t n, const struct tern_block_work *work)
 {
     if (b->comm->size > 1)
-        TERN_TRY(all_reduce(par, b, data, rows * n, work));
+        TERN_TRY(tern_rows_reduce(par, b->comm, data, rows * n, work));
     if (norm->gamma)
         tern_norm_run(par, data, NULL, data, bias, NULL, rows, n, norm);
     return TERN_OK;
@@ -126,7 +152,7 @@ static tern_status run_in_parts(const struct tern_par *par, const struct tern_bl
 {
     const struct tern_attention_bound *attention = &b->attention;
     const struct tern_mlp_bound *mlp = &b->mlp;
-    const size_t n = (size_t)attention->qkv_w->in, rows = batch->n_rows;
+    const size_t n = b->hidden, rows = batch->n_rows;
     const bool pre = b->form == TERN_BLOCK_PRE, kept = b->norm_residual;
     const struct tern_epilogue partial = { .act = TERN_ACT_NONE };
     float *normed = work->normed;
@@ -135,7 +161,7 @@ static tern_status run_in_parts(const struct tern_par *par, const struct tern_bl
                                           .residual = kept ? normed : x,
                                           .sum = pre && !kept ? x : NULL };
 
-    tern_attention_run(par, attention, work->attn, x, normed, kept, batch, cache_layer, &work->attention, &partial);
+    run_attention(par, b, work->attn, x, normed, kept, batch, cache_layer, &work->attention, &partial);
     TERN_TRY(finish(par, b, work->attn, attention->out_b, &b->attention_end, rows, n, work));
     run_feed_forward(par, b, work->hidden, &input, !pre || kept, rows, work, &partial);
     TERN_TRY(finish(par, b, work->hidden, mlp->down_b, &b->mlp_end, rows, n, work));
@@ -152,14 +178,13 @@ static tern_status run_parallel(const struct tern_par *par, const struct tern_bl
 {
     const struct tern_attention_bound *attention = &b->attention;
     const struct tern_mlp_bound *mlp = &b->mlp;
-    const size_t n = (size_t)attention->qkv_w->in, rows = batch->n_rows;
+    const size_t n = b->hidden, rows = batch->n_rows;
     const bool alone = b->comm->size == 1;
     const struct tern_epilogue attn_end = { .bias = alone ? attention->out_b : NULL };
     const bool shared = !mlp->norm.gamma;
     const struct tern_mlp_input input = { .x = shared ? work->normed : x };
 
-    tern_attention_run(par, attention, work->attn, x, work->normed, shared, batch, cache_layer, &work->attention,
-                       &attn_end);
+    run_attention(par, b, work->attn, x, work->normed, shared, batch, cache_layer, &work->attention, &attn_end);
     if (alone) {
         const struct tern_epilogue mlp_end = {
             .bias = mlp->down_b, .residual = work->attn, .ld_residual = n, .residual2 = x, .ld_residual2 = n
@@ -168,7 +193,7 @@ static tern_status run_parallel(const struct tern_par *par, const struct tern_bl
     } else {
         const struct tern_epilogue partial = { .residual = work->attn, .ld_residual = n };
         tern_mlp_run(par, mlp, work->hidden, &input, work->normed, false, rows, work->inner, &partial, work->narrow);
-        TERN_TRY(all_reduce(par, b, work->hidden, rows * n, work));
+        TERN_TRY(tern_rows_reduce(par, b->comm, work->hidden, rows * n, work));
         add_residual(par, x, work->hidden, x, mlp->down_b, attention->out_b, rows, n);
     }
     return TERN_OK;

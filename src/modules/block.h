@@ -17,11 +17,14 @@
 #include "modules/experts.h"
 #include "modules/mlp.h"
 
+#include <stdatomic.h>
+
 enum tern_block_form { TERN_BLOCK_PRE, TERN_BLOCK_POST, TERN_BLOCK_PARALLEL };
 
 struct tern_block {
     enum tern_block_form form;
     bool norm_residual;
+    size_t hidden; /* H */
     const tern_comm *comm;
     const struct tern_kernels *kernels; /* NULL: the region's */
     bool narrow;                        /* rows that enter a product are rounded to the type of its weight */
@@ -45,15 +48,24 @@ struct tern_block_work {
     void *narrow;  /* rows of a product, rounded; NULL where they stay fp32 */
     struct tern_experts_work experts;
     tern_status *status; /* of the last all-reduce, from thread 0 to the others */
+    const atomic_bool
+        *cancel; /* NULL, or what ends the run at the next all-reduce, on every rank alike; by the owner */
 };
+
+/* Floats behind the rows that tern_rows_reduce() adds up. */
+#define TERN_REDUCE_ROOM 1
+/* data [n] becomes the sum over comm's ranks: thread 0 speaks for the process.  Where there is a cancel flag, data has room for
+ * TERN_REDUCE_ROOM more.  Called by every thread, when data are complete for all; barrier at the end.
+ * TERN_ERR_CANCELLED (a rank's flag is set), or what comm answers: the same on every thread and rank. */
+tern_status tern_rows_reduce(const struct tern_par *par, const tern_comm *comm, float *data, size_t n,
+                             const struct tern_block_work *work);
 
 /* Takes the scratch from an arena (twice: once counting, once for real).  It fits each of the blocks, whose attention has the same
  * sizes, and whose mixtures, where they have one. */
 void tern_block_work_take(struct tern_arena *arena, const struct tern_block *const *blocks, size_t n_blocks,
                           size_t max_rows, int n_threads, struct tern_block_work *work);
 
-/* x [T, H] in place.  Called by every thread; barrier at the end.  Statuses come from comm alone, the same on every thread:
- * TERN_OK for a group of one. */
+/* x [T, H] in place.  Called by every thread; barrier at the end.  Statuses are tern_rows_reduce()'s: TERN_OK for a group of one. */
 tern_status tern_block_run(const struct tern_par *par, const struct tern_block *block, float *x,
                            const struct tern_kv_batch *batch, int32_t cache_layer, const struct tern_block_work *work);
 

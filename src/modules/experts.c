@@ -29,12 +29,13 @@ void tern_experts_work_take(struct tern_arena *arena, const struct tern_experts 
     }
 }
 
-/* Experts have the same sizes: the first stands for all. */
+/* Experts have the same sizes: the first that is here stands for all. */
 static const struct tern_feed_forward_args *shapes(const struct tern_experts *experts, int i)
 {
-    if (i == 0)
-        return &experts->experts[0].feed_forward;
-    return experts->shared.feed_forward.up ? &experts->shared.feed_forward : NULL;
+    for (size_t e = 0; i == 0 && e < experts->n; e++)
+        if (experts->experts[e].feed_forward.up)
+            return &experts->experts[e].feed_forward;
+    return i == 1 && experts->shared.feed_forward.up ? &experts->shared.feed_forward : NULL;
 }
 
 size_t tern_experts_inner(const struct tern_experts *experts)
@@ -90,6 +91,11 @@ static void choose_row(const struct tern_kernels *kernels, const struct tern_exp
     sort_row(chosen, scores, experts->k);
 }
 
+static bool is_here(const struct tern_experts *experts, int32_t expert)
+{
+    return experts->experts[expert].feed_forward.up != NULL;
+}
+
 /* Rows of an expert stand in the order of the batch. */
 static void place(const struct tern_experts *experts, size_t n_rows, const struct tern_experts_work *work)
 {
@@ -98,11 +104,11 @@ static void place(const struct tern_experts *experts, size_t n_rows, const struc
 
     memset(begin, 0, (experts->n + 1) * sizeof *begin);
     for (size_t i = 0; i < n_chosen; i++)
-        begin[work->chosen[i] + 1]++;
+        begin[work->chosen[i] + 1] += is_here(experts, work->chosen[i]);
     for (size_t e = 0; e < experts->n; e++)
         begin[e + 1] += begin[e];
     for (size_t i = 0; i < n_chosen; i++)
-        work->slots[i] = (int32_t)begin[work->chosen[i]]++;
+        work->slots[i] = is_here(experts, work->chosen[i]) ? (int32_t)begin[work->chosen[i]]++ : -1;
     /* Each stands at its expert's end now, which is the next one's begin. */
     memmove(begin + 1, begin, experts->n * sizeof *begin);
     begin[0] = 0;
@@ -170,8 +176,9 @@ static void mix_row(const struct tern_kernels *kernels, const struct tern_expert
 
     memset(sum, 0, n * sizeof *sum);
     for (size_t j = 0; j < k; j++)
-        kernels->axpy_f32(sum, work->grouped + (size_t)work->slots[row * k + j] * n, sum, work->scores[row * k + j], n,
-                          NULL);
+        if (work->slots[row * k + j] >= 0)
+            kernels->axpy_f32(sum, work->grouped + (size_t)work->slots[row * k + j] * n, sum, work->scores[row * k + j],
+                              n, NULL);
     if (experts->shared.feed_forward.up) {
         float weight = 1;
         if (experts->gate)

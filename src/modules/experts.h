@@ -21,7 +21,7 @@ struct tern_experts {
     size_t n, k;                       /* X, and how many of them a row goes to */
     bool normalize;                    /* the k weights of a row add up to 1 */
     const struct tern_weight *router;  /* [H, X] in a type of floats */
-    const struct tern_expert *experts; /* [X], all of the same sizes */
+    const struct tern_expert *experts; /* [X], all of the same sizes; feed_forward.up NULL: another rank's */
     struct tern_expert shared;         /* feed_forward.up NULL: none */
     const struct tern_weight *gate;    /* [H, 1] in a type of floats; NULL: the shared one counts whole */
 };
@@ -31,7 +31,7 @@ struct tern_experts_work {
     float *logits;   /* [T, X] */
     float *scores;   /* [T, k] */
     int32_t *chosen; /* [T, k], ascending in each row */
-    int32_t *slots;  /* [T, k]: row of `grouped` */
+    int32_t *slots;  /* [T, k]: row of `grouped`; -1: another rank's expert */
     size_t *begin;   /* [X + 1] first row of each expert there */
     float *choice;   /* [threads, 2 X] */
     float *grouped;  /* [T k, H]: what experts read, then what they answer */
@@ -49,7 +49,8 @@ void tern_experts_work_take(struct tern_arena *arena, const struct tern_experts 
 size_t tern_experts_inner(const struct tern_experts *experts);
 size_t tern_experts_narrow(const struct tern_experts *experts, size_t max_rows);
 
-/* c [T, H] = y(x [T, H]) (+ residual, [T, H] or NULL, may be c).  c is not x.  Called by every thread; barrier at the end. */
+/* c [T, H] = y(x [T, H]) (+ residual, [T, H] or NULL, may be c).  c is not x.  Where experts are another rank's, or the shared one has
+ * but a part of its channels here, c is this rank's part of the sum.  Called by every thread; barrier at the end. */
 void tern_experts_run(const struct tern_par *par, const struct tern_experts *experts, float *c, const float *x,
                       const float *residual, size_t n_rows, const struct tern_experts_work *work);
 

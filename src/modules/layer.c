@@ -97,6 +97,7 @@ tern_status tern_layer_create(tern_ctx *ctx, const tern_config *config, const te
     l->block.comm = comm;
     l->block.narrow = tern_config_narrow(config);
     l->sizes = tern_config_sizes(config);
+    l->block.hidden = (size_t)l->sizes.hidden;
     l->block.kernels = config->kernel == TERN_KERNEL_REFERENCE ? tern_kernels_reference() : NULL;
     TERN_TRY_OR_FAIL(tern_attention_bind(ctx, op, config, weights, l->own.v_dim, &l->block.attention));
     TERN_TRY_OR_FAIL(tern_mlp_bind(ctx, op, config, weights, &l->block.mlp));
