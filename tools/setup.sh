@@ -13,8 +13,8 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
-packages="gcc libc6-dev g++ cmake ninja-build pkg-config libjansson-dev libutf8proc-dev libpcre2-dev libcmocka-dev python3"
-programs="cc c++ cmake ninja pkg-config python3"
+packages="gcc libc6-dev g++ cmake ninja-build pkg-config libjansson-dev libutf8proc-dev libpcre2-dev libcmocka-dev python3 libopenmpi-dev openmpi-bin"
+programs="cc c++ cmake ninja pkg-config python3 mpirun"
 if [ "${1:-}" = full ]; then
     packages="$packages clang libclang-rt-14-dev clang-format"
 fi
@@ -51,7 +51,7 @@ if ! command -v dpkg-query >/dev/null 2>&1; then
     for program in $programs; do
         command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
     done
-    for module in jansson libutf8proc libpcre2-8 cmocka; do
+    for module in jansson libutf8proc libpcre2-8 cmocka ompi-c; do
         pkg-config --exists "$module" 2>/dev/null || missing="$missing $module"
     done
     [ -z "$missing" ] && finish
