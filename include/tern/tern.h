@@ -15,6 +15,7 @@
 #include <tern/tune.h>
 #include <tern/verify.h>
 #include <tern/version.h>
+#include <tern/worker.h>
 #include <tern/workspace.h>
 
 #endif

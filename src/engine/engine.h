@@ -3,7 +3,9 @@
 #define TERN_ENGINE_ENGINE_H
 
 #include "base/arena.h"
-#include "model/model.h"
+#include "comm/message.h"
+#include "model/arch.h"
+#include "model/group.h"
 
 #include <tern/session.h>
 
@@ -18,7 +20,9 @@ struct tern_session {
     tern_ctx *ctx;
     const tern_model *model;
     tern_kv_cache *cache;
-    int32_t vocab_size; /* V */
+    struct tern_group *group; /* whom rank 0 tells what it does; NULL: nobody, or this does what rank 0 tells */
+    int32_t number;           /* of this session, with a group */
+    int32_t vocab_size;       /* V */
     int32_t n_sequences;
     int64_t n_context;
     size_t max_batch, max_logits;
@@ -35,7 +39,12 @@ struct tern_session {
     bool *in_step;            /* [n_sequences] */
     int64_t *planned;         /* [n_sequences] positions that each will have */
     int64_t *in_batch;        /* [n_sequences] the same of the spans */
+    int32_t *numbers;         /* [3 n_sequences + max_batch] of a message; NULL in a process of its own */
     size_t n_rows;            /* of the last step; 0 if it failed */
 };
+
+/* A session of this rank's part of a model, which nobody is told of.  See tern_session_create(). */
+tern_status tern_session_make(tern_ctx *ctx, const tern_model *model, const tern_session_options *options,
+                              tern_session **out);
 
 #endif

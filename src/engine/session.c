@@ -4,10 +4,14 @@
  * only counts, then the same pieces are taken for real.  A step validates all rows before it touches anything, lays them
  * out as one batch (ids, positions, spans of the cache, rows whose scores are wanted), reserves the blocks, runs the
  * model once, and commits.  Until the commit no sequence has grown, so an error needs no repair but giving back the
- * blocks that were reserved for nothing. */
+ * blocks that were reserved for nothing.
+ *
+ * Where several ranks share the model, sessions are rank 0's.  What changes one is told to the others, who do the same on their part of
+ * the model (worker.h): whatever is told has been checked, so that it ends in the same way on all of them. */
 #include "engine/engine.h"
 
 #include "base/memory.h"
+#include "comm/agree.h"
 
 #include <string.h>
 
@@ -35,6 +39,8 @@ static void take_all(struct tern_arena *arena, tern_session *s)
     s->in_step = TERN_TAKE(arena, bool, n_sequences);
     s->planned = TERN_TAKE(arena, int64_t, n_sequences);
     s->in_batch = TERN_TAKE(arena, int64_t, n_sequences);
+    if (s->model->comm->size > 1)
+        s->numbers = TERN_TAKE(arena, int32_t, 3 * n_sequences + s->max_batch);
 }
 
 /* Checks the options and fills in what they leave to us. */
@@ -82,6 +88,84 @@ static tern_status plan(tern_ctx *ctx, const tern_model *model, const tern_sessi
     return TERN_OK;
 }
 
+/* What does not need the model's memory: a session whose sizes are known. */
+static tern_status prepare(tern_ctx *ctx, const tern_model *model, const tern_session_options *options,
+                           tern_kv_shape *shape, tern_session **out)
+{
+    const tern_session_options standard = tern_session_options_default();
+    tern_session *s = NULL;
+    tern_status status;
+
+    TERN_TRY(tern_model_check_whole(ctx, model, "session"));
+    TERN_TRY(TERN_ALLOC(ctx, 1, "a session", &s));
+    s->ctx = ctx;
+    s->model = model;
+    atomic_init(&s->cancel, false);
+    TERN_TRY_OR_FAIL(plan(ctx, model, options ? options : &standard, s, shape));
+    *out = s;
+    return TERN_OK;
+
+fail:
+    tern_session_destroy(&s);
+    return status;
+}
+
+static tern_status take_memory(tern_session *s, const tern_kv_shape *shape)
+{
+    struct tern_arena counter = tern_arena_counter();
+
+    TERN_TRY(tern_kv_cache_create(s->ctx, shape, &s->cache));
+    take_all(&counter, s);
+    TERN_TRY(tern_arena_create(s->ctx, counter.used, "a session's scratch", &s->arena));
+    take_all(&s->arena, s);
+    memset(s->in_step, 0, (size_t)s->n_sequences * sizeof *s->in_step);
+    return TERN_OK;
+}
+
+/* The ranks have lost each other: what they would do next is not the same. */
+static tern_status lost(tern_session *s, tern_status status)
+{
+    if (s->group && status != TERN_OK)
+        s->group->over = true;
+    return status;
+}
+
+/* To the other ranks. */
+static tern_status say(tern_session *s, enum tern_message_kind kind, int64_t first, int64_t second)
+{
+    struct tern_message message = { .kind = kind, .session = s->number, .values = { first, second } };
+
+    if (!s->group)
+        return TERN_OK;
+    TERN_REQUIRE(s->ctx, !s->group->over, TERN_ERR_STATE, "session: the ranks of the model have lost each other");
+    return lost(s, tern_message_send(s->ctx, s->model->comm, &message));
+}
+
+static tern_status say_create(tern_session *s, const tern_session_options *o)
+{
+    struct tern_message message = {
+        .kind = TERN_SAY_SESSION_CREATE,
+        .session = s->number,
+        .values = { o->n_positions, o->n_sequences, o->n_context, o->max_batch, o->max_logits },
+    };
+
+    return lost(s, tern_message_send(s->ctx, s->model->comm, &message));
+}
+
+tern_status tern_session_make(tern_ctx *ctx, const tern_model *model, const tern_session_options *options,
+                              tern_session **out)
+{
+    tern_kv_shape shape;
+    tern_status status;
+
+    *out = NULL;
+    TERN_TRY(prepare(ctx, model, options, &shape, out));
+    status = take_memory(*out, &shape);
+    if (status != TERN_OK)
+        tern_session_destroy(out);
+    return status;
+}
+
 tern_status tern_session_create(tern_ctx *ctx, const tern_model *model, const tern_session_options *options,
                                 tern_session **out)
 {
@@ -93,19 +177,23 @@ tern_status tern_session_create(tern_ctx *ctx, const tern_model *model, const te
     TERN_REQUIRE(ctx, out, TERN_ERR_ARG, "session: out is NULL");
     *out = NULL;
     TERN_REQUIRE(ctx, ctx && model, TERN_ERR_ARG, "session: %s is NULL", ctx ? "model" : "ctx");
-    TERN_TRY(tern_model_check_whole(ctx, model, "session"));
-    TERN_TRY(TERN_ALLOC(ctx, 1, "a session", &s));
-    s->ctx = ctx;
-    s->model = model;
-    atomic_init(&s->cancel, false);
-    TERN_TRY_OR_FAIL(plan(ctx, model, options ? options : &standard, s, &shape));
-    TERN_TRY_OR_FAIL(tern_kv_cache_create(ctx, &shape, &s->cache));
-
-    struct tern_arena counter = tern_arena_counter();
-    take_all(&counter, s);
-    TERN_TRY_OR_FAIL(tern_arena_create(ctx, counter.used, "a session's scratch", &s->arena));
-    take_all(&s->arena, s);
-    memset(s->in_step, 0, (size_t)s->n_sequences * sizeof *s->in_step);
+    TERN_REQUIRE(ctx, model->comm->rank == 0, TERN_ERR_STATE,
+                 "session: this is rank %d of %d, expected 0: the others call tern_worker_run()", model->comm->rank,
+                 model->comm->size);
+    TERN_REQUIRE(ctx, !model->group || !model->group->over, TERN_ERR_STATE,
+                 "session: the ranks of the model have lost each other");
+    options = options ? options : &standard;
+    TERN_TRY(prepare(ctx, model, options, &shape, &s));
+    if (model->group) {
+        s->group = model->group;
+        s->number = model->group->n_sessions++;
+        TERN_TRY_OR_FAIL(say_create(s, options));
+    }
+    status = tern_agree(ctx, model->comm, take_memory(s, &shape));
+    if (status != TERN_OK) {
+        s->group = NULL; /* nobody has one */
+        goto fail;
+    }
     *out = s;
     return TERN_OK;
 
@@ -142,6 +230,8 @@ void tern_session_destroy(tern_session **session)
 {
     if (!session || !*session)
         return;
+    if ((*session)->group && !(*session)->group->over)
+        (void)say(*session, TERN_SAY_SESSION_DESTROY, 0, 0); /* it is gone here whatever comes of it */
     tern_arena_destroy(&(*session)->arena);
     tern_kv_cache_destroy(&(*session)->cache);
     tern_free(*session);
@@ -155,7 +245,7 @@ tern_status tern_sequence_add(tern_session *s, int32_t *sequence)
     REQUIRE_SESSION(s);
     TERN_TRY(tern_kv_sequence_add(s->ctx, s->cache, sequence));
     s->planned[*sequence] = s->n_context;
-    return TERN_OK;
+    return say(s, TERN_SAY_SEQUENCE_ADD, 0, 0);
 }
 
 tern_status tern_sequence_plan(tern_session *s, int32_t sequence, int64_t n_positions)
@@ -169,13 +259,14 @@ tern_status tern_sequence_plan(tern_session *s, int32_t sequence, int64_t n_posi
     TERN_REQUIRE(s->ctx, length == 0, TERN_ERR_STATE,
                  "sequence_plan: sequence %" PRId32 " has read %" PRId64 " tokens, expected none", sequence, length);
     s->planned[sequence] = n_positions;
-    return TERN_OK;
+    return say(s, TERN_SAY_SEQUENCE_PLAN, sequence, n_positions);
 }
 
 tern_status tern_sequence_remove(tern_session *s, int32_t sequence)
 {
     REQUIRE_SESSION(s);
-    return tern_kv_sequence_remove(s->ctx, s->cache, sequence);
+    TERN_TRY(tern_kv_sequence_remove(s->ctx, s->cache, sequence));
+    return say(s, TERN_SAY_SEQUENCE_REMOVE, sequence, 0);
 }
 
 tern_status tern_sequence_fork(tern_session *s, int32_t sequence, int32_t *fork)
@@ -183,13 +274,14 @@ tern_status tern_sequence_fork(tern_session *s, int32_t sequence, int32_t *fork)
     REQUIRE_SESSION(s);
     TERN_TRY(tern_kv_sequence_fork(s->ctx, s->cache, sequence, fork));
     s->planned[*fork] = s->planned[sequence];
-    return TERN_OK;
+    return say(s, TERN_SAY_SEQUENCE_FORK, sequence, 0);
 }
 
 tern_status tern_sequence_truncate(tern_session *s, int32_t sequence, int64_t length)
 {
     REQUIRE_SESSION(s);
-    return tern_kv_sequence_truncate(s->ctx, s->cache, sequence, length);
+    TERN_TRY(tern_kv_sequence_truncate(s->ctx, s->cache, sequence, length));
+    return say(s, TERN_SAY_SEQUENCE_TRUNCATE, sequence, length);
 }
 
 int64_t tern_sequence_length(const tern_session *s, int32_t sequence)
@@ -283,6 +375,39 @@ static struct tern_batch lay_out(tern_session *s, const tern_row *rows, size_t n
     };
 }
 
+/* The rows of a step to the other ranks. */
+static tern_status say_step(tern_session *s, const tern_row *rows, size_t n_rows, size_t n_ids)
+{
+    struct tern_message message = { .kind = TERN_SAY_STEP,
+                                    .session = s->number,
+                                    .values = { (int64_t)n_rows, (int64_t)n_ids } };
+    const size_t n = 3 * n_rows + n_ids;
+    int32_t *numbers = n <= TERN_MESSAGE_NUMBERS ? message.numbers : s->numbers, *ids = numbers + 3 * n_rows;
+
+    if (!s->group)
+        return TERN_OK;
+    TERN_REQUIRE(s->ctx, !s->group->over, TERN_ERR_STATE, "step: the ranks of the model have lost each other");
+    for (size_t r = 0; r < n_rows; r++) {
+        numbers[3 * r] = rows[r].sequence;
+        numbers[3 * r + 1] = rows[r].n_ids;
+        numbers[3 * r + 2] = (int32_t)rows[r].logits;
+        memcpy(ids, rows[r].ids, (size_t)rows[r].n_ids * sizeof *ids);
+        ids += rows[r].n_ids;
+    }
+    TERN_TRY(lost(s, tern_message_send(s->ctx, s->model->comm, &message)));
+    if (numbers == s->numbers)
+        TERN_TRY(lost(s, tern_message_pass(s->ctx, s->model->comm, numbers, n)));
+    return TERN_OK;
+}
+
+/* After it the blocks that were reserved beyond the sequences' lengths are to be given back, if it fails. */
+static tern_status run_step(tern_session *s, const tern_row *rows, size_t n_rows, const struct tern_batch *batch)
+{
+    TERN_TRY(say_step(s, rows, n_rows, batch->kv.n_rows));
+    const tern_status status = tern_model_forward(s->ctx, s->model, batch, &s->work);
+    return status == TERN_ERR_CANCELLED ? status : lost(s, status);
+}
+
 tern_status tern_session_step(tern_session *s, const tern_row *rows, size_t n_rows)
 {
     REQUIRE_SESSION(s);
@@ -292,7 +417,7 @@ tern_status tern_session_step(tern_session *s, const tern_row *rows, size_t n_ro
 
     const struct tern_batch batch = lay_out(s, rows, n_rows);
     TERN_TRY(tern_kv_reserve(s->ctx, s->cache, s->spans, n_rows));
-    const tern_status status = tern_model_forward(s->ctx, s->model, &batch, &s->work);
+    const tern_status status = run_step(s, rows, n_rows, &batch);
     if (status != TERN_OK) {
         /* To the length that it has: the blocks reserved beyond go back.  The error's text stays: this cannot fail. */
         for (size_t r = 0; r < n_rows; r++)
