@@ -105,7 +105,7 @@ static const struct {
     { "{" F32("a", "[4294967296,4294967296]", 0, 4) "}", 4, TERN_ERR_FORMAT,
       "shape [4294967296, 4294967296] of fp32 overflows" },
     { "{" F32("a", "[4611686018427387904]", 0, 0) "}", 0, TERN_ERR_FORMAT, "overflows" },
-    { "{" F32("a", "[99999999999999999999]", 0, 4) "}", 4, TERN_ERR_FORMAT, "line 1" },
+    { "{" F32("a", "[99999999999999999999]", 0, 4) "}", 4, TERN_ERR_FORMAT, "shape[0] is a number, expected an integer" },
     { "{" F32("a", "[2]", 0, 4) "}", 4, TERN_ERR_FORMAT, "data_offsets are [0, 4], 4 bytes; [2] of fp32 takes 8" },
     { "{" F32("a", "[1]", 4, 0) "}", 4, TERN_ERR_FORMAT, "data_offsets are [4, 0], expected 0 <= begin <= end" },
     { "{" F32("a", "[1]", -4, 0) "}", 4, TERN_ERR_FORMAT, "data_offsets are [-4, 0]" },
