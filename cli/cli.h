@@ -21,6 +21,7 @@ int cmd_logits(int argc, char **argv);
 int cmd_embed(int argc, char **argv);
 int cmd_rerank(int argc, char **argv);
 int cmd_classify(int argc, char **argv);
+int cmd_fill(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 int cmd_perplexity(int argc, char **argv);
 int cmd_op(int argc, char **argv);
@@ -28,7 +29,9 @@ int cmd_bench(int argc, char **argv);
 int cmd_tune(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 
-/* One line: what names in a file, or arguments, have of control characters is shown as \x1B, and reaches no terminal. */
+/* What names in a file, or arguments, have of control characters is shown as \x1B, and reaches no terminal. */
+void cli_put_shown(FILE *f, const char *text);
+/* One line of the same. */
 void cli_print_line(FILE *f, const char *format, va_list args);
 /* "tern: TEXT" on stderr; `code` is handed through. */
 int cli_error(int code, const char *format, ...) TERN_PRINTF(2, 3);

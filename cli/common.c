@@ -16,13 +16,9 @@
 #include <time.h>
 #include <unistd.h>
 
-void cli_print_line(FILE *f, const char *format, va_list args)
+void cli_put_shown(FILE *f, const char *text)
 {
-    char *text = NULL;
-
-    if (vasprintf(&text, format, args) < 0)
-        text = NULL;
-    for (const char *c = text ? text : "out of memory for a line"; *c; c++) {
+    for (const char *c = text; *c; c++) {
         const unsigned char byte = (unsigned char)*c, next = (unsigned char)c[1];
 
         if (byte < 0x20 || byte == 0x7f) {
@@ -34,6 +30,15 @@ void cli_print_line(FILE *f, const char *format, va_list args)
             putc(byte, f);
         }
     }
+}
+
+void cli_print_line(FILE *f, const char *format, va_list args)
+{
+    char *text = NULL;
+
+    if (vasprintf(&text, format, args) < 0)
+        text = NULL;
+    cli_put_shown(f, text ? text : "out of memory for a line");
     putc('\n', f);
     free(text);
 }

@@ -13,6 +13,9 @@ typedef struct tern_encode_text {
     const int32_t *ids;   /**< n_ids of them, borrowed */
     const int32_t *types; /**< segment of each token, below the config's n_types; NULL: all 0 */
     int32_t n_ids;        /**< 1..n_context */
+    /** Where each token has an answer: those whose answers are wanted, ascending; NULL: all. */
+    const int32_t *wanted;
+    int32_t n_wanted; /**< 1..n_ids; 0 with NULL */
 } tern_encode_text;
 
 /** Memory for passes of one model, for one thread at a time. */
@@ -48,8 +51,8 @@ TERN_API tern_encoder_stats tern_encoder_get_stats(const tern_encoder *encoder);
  *
  * @param states   [sum of n_ids, H]: the states behind the last layer and the final norm, text after text; or NULL.
  * @param answers  what the config's task gives, C = tern_model_outputs(): [n_texts, C] for TERN_TASK_CLASSIFY and for the
- *                 pooled state of TERN_TASK_STATES, else [sum of n_ids, C]; or NULL.
- * @return TERN_OK; TERN_ERR_ARG (an id or a segment that the model does not have, n_ids), TERN_ERR_CAPACITY (a text longer
+ *                 pooled state of TERN_TASK_STATES, else [sum of n_wanted or n_ids, C]; or NULL.
+ * @return TERN_OK; TERN_ERR_ARG (an id or a segment that the model does not have, n_ids, wanted), TERN_ERR_CAPACITY (a text longer
  *         than n_context, with both numbers), TERN_ERR_UNSUPPORTED (answers of a model that has none), TERN_ERR_THREAD.  Before anything is computed all texts are checked; on a later error the outputs are undefined. */
 TERN_API tern_status tern_encode(tern_encoder *encoder, const tern_encode_text *texts, size_t n_texts, float *states,
                                  float *answers);

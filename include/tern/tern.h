@@ -10,6 +10,7 @@
 #include <tern/module.h>
 #include <tern/moe.h>
 #include <tern/quantize.h>
+#include <tern/score.h>
 #include <tern/shape.h>
 #include <tern/trace.h>
 #include <tern/tune.h>

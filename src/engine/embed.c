@@ -6,13 +6,12 @@
 #include "base/fpmode.h"
 #include "base/memory.h"
 #include "engine/embed_modules.h"
+#include "engine/text_batch.h"
 #include "model/arch.h"
 
 #include <tern/embed.h>
 
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define GROUP      64    /* texts whose states are kept at a time, at most */
@@ -230,81 +229,26 @@ static tern_status run_modules(struct tern_embedder *e, float *a, float *b, size
 
 struct call {
     struct tern_embedder *e;
-    const tern_embed_options *options;
-    size_t n;
-    tern_encoding *encodings;
-    size_t *order; /* of texts, the longest first */
+    struct text_batch texts;
     size_t prompt; /* tokens that pooling leaves out */
     float *states, *a, *b;
-    tern_encode_text *group;
-    size_t most_rows; /* tokens of a group */
 };
 
-/* Text with the prompt before it. */
-static tern_status prepare_text(const struct call *c, const char *text, size_t size, char **out, size_t *out_size)
-{
-    const char *prompt = c->options->prompt ? c->options->prompt : "";
-    const size_t before = strlen(prompt);
-
-    TERN_TRY(TERN_ALLOC(c->e->ctx, before + size + 1, "a text", out));
-    memcpy(*out, prompt, before);
-    if (size)
-        memcpy(*out + before, text, size);
-    *out_size = before + size;
-    return TERN_OK;
-}
-
-static tern_status encode_texts(struct call *c, const char *const *texts, const size_t *sizes)
-{
-    tern_ctx *ctx = c->e->ctx;
-    const tern_encode_options options = { .add_special = true,
-                                          .ids_only = true,
-                                          .max_length = (uint64_t)c->e->max_tokens };
-    tern_status status = TERN_OK;
-
-    for (size_t i = 0; status == TERN_OK && i < c->n; i++) {
-        char *text = NULL;
-        size_t size = sizes[i];
-        TERN_REQUIRE(ctx, i % GROUP || !c->options->progress || c->options->progress(c->options->user, 0, c->n),
-                     TERN_ERR_CANCELLED, "embed: cancelled before the first of %zu texts", c->n);
-        if (c->options->prompt)
-            TERN_TRY(prepare_text(c, texts[i], sizes[i], &text, &size));
-        status =
-            tern_tokenizer_encode_with(ctx, c->e->tokenizer, text ? text : texts[i], size, &options, &c->encodings[i]);
-        tern_free(text);
-        if (status != TERN_OK) {
-            char reason[512];
-            snprintf(reason, sizeof reason, "%s", tern_error(ctx));
-            return tern_fail(ctx, status, "text %zu: %s", i + 1, reason);
-        }
-        const int32_t n_ids = tern_model_get_config(c->e->model)->vocab_size;
-        for (size_t t = 0; t < c->encodings[i].count; t++)
-            TERN_REQUIRE(ctx, c->encodings[i].ids[t] < n_ids, TERN_ERR_ARG,
-                         "text %zu: the tokenizer gives id %" PRId32 ", the model's vocabulary has %" PRId32 " ids",
-                         i + 1, c->encodings[i].ids[t], n_ids);
-        TERN_REQUIRE(ctx, c->encodings[i].count > 0, TERN_ERR_ARG, "text %zu has no tokens: there is nothing to embed",
-                     i + 1);
-        if (c->options->n_cut)
-            *c->options->n_cut += c->encodings[i].n_left_out > 0;
-    }
-    return status;
-}
-
 /* Tokens of the prompt alone, without the special one that ends it: sentence-transformers' get_prompt_length(). */
-static tern_status count_prompt(struct call *c)
+static tern_status count_prompt(struct call *c, const struct text_how *how)
 {
     const tern_encode_options options = { .add_special = true,
                                           .ids_only = true,
-                                          .max_length = (uint64_t)c->e->max_tokens };
+                                          .max_length = (uint64_t)how->max_tokens };
     tern_encoding encoding = { 0 };
     const char *bytes;
     size_t size;
     bool special = false;
 
-    if (!c->options->prompt || c->e->modules.include_prompt)
+    if (!how->prefix || c->e->modules.include_prompt)
         return TERN_OK;
-    TERN_TRY(tern_tokenizer_encode_with(c->e->ctx, c->e->tokenizer, c->options->prompt, strlen(c->options->prompt),
-                                        &options, &encoding));
+    TERN_TRY(
+        tern_tokenizer_encode_with(c->e->ctx, c->e->tokenizer, how->prefix, strlen(how->prefix), &options, &encoding));
     c->prompt = encoding.count;
     if (encoding.count > 0 &&
         tern_tokenizer_token(c->e->ctx, c->e->tokenizer, encoding.ids[encoding.count - 1], &bytes, &size, &special) ==
@@ -312,36 +256,6 @@ static tern_status count_prompt(struct call *c)
         special)
         c->prompt--;
     tern_encoding_free(&encoding);
-    return TERN_OK;
-}
-
-/* Texts by length, the longest first, ties as they came: merge sort, bottom up. */
-static tern_status sort_texts(struct call *c)
-{
-    tern_ctx *ctx = c->e->ctx;
-    size_t *from, *to;
-
-    TERN_TRY(TERN_ALLOC(ctx, c->n, "the order of texts", &c->order));
-    TERN_TRY(TERN_ALLOC(ctx, c->n, "the order of texts", &to));
-    from = c->order;
-    for (size_t i = 0; i < c->n; i++)
-        from[i] = i;
-    for (size_t width = 1; width < c->n; width *= 2) {
-        for (size_t at = 0; at < c->n; at += 2 * width) {
-            const size_t middle = at + width < c->n ? at + width : c->n;
-            const size_t end = at + 2 * width < c->n ? at + 2 * width : c->n;
-            for (size_t l = at, r = middle, k = at; k < end; k++) {
-                const bool left =
-                    r >= end || (l < middle && c->encodings[from[l]].count >= c->encodings[from[r]].count);
-                to[k] = left ? from[l++] : from[r++];
-            }
-        }
-        size_t *swap = from;
-        from = to;
-        to = swap;
-    }
-    c->order = from;
-    tern_free(to);
     return TERN_OK;
 }
 
@@ -366,16 +280,10 @@ static tern_status run_group(struct call *c, size_t at, size_t n, float *vectors
     const float *states = c->states;
     float *result = NULL;
 
-    for (size_t i = 0; i < n; i++) {
-        const tern_encoding *text = &c->encodings[c->order[at + i]];
-        c->group[i] = (tern_encode_text){ .ids = text->ids, .n_ids = (int32_t)text->count };
-        if (tern_model_get_config(e->model)->n_types > 1)
-            c->group[i].types = (const int32_t *)text->type_ids; /* below 2^31: counted in texts */
-    }
-    TERN_TRY(tern_encode(e->encoder, c->group, n, c->states, NULL));
+    TERN_TRY(tern_encode(e->encoder, c->texts.group, n, c->states, NULL));
     const tern_fpmode caller = tern_fpmode_enter();
     for (size_t i = 0; i < n; i++) {
-        const size_t tokens = (size_t)c->group[i].n_ids, first = c->prompt < tokens ? c->prompt : tokens;
+        const size_t tokens = (size_t)c->texts.group[i].n_ids, first = c->prompt < tokens ? c->prompt : tokens;
         for (size_t p = 0; p < e->modules.n_pools; p++)
             pool(e->modules.pools[p], c->a + i * pooled + p * H, states, first, tokens, H);
         states += tokens * H;
@@ -383,7 +291,7 @@ static tern_status run_group(struct call *c, size_t at, size_t n, float *vectors
     tern_status status = run_modules(e, c->a, c->b, n, &result);
     tern_fpmode_leave(caller);
     for (size_t i = 0; status == TERN_OK && i < n; i++)
-        status = keep_vector(c, c->order[at + i], result + i * width, kept, vectors);
+        status = keep_vector(c, c->texts.order[at + i], result + i * width, kept, vectors);
     return status;
 }
 
@@ -391,22 +299,14 @@ static tern_status run_all(struct call *c, float *vectors)
 {
     tern_ctx *ctx = c->e->ctx;
     const size_t H = (size_t)tern_model_get_config(c->e->model)->hidden_size, widest = (size_t)c->e->widest;
-    const size_t group = c->n < GROUP ? c->n : GROUP, longest = c->encodings[c->order[0]].count;
 
-    c->most_rows = longest > GROUP_ROWS ? longest : GROUP_ROWS;
-    if (c->most_rows > group * longest)
-        c->most_rows = group * longest;
-    TERN_TRY(TERN_ALLOC(ctx, c->most_rows * H, "states of texts", &c->states));
-    TERN_TRY(TERN_ALLOC(ctx, group * widest, "vectors", &c->a));
-    TERN_TRY(TERN_ALLOC(ctx, group * widest, "vectors", &c->b));
-    TERN_TRY(TERN_ALLOC(ctx, group, "texts of a pass", &c->group));
-    for (size_t at = 0, n; at < c->n; at += n) {
-        size_t rows = 0;
-        for (n = 0; n < group && at + n < c->n && rows + c->encodings[c->order[at + n]].count <= c->most_rows; n++)
-            rows += c->encodings[c->order[at + n]].count;
+    TERN_TRY(TERN_ALLOC(ctx, c->texts.group_rows * H, "states of texts", &c->states));
+    TERN_TRY(TERN_ALLOC(ctx, c->texts.group_texts * widest, "vectors", &c->a));
+    TERN_TRY(TERN_ALLOC(ctx, c->texts.group_texts * widest, "vectors", &c->b));
+    for (size_t at = 0, n; at < c->texts.n; at += n) {
+        n = text_batch_group(&c->texts, at);
         TERN_TRY(run_group(c, at, n, vectors));
-        TERN_REQUIRE(ctx, !c->options->progress || c->options->progress(c->options->user, at + n, c->n),
-                     TERN_ERR_CANCELLED, "embed: cancelled after %zu of %zu texts", at + n, c->n);
+        TERN_TRY(text_batch_tell(&c->texts, at + n));
     }
     return TERN_OK;
 }
@@ -415,30 +315,35 @@ tern_status tern_embed(tern_embedder *e, const char *const *texts, const size_t 
                        const tern_embed_options *options, float *vectors)
 {
     const tern_embed_options standard = { 0 };
-    struct call c = { .e = e, .options = options ? options : &standard, .n = n };
     tern_status status;
 
+    options = options ? options : &standard;
     TERN_REQUIRE(NULL, e, TERN_ERR_ARG, "embedder is NULL");
     TERN_REQUIRE(e->ctx, n == 0 || (texts && sizes && vectors), TERN_ERR_ARG, "embed: texts, sizes or vectors is NULL");
-    TERN_TRY(TERN_CHECK_RESERVED(e->ctx, "tern_embed_options", c.options));
-    if (c.options->n_cut)
-        *c.options->n_cut = 0;
+    TERN_TRY(TERN_CHECK_RESERVED(e->ctx, "tern_embed_options", options));
+    const struct text_how how = { .prefix = options->prompt, .max_tokens = e->max_tokens, .cut = true };
+    struct call c = { .e = e,
+                      .texts = { .ctx = e->ctx,
+                                 .tokenizer = e->tokenizer,
+                                 .model = e->model,
+                                 .what = "embed",
+                                 .progress = options->progress,
+                                 .user = options->user,
+                                 .n = n } };
+    if (options->n_cut)
+        *options->n_cut = 0;
     if (n == 0)
         return TERN_OK;
-    TERN_TRY(TERN_ALLOC(e->ctx, n, "texts as token ids", &c.encodings));
-    TERN_TRY_OR_FAIL(encode_texts(&c, texts, sizes));
-    TERN_TRY_OR_FAIL(count_prompt(&c));
-    TERN_TRY_OR_FAIL(sort_texts(&c));
+    TERN_TRY_OR_FAIL(text_batch_read(&c.texts, texts, sizes, &how, GROUP, GROUP_ROWS));
+    TERN_TRY_OR_FAIL(count_prompt(&c, &how));
     status = run_all(&c, vectors);
+    if (options->n_cut)
+        *options->n_cut = c.texts.n_cut;
 
 fail:
-    for (size_t i = 0; i < n; i++)
-        tern_encoding_free(&c.encodings[i]);
-    tern_free(c.encodings);
-    tern_free(c.order);
+    text_batch_free(&c.texts);
     tern_free(c.states);
     tern_free(c.a);
     tern_free(c.b);
-    tern_free(c.group);
     return status;
 }

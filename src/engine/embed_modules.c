@@ -166,10 +166,12 @@ static tern_status read_pooling(tern_ctx *ctx, const struct tern_json *json, str
 
 /* ---- the list ---- */
 
-static tern_status read_transformer(tern_ctx *ctx, const char *dir, struct embed_modules *m)
+/* alone: without modules.json the library reads none of the files of its own. */
+static tern_status read_transformer(tern_ctx *ctx, const char *dir, bool alone, struct embed_modules *m)
 {
     TERN_TRY(copy_string(ctx, dir, &m->transformer));
-    return embed_transformer_read(ctx, dir, "feature-extraction", &m->max_tokens);
+    return alone ? embed_model_max_read(ctx, dir, &m->max_tokens)
+                 : embed_transformer_read(ctx, dir, "feature-extraction", &m->max_tokens);
 }
 
 static tern_status add_module(tern_ctx *ctx, const char *dir, const struct tern_json *json, size_t index,
@@ -204,7 +206,7 @@ static tern_status add_module(tern_ctx *ctx, const char *dir, const struct tern_
                          "%s: module %zu is \"%s\", expected a Pooling as the second and no other one",
                          tern_json_where(json), index, type);
     if (known[i].kind == -1) {
-        status = read_transformer(ctx, folder, m);
+        status = read_transformer(ctx, folder, false, m);
     } else if (known[i].kind == -2) {
         struct tern_json *config = NULL;
         status = embed_read_json(ctx, folder, "config.json", true, TERN_JSON_OBJECT, &config);
@@ -258,7 +260,7 @@ tern_status embed_modules_read(tern_ctx *ctx, const char *dir, struct embed_modu
     *out = (struct embed_modules){ .include_prompt = true };
     TERN_TRY_OR_FAIL(embed_read_json(ctx, dir, "modules.json", false, TERN_JSON_ARRAY, &list));
     if (!list)
-        return read_transformer(ctx, dir, out); /* the library reads none of the other files then */
+        return read_transformer(ctx, dir, true, out);
     TERN_TRY_OR_FAIL(
         embed_read_json(ctx, dir, "config_sentence_transformers.json", false, TERN_JSON_OBJECT, &settings));
     if (settings)

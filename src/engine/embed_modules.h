@@ -67,6 +67,8 @@ tern_status embed_step_read(tern_ctx *ctx, const char *dir, enum embed_kind kind
 /* What the transformer's folder says beside the model's own files (sentence_bert_config.json, tokenizer_config.json), which is for
  * `task`: tokens of a text at most, 0 where nothing says. */
 tern_status embed_transformer_read(tern_ctx *ctx, const char *dir, const char *task, int32_t *max_tokens);
+/* The same of the tokenizer's file alone. */
+tern_status embed_model_max_read(tern_ctx *ctx, const char *dir, int32_t *max_tokens);
 
 /* Whether each module takes what the one before gives: H-wide states to begin with. */
 tern_status embed_modules_check(tern_ctx *ctx, const char *dir, const struct embed_modules *modules, int32_t hidden);

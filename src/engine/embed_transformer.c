@@ -13,12 +13,13 @@ static const char *const file_names[] = { "sentence_bert_config.json",       "se
                                           "sentence_distilbert_config.json", "sentence_camembert_config.json",
                                           "sentence_albert_config.json",     "sentence_xlm-roberta_config.json" };
 
-/* What the tokenizer's file says where the module's does not: model_max_length, unless it is a number that stands for none. */
-static tern_status read_model_max(tern_ctx *ctx, const char *dir, int32_t *max_tokens)
+/* model_max_length may be a number that stands for none. */
+tern_status embed_model_max_read(tern_ctx *ctx, const char *dir, int32_t *max_tokens)
 {
     struct tern_json *json;
     double max = 0;
 
+    *max_tokens = 0;
     TERN_TRY(embed_read_json(ctx, dir, "tokenizer_config.json", false, TERN_JSON_OBJECT, &json));
     if (!json)
         return TERN_OK;
@@ -132,5 +133,5 @@ tern_status embed_transformer_read(tern_ctx *ctx, const char *dir, const char *t
         TERN_TRY(embed_read_json(ctx, dir, file_names[i], false, TERN_JSON_OBJECT, &json));
     const tern_status status = json ? read_config(ctx, json, task, max_tokens) : TERN_OK;
     tern_json_destroy(json);
-    return status == TERN_OK && *max_tokens == 0 ? read_model_max(ctx, dir, max_tokens) : status;
+    return status == TERN_OK && *max_tokens == 0 ? embed_model_max_read(ctx, dir, max_tokens) : status;
 }

@@ -146,6 +146,16 @@ static tern_status check_text(const tern_encoder *e, const tern_encode_text *tex
                  text->ids ? "" : " and ids NULL");
     TERN_REQUIRE(e->ctx, text->n_ids <= e->n_context, TERN_ERR_CAPACITY,
                  "encode: text %zu has %" PRId32 " tokens, at most %" PRId32 " are read", i, text->n_ids, e->n_context);
+    TERN_REQUIRE(e->ctx, text->wanted ? text->n_wanted >= 1 && text->n_wanted <= text->n_ids : text->n_wanted == 0,
+                 TERN_ERR_ARG, "encode: text %zu: n_wanted is %" PRId32 ", expected %s%" PRId32, i, text->n_wanted,
+                 text->wanted ? "1.." : "", text->wanted ? text->n_ids : 0);
+    for (int32_t t = 0; t < text->n_wanted; t++)
+        TERN_REQUIRE(e->ctx,
+                     text->wanted[t] >= 0 && text->wanted[t] < text->n_ids &&
+                         (t == 0 || text->wanted[t] > text->wanted[t - 1]),
+                     TERN_ERR_ARG,
+                     "encode: text %zu: wanted[%" PRId32 "] is %" PRId32 ", expected ascending numbers below %" PRId32,
+                     i, t, text->wanted[t], text->n_ids);
     for (int32_t t = 0; t < text->n_ids; t++) {
         TERN_REQUIRE(e->ctx, text->ids[t] >= 0 && text->ids[t] < c->vocab_size, TERN_ERR_ARG,
                      "encode: text %zu: ids[%" PRId32 "] is %" PRId32 ", the vocabulary has %" PRId32 " ids", i, t,
@@ -156,6 +166,11 @@ static tern_status check_text(const tern_encoder *e, const tern_encode_text *tex
                      type, c->n_types);
     }
     return TERN_OK;
+}
+
+static int32_t n_wanted(const tern_encode_text *text)
+{
+    return text->wanted ? text->n_wanted : text->n_ids;
 }
 
 /* Lays texts out as one batch. */
@@ -170,11 +185,12 @@ static struct tern_batch lay_out(tern_encoder *e, const tern_encode_text *texts,
         if (answers && pooled(e->model))
             e->rows[n_answers++] = (int32_t)row + tern_model_pool_token(e->model, text->ids, text->n_ids);
         tern_model_places(e->model, text->ids, text->n_ids, 0, e->positions + row);
+        if (answers && !pooled(e->model))
+            for (int32_t t = 0; t < n_wanted(text); t++)
+                e->rows[n_answers++] = (int32_t)row + (text->wanted ? text->wanted[t] : t);
         for (int32_t t = 0; t < text->n_ids; t++, row++) {
             e->ids[row] = text->ids[t];
             e->types[row] = text->types ? text->types[t] : 0;
-            if (answers && !pooled(e->model))
-                e->rows[n_answers++] = (int32_t)row;
         }
     }
     return (struct tern_batch){
@@ -220,7 +236,7 @@ tern_status tern_encode(tern_encoder *e, const tern_encode_text *texts, size_t n
         batch.logits = answers;
         TERN_TRY(run(e, &batch));
         states = states ? states + n_rows * H : NULL;
-        answers = answers ? answers + (pooled(e->model) ? next - i : n_rows) * C : NULL;
+        answers = answers ? answers + batch.n_logits * C : NULL;
     }
     return TERN_OK;
 }

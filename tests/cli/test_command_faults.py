@@ -13,6 +13,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.abspath(os.environ.get("TERN_SOURCE", os.path.join(HERE, "..", "..")))
 FAULTY = os.environ.get("TERN_FAULTY")
+GOLDEN = os.path.join(SOURCE, "tests", "golden")
 TINY = os.path.join(SOURCE, "tests", "golden", "gpt2-tiny-fp32")
 MODEL = os.path.join(SOURCE, "models", "tiny-shakespeare")
 
@@ -27,6 +28,12 @@ CASES = [
     ("run --trace", ["run", MODEL, "-p", "ROMEO:", "-n", "2", "--temp", "0", "--json", "-q", "--threads", "2", "--trace", "t.json"]),
     ("bench", ["bench", "--shape", "tiny", "--no-ceilings", "--runs", "1", "--contexts", "8", "--decode", "1", "--json", "--threads", "2"]),
     ("bench MODEL", ["bench", TINY, "--no-ceilings", "--runs", "1", "--contexts", "8", "--decode", "1", "--json", "--threads", "1"]),
+    ("embed", ["embed", os.path.join(GOLDEN, "sentences", "older"), "-p", "a tern", "-q", "--npy", "v.npy", "--threads", "2"]),
+    ("embed --json", ["embed", os.path.join(GOLDEN, "sentences", "activations"), "-p", "a tern", "-q", "--json", "--threads", "1"]),
+    ("rerank", ["rerank", os.path.join(GOLDEN, "scores", "cross-saved"), "-p", "a", "-q", "--threads", "2"], b"one\ntwo\n"),
+    ("classify", ["classify", os.path.join(GOLDEN, "scores", "classes"), "-p", "a", "-q", "--json", "--threads", "1"]),
+    ("classify tokens", ["classify", os.path.join(GOLDEN, "scores", "tags"), "-p", "ab c", "-q", "--json", "--threads", "1"]),
+    ("fill", ["fill", os.path.join(GOLDEN, "scores", "fill"), "-p", "ab [MASK] c", "-q", "-n", "2", "--threads", "1"]),
     ("op", ["op", "softmax_context", "--set", "dtype=bf16", "--set", "hidden_size=2", "--set", "heads=1", "--in", "qkv={files}/qkv.npy",
             "--in", "attn_mask={files}/mask.npy", "--in", "past_key={files}/past.npy", "--in", "past_value={files}/past.npy",
             "--out", "output=y.npy", "--out", "key=k.npy", "--threads", "1"]),
