@@ -20,7 +20,7 @@ tern_status tern_agree(tern_ctx *ctx, const tern_comm *comm, tern_status status)
         rank++;
     if (sent == TERN_OK && rank < comm->size)
         sent = comm->broadcast(comm->user, text, sizeof text, rank);
-    TERN_REQUIRE(ctx, sent == TERN_OK, TERN_ERR_IO, "rank %d of %d: the ranks cannot reach each other: %s", comm->rank,
+    TERN_REQUIRE(ctx, sent == TERN_OK, sent, "rank %d of %d: the ranks cannot reach each other: %s", comm->rank,
                  comm->size, tern_status_name(sent));
     if (rank == comm->size)
         return TERN_OK;

@@ -10,7 +10,7 @@
 
 /* The status of the lowest rank that has another one than TERN_OK, on every rank, with that rank's text behind its number: "rank 1 of 2: ...".
  * TERN_OK where all have that.  Called by every rank, each with what it has; `status` is returned as it is in a group of one.
- * TERN_ERR_IO: the ranks cannot reach each other. */
+ * Or what comm answers, with a text. */
 tern_status tern_agree(tern_ctx *ctx, const tern_comm *comm, tern_status status);
 
 #endif

@@ -5,8 +5,8 @@ static tern_status pass(tern_ctx *ctx, const tern_comm *comm, void *data, size_t
 {
     const tern_status status = comm->broadcast(comm->user, data, bytes, 0);
 
-    TERN_REQUIRE(ctx, status == TERN_OK, TERN_ERR_IO, "rank %d of %d: the ranks cannot reach each other: %s",
-                 comm->rank, comm->size, tern_status_name(status));
+    TERN_REQUIRE(ctx, status == TERN_OK, status, "rank %d of %d: the ranks cannot reach each other: %s", comm->rank,
+                 comm->size, tern_status_name(status));
     return TERN_OK;
 }
 

@@ -29,7 +29,7 @@ struct tern_message {
 };
 
 /* From rank 0 to the others.
- * TERN_ERR_IO: the ranks cannot reach each other. */
+ * What comm answers, with a text. */
 tern_status tern_message_send(tern_ctx *ctx, const tern_comm *comm, struct tern_message *message);
 tern_status tern_message_receive(tern_ctx *ctx, const tern_comm *comm, struct tern_message *message);
 /* The second part of a message: sent by rank 0, received by the others. */
