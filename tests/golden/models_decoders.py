@@ -13,7 +13,7 @@ from transformers import (BloomConfig, BloomForCausalLM, FalconConfig, FalconFor
 from make_models import Case as BareCase
 
 # Models without learned positions soon repeat themselves: fewer ids than make_models.py asks for.
-Case = functools.partial(BareCase, distinct=4)
+Case = functools.partial(BareCase, distinct=7)
 IDS = dict(bos_token_id=1, eos_token_id=2)
 SIZES = dict(vocab_size=97, num_hidden_layers=3, max_position_embeddings=128) | IDS
 
@@ -85,11 +85,12 @@ def opt(name, dtype=torch.bfloat16, **settings):
                 norm="model.decoder.final_layer_norm" if last else None)
 
 
-def bloom(name, dtype=torch.bfloat16, rewrite=None, **settings):
+def bloom(name, dtype=torch.bfloat16, rewrite=None, distinct=7, **settings):
     """What blocks add is large: else a tied head would say the last token again."""
     sizes = dict(vocab_size=97, hidden_size=32, n_layer=3, n_head=4) | IDS
     return Case(name, BloomConfig(**sizes | settings), BloomForCausalLM, dtype=dtype, rewrite=rewrite,
-                layers="transformer.h", norm="transformer.ln_f", kinds={"dense.weight": 0.8, "4h_to_h.weight": 0.5})
+                layers="transformer.h", norm="transformer.ln_f", kinds={"dense.weight": 0.8, "4h_to_h.weight": 0.5},
+                distinct=distinct)
 
 
 def old_bloom(path):
@@ -102,11 +103,12 @@ def old_bloom(path):
     edit(path, change)
 
 
-def falcon(name, dtype=torch.bfloat16, long=(), **settings):
+def falcon(name, dtype=torch.bfloat16, long=(), distinct=7, **settings):
     """With ALiBi the reference's eager attention adds its bias twice, its default one once, as its models were trained."""
     sizes = SIZES | dict(hidden_size=32, num_attention_heads=4) | settings
     return Case(name, FalconConfig(**sizes), FalconForCausalLM, dtype=dtype, layers="transformer.h", long=long,
-                norm="transformer.ln_f", kinds={"word_embeddings": 0.1}, attention="sdpa" if sizes.get("alibi") else "eager")
+                norm="transformer.ln_f", kinds={"word_embeddings": 0.1}, attention="sdpa" if sizes.get("alibi") else "eager",
+                distinct=distinct)
 
 
 def relay(rename, change):
@@ -231,15 +233,15 @@ CASES = [
     opt("opt-plain", torch.float32, enable_bias=False, layer_norm_elementwise_affine=False, num_attention_heads=2,
         _remove_final_layer_norm=True, tie_word_embeddings=False),
     opt("opt-projected", word_embed_proj_dim=48, layer_norm_elementwise_affine=False, tie_word_embeddings=False),
-    bloom("bloom-tiny"),
-    bloom("bloom-residual", torch.float32, rewrite=old_bloom, n_head=6, hidden_size=36, layer_norm_epsilon=1e-3,
-          apply_residual_connection_post_layernorm=True, tie_word_embeddings=False),
+    bloom("bloom-tiny", pretraining_tp=2),
+    bloom("bloom-residual", torch.float32, rewrite=old_bloom, distinct=4, n_head=6, hidden_size=36, layer_norm_epsilon=1e-3,
+          apply_residual_connection_post_layernorm=True, slow_but_exact=True, tie_word_embeddings=False),
     falcon("falcon-7b"),
     falcon("falcon-40b", new_decoder_architecture=True, num_kv_heads=2, tie_word_embeddings=False),
     falcon("falcon-11b", torch.float32, new_decoder_architecture=True, num_kv_heads=1, num_ln_in_parallel_attn=1,
            bias=True, ffn_hidden_size=48, activation="gelu_new", layer_norm_epsilon=1e-3,
            rope_parameters={"rope_type": "default", "rope_theta": 300.0}),
-    falcon("falcon-rw", alibi=True, bias=True, multi_query=False, parallel_attn=False, num_attention_heads=2,
+    falcon("falcon-rw", distinct=4, alibi=True, bias=True, multi_query=False, parallel_attn=False, num_attention_heads=2,
            vocab_size=61, max_position_embeddings=320, long=(310,)),
     falcon("falcon-alibi", torch.float32, alibi=True, num_attention_heads=6, hidden_size=36, activation="relu",
            tie_word_embeddings=False),

@@ -13,7 +13,7 @@ from transformers import (AlbertConfig, AlbertForMaskedLM, AlbertForPreTraining,
                           ModernBertForTokenClassification, ModernBertModel, MPNetConfig, MPNetForMaskedLM,
                           MPNetForSequenceClassification, MPNetForTokenClassification, MPNetModel, RobertaConfig,
                           RobertaForMaskedLM, RobertaForSequenceClassification, RobertaModel, XLMRobertaConfig,
-                          XLMRobertaForSequenceClassification, XLMRobertaForTokenClassification)
+                          XLMRobertaForMaskedLM, XLMRobertaForSequenceClassification, XLMRobertaForTokenClassification)
 
 from make_models import Case
 
@@ -88,17 +88,23 @@ CASES = [
     encoder("bert-tiny", BertConfig(**BERT), BertModel, None, torch.float32, segments=2),
     encoder("bert-fill", BertConfig(**BERT | dict(hidden_act="gelu_new", layer_norm_eps=1e-5)), BertForMaskedLM, "bert",
             segments=2, rewrite=older_names),
-    encoder("bert-untied", BertConfig(**BERT | dict(tie_word_embeddings=False)), BertForMaskedLM, "bert"),
+    encoder("bert-untied", BertConfig(**BERT | dict(tie_word_embeddings=False, type_vocab_size=3)), BertForMaskedLM,
+            "bert", segments=3),
     encoder("bert-classify", BertConfig(**BERT, num_labels=3), BertForSequenceClassification, "bert", segments=2),
     encoder("bert-tag", BertConfig(**BERT, num_labels=5), BertForTokenClassification, "bert", torch.float16),
     encoder("roberta-tiny", RobertaConfig(**ROBERTA), RobertaModel, None),
     encoder("roberta-fill", RobertaConfig(**ROBERTA | dict(hidden_act="relu", pad_token_id=3)), RobertaForMaskedLM,
             "roberta"),
+    encoder("roberta-untied", RobertaConfig(**ROBERTA | dict(tie_word_embeddings=False, layer_norm_eps=1e-5,
+                                                             type_vocab_size=2)), RobertaForMaskedLM, "roberta",
+            torch.float16, segments=2),
     encoder("roberta-classify", RobertaConfig(**ROBERTA, num_labels=1), RobertaForSequenceClassification, "roberta"),
     encoder("xlm-roberta-classify", XLMRobertaConfig(**ROBERTA, num_labels=2), XLMRobertaForSequenceClassification,
             "roberta"),
     encoder("xlm-roberta-tag", XLMRobertaConfig(**ROBERTA | dict(hidden_act="gelu_new"), num_labels=4),
             XLMRobertaForTokenClassification, "roberta", torch.float32),
+    encoder("xlm-roberta-untied", XLMRobertaConfig(**ROBERTA | dict(tie_word_embeddings=False, layer_norm_eps=1e-5,
+                                                                    pad_token_id=2)), XLMRobertaForMaskedLM, "roberta"),
     encoder("mpnet-tiny", MPNetConfig(**MPNET | dict(layer_norm_eps=1e-5)), MPNetModel, None, torch.float32,
             lengths=(1, 5, 17, 140)),
     encoder("mpnet-fill", MPNetConfig(**MPNET | dict(hidden_act="gelu_new")), MPNetForMaskedLM, "mpnet"),
