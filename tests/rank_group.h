@@ -47,14 +47,24 @@ static inline bool rank_group_meet(struct rank_group *g)
     return met;
 }
 
+static inline void rank_group_leave(struct rank_group *g)
+{
+    pthread_mutex_lock(&g->lock);
+    g->broken = true;
+    pthread_cond_broadcast(&g->change);
+    pthread_mutex_unlock(&g->lock);
+}
+
 static inline tern_status rank_all_reduce(void *user, float *data, size_t n)
 {
     struct rank_of *r = user;
     struct rank_group *g = r->group;
     float *sum = malloc((n ? n : 1) * sizeof *sum);
 
-    if (!sum)
-        abort();
+    if (!sum) {
+        rank_group_leave(g);
+        return TERN_ERR_IO;
+    }
     r->reduced++;
     r->floats += n;
     g->data[r->comm.rank] = data;
@@ -117,14 +127,6 @@ static inline void rank_group_open(struct rank_group *g, int size)
                                                   .all_gather = rank_all_gather,
                                                   .broadcast = rank_broadcast,
                                                   .barrier = rank_barrier } };
-}
-
-static inline void rank_group_leave(struct rank_group *g)
-{
-    pthread_mutex_lock(&g->lock);
-    g->broken = true;
-    pthread_cond_broadcast(&g->change);
-    pthread_mutex_unlock(&g->lock);
 }
 
 static inline void rank_group_close(struct rank_group *g)
