@@ -2,6 +2,7 @@
 #include "bench.h"
 #include "cli.h"
 #include "options.h"
+#include "ranks.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -9,7 +10,7 @@
 
 struct settings {
     const char *model, *shape, *contexts, *trace;
-    int64_t threads, sequences, decode, runs;
+    int64_t threads, tp, sequences, decode, runs;
     int dtype;
     bool has_decode, no_ceilings, json, csv, quiet;
 };
@@ -22,6 +23,7 @@ static bool parse(struct settings *s, int argc, char **argv, int *code)
           &s->shape, NULL, 0, 0, false },
         OPTION_DTYPE(&s->dtype, NULL),
         { 0, "threads", "N", "0: as many as the machine allows", OPTION_INT, &s->threads, NULL, 0, 1024, false },
+        OPTION_TP(&s->tp),
         { 0, "sequences", "N", "sequences at once; 1", OPTION_INT, &s->sequences, NULL, 1, 1024, false },
         { 0, "contexts", "16,128,512",
           "tokens of the prompts.  Without it 16, 128 and 512, or the most that the\n"
@@ -98,29 +100,19 @@ static int choose_contexts(int32_t **list, size_t *n, bool encoder, int64_t n_co
     return 0;
 }
 
-static int run(const struct settings *s)
+static int run_here(const struct settings *s, const tern_model_shape *shape, tern_ctx *ctx)
 {
     struct bench_plan plan = { .sequences = (int32_t)s->sequences, .runs = (int)s->runs, .bar = !s->quiet };
     struct bench bench = { .name = s->shape ? s->shape : s->model ? s->model : "tiny-shakespeare", .plan = &plan };
-    tern_ctx *ctx = NULL;
     tern_model *model = NULL;
     tern_ceilings ceilings;
     int32_t *contexts = NULL;
     char *path = NULL;
-    int code;
+    const bool encoder = shape && shape->encoder;
+    int code = parse_contexts(s->contexts, &contexts, &plan.n_contexts);
 
-    if (s->shape) {
-        bench.shape = cli_shape_find(s->shape);
-        if (!bench.shape)
-            return CLI_USAGE;
-        if (bench.shape->encoder && s->has_decode)
-            return cli_error(CLI_USAGE, "%s is an encoder: there is nothing to --decode", s->shape);
-    }
-    const bool encoder = bench.shape && bench.shape->encoder;
+    bench.shape = shape;
     plan.decode = encoder ? 0 : (int32_t)s->decode;
-    code = parse_contexts(s->contexts, &contexts, &plan.n_contexts);
-    if (!code)
-        code = cli_context_open(s->threads, &ctx);
     if (!code && !bench.shape)
         code = cli_model_find(ctx, s->model, &path);
     if (!code && !s->no_ceilings) {
@@ -148,8 +140,27 @@ static int run(const struct settings *s)
     bench_free(&bench);
     free(contexts);
     tern_model_close(&model);
-    tern_ctx_destroy(&ctx);
     free(path);
+    return code;
+}
+
+static int run(const struct settings *s)
+{
+    const tern_model_shape *shape = s->shape ? cli_shape_find(s->shape) : NULL;
+    tern_ctx *ctx = NULL;
+    int code;
+
+    if (s->shape && !shape)
+        return CLI_USAGE;
+    if (shape && shape->encoder && s->has_decode)
+        return cli_error(CLI_USAGE, "%s is an encoder: there is nothing to --decode", s->shape);
+    if (ranks_launch(s->tp, &code))
+        return code;
+    code = ranks_open(s->threads, &ctx);
+    if (!code)
+        code = ranks_is_worker() ? ranks_work(ctx, s->model, shape, s->dtype) : run_here(s, shape, ctx);
+    code = ranks_close(code);
+    tern_ctx_destroy(&ctx);
     return code;
 }
 

@@ -7,6 +7,7 @@
 #include "cli.h"
 #include "line_reader.h"
 #include "options.h"
+#include "ranks.h"
 #include "sampling_options.h"
 
 #include <inttypes.h>
@@ -20,7 +21,7 @@
 struct settings {
     const char *model, *template, *name, *tools, *system, *trace;
     struct option_texts set;
-    int64_t n, threads;
+    int64_t n, threads, tp;
     struct sampling_settings sampling;
     int dtype;
     bool has_n, print_prompt, figures, quiet;
@@ -39,6 +40,7 @@ static enum option_outcome parse(struct settings *s, int argc, char **argv)
           &s->n, &s->has_n, 0, 2147483647, false },
         OPTIONS_SAMPLING(&s->sampling),
         { 0, "threads", "N", "0: as many as the machine allows", OPTION_INT, &s->threads, NULL, 0, 1024, false },
+        OPTION_TP(&s->tp),
         OPTION_DTYPE(&s->dtype, NULL),
         { 0, "print-prompt", NULL, "print what the model gets before each answer: the rendered text, then its ids",
           OPTION_FLAG, &s->print_prompt, NULL, 0, 0, false },
@@ -556,16 +558,13 @@ static int prepare(struct talk *t, struct cli_text *tools, char **variables, ter
     return code ? code : cli_session_open(t->ctx, t->model, &session, &t->session);
 }
 
-static int run(struct settings *s)
+static int run_here(struct settings *s, tern_ctx *ctx)
 {
-    struct talk t = { .s = s, .sequence = -1, .terminal = isatty(STDIN_FILENO) };
+    struct talk t = { .s = s, .ctx = ctx, .sequence = -1, .terminal = isatty(STDIN_FILENO) };
     struct cli_text tools = { 0 };
     tern_logit_bias *biases = NULL;
     char *path = NULL, *variables = NULL;
-    int code = cli_context_open(s->threads, &t.ctx);
-
-    if (!code)
-        code = cli_trace_start(t.ctx, s->trace);
+    int code = cli_trace_start(t.ctx, s->trace);
     if (!code)
         code = cli_model_find(t.ctx, s->model, &path);
     if (!code)
@@ -585,11 +584,25 @@ static int run(struct settings *s)
     tern_chat_close(&t.chat);
     tern_tokenizer_close(&t.tokenizer);
     tern_model_close(&t.model);
-    tern_ctx_destroy(&t.ctx);
     sampling_free(&s->sampling, biases);
     cli_text_free(&tools);
     free(variables);
     free(path);
+    return code;
+}
+
+static int run(struct settings *s)
+{
+    tern_ctx *ctx = NULL;
+    int code;
+
+    if (ranks_launch(s->tp, &code))
+        return code;
+    code = ranks_open(s->threads, &ctx);
+    if (!code)
+        code = ranks_is_worker() ? ranks_work(ctx, s->model, NULL, s->dtype) : run_here(s, ctx);
+    code = ranks_close(code);
+    tern_ctx_destroy(&ctx);
     return code;
 }
 

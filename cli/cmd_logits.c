@@ -2,6 +2,7 @@
 #include "cli.h"
 #include "npy.h"
 #include "options.h"
+#include "ranks.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -65,21 +66,25 @@ static int write_scores(tern_ctx *ctx, const tern_model *model, const int32_t *i
     return code;
 }
 
-int cmd_logits(int argc, char **argv)
+struct settings {
+    const char *model, *p, *f, *list, *output;
+    int64_t threads, tp;
+    int dtype;
+    bool quiet;
+};
+
+static enum option_outcome parse(struct settings *s, int argc, char **argv)
 {
-    const char *name = NULL, *p = NULL, *f = NULL, *list = NULL, *output = NULL;
-    int64_t threads = 0;
-    int dtype = TERN_MODEL_AUTO;
-    bool quiet = false;
     const struct option options[] = {
-        { 'p', "prompt", "TEXT", "the text", OPTION_TEXT, &p, NULL, 0, 0, false },
-        { 'f', "file", "FILE", "the text is in FILE; - is stdin", OPTION_TEXT, &f, NULL, 0, 0, false },
-        { 0, "ids", "1,2,3", "token ids instead of a text: no tokenizer is needed", OPTION_TEXT, &list, NULL, 0, 0,
+        { 'p', "prompt", "TEXT", "the text", OPTION_TEXT, &s->p, NULL, 0, 0, false },
+        { 'f', "file", "FILE", "the text is in FILE; - is stdin", OPTION_TEXT, &s->f, NULL, 0, 0, false },
+        { 0, "ids", "1,2,3", "token ids instead of a text: no tokenizer is needed", OPTION_TEXT, &s->list, NULL, 0, 0,
           false },
-        { 'o', "output", "FILE.npy", "where to; - is stdout", OPTION_TEXT, &output, NULL, 0, 0, false },
-        { 0, "threads", "N", "0: as many as the machine allows", OPTION_INT, &threads, NULL, 0, 1024, false },
-        OPTION_DTYPE(&dtype, NULL),
-        { 'q', "quiet", NULL, "no progress bar", OPTION_FLAG, &quiet, NULL, 0, 0, false },
+        { 'o', "output", "FILE.npy", "where to; - is stdout", OPTION_TEXT, &s->output, NULL, 0, 0, false },
+        { 0, "threads", "N", "0: as many as the machine allows", OPTION_INT, &s->threads, NULL, 0, 1024, false },
+        OPTION_TP(&s->tp),
+        OPTION_DTYPE(&s->dtype, NULL),
+        { 'q', "quiet", NULL, "no progress bar", OPTION_FLAG, &s->quiet, NULL, 0, 0, false },
     };
     const struct command_line line = {
         .command = "logits",
@@ -89,46 +94,63 @@ int cmd_logits(int argc, char **argv)
             "follows token t.  An existing FILE is replaced only when all of the new one is written.",
         .options = options,
         .n_options = sizeof(options) / sizeof(options[0]),
-        .model = &name,
+        .model = &s->model,
         .model_required = true,
     };
+
+    return options_parse(&line, argc, argv);
+}
+
+static int run_here(const struct settings *s, tern_ctx *ctx)
+{
     struct cli_text text = { 0 };
-    tern_ctx *ctx = NULL;
     tern_model *model = NULL;
     tern_ids from_text = { 0 };
     int32_t *given = NULL;
     size_t n_given = 0;
     char *path = NULL;
-    int code;
+    int code = s->list ? cli_ids_parse("--ids", s->list, &given, &n_given) : cli_text_read("logits", s->p, s->f, &text);
 
-    const enum option_outcome outcome = options_parse(&line, argc, argv);
-    if (outcome != OPTION_PARSED)
-        return options_exit(outcome);
-    if (!output || !*output)
-        return cli_error(CLI_USAGE, "logits wants -o FILE.npy");
-    if (strcmp(output, "-") == 0 && isatty(STDOUT_FILENO))
-        return cli_error(CLI_USAGE, "logits -o - writes binary data, and stdout is a terminal");
-    if (list && (p || f))
-        return cli_error(CLI_USAGE, "logits takes a text or --ids, got both");
-    code = list ? cli_ids_parse("--ids", list, &given, &n_given) : cli_text_read("logits", p, f, &text);
     if (!code)
-        code = cli_context_open(threads, &ctx);
-    if (!code)
-        code = cli_model_find(ctx, name, &path);
-    if (!code && !list)
+        code = cli_model_find(ctx, s->model, &path);
+    if (!code && !s->list)
         code = ids_of_text(ctx, path, &text, &from_text);
-    if (!code && (list ? n_given : from_text.count) == 0)
+    if (!code && (s->list ? n_given : from_text.count) == 0)
         code = cli_error(CLI_FAIL, "the text has no token ids: there is nothing to score");
     if (!code)
-        code = cli_model_open(ctx, path, dtype, !quiet, &model);
+        code = cli_model_open(ctx, path, s->dtype, !s->quiet, &model);
     if (!code)
-        code =
-            write_scores(ctx, model, list ? given : from_text.data, list ? n_given : from_text.count, output, !quiet);
+        code = write_scores(ctx, model, s->list ? given : from_text.data, s->list ? n_given : from_text.count,
+                            s->output, !s->quiet);
     tern_model_close(&model);
     tern_ids_free(&from_text);
-    tern_ctx_destroy(&ctx);
     cli_text_free(&text);
     free(given);
     free(path);
+    return code;
+}
+
+int cmd_logits(int argc, char **argv)
+{
+    struct settings s = { .dtype = TERN_MODEL_AUTO };
+    const enum option_outcome outcome = parse(&s, argc, argv);
+    tern_ctx *ctx = NULL;
+    int code;
+
+    if (outcome != OPTION_PARSED)
+        return options_exit(outcome);
+    if (!s.output || !*s.output)
+        return cli_error(CLI_USAGE, "logits wants -o FILE.npy");
+    if (s.list && (s.p || s.f))
+        return cli_error(CLI_USAGE, "logits takes a text or --ids, got both");
+    if (ranks_launch(s.tp, &code))
+        return code;
+    if (strcmp(s.output, "-") == 0 && !ranks_silent() && isatty(STDOUT_FILENO))
+        return cli_error(CLI_USAGE, "logits -o - writes binary data, and stdout is a terminal");
+    code = ranks_open(s.threads, &ctx);
+    if (!code)
+        code = ranks_is_worker() ? ranks_work(ctx, s.model, NULL, s.dtype) : run_here(&s, ctx);
+    code = ranks_close(code);
+    tern_ctx_destroy(&ctx);
     return code;
 }

@@ -7,6 +7,7 @@
 #include "cli.h"
 #include "json_out.h"
 #include "options.h"
+#include "ranks.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -90,21 +91,25 @@ static int score(tern_ctx *ctx, const tern_model *model, const int32_t *ids, int
     return code;
 }
 
-int cmd_perplexity(int argc, char **argv)
+struct settings {
+    const char *model, *p, *f;
+    int64_t threads, tp, from;
+    int dtype;
+    bool quiet, json;
+};
+
+static enum option_outcome parse(struct settings *s, int argc, char **argv)
 {
-    const char *name = NULL, *p = NULL, *f = NULL;
-    int64_t threads = 0, from = 0;
-    int dtype = TERN_MODEL_AUTO;
-    bool quiet = false, json = false;
     const struct option options[] = {
-        { 'p', "prompt", "TEXT", "the text", OPTION_TEXT, &p, NULL, 0, 0, false },
-        { 'f', "file", "FILE", "the text is in FILE; - is stdin", OPTION_TEXT, &f, NULL, 0, 0, false },
-        { 0, "from", "BYTE", "leave out the first BYTE bytes", OPTION_INT, &from, NULL, 0, INFINITY, false },
-        { 0, "threads", "N", "0: as many as the machine allows", OPTION_INT, &threads, NULL, 0, 1024, false },
-        OPTION_DTYPE(&dtype, NULL),
+        { 'p', "prompt", "TEXT", "the text", OPTION_TEXT, &s->p, NULL, 0, 0, false },
+        { 'f', "file", "FILE", "the text is in FILE; - is stdin", OPTION_TEXT, &s->f, NULL, 0, 0, false },
+        { 0, "from", "BYTE", "leave out the first BYTE bytes", OPTION_INT, &s->from, NULL, 0, INFINITY, false },
+        { 0, "threads", "N", "0: as many as the machine allows", OPTION_INT, &s->threads, NULL, 0, 1024, false },
+        OPTION_TP(&s->tp),
+        OPTION_DTYPE(&s->dtype, NULL),
         { 0, "json", NULL, "print {\"bits_per_byte\":...,\"perplexity\":...,\"tokens\":...,\"bytes\":...}", OPTION_FLAG,
-          &json, NULL, 0, 0, false },
-        { 'q', "quiet", NULL, "no progress bar", OPTION_FLAG, &quiet, NULL, 0, 0, false },
+          &s->json, NULL, 0, 0, false },
+        { 'q', "quiet", NULL, "no progress bar", OPTION_FLAG, &s->quiet, NULL, 0, 0, false },
     };
     const struct command_line line = {
         .command = "perplexity",
@@ -115,34 +120,33 @@ int cmd_perplexity(int argc, char **argv)
             "and the perplexity per token.  Windows of the whole context, each half a context further than the last.",
         .options = options,
         .n_options = sizeof(options) / sizeof(options[0]),
-        .model = &name,
+        .model = &s->model,
         .model_required = true,
     };
+
+    return options_parse(&line, argc, argv);
+}
+
+static int run_here(const struct settings *s, tern_ctx *ctx)
+{
     struct cli_text text = { 0 };
-    tern_ctx *ctx = NULL;
     tern_tokenizer *tokenizer = NULL;
     tern_model *model = NULL;
     tern_ids encoded = { 0 };
     int32_t *ids = NULL;
     char *path = NULL;
-    int code;
+    int code = cli_text_read("perplexity", s->p, s->f, &text);
 
-    const enum option_outcome outcome = options_parse(&line, argc, argv);
-    if (outcome != OPTION_PARSED)
-        return options_exit(outcome);
-    code = cli_text_read("perplexity", p, f, &text);
-    if (!code && (uint64_t)from > text.size)
-        code = cli_error(CLI_FAIL, "--from %" PRId64 " is beyond the text, which has %zu bytes", from, text.size);
+    if (!code && (uint64_t)s->from > text.size)
+        code = cli_error(CLI_FAIL, "--from %" PRId64 " is beyond the text, which has %zu bytes", s->from, text.size);
     if (!code)
-        code = cli_context_open(threads, &ctx);
+        code = cli_model_find(ctx, s->model, &path);
     if (!code)
-        code = cli_model_find(ctx, name, &path);
-    if (!code)
-        code = cli_open_both(ctx, path, dtype, !quiet, &tokenizer, &model);
-    const size_t n_bytes = code ? 0 : text.size - (size_t)from;
+        code = cli_open_both(ctx, path, s->dtype, !s->quiet, &tokenizer, &model);
+    const size_t n_bytes = code ? 0 : text.size - (size_t)s->from;
     if (!code) {
         const tern_status status =
-            tern_tokenizer_encode(ctx, tokenizer, n_bytes ? text.data + from : "", n_bytes, false, &encoded);
+            tern_tokenizer_encode(ctx, tokenizer, n_bytes ? text.data + s->from : "", n_bytes, false, &encoded);
 
         code = status ? cli_fail(status, tern_error(ctx)) : 0;
     }
@@ -159,15 +163,15 @@ int cmd_perplexity(int argc, char **argv)
 
         ids[0] = start;
         memcpy(ids + lead, encoded.data, encoded.count * sizeof(*ids));
-        code = score(ctx, model, ids, n_ids, !quiet, &bits);
+        code = score(ctx, model, ids, n_ids, !s->quiet, &bits);
         if (!code && !isfinite(bits))
             code =
                 cli_error(CLI_FAIL, "the model's scores hold a NaN or give a token no probability: there is no figure");
         const double rate = bits / (double)n_bytes, perplexity = n_ids > 1 ? exp2(bits / (double)(n_ids - 1)) : 1;
         struct json_out j = { 0 };
-        if (!code && json)
+        if (!code && s->json)
             code = out_begin(&j);
-        if (!code && json) {
+        if (!code && s->json) {
             out_object_begin(&j, NULL);
             out_number(&j, "bits_per_byte", rate, 10);
             out_number(&j, "perplexity", perplexity, 10);
@@ -184,8 +188,26 @@ int cmd_perplexity(int argc, char **argv)
     tern_ids_free(&encoded);
     tern_tokenizer_close(&tokenizer);
     tern_model_close(&model);
-    tern_ctx_destroy(&ctx);
     cli_text_free(&text);
     free(path);
+    return code;
+}
+
+int cmd_perplexity(int argc, char **argv)
+{
+    struct settings s = { .dtype = TERN_MODEL_AUTO };
+    const enum option_outcome outcome = parse(&s, argc, argv);
+    tern_ctx *ctx = NULL;
+    int code;
+
+    if (outcome != OPTION_PARSED)
+        return options_exit(outcome);
+    if (ranks_launch(s.tp, &code))
+        return code;
+    code = ranks_open(s.threads, &ctx);
+    if (!code)
+        code = ranks_is_worker() ? ranks_work(ctx, s.model, NULL, s.dtype) : run_here(&s, ctx);
+    code = ranks_close(code);
+    tern_ctx_destroy(&ctx);
     return code;
 }

@@ -2,6 +2,7 @@
 #include "cli.h"
 #include "json_out.h"
 #include "options.h"
+#include "ranks.h"
 #include "sampling_options.h"
 
 #include <inttypes.h>
@@ -10,7 +11,7 @@
 
 struct settings {
     const char *model, *p, *f, *trace;
-    int64_t n, threads;
+    int64_t n, threads, tp;
     struct sampling_settings sampling;
     int dtype;
     bool logprobs, echo, json, quiet;
@@ -27,6 +28,7 @@ static enum option_outcome parse(struct settings *s, int argc, char **argv)
           &s->n, &s->has_n, 0, 2147483647, false },
         OPTIONS_SAMPLING(&s->sampling),
         { 0, "threads", "N", "0: as many as the machine allows", OPTION_INT, &s->threads, NULL, 0, 1024, false },
+        OPTION_TP(&s->tp),
         OPTION_DTYPE(&s->dtype, NULL),
         { 0, "logprobs", NULL, "log-probability of each token: in the object with --json, else on stderr", OPTION_FLAG,
           &s->logprobs, NULL, 0, 0, false },
@@ -218,21 +220,15 @@ static int generate(struct settings *s, const struct cli_text *text, tern_ctx *c
     return code;
 }
 
-static int run(struct settings *s)
+static int run_here(struct settings *s, tern_ctx *ctx)
 {
     struct cli_text text = { 0 };
-    tern_ctx *ctx = NULL;
     tern_tokenizer *tokenizer = NULL;
     tern_model *model = NULL;
     char *path = NULL;
-    int code;
-
-    if (s->echo && s->json)
-        return cli_error(CLI_USAGE, "run takes --echo or --json, got both: the object has the prompt's ids");
-    code = cli_text_read("run", s->p, s->f, &text);
+    int code = cli_text_read("run", s->p, s->f, &text);
     const double began = cli_seconds();
-    if (!code)
-        code = cli_context_open(s->threads, &ctx);
+
     if (!code)
         code = cli_trace_start(ctx, s->trace);
     if (!code)
@@ -244,9 +240,25 @@ static int run(struct settings *s)
     code = cli_trace_end(ctx, s->trace, code);
     tern_tokenizer_close(&tokenizer);
     tern_model_close(&model);
-    tern_ctx_destroy(&ctx);
     cli_text_free(&text);
     free(path);
+    return code;
+}
+
+static int run(struct settings *s)
+{
+    tern_ctx *ctx = NULL;
+    int code;
+
+    if (s->echo && s->json)
+        return cli_error(CLI_USAGE, "run takes --echo or --json, got both: the object has the prompt's ids");
+    if (ranks_launch(s->tp, &code))
+        return code;
+    code = ranks_open(s->threads, &ctx);
+    if (!code)
+        code = ranks_is_worker() ? ranks_work(ctx, s->model, NULL, s->dtype) : run_here(s, ctx);
+    code = ranks_close(code);
+    tern_ctx_destroy(&ctx);
     return code;
 }
 

@@ -1,6 +1,8 @@
 /* common.c: what the commands share. */
 #include "cli.h"
 
+#include "ranks.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -47,6 +49,8 @@ int cli_error(int code, const char *format, ...)
 {
     va_list args;
 
+    if (ranks_silent())
+        return code;
     fflush(stdout); /* on a terminal the line comes after what was printed before it */
     fputs("tern: ", stderr);
     va_start(args, format);
@@ -362,6 +366,7 @@ static tern_model_options model_options(int dtype, bool bar)
     options.dtype = (tern_model_dtype)dtype;
     options.progress = on_progress;
     options.user = bar ? &any : NULL;
+    options.comm = ranks_comm();
     return options;
 }
 

@@ -1,5 +1,6 @@
 /* main.c: the tern command: finds the command that is asked for and runs it. */
 #include "cli.h"
+#include "ranks.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -8,23 +9,24 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
     const char *about;
+    bool ranks; /* it has --tp */
 } commands[] = {
-    { "run", cmd_run, "continue a text" },
-    { "chat", cmd_chat, "a conversation" },
-    { "template", cmd_template, "a conversation as its chat template renders it" },
-    { "tokenize", cmd_tokenize, "text to token ids" },
-    { "detokenize", cmd_detokenize, "token ids to text" },
-    { "embed", cmd_embed, "texts to vectors" },
-    { "rerank", cmd_rerank, "documents in the order in which they answer a query" },
-    { "classify", cmd_classify, "labels of texts, or of what stands in them" },
-    { "fill", cmd_fill, "the words that are missing in a text" },
-    { "verify", cmd_verify, "a model held against what its reference computed" },
-    { "logits", cmd_logits, "scores of every position, as a NumPy file" },
-    { "perplexity", cmd_perplexity, "how well a model predicts a text, in bits per byte" },
-    { "op", cmd_op, "one operator on NumPy files" },
-    { "bench", cmd_bench, "how fast a model is, beside what the machine can do" },
-    { "tune", cmd_tune, "measure how products are best cut on this machine, and remember it" },
-    { "info", cmd_info, "a model, or this machine" },
+    { "run", cmd_run, "continue a text", true },
+    { "chat", cmd_chat, "a conversation", true },
+    { "template", cmd_template, "a conversation as its chat template renders it", false },
+    { "tokenize", cmd_tokenize, "text to token ids", false },
+    { "detokenize", cmd_detokenize, "token ids to text", false },
+    { "embed", cmd_embed, "texts to vectors", false },
+    { "rerank", cmd_rerank, "documents in the order in which they answer a query", false },
+    { "classify", cmd_classify, "labels of texts, or of what stands in them", false },
+    { "fill", cmd_fill, "the words that are missing in a text", false },
+    { "verify", cmd_verify, "a model held against what its reference computed", false },
+    { "logits", cmd_logits, "scores of every position, as a NumPy file", true },
+    { "perplexity", cmd_perplexity, "how well a model predicts a text, in bits per byte", true },
+    { "op", cmd_op, "one operator on NumPy files", false },
+    { "bench", cmd_bench, "how fast a model is, beside what the machine can do", true },
+    { "tune", cmd_tune, "measure how products are best cut on this machine, and remember it", false },
+    { "info", cmd_info, "a model, or this machine", false },
 };
 
 static void print_help(FILE *f)
@@ -90,8 +92,19 @@ static int dispatch(int argc, char **argv)
     return cli_error(CLI_USAGE, "there is no command '%s'; 'tern --help' lists them", name);
 }
 
+static bool has_ranks(const char *name)
+{
+    for (size_t i = 0; name && i < sizeof(commands) / sizeof(commands[0]); i++)
+        if (strcmp(name, commands[i].name) == 0)
+            return commands[i].ranks;
+    return false;
+}
+
 int main(int argc, char **argv)
 {
     cli_init();
-    return cli_stdout_end(dispatch(argc, argv));
+    ranks_init(argv, has_ranks(argc > 1 ? argv[1] : NULL));
+    const int code = cli_stdout_end(dispatch(argc, argv));
+    ranks_end(code);
+    return code;
 }

@@ -1,0 +1,60 @@
+/* ranks.h: one command on several processes that share a model.
+ *
+ * Ranks are started by mpirun or srun, or by this command itself where it is given --tp N: then this process is their launcher and
+ * computes nothing (launch.c).  Rank 0 is the command as it is without ranks, with the launcher's own stdin, stdout and stderr; the
+ * others open the model and take part until rank 0 closes it, and say nothing. */
+#ifndef TERN_CLI_RANKS_H
+#define TERN_CLI_RANKS_H
+
+#include <tern/tern.h>
+
+#include <sys/types.h>
+
+/* --tp of commands whose model ranks can share. */
+#define OPTION_TP(out)                                                                          \
+    {                                                                                           \
+        0, "tp", "N",                                                                           \
+            "share the model between N processes of this machine, started through mpirun; on\n" \
+            "several machines: mpirun -n N tern ... (docs/distributed.md)",                     \
+            OPTION_INT, (out), NULL, 1, 1024, false                                             \
+    }
+
+/* At the start of the program: takes the launcher's streams, and silences a rank that is not the first if its command has OPTION_TP. */
+void ranks_init(char **argv, bool takes_part);
+/* At its end, with the exit code. */
+void ranks_end(int code);
+/* This process is a rank other than 0: its lines would be one too many. */
+bool ranks_silent(void);
+
+/* Where --tp asks for ranks that are not there: starts them and waits for their end; true with the exit code.  Also true, behind a line,
+ * where that cannot be.  0 stands for "not given". */
+bool ranks_launch(int64_t tp, int *code);
+
+/* cli_context_open() with this rank's share of the processors, and the group that this process was started in.  0 or the exit code. */
+int ranks_open(int64_t threads, tern_ctx **ctx);
+/* Leaves the group, after the model is closed, with what will be the exit code, which is handed through. */
+int ranks_close(int code);
+/* For tern_model_options; NULL: one process. */
+const tern_comm *ranks_comm(void);
+/* Whether ranks_work() is all that is left to do. */
+bool ranks_is_worker(void);
+/* Opens the model as rank 0 does and takes part in what that is asked for, until it closes the model.  `shape`: NULL, or what is opened
+ * instead of `name`. */
+int ranks_work(tern_ctx *ctx, const char *name, const tern_model_shape *shape, int dtype);
+
+/* ---- launch.c ---- */
+/* A rank and its launcher speak in these, through a socket whose name is in TERN_LAUNCHER. */
+enum ranks_word {
+    RANKS_HELLO, /* value: the rank; rank 0 is answered with three files */
+    RANKS_STOP,  /* rank 0 was stopped from the terminal */
+    RANKS_CODE, /* value: the exit code, as far as it is known: leaving the group may fail where mpirun is at its end */
+    RANKS_BYE   /* value: the exit code */
+};
+struct ranks_message {
+    int32_t word, value;
+};
+#define RANKS_LAUNCHER "TERN_LAUNCHER"
+
+int launch(int n, char **argv);
+
+#endif
