@@ -121,7 +121,27 @@ static const char *const task_names[] = {
     [TERN_TASK_CLASSIFY] = "classify", [TERN_TASK_TAG] = "tag",
 };
 
-static void report_model(struct report *r, const tern_model *model, const tern_tokenizer *tokenizer,
+/* Their number and names, as many as a few lines hold. */
+static void report_labels(struct report *r, const tern_model *model)
+{
+    const int32_t n = tern_model_get_config(model)->n_labels;
+    char names[512] = "";
+    size_t used = 0;
+
+    if (r->json) {
+        out_int(&r->j, "labels", n);
+        out_array_begin(&r->j, "label_names");
+        for (int32_t i = 0; i < n && tern_model_label(model, i); i++)
+            out_name(&r->j, NULL, tern_model_label(model, i));
+        out_array_end(&r->j);
+    }
+    for (int32_t i = 0; i < n && used < sizeof names && tern_model_label(model, i); i++)
+        used +=
+            (size_t)snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : ": ", tern_model_label(model, i));
+    line(r, "labels", "%" PRId32 "%s%s", n, names, used >= sizeof names ? ".." : "");
+}
+
+static void report_model(struct report *r, const tern_model *model, const tern_tokenizer_info *tokenizer,
                          const char *no_tokenizer)
 {
     const tern_model_config *c = tern_model_get_config(model);
@@ -133,7 +153,7 @@ static void report_model(struct report *r, const tern_model *model, const tern_t
     fact_name(r, "architecture", c->architecture);
     fact_name(r, "task", task_names[c->task]);
     if (c->n_labels)
-        fact_int(r, "labels", c->n_labels);
+        report_labels(r, model);
     fact_name(r, "dtype", tern_dtype_name(c->dtype));
     if (r->json) {
         out_name(&r->j, "opened_as", tern_model_dtype_name(c->model_dtype));
@@ -153,39 +173,45 @@ static void report_model(struct report *r, const tern_model *model, const tern_t
     fact_int(r, "vocabulary", c->vocab_size);
     if (r->json) {
         out_bool(&r->j, "tied_embeddings", c->tied_embeddings);
-        if (tokenizer)
-            out_int(&r->j, "tokenizer_vocabulary", tern_tokenizer_vocab_size(tokenizer));
-        else
+        if (no_tokenizer) {
+            out_null(&r->j, "tokenizer");
             out_null(&r->j, "tokenizer_vocabulary");
+        } else {
+            out_name(&r->j, "tokenizer", tokenizer->kind);
+            out_int(&r->j, "tokenizer_vocabulary", tokenizer->n_ids);
+        }
         out_array_begin(&r->j, "skipped_tensors");
         for (uint32_t i = 0; i < stats.n_skipped; i++)
             out_name(&r->j, NULL, tern_model_skipped(model, i));
         out_array_end(&r->j);
     }
-    line(r, "embeddings", "%s",
-         c->tied_embeddings ? "tied: one matrix for input and output" : "input and output apart");
-    if (tokenizer)
-        line(r, "tokenizer", "%" PRId32 " ids", tern_tokenizer_vocab_size(tokenizer));
-    else
+    if (c->task == TERN_TASK_GENERATE || c->task == TERN_TASK_FILL)
+        line(r, "embeddings", "%s",
+             c->tied_embeddings ? "tied: one matrix for input and output" : "input and output apart");
+    if (no_tokenizer)
         line(r, "tokenizer", "none: %s", no_tokenizer);
+    else if (tokenizer->n_added)
+        line(r, "tokenizer", "%s, %" PRId32 " ids, %" PRId32 " of them added", tokenizer->kind, tokenizer->n_ids,
+             tokenizer->n_added);
+    else
+        line(r, "tokenizer", "%s, %" PRId32 " ids", tokenizer->kind, tokenizer->n_ids);
     for (uint32_t i = 0; i < stats.n_skipped; i++)
         line(r, "skipped_tensor", "%s", tern_model_skipped(model, i));
     if (!stats.n_skipped)
         line(r, "skipped_tensors", "none");
 }
 
-/* What running the model takes; memory is NULL where it depends on the texts. */
-static void report_memory(struct report *r, const tern_model *model, const tern_session_stats *memory)
+/* What running the model takes, a session of one full context or an encoder as it is by default. */
+static void report_memory(struct report *r, const tern_model *model, uint64_t kv_bytes, uint64_t scratch_bytes)
 {
     const tern_model_stats stats = tern_model_get_stats(model);
 
     section(r, "memory");
     fact_bytes(r, "file_bytes", "weights in files", stats.file_bytes);
     fact_bytes(r, "weight_bytes", "weights packed", stats.packed_bytes);
-    if (memory) {
-        fact_bytes(r, "kv_bytes", "keys and values", memory->kv_bytes);
-        fact_bytes(r, "scratch_bytes", "scratch", memory->scratch_bytes);
-    }
+    fact_bytes(r, "kv_bytes", "keys and values", kv_bytes);
+    fact_bytes(r, "scratch_bytes", "scratch", scratch_bytes);
+    fact_bytes(r, "needed_bytes", "needed", stats.packed_bytes + kv_bytes + scratch_bytes);
     section_end(r);
 }
 
@@ -226,8 +252,8 @@ static void report_ops(struct report *r, tern_ctx *ctx)
         printf("\nAccepted, and without effect on every operator: %s.\n", CLI_WITHOUT_EFFECT);
 }
 
-/* The names of the chat templates, or that there is none. */
-static void report_template(struct report *r, tern_ctx *ctx, const char *path)
+/* The names of the chat templates, or that there is none where one is expected. */
+static void report_template(struct report *r, tern_ctx *ctx, const char *path, bool expected)
 {
     tern_chat *chat = NULL;
     const tern_status status = tern_chat_open(ctx, path, NULL, &chat);
@@ -238,7 +264,7 @@ static void report_template(struct report *r, tern_ctx *ctx, const char *path)
             out_name(&r->j, NULL, tern_chat_name(chat, i));
         out_array_end(&r->j);
     }
-    if (status)
+    if (status && expected)
         line(r, "chat_template", "none: %s", tern_error(ctx));
     for (size_t i = 0; i < tern_chat_count(chat); i++)
         line(r, "chat_template", "%s", tern_chat_name(chat, i));
@@ -248,8 +274,9 @@ static void report_template(struct report *r, tern_ctx *ctx, const char *path)
 static int describe(struct report *r, tern_ctx *ctx, const char *name, int dtype)
 {
     tern_model *model = NULL;
-    tern_tokenizer *tokenizer = NULL;
-    tern_session_stats memory;
+    tern_tokenizer_info tokenizer;
+    tern_session_stats session;
+    tern_encoder_stats encoder;
     char *path = NULL, *no_tokenizer = NULL;
     int code = cli_model_find(ctx, name, &path);
 
@@ -260,21 +287,23 @@ static int describe(struct report *r, tern_ctx *ctx, const char *name, int dtype
         const tern_status status = tern_model_open(ctx, path, &options, &model);
         code = status ? cli_fail(status, tern_error(ctx)) : 0;
     }
-    if (!code && tern_tokenizer_open(ctx, path, &tokenizer))
+    if (!code && tern_tokenizer_describe(ctx, path, &tokenizer)) {
         no_tokenizer = strdup(tern_error(ctx));
-    /* Texts of other models are read whole, in memory that the caller sizes. */
+        code = no_tokenizer ? 0 : cli_error(CLI_FAIL, "out of memory for the reason of a missing tokenizer");
+    }
     const bool generates = !code && tern_model_get_config(model)->task == TERN_TASK_GENERATE;
-    if (generates) {
-        const tern_status status = tern_session_measure(ctx, model, NULL, &memory);
+    if (!code) {
+        const tern_status status = generates ? tern_session_measure(ctx, model, NULL, &session)
+                                             : tern_encoder_measure(ctx, model, NULL, &encoder);
         code = status ? cli_fail(status, tern_error(ctx)) : 0;
     }
     if (!code) {
-        report_model(r, model, tokenizer, no_tokenizer ? no_tokenizer : "");
-        report_template(r, ctx, path);
+        report_model(r, model, &tokenizer, no_tokenizer);
+        report_template(r, ctx, path, generates);
         section_end(r);
-        report_memory(r, model, generates ? &memory : NULL);
+        report_memory(r, model, generates ? session.kv_bytes : encoder.kv_bytes,
+                      generates ? session.scratch_bytes : encoder.scratch_bytes);
     }
-    tern_tokenizer_close(&tokenizer);
     tern_model_close(&model);
     free(no_tokenizer);
     free(path);
@@ -297,12 +326,11 @@ int cmd_info(int argc, char **argv)
     const struct command_line command = {
         .command = "info",
         .arguments = "[MODEL] [OPTIONS]",
-        .about = "Tells what MODEL is, without reading its weights, the memory that it takes (weights, keys and values "
-                 "of one "
-                 "full\n"
-                 "context, scratch), and the tensors that are skipped; then the machine: instruction set, threads and "
-                 "what decided\n"
-                 "their number.  Without MODEL the machine and the build alone.",
+        .about = "Tells what MODEL is, without reading its weights, the memory that it takes (weights; keys, values "
+                 "and scratch\n"
+                 "of one full context, or of a pass over texts), and the tensors that are skipped; then the machine: "
+                 "instruction\n"
+                 "set, threads and what decided their number.  Without MODEL the machine and the build alone.",
         .options = options,
         .n_options = sizeof(options) / sizeof(options[0]),
         .model = &name,

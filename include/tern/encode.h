@@ -39,13 +39,19 @@ TERN_API tern_status tern_encoder_create(tern_ctx *ctx, const tern_model *model,
 /** Frees it and sets *encoder to NULL.  NULL and a pointer to NULL are fine. */
 TERN_API void tern_encoder_destroy(tern_encoder **encoder);
 
-/** What an encoder has computed since it was made. */
+/** What an encoder has computed since it was made, and its memory. */
 typedef struct tern_encoder_stats {
     uint64_t n_tokens; /**< rows of all passes: those of the texts and no others */
     uint64_t n_passes;
+    uint64_t kv_bytes;      /**< keys and values of a pass */
+    uint64_t scratch_bytes; /**< arena */
 } tern_encoder_stats;
 /** All zero for NULL. */
 TERN_API tern_encoder_stats tern_encoder_get_stats(const tern_encoder *encoder);
+/** The memory that tern_encoder_create() with the same arguments would take, without taking it; the model may be one that was opened
+ *  to be described.  @return as tern_encoder_create(). */
+TERN_API tern_status tern_encoder_measure(tern_ctx *ctx, const tern_model *model, const tern_encoder_options *options,
+                                          tern_encoder_stats *out);
 
 /** Reads texts, as many in one pass as fit; each has the same bits alone and beside others.  There is no padding.
  *

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -50,6 +51,23 @@ static tern_status open_regular(tern_ctx *ctx, const char *path, int *fd, size_t
     return TERN_OK;
 }
 
+static bool begins_with(const char *text, size_t size, const char *word)
+{
+    return size >= strlen(word) && strncasecmp(text, word, strlen(word)) == 0;
+}
+
+/* What downloads leave in the place of a file when they go wrong: no file of a model begins like this. */
+static tern_status check_download(tern_ctx *ctx, const char *path, const char *text, size_t size)
+{
+    TERN_REQUIRE(ctx, !begins_with(text, size, "version https://git-lfs.github.com/spec/"), TERN_ERR_FORMAT,
+                 "%s: is a Git LFS pointer in place of the file; in its repository: git lfs pull", path);
+    while (size > 0 && strchr(" \t\r\n", *text) && *text)
+        text++, size--;
+    TERN_REQUIRE(ctx, !begins_with(text, size, "<!doctype html") && !begins_with(text, size, "<html"), TERN_ERR_FORMAT,
+                 "%s: is an HTML page in place of the file: a download that failed", path);
+    return TERN_OK;
+}
+
 tern_status tern_map_open(tern_ctx *ctx, const char *path, struct tern_map *out)
 {
     int fd;
@@ -67,7 +85,10 @@ tern_status tern_map_open(tern_ctx *ctx, const char *path, struct tern_map *out)
         *out = (struct tern_map){ .data = data, .size = size };
     }
     close(fd);
-    return TERN_OK;
+    const tern_status status = check_download(ctx, path, (const char *)out->data, out->size);
+    if (status != TERN_OK)
+        tern_map_close(out);
+    return status;
 }
 
 void tern_map_close(struct tern_map *map)
@@ -119,6 +140,7 @@ tern_status tern_file_read(tern_ctx *ctx, const char *path, size_t limit, char *
         n += (size_t)got;
     }
     text[n] = '\0';
+    TERN_TRY_OR_FAIL(check_download(ctx, path, text, n));
     close(fd);
     *out = text;
     *size = n;

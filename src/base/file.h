@@ -4,6 +4,9 @@
 
 #include "base/ctx.h"
 
+/* What is no model's file but what a failed download left in its place, a Git LFS pointer or an HTML page, is TERN_ERR_FORMAT for
+ * both ways. */
+
 /* A file mapped read-only.  A file of 0 bytes has data NULL. */
 struct tern_map {
     const unsigned char *data;

@@ -112,12 +112,34 @@ tern_status tern_encoder_create(tern_ctx *ctx, const tern_model *model, const te
     take_all(&counter, e);
     TERN_TRY_OR_FAIL(tern_arena_create(ctx, counter.used, "an encoder's scratch", &e->arena));
     take_all(&e->arena, e);
+    e->stats.kv_bytes = tern_kv_cache_bytes(e->cache);
+    e->stats.scratch_bytes = counter.used;
     *out = e;
     return TERN_OK;
 
 fail:
     tern_encoder_destroy(&e);
     return status;
+}
+
+tern_status tern_encoder_measure(tern_ctx *ctx, const tern_model *model, const tern_encoder_options *options,
+                                 tern_encoder_stats *out)
+{
+    const tern_encoder_options standard = tern_encoder_options_default();
+    struct tern_arena counter = tern_arena_counter();
+    tern_encoder e = { .ctx = ctx, .model = model };
+    tern_kv_shape shape;
+    size_t kv_bytes;
+
+    TERN_REQUIRE(ctx, ctx && model && out, TERN_ERR_ARG, "encoder: %s is NULL",
+                 !ctx     ? "ctx"
+                 : !model ? "model"
+                          : "out");
+    TERN_TRY(plan(&e, options ? options : &standard, &shape));
+    TERN_TRY(tern_kv_cache_measure(ctx, &shape, &kv_bytes));
+    take_all(&counter, &e);
+    *out = (tern_encoder_stats){ .kv_bytes = kv_bytes, .scratch_bytes = counter.used };
+    return TERN_OK;
 }
 
 void tern_encoder_destroy(tern_encoder **encoder)

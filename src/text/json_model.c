@@ -267,34 +267,56 @@ static const char *guess_model(const tern_json_value *model)
                : "WordLevel";
 }
 
-tern_status tern_bind_model(struct tern_binder *b, const tern_json_value *root, bool **used, size_t *n_used)
+static const struct {
+    const char *name;
+    enum tern_token_model_kind kind;
+    tern_status (*bind)(struct tern_binder *b, const tern_json_value *model, bool **used, size_t *n_used);
+} models[] = {
+    { "BPE", TERN_TOKEN_MODEL_BPE, bind_bpe },
+    { "WordPiece", TERN_TOKEN_MODEL_WORDPIECE, bind_wordpiece },
+    { "WordLevel", TERN_TOKEN_MODEL_WORD_LEVEL, bind_word_level },
+    { "Unigram", TERN_TOKEN_MODEL_UNIGRAM, bind_unigram },
+};
+
+/* The row of a file's model. */
+static tern_status find_model(struct tern_binder *b, const tern_json_value *root, const tern_json_value **model,
+                              size_t *row)
 {
-    static const struct {
-        const char *name;
-        tern_status (*bind)(struct tern_binder *b, const tern_json_value *model, bool **used, size_t *n_used);
-    } models[] = {
-        { "BPE", bind_bpe },
-        { "WordPiece", bind_wordpiece },
-        { "WordLevel", bind_word_level },
-        { "Unigram", bind_unigram },
-    };
-    const tern_json_value *model;
     const char *type;
     size_t size;
 
-    TERN_TRY(tern_bind_type(b, root, "the file", "model", TERN_JSON_OBJECT, "an object", &model));
-    if (tern_json_get(model, "type")) {
-        TERN_TRY(tern_bind_string(b, model, "model", "type", &type, &size));
+    TERN_TRY(tern_bind_type(b, root, "the file", "model", TERN_JSON_OBJECT, "an object", model));
+    if (tern_json_get(*model, "type")) {
+        TERN_TRY(tern_bind_string(b, *model, "model", "type", &type, &size));
     } else {
-        type = guess_model(model);
+        type = guess_model(*model);
         TERN_REQUIRE(b->ctx, type, TERN_ERR_UNSUPPORTED,
                      "%s: the model has no type, nor vocab and merges like a BPE, vocab and unk_token like a WordPiece "
                      "or WordLevel, or a list as vocab like a Unigram",
                      b->where);
         size = strlen(type);
     }
-    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
-        if (tern_bind_equal(type, size, models[i].name))
-            return models[i].bind(b, model, used, n_used);
+    for (*row = 0; *row < sizeof models / sizeof *models; (*row)++)
+        if (tern_bind_equal(type, size, models[*row].name))
+            return TERN_OK;
     return tern_bind_unknown(b, "model", type, size, "BPE, WordPiece, WordLevel, Unigram");
+}
+
+tern_status tern_bind_model_kind(struct tern_binder *b, const tern_json_value *root, enum tern_token_model_kind *out)
+{
+    const tern_json_value *model;
+    size_t row;
+
+    TERN_TRY(find_model(b, root, &model, &row));
+    *out = models[row].kind;
+    return TERN_OK;
+}
+
+tern_status tern_bind_model(struct tern_binder *b, const tern_json_value *root, bool **used, size_t *n_used)
+{
+    const tern_json_value *model;
+    size_t row;
+
+    TERN_TRY(find_model(b, root, &model, &row));
+    return models[row].bind(b, model, used, n_used);
 }

@@ -17,9 +17,13 @@ struct tern_binder {
 tern_status tern_bind_normalizer(struct tern_binder *b, const tern_json_value *value, int depth);
 tern_status tern_bind_pre_tokenizer(struct tern_binder *b, const tern_json_value *value, int depth);
 tern_status tern_bind_post_processor(struct tern_binder *b, const tern_json_value *value, int depth);
+/* All but the model and the added tokens; `root` is the whole file. */
+tern_status tern_bind_rules(struct tern_binder *b, const tern_json_value *root);
 /* Truncation and padding; `root` is the whole file. */
 tern_status tern_bind_limits(struct tern_binder *b, const tern_json_value *root);
 tern_status tern_bind_decoder(struct tern_binder *b, const tern_json_value *value);
+/* Which of its four models a file has. */
+tern_status tern_bind_model_kind(struct tern_binder *b, const tern_json_value *root, enum tern_token_model_kind *out);
 /* `used` is by id, n_used long, freed by the caller; `root` is the whole file. */
 tern_status tern_bind_model(struct tern_binder *b, const tern_json_value *root, bool **used, size_t *n_used);
 /* Behind all the others. */

@@ -140,32 +140,39 @@ tern_status tern_bind_sequence(struct tern_binder *b, const tern_json_value *val
 
 /* ---- the whole file ---------------------------------------------------------------------------------------------- */
 
-tern_status tern_tokenizer_bind_json(tern_ctx *ctx, struct tern_tokenizer *t, const struct tern_json *json)
+tern_status tern_bind_rules(struct tern_binder *b, const tern_json_value *root)
 {
-    struct tern_binder b = { ctx, t, json, tern_json_where(json) };
-    const tern_json_value *root = tern_json_root(json), *version;
-    bool *used = NULL;
-    size_t n_used = 0;
-    tern_status status;
+    const tern_json_value *version;
 
-    TERN_REQUIRE(ctx, tern_json_type(root) == TERN_JSON_OBJECT, TERN_ERR_FORMAT,
-                 "%s: the file is %s, expected an object", b.where, tern_json_type_name(root));
-    TERN_TRY(TERN_BIND_KEYS(&b, root, "the file", "version", "truncation", "padding", "added_tokens", "normalizer",
+    TERN_REQUIRE(b->ctx, tern_json_type(root) == TERN_JSON_OBJECT, TERN_ERR_FORMAT,
+                 "%s: the file is %s, expected an object", b->where, tern_json_type_name(root));
+    TERN_TRY(TERN_BIND_KEYS(b, root, "the file", "version", "truncation", "padding", "added_tokens", "normalizer",
                             "pre_tokenizer", "post_processor", "decoder", "model"));
     version = tern_json_get(root, "version");
     if (version) {
         const char *text;
         size_t size;
 
-        TERN_TRY(tern_bind_string(&b, root, "the file", "version", &text, &size));
-        TERN_REQUIRE(ctx, tern_bind_equal(text, size, "1.0"), TERN_ERR_UNSUPPORTED, "%s: version '%.*s', expected 1.0",
-                     b.where, (int)size, text);
+        TERN_TRY(tern_bind_string(b, root, "the file", "version", &text, &size));
+        TERN_REQUIRE(b->ctx, tern_bind_equal(text, size, "1.0"), TERN_ERR_UNSUPPORTED,
+                     "%s: version '%.*s', expected 1.0", b->where, (int)size, text);
     }
-    TERN_TRY(tern_bind_limits(&b, root));
-    TERN_TRY(tern_bind_normalizer(&b, tern_json_get(root, "normalizer"), 0));
-    TERN_TRY(tern_bind_pre_tokenizer(&b, tern_json_get(root, "pre_tokenizer"), 0));
-    TERN_TRY(tern_bind_post_processor(&b, tern_json_get(root, "post_processor"), 0));
-    TERN_TRY(tern_bind_decoder(&b, tern_json_get(root, "decoder")));
+    TERN_TRY(tern_bind_limits(b, root));
+    TERN_TRY(tern_bind_normalizer(b, tern_json_get(root, "normalizer"), 0));
+    TERN_TRY(tern_bind_pre_tokenizer(b, tern_json_get(root, "pre_tokenizer"), 0));
+    TERN_TRY(tern_bind_post_processor(b, tern_json_get(root, "post_processor"), 0));
+    return tern_bind_decoder(b, tern_json_get(root, "decoder"));
+}
+
+tern_status tern_tokenizer_bind_json(tern_ctx *ctx, struct tern_tokenizer *t, const struct tern_json *json)
+{
+    struct tern_binder b = { ctx, t, json, tern_json_where(json) };
+    const tern_json_value *root = tern_json_root(json);
+    bool *used = NULL;
+    size_t n_used = 0;
+    tern_status status;
+
+    TERN_TRY(tern_bind_rules(&b, root));
     TERN_TRY_OR_FAIL(tern_bind_model(&b, root, &used, &n_used));
     TERN_TRY_OR_FAIL(tern_bind_added(&b, root, used, n_used));
     status = TERN_OK;
