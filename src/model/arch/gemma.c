@@ -20,19 +20,16 @@
  *
  * Sources: Gemma Team 2024 (arXiv:2403.08295, arXiv:2408.00118) and 2025 (arXiv:2503.19786); transformers 5.23,
  * models/{gemma,gemma2,gemma3}/ (eager attention; with it Gemma 3 has no attn_logit_softcapping). */
+#include "model/arch/llama_names.h"
 #include "model/model_config.h"
 #include "model/transformer.h"
 
 #include <math.h>
 #include <string.h>
 
-#define GEMMA_NAMES                                                                                            \
-    .embed = "embed_tokens", .final_norm = "norm", .head = "lm_head", .attn_norm = "layers.#.input_layernorm", \
-    .q = "layers.#.self_attn.q_proj", .k = "layers.#.self_attn.k_proj", .v = "layers.#.self_attn.v_proj",      \
-    .out = "layers.#.self_attn.o_proj", .up = "layers.#.mlp.up_proj", .gate = "layers.#.mlp.gate_proj",        \
-    .down = "layers.#.mlp.down_proj"
+#define GEMMA_NAMES LLAMA_ATTENTION_NAMES, LLAMA_MLP_NAMES
 
-static const struct tern_names gemma_names = { GEMMA_NAMES, .mlp_norm = "layers.#.post_attention_layernorm" };
+static const struct tern_names gemma_names = { GEMMA_NAMES, LLAMA_SECOND_NORM };
 static const struct tern_names gemma2_names = {
     GEMMA_NAMES,
     .attn_end = "layers.#.post_attention_layernorm",
@@ -44,8 +41,7 @@ static const struct tern_names gemma3_names = {
     .attn_end = "layers.#.post_attention_layernorm",
     .mlp_norm = "layers.#.pre_feedforward_layernorm",
     .mlp_end = "layers.#.post_feedforward_layernorm",
-    .q_norm = "layers.#.self_attn.q_norm",
-    .k_norm = "layers.#.self_attn.k_norm",
+    LLAMA_HEAD_NORM_NAMES,
 };
 static const char *const prefixes[] = { "model.", NULL };
 static const char *const ignored[] = { "layers.#.self_attn.rotary_emb.inv_freq", NULL };

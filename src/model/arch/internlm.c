@@ -10,6 +10,7 @@
  *
  * Sources: InternLM Team 2023; Cai et al. 2024 (arXiv:2403.17297); modeling_internlm.py and modeling_internlm2.py as published with
  * internlm-7b and internlm2-7b.  transformers has no class for them: the goldens are LLaMA's, re-laid. */
+#include "model/arch/llama_names.h"
 #include "model/model_config.h"
 #include "model/transformer.h"
 
@@ -22,20 +23,7 @@ static const char *const ignored[] = { "layers.#.self_attn.rotary_emb.inv_freq",
                                        "layers.#.attention.rotary_emb.inv_freq", NULL };
 static const char *const unused[] = { "score.weight", "v_head.weight", NULL };
 
-static const struct tern_names names1 = {
-    .embed = "embed_tokens",
-    .final_norm = "norm",
-    .head = "lm_head",
-    .attn_norm = "layers.#.input_layernorm",
-    .q = "layers.#.self_attn.q_proj",
-    .k = "layers.#.self_attn.k_proj",
-    .v = "layers.#.self_attn.v_proj",
-    .out = "layers.#.self_attn.o_proj",
-    .mlp_norm = "layers.#.post_attention_layernorm",
-    .up = "layers.#.mlp.up_proj",
-    .gate = "layers.#.mlp.gate_proj",
-    .down = "layers.#.mlp.down_proj",
-};
+static const struct tern_names names1 = { LLAMA_ATTENTION_NAMES, LLAMA_SECOND_NORM, LLAMA_MLP_NAMES };
 static const struct tern_names names2 = {
     .embed = "tok_embeddings",
     .final_norm = "norm",

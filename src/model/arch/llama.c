@@ -14,27 +14,14 @@
  *
  * pretraining_tp only says how the reference cuts its products.  Sources: Touvron et al. 2023 (arXiv:2302.13971); Jiang et al. 2023
  * (arXiv:2310.06825); transformers 5.23, models/{llama,mistral,qwen2,qwen3}/ (eager attention). */
+#include "model/arch/llama_names.h"
 #include "model/model_config.h"
 #include "model/transformer.h"
 
 #include <string.h>
 
-static const struct tern_names names = {
-    .embed = "embed_tokens",
-    .final_norm = "norm",
-    .head = "lm_head",
-    .attn_norm = "layers.#.input_layernorm",
-    .q = "layers.#.self_attn.q_proj",
-    .k = "layers.#.self_attn.k_proj",
-    .v = "layers.#.self_attn.v_proj",
-    .out = "layers.#.self_attn.o_proj",
-    .q_norm = "layers.#.self_attn.q_norm",
-    .k_norm = "layers.#.self_attn.k_norm",
-    .mlp_norm = "layers.#.post_attention_layernorm",
-    .up = "layers.#.mlp.up_proj",
-    .gate = "layers.#.mlp.gate_proj",
-    .down = "layers.#.mlp.down_proj",
-};
+static const struct tern_names names = { LLAMA_ATTENTION_NAMES, LLAMA_HEAD_NORM_NAMES, LLAMA_SECOND_NORM,
+                                         LLAMA_MLP_NAMES };
 static const char *const prefixes[] = { "model.", NULL };
 static const char *const ignored[] = { "layers.#.self_attn.rotary_emb.inv_freq", NULL };
 static const char *const unused[] = { "score.weight", "score.bias", "qa_outputs.weight", "qa_outputs.bias", NULL };

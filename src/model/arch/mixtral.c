@@ -21,31 +21,26 @@
  *
  * Sources: Jiang et al. 2024 (arXiv:2401.04088); Yang et al. 2024 (arXiv:2407.10671) and 2025 (arXiv:2505.09388); transformers 5.23,
  * models/{mixtral,qwen2_moe,qwen3_moe}/ (eager attention). */
+#include "model/arch/llama_names.h"
 #include "model/model_config.h"
 #include "model/transformer.h"
 
 #include "base/memory.h"
 
-#define COMMON_NAMES                                                                                           \
-    .embed = "embed_tokens", .final_norm = "norm", .head = "lm_head", .attn_norm = "layers.#.input_layernorm", \
-    .q = "layers.#.self_attn.q_proj", .k = "layers.#.self_attn.k_proj", .v = "layers.#.self_attn.v_proj",      \
-    .out = "layers.#.self_attn.o_proj", .mlp_norm = "layers.#.post_attention_layernorm"
 #define MIXTRAL_NAMES(block)                                                                            \
     .router = "layers.#." block ".gate", .expert_up = "layers.#." block ".experts.#.w3",                \
     .expert_gate = "layers.#." block ".experts.#.w1", .expert_down = "layers.#." block ".experts.#.w2", \
     .experts_gate_up = "layers.#." block ".experts.gate_up_proj",                                       \
     .experts_down = "layers.#." block ".experts.down_proj"
 
-static const struct tern_names mixtral_other_names = { COMMON_NAMES, MIXTRAL_NAMES("mlp") };
-static const struct tern_names mixtral_names = { COMMON_NAMES, MIXTRAL_NAMES("block_sparse_moe"),
-                                                 .other = &mixtral_other_names };
+static const struct tern_names mixtral_other_names = { LLAMA_ATTENTION_NAMES, LLAMA_SECOND_NORM, MIXTRAL_NAMES("mlp") };
+static const struct tern_names mixtral_names = { LLAMA_ATTENTION_NAMES, LLAMA_SECOND_NORM,
+                                                 MIXTRAL_NAMES("block_sparse_moe"), .other = &mixtral_other_names };
 static const struct tern_names qwen_names = {
-    COMMON_NAMES,
-    .q_norm = "layers.#.self_attn.q_norm",
-    .k_norm = "layers.#.self_attn.k_norm",
-    .up = "layers.#.mlp.up_proj",
-    .gate = "layers.#.mlp.gate_proj",
-    .down = "layers.#.mlp.down_proj",
+    LLAMA_ATTENTION_NAMES,
+    LLAMA_SECOND_NORM,
+    LLAMA_HEAD_NORM_NAMES,
+    LLAMA_MLP_NAMES,
     .router = "layers.#.mlp.gate",
     .expert_up = "layers.#.mlp.experts.#.up_proj",
     .expert_gate = "layers.#.mlp.experts.#.gate_proj",

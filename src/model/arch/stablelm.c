@@ -10,6 +10,7 @@
  * Biases: those of q, k and v, with use_qkv_bias.
  *
  * Sources: Bellagente et al. 2024 (arXiv:2402.17834); transformers 5.23, models/stablelm/ (eager attention). */
+#include "model/arch/llama_names.h"
 #include "model/model_config.h"
 #include "model/transformer.h"
 
@@ -18,15 +19,10 @@ static const char *const prefixes[] = { "model.", NULL };
 static const char *const ignored[] = { "layers.#.self_attn.rotary_emb.inv_freq", NULL };
 static const char *const unused[] = { "score.weight", "classifier.weight", "classifier.bias", NULL };
 
-#define NAMES(second_norm)                                                                                         \
-    {                                                                                                              \
-        .embed = "embed_tokens", .final_norm = "norm", .head = "lm_head", .attn_norm = "layers.#.input_layernorm", \
-        .q = "layers.#.self_attn.q_proj", .k = "layers.#.self_attn.k_proj", .v = "layers.#.self_attn.v_proj",      \
-        .out = "layers.#.self_attn.o_proj", .q_norm = "layers.#.self_attn.q_layernorm.norms",                      \
-        .k_norm = "layers.#.self_attn.k_layernorm.norms", .mlp_norm = second_norm, .up = "layers.#.mlp.up_proj",   \
-        .gate = "layers.#.mlp.gate_proj", .down = "layers.#.mlp.down_proj",                                        \
-    }
-static const struct tern_names sequential = NAMES("layers.#.post_attention_layernorm"), parallel = NAMES(NULL);
+#define NAMES                                                                                 \
+    LLAMA_ATTENTION_NAMES, LLAMA_MLP_NAMES, .q_norm = "layers.#.self_attn.q_layernorm.norms", \
+                                            .k_norm = "layers.#.self_attn.k_layernorm.norms"
+static const struct tern_names sequential = { NAMES, LLAMA_SECOND_NORM }, parallel = { NAMES };
 
 static tern_status parse_config(tern_ctx *ctx, const struct tern_json *json, tern_model_config *c,
                                 struct tern_spec *spec)
