@@ -6,6 +6,7 @@ install(TARGETS tern_static ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 if(TARGET tern_mpi)
     install(TARGETS tern_mpi LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}) # where libtern and the command look for it
 endif()
+install(PROGRAMS ${PROJECT_SOURCE_DIR}/tools/make_golden.py DESTINATION ${CMAKE_INSTALL_DATADIR}/tern) # for tern verify
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/tern DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 if(TARGET tern_cli)
     install(TARGETS tern_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})

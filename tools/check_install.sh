@@ -16,6 +16,8 @@ for file in libtern.so libtern.so.0 libtern.a pkgconfig/tern.pc cmake/tern/ternC
 done
 [ -e "$work/moved/include/tern/context.h" ] || { echo "install: no headers"; exit 1; }
 
+[ -x "$work/moved/share/tern/make_golden.py" ] || { echo "install: no make_golden.py"; exit 1; }
+
 cat >"$work/use.c" <<'C'
 #include <tern/context.h>
 #include <stdio.h>

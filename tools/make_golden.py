@@ -1,15 +1,13 @@
 #!/usr/bin/env python3
 """Writes what transformers computes from a checkpoint, for `tern verify MODEL --golden FILE`.
 
-    make_golden.py MODEL FILE [TEXT ...]
-
 It needs torch, transformers and safetensors; with modules.json in MODEL, sentence-transformers too.  TEXTs are run in float64 with
 eager attention (Falcon's ALiBi excepted); without any, two of its own; where MODEL has no tokenizer, two lists of random ids.  The
 format of FILE is in tern/verify.h.
 """
+import argparse
 import json
 import os
-import sys
 
 import torch
 import transformers
@@ -25,8 +23,12 @@ def characters(text):
 
 
 def main():
-    path, file, texts = sys.argv[1], sys.argv[2], sys.argv[3:] or TEXTS
-    out = {}
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("model", help="a checkpoint's directory")
+    arguments.add_argument("file", help="what to write, a safetensors file")
+    arguments.add_argument("texts", nargs="*", metavar="text", help="texts to run")
+    given = arguments.parse_args()
+    path, texts, out = given.model, given.texts or TEXTS, {}
     config = transformers.AutoConfig.from_pretrained(path)
     architecture = getattr(transformers, (config.architectures or ["AutoModelForCausalLM"])[0])
     attention = "sdpa" if getattr(config, "alibi", False) else "eager"  # eager attention adds Falcon's ALiBi twice
@@ -66,7 +68,7 @@ def main():
         for i, text in enumerate(texts):
             out[f"sentence.{i}"] = characters(text)
             out[f"vector.{i}"] = torch.from_numpy(sentences.encode([text], prompt="")[0]).float()
-    save_file({k: v.contiguous() for k, v in out.items()}, file)
+    save_file({k: v.contiguous() for k, v in out.items()}, given.file)
 
 
 if __name__ == "__main__":
