@@ -37,6 +37,13 @@ for program in gemm mlp attention rows; do
         "$build/bench_$program" --threads "$threads" --below ${options[@]+"${options[@]}"} --out "build/bench/$program.json"
     fi
 done
+if [ -x "$build/bench_comm" ] && command -v mpirun >/dev/null; then
+    heading "bench_comm, two ranks"
+    as_root=
+    [ "$(id -u)" -ne 0 ] || as_root=--allow-run-as-root
+    # shellcheck disable=SC2086 # none or one word
+    mpirun -q $as_root --oversubscribe -n 2 "$build/bench_comm" --out build/bench/comm.json
+fi
 if [ -x "$build/tern" ]; then
     heading "models"
     "$build/tern" bench --threads "$threads" --quiet ${model[@]+"${model[@]}"}

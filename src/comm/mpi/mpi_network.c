@@ -18,13 +18,12 @@
 #define DIRECT_BYTES (128 << 10) /* of all ranks' numbers, up to which each rank adds up all itself */
 #define GATHER_MANY \
     (1u << 22) /* floats of one message, of which each rank has one under way to each other; MPI counts in int */
-#define BROADCAST_BYTES      (1u << 20) /* passed on at a time */
-#define UNIT                 16u        /* floats of a cache line */
-#define SPIN_SECONDS         100e-6
-#define YIELD_SECONDS        20e-6
-#define SPIN_CROWDED_SECONDS 5e-6
-#define SLEEP_SECONDS        2e-3
-#define OVER_SECONDS         1.0 /* what was sent before rank 0 left may still be on its way for so long */
+#define BROADCAST_BYTES (1u << 20) /* passed on at a time */
+#define UNIT            16u        /* floats of a cache line */
+#define SPIN_SECONDS    100e-6
+#define YIELD_SECONDS   20e-6
+#define SLEEP_SECONDS   2e-3
+#define OVER_SECONDS    1.0 /* what was sent before rank 0 left may still be on its way for so long */
 
 struct mpi_network {
     float *got;         /* numbers of all ranks, to be added up */
@@ -54,7 +53,6 @@ static void drop(struct mpi_network *net)
 static bool finish(struct mpi_group *group)
 {
     struct mpi_network *net = group->network;
-    const double spin = group->crowded ? SPIN_CROWDED_SECONDS : SPIN_SECONDS;
     double start = 0, over = 0;
 
     for (unsigned turn = 0;; turn++) {
@@ -68,7 +66,7 @@ static bool finish(struct mpi_group *group)
         const double now = mpi_group_seconds(), waited = start > 0 ? now - start : 0;
         if (start <= 0)
             start = now;
-        if (waited > spin)
+        if (waited > SPIN_SECONDS)
             sleep_for(waited / 8 < SLEEP_SECONDS ? waited / 8 : SLEEP_SECONDS);
         else if (waited > YIELD_SECONDS || group->crowded)
             sched_yield();

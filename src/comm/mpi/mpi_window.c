@@ -8,9 +8,10 @@
  * Sums.  Few numbers: each rank adds up all slots itself (one step).  Many: in pieces; each rank adds up its part of a piece and
  * puts the sum into a second pair of slots, which the others read in the next step, together with giving the next piece.
  * With N ranks the first reads N - 1 times the data from other cores, the second 2 (N - 1) / N times and waits once more, so
- * two ranks always take the first.  Either way sums are added in rank order.
+ * two ranks always take the first, and more of them up to where reading costs what waiting does.  Either way sums are added in rank order.
  *
- * Waiting: for a moment by looking, then by offering the processor, then asleep on the mailbox's word (futex), as
+ * Waiting: for a moment by looking, then by offering the processor (at once where ranks outnumber processors: 3 instead of 14 us a
+ * barrier of three ranks on two), then asleep on the mailbox's word (futex), as
  * base/threads.c does within a process; a rank that waits for a user takes no time. */
 #include "mpi_group.h"
 
@@ -24,14 +25,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PIECE                65536u /* floats of a slot: with both of them and the sums, within a core's second level cache */
-#define DIRECT_MANY          4096u /* floats up to which more than two ranks add up all themselves */
-#define BLOCK                1024u /* floats that stay in the first level cache while rank after rank is added */
-#define UNIT                 16u   /* floats of a cache line */
-#define SPIN_SECONDS         100e-6
-#define YIELD_SECONDS        4e-6
-#define SPIN_CROWDED_SECONDS 2e-6
-#define SLEEP_NANOSECONDS    100000000 /* between looks at whether the group still is */
+/* 1 MiB on two ranks in pieces of 4096, 16384, 65536 and 131072 floats: 90, 83, 66 and 56 us. */
+#define PIECE             65536u /* floats of a slot: with both of them and the sums, within a core's second level cache */
+#define DIRECT_MANY       16384u /* floats of all ranks up to which more than two add up all themselves */
+#define DIRECT_CROWDED    65536u /* floats of one rank where waiting costs a change of processes */
+#define BLOCK             1024u  /* floats that stay in the first level cache while rank after rank is added */
+#define UNIT              16u    /* floats of a cache line */
+#define SPIN_SECONDS      100e-6
+#define YIELD_SECONDS     4e-6
+#define SLEEP_NANOSECONDS 100000000 /* between looks at whether the group still is */
 
 struct mailbox {
     _Alignas(MPI_GROUP_LINE) atomic_uint arrived; /* the step; written by its owner alone */
@@ -47,8 +49,8 @@ struct mpi_window {
     float **slots;        /* [size]: [2][PIECE] */
     float **sums;         /* [size]: [2][part of a piece] */
     uint32_t step;
-    size_t part; /* floats of `sums` */
-    double spin_seconds;
+    size_t part;   /* floats of `sums` */
+    size_t direct; /* floats up to which each rank adds up all itself */
 };
 
 static size_t round_up(size_t n, size_t unit)
@@ -90,13 +92,13 @@ static bool wait_long(struct mpi_group *group, struct mailbox *box, uint32_t ste
     struct mpi_window *w = group->window;
     const double start = mpi_group_seconds();
 
-    for (double now = start; now < start + w->spin_seconds; now = mpi_group_seconds()) {
-        for (int i = 0; i < 32; i++) {
+    for (double now = start; now < start + SPIN_SECONDS; now = mpi_group_seconds()) {
+        for (int i = 0; i < (group->crowded ? 1 : 32); i++) {
             if (reached(atomic_load_explicit(&box->arrived, memory_order_acquire), step))
                 return true;
             relax();
         }
-        if (now > start + YIELD_SECONDS)
+        if (group->crowded || now > start + YIELD_SECONDS)
             sched_yield();
     }
 
@@ -264,8 +266,7 @@ static tern_status all_reduce(void *user, float *data, size_t n)
     struct mpi_group *group = user;
 
     begin(group);
-    return end(group, group->size == 2 || n <= DIRECT_MANY ? reduce_directly(group, data, n)
-                                                           : reduce_in_parts(group, data, n));
+    return end(group, n <= group->window->direct ? reduce_directly(group, data, n) : reduce_in_parts(group, data, n));
 }
 
 static tern_status all_gather(void *user, const float *data, float *out, size_t n)
@@ -427,7 +428,7 @@ bool mpi_window_open(struct mpi_group *group, char *text, size_t size)
         return false;
     }
     w->part = round_up((PIECE + n - 1) / n, UNIT);
-    w->spin_seconds = group->crowded ? SPIN_CROWDED_SECONDS : SPIN_SECONDS;
+    w->direct = group->size == 2 ? SIZE_MAX : group->crowded ? DIRECT_CROWDED : DIRECT_MANY / n;
     const size_t bytes =
         round_up(sizeof(struct mailbox) + 2 * (PIECE + w->part) * sizeof(float) + MPI_GROUP_LINE, 4096);
     const int error = MPI_Win_allocate_shared((MPI_Aint)bytes, 1, MPI_INFO_NULL, group->comm, &base, &w->win);
