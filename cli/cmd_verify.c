@@ -55,14 +55,16 @@ static void print_report(const char *dtype, const tern_verify_report *r, bool go
                r->n_answers);
     if (r->n_states) {
         print_state(r, state, sizeof state);
-        printf("  states      largest error relative %.3g; first that diverges: %s\n", r->states_rel, state);
+        printf("  states      largest error %.3g, relative %.3g; first that diverges: %s\n", r->states_abs,
+               r->states_rel, state);
     }
     if (r->n_texts)
         printf("  ids         the same for %d of %d texts\n", r->n_texts_same, r->n_texts);
     if (r->n_chats)
         printf("  chats       rendered the same: %d of %d\n", r->n_chats_same, r->n_chats);
     if (r->n_vectors)
-        printf("  embeddings  largest error %.3g; %d sentences\n", r->vectors_abs, r->n_vectors);
+        printf("  embeddings  largest error %.3g, relative %.3g; %d sentences\n", r->vectors_abs, r->vectors_rel,
+               r->n_vectors);
 }
 
 static void out_report(struct json_out *j, const char *dtype, const tern_verify_report *r, bool good)
@@ -77,6 +79,7 @@ static void out_report(struct json_out *j, const char *dtype, const tern_verify_
     out_number(j, "logits_rel", r->logits_rel, 6);
     out_number(j, "answers_abs", r->answers_abs, 6);
     out_number(j, "answers_rel", r->answers_rel, 6);
+    out_number(j, "states_abs", r->states_abs, 6);
     out_number(j, "states_rel", r->states_rel, 6);
     out_int(j, "first_state", r->first_state);
     out_bool(j, "final_norm", r->final_norm);
@@ -86,6 +89,7 @@ static void out_report(struct json_out *j, const char *dtype, const tern_verify_
     out_int(j, "chats_same", r->n_chats_same);
     out_int(j, "embeddings", r->n_vectors);
     out_number(j, "embeddings_abs", r->vectors_abs, 6);
+    out_number(j, "embeddings_rel", r->vectors_rel, 6);
     out_object_end(j);
 }
 

@@ -18,14 +18,14 @@ typedef struct tern_verify_report {
         n_states; /**< states of a prompt that were compared: embedding, what each layer made; 0: none are in the file */
     int32_t
         first_state; /**< first one off by more than the tolerance: 0 the embedding, s what layer s - 1 made; -1: none is */
-    bool final_norm;   /**< the last state is behind the model's final norm, not only behind its last layer */
-    double states_rel; /**< the largest error of a state */
+    bool final_norm; /**< the last state is behind the model's final norm, not only behind its last layer */
+    double states_abs, states_rel;
     int32_t n_answers; /**< pooled states or scores of labels that were compared */
     double answers_abs, answers_rel;
     int32_t n_texts, n_texts_same; /**< texts whose ids were compared, and those with the golden's */
     int32_t n_chats, n_chats_same; /**< conversations that were rendered, and those with the golden's text */
     int32_t n_vectors;             /**< sentences that were embedded */
-    double vectors_abs;
+    double vectors_abs, vectors_rel;
 } tern_verify_report;
 
 /** Replays a golden file: a safetensors file with tensors for i = 0, 1, ..

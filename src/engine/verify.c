@@ -225,6 +225,7 @@ static tern_status compare_states(struct verify *v, const struct prompt *p)
             double largest;
             const double error = difference(p->states + (kind == 0 ? s : ends) * size, want + s * size, size, &largest);
             const double rel = relative(error, largest);
+            keep_largest(&r->states_abs, error);
             keep_largest(&r->states_rel, rel);
             if (rel > v->tolerance && (r->first_state < 0 || index < r->first_state))
                 r->first_state = index;
@@ -339,7 +340,9 @@ static tern_status verify_sentence(struct verify *v, tern_embedder *embedder, in
     TERN_TRY_OR_FAIL(copy_data(v, want, &vector));
     TERN_TRY_OR_FAIL(TERN_ALLOC(v->ctx, (size_t)width, "a vector", &got));
     TERN_TRY_OR_FAIL(tern_embed(embedder, (const char *[]){ bytes }, (size_t[]){ text->size }, 1, NULL, got));
-    keep_largest(&v->report->vectors_abs, difference(got, vector, (size_t)width, &largest));
+    const double error = difference(got, vector, (size_t)width, &largest);
+    keep_largest(&v->report->vectors_abs, error);
+    keep_largest(&v->report->vectors_rel, relative(error, largest));
     v->report->n_vectors++;
     status = TERN_OK;
 

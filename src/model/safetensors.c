@@ -45,7 +45,8 @@ const char *tern_file_shape_text(char *buffer, int rank, const int64_t *dim)
 
     *p++ = '[';
     for (int i = 0; i < rank; i++)
-        p += snprintf(p, 23, "%s%" PRId64, i ? ", " : "", dim[i]);
+        p +=
+            dim[i] < 0 ? snprintf(p, 23, "%sany", i ? ", " : "") : snprintf(p, 23, "%s%" PRId64, i ? ", " : "", dim[i]);
     *p++ = ']';
     *p = '\0';
     return buffer;

@@ -51,7 +51,7 @@ const char *tern_safetensors_path(const struct tern_safetensors *files, const st
 /* The tensor's pages are not needed any more; they are read again if touched. */
 void tern_safetensors_drop(const struct tern_safetensors *files, const struct tern_file_tensor *tensor);
 
-/* "[2, 3]", in a buffer of the caller; TERN_FILE_SHAPE_TEXT bytes hold any. */
+/* "[2, 3]", with a dim of -1 "[2, any]", in a buffer of the caller; TERN_FILE_SHAPE_TEXT bytes hold any. */
 #define TERN_FILE_SHAPE_TEXT (TERN_MAX_RANK * 22 + 3)
 const char *tern_file_shape_text(char *buffer, int rank, const int64_t *dim);
 

@@ -419,7 +419,7 @@ static void test_what_does_not_fit_is_refused(void **state)
           2,
           { 3, 96 },
           TERN_ERR_SHAPE,
-          "tensor \"logits.0\": shape is [3, 96], expected [-1, 97]",
+          "tensor \"logits.0\": shape is [3, 96], expected [any, 97]",
           false },
         { "logits.0", "F32", 2, { 4, 97 }, TERN_ERR_FORMAT, "has 4 rows, the prompt 3 tokens", false },
         { "answer.0", "F32", 1, { 97 }, TERN_ERR_FORMAT, "gives no answer for a text", false },
