@@ -109,6 +109,7 @@ bench: release
 PEERS ?=
 peers: release
 	@$(PYTHON) bench/peers/run.py $(PEERS)
+	@$(PYTHON) bench/peers/text_tokenizers.py
 	@$(PYTHON) bench/plot.py
 
 format:

@@ -8,7 +8,7 @@
 #   tools/setup.sh peers  and the libraries that bench/peers compares with, and what bench/plot.py draws with
 #
 # With peers, build/peers becomes a Python environment with what Debian has not, or has older: torch, onnxruntime,
-# tokenizers and llama-cpp-python from pip, some GB.  Each of them may fail and is then left out, aloud.  Nothing else is ever downloaded.
+# tokenizers and llama-cpp-python from pip, some GB, and build/peers-slow one with transformers 4.  Each of them may fail and is then left out, aloud.  Nothing else is ever downloaded.
 # Where packages are not Debian's (no dpkg-query), it checks for the programs instead.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -35,6 +35,9 @@ finish() {
             # shellcheck disable=SC2086 # lists of words
             build/peers/bin/python -m pip install --quiet $package || echo "setup: pip cannot install $package: left out" >&2
         done
+        # An environment of its own: it wants an older tokenizers library.
+        [ -x build/peers-slow/bin/python ] || python3 -m venv build/peers-slow || exit 1
+        build/peers-slow/bin/python -m pip install --quiet 'transformers<5' || echo "setup: pip cannot install transformers 4: left out" >&2
     fi
     exit 0
 }

@@ -1,22 +1,48 @@
 #!/usr/bin/env python3
 """Tokenizers in turn on the same text: tern, the tokenizers library, and transformers 4's GPT2Tokenizer, which is plain Python.
 
-    text_tokenizers.py BENCH_TOKENIZE FOLDER TEXT [--slow PYTHON] [--seconds N]
+    bench/peers/text_tokenizers.py [FOLDER TEXT] [--build build/release] [--library PYTHON] [--slow PYTHON] [--seconds N]
 
-FOLDER holds tokenizer.json, and vocab.json and merges.txt for the slow one.  This Python has the tokenizers library; PYTHON is one with
-transformers 4 (`pip install 'transformers<5'` in an environment of its own), without which the slow one is left out.  One thread each;
-the best of the runs that fit into the time; the slow one reads the first 200 kB.  One line of JSON each, and the ratios.
+FOLDER holds tokenizer.json, and vocab.json and merges.txt for the slow one; GPT-2's in ../shared/data without it, on English.  The
+Pythons, of `make peers-setup`, have the tokenizers library, and transformers 4 (`pip install 'transformers<5'`); who is not there is left
+out, and named.  One thread each; the best of the runs that fit into the time; the slow one reads the first 200 kB.  One line of JSON
+each, and the ratios.
 """
 import argparse
 import json
 import os
+import pathlib
 import subprocess
 import sys
-import time
 
-os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ["RAYON_NUM_THREADS"] = "1"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DATA = ROOT.parent / "shared" / "data"
+LIBRARY = """
+import json, sys, time
+import tokenizers
 
+def best_of(run, seconds):
+    best, until, n = 1e9, time.perf_counter() + seconds, 0
+    while n < 3 or time.perf_counter() < until:
+        begin = time.perf_counter()
+        run()
+        best, n = min(best, time.perf_counter() - begin), n + 1
+    return best
+
+file, seconds = sys.argv[1] + "/tokenizer.json", float(sys.argv[3])
+with open(sys.argv[2], encoding="utf-8", newline="") as f:
+    text = f.read()
+size = len(text.encode())
+tok = tokenizers.Tokenizer.from_file(file)
+tok.no_truncation()
+tok.no_padding()
+ids = tok.encode(text).ids
+figures = {"open_ms": 1e3 * best_of(lambda: tokenizers.Tokenizer.from_file(file), seconds / 3),
+           "encode_mb_s": size / best_of(lambda: tok.encode(text), seconds / 3) / 1e6,
+           "decode_mb_s": size / best_of(lambda: tok.decode(ids), seconds / 3) / 1e6}
+print(json.dumps({"name": "tokenizers " + tokenizers.__version__, "bytes": size, "tokens": len(ids),
+                  **{k: round(v, 2) for k, v in figures.items()}}))
+"""
 SLOW = """
 import json, sys, time
 from transformers import GPT2Tokenizer, __version__
@@ -32,51 +58,42 @@ print(json.dumps({"name": "transformers " + __version__ + " GPT2Tokenizer (Pytho
 """
 
 
-def best_of(run, seconds):
-    best, until, n = 1e9, time.perf_counter() + seconds, 0
-    while n < 3 or time.perf_counter() < until:
-        begin = time.perf_counter()
-        run()
-        best, n = min(best, time.perf_counter() - begin), n + 1
-    return best
+def answer(*command):
+    """the last line that a program prints, as JSON"""
+    env = dict(os.environ, TOKENIZERS_PARALLELISM="false", RAYON_NUM_THREADS="1")
+    done = subprocess.run([str(c) for c in command], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def library(folder, path, seconds):
-    import tokenizers
-
-    file = os.path.join(folder, "tokenizer.json")
-    with open(path, encoding="utf-8", newline="") as f:
-        text = f.read()
-    size = len(text.encode())
-    tok = tokenizers.Tokenizer.from_file(file)
-    tok.no_truncation()
-    tok.no_padding()
-    ids = tok.encode(text).ids
-    figures = {"open_ms": 1e3 * best_of(lambda: tokenizers.Tokenizer.from_file(file), seconds / 3),
-               "encode_mb_s": size / best_of(lambda: tok.encode(text), seconds / 3) / 1e6,
-               "decode_mb_s": size / best_of(lambda: tok.decode(ids), seconds / 3) / 1e6}
-    return {"name": "tokenizers " + tokenizers.__version__, "bytes": size, "tokens": len(ids), **{k: round(v, 2) for k, v in figures.items()}}
+def peer(python, script, name, *arguments):
+    try:
+        return [answer(python, "-c", script, *arguments)]
+    except (OSError, subprocess.CalledProcessError):
+        print(f"{name}: left out, {python} does not have it", file=sys.stderr)
+        return []
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("bench")
-    parser.add_argument("folder")
-    parser.add_argument("text")
-    parser.add_argument("--slow")
+    parser = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
+    parser.add_argument("folder", nargs="?", default=DATA / "tokenizers" / "gpt2")
+    parser.add_argument("text", nargs="?", default=DATA / "text" / "tinyshakespeare.txt")
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build" / "release")
+    parser.add_argument("--library", default=ROOT / "build" / "peers" / "bin" / "python")
+    parser.add_argument("--slow", default=ROOT / "build" / "peers-slow" / "bin" / "python")
     parser.add_argument("--seconds", type=float, default=3)
     options = parser.parse_args()
-    ours = json.loads(subprocess.run([options.bench, options.folder, options.text, str(options.seconds)], check=True,
-                                     stdout=subprocess.PIPE).stdout)
-    results = [ours, library(options.folder, options.text, options.seconds)]
-    if options.slow:
-        results.append(json.loads(subprocess.run([options.slow, "-c", SLOW, options.folder, options.text], check=True,
-                                                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout))
-    if results[1]["tokens"] != ours["tokens"]:
-        sys.exit(f"{ours['tokens']} tokens, the library has {results[1]['tokens']}")
-    for result in results:
+    if not os.path.exists(options.folder) or not os.path.exists(options.text):
+        print(f"tokenizers: left out, {options.folder} or {options.text} is not here", file=sys.stderr)
+        return
+    what = (options.folder, options.text)
+    ours = answer(options.build / "bench_tokenize", *what, options.seconds)
+    library = peer(options.library, LIBRARY, "the tokenizers library", *what, options.seconds)
+    slow = peer(options.slow, SLOW, "transformers 4", *what)
+    if library and library[0]["tokens"] != ours["tokens"]:
+        sys.exit(f"{ours['tokens']} tokens, the library has {library[0]['tokens']}")
+    for result in [ours, *library, *slow]:
         print(json.dumps(result))
-    print(json.dumps({"encode_ratio": {r["name"]: round(ours["encode_mb_s"] / r["encode_mb_s"], 2) for r in results[1:]}}))
+    print(json.dumps({"encode_ratio": {r["name"]: round(ours["encode_mb_s"] / r["encode_mb_s"], 2) for r in [*library, *slow]}}))
 
 
 if __name__ == "__main__":
