@@ -40,6 +40,18 @@ int chat_file_read(const char *file, struct cli_text *out)
     return 0;
 }
 
+/* A text without quotes is the likely mistake; the rest is found where the values are read. */
+static bool begins_as_json(const char *value)
+{
+    static const char *const words[] = { "true", "false", "null" };
+
+    value += strspn(value, " \t\r\n");
+    for (int i = 0; i < 3; i++)
+        if (strncmp(value, words[i], strlen(words[i])) == 0)
+            return true;
+    return *value && strchr("{[\"-0123456789", *value);
+}
+
 int chat_variables(const struct option_texts *set, char **out)
 {
     struct json_out j = { 0 };
@@ -53,6 +65,9 @@ int chat_variables(const struct option_texts *set, char **out)
 
         if (!equals || equals == set->data[i] || !equals[1])
             return cli_error(CLI_USAGE, "--set wants NAME=JSON, got '%s'", set->data[i]);
+        if (!begins_as_json(equals + 1))
+            return cli_error(CLI_USAGE, "--set wants NAME=JSON, got '%s'; a text has quotes: '%.*s=\"%s\"'",
+                             set->data[i], (int)(equals - set->data[i]), set->data[i], equals + 1);
     }
     j.f = open_memstream(out, &size);
     if (!j.f)

@@ -351,8 +351,9 @@ static tern_status choose(tern_ctx *ctx, const tern_chat *chat, const tern_chat_
         t = find(chat, "default");
     for (size_t i = 0, n = 0; !t && i < chat->count && n < sizeof names; i++)
         n += (size_t)snprintf(names + n, sizeof names - n, "%s%s", i ? ", " : "", chat->templates[i].name);
-    TERN_REQUIRE(ctx, t, TERN_ERR_NOT_FOUND, "there is no chat template '%s'; there are: %s",
-                 o->name ? o->name : "default", names);
+    TERN_REQUIRE(ctx, t || o->name, TERN_ERR_NOT_FOUND,
+                 "no chat template is asked for by name, and none is called 'default'; there are: %s", names);
+    TERN_REQUIRE(ctx, t, TERN_ERR_NOT_FOUND, "there is no chat template '%s'; there are: %s", o->name, names);
     TERN_REQUIRE(ctx, t->tmpl, t->status, "%s", t->error);
     *out = t;
     return TERN_OK;
