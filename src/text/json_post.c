@@ -203,7 +203,7 @@ static tern_status bind_padding_strategy(struct tern_binder *b, const tern_json_
     limits->pads = true;
     if (strategy && tern_json_type(strategy) == TERN_JSON_OBJECT) {
         TERN_TRY(TERN_BIND_KEYS(b, strategy, "strategy of padding", "Fixed"));
-        TERN_TRY(tern_json_need_int(b->ctx, b->json, strategy, "Fixed", 0, INT32_MAX, &fixed));
+        TERN_TRY(tern_json_need_int(b->ctx, b->json, strategy, "Fixed", 0, TERN_PADDED_MAX, &fixed));
         limits->pad_to = (size_t)fixed;
         limits->pads = fixed > 0;
         return TERN_OK;
@@ -228,7 +228,7 @@ static tern_status bind_padding(struct tern_binder *b, const tern_json_value *va
     TERN_TRY(TERN_BIND_KEYS(b, value, "padding", "strategy", "direction", "pad_to_multiple_of", "pad_id", "pad_type_id",
                             "pad_token"));
     TERN_TRY(bind_side(b, value, "padding", true, &limits->pad_left));
-    TERN_TRY(tern_json_opt_int(b->ctx, b->json, value, "pad_to_multiple_of", 0, INT32_MAX, 0, &multiple));
+    TERN_TRY(tern_json_opt_int(b->ctx, b->json, value, "pad_to_multiple_of", 0, TERN_PADDED_MAX, 0, &multiple));
     TERN_TRY(tern_json_need_int(b->ctx, b->json, value, "pad_id", 0, INT32_MAX, &id));
     TERN_TRY(tern_json_need_int(b->ctx, b->json, value, "pad_type_id", 0, UINT32_MAX, &type));
     TERN_TRY(tern_bind_string(b, value, "padding", "pad_token", &token, &size));

@@ -11,6 +11,7 @@
 #define TERN_POST_SECOND    -2
 #define TERN_POST_TRIMS_MAX 8
 #define TERN_POST_STEPS_MAX 16
+#define TERN_PADDED_MAX     (1 << 24) /* tokens that a file may fill a text up to */
 
 /* A special token of the file, or one of the texts. */
 struct tern_post_item {

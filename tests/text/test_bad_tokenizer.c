@@ -224,6 +224,15 @@ static void refuses_settings(void **state)
     for (size_t i = 0; i < 3; i++)
         assert_fails(&ctx, tern_tokenizer_parse(&ctx, files[i][0], strlen(files[i][0]), "bad.json", &t),
                      TERN_ERR_UNSUPPORTED, files[i][1]);
+    static const char *const too_long[] = {
+        "{\"padding\":{\"strategy\":{\"Fixed\":16777217},\"direction\":\"Left\",\"pad_id\":0,\"pad_type_id\":0,"
+        "\"pad_token\":\"x\"},\"model\":" SMALL_BPE "}",
+        "{\"padding\":{\"strategy\":\"BatchLongest\",\"direction\":\"Left\",\"pad_to_multiple_of\":16777217,"
+        "\"pad_id\":0,\"pad_type_id\":0,\"pad_token\":\"x\"},\"model\":" SMALL_BPE "}",
+    };
+    for (size_t i = 0; i < 2; i++)
+        assert_fails(&ctx, tern_tokenizer_parse(&ctx, too_long[i], strlen(too_long[i]), "bad.json", &t),
+                     TERN_ERR_FORMAT, "16777216");
     assert_fails(&ctx, tern_tokenizer_parse(&ctx, "[]", 2, "bad.json", &t), TERN_ERR_FORMAT, "an array");
     assert_fails(&ctx, tern_tokenizer_parse(&ctx, "{\"model\":", 9, "bad.json", &t), TERN_ERR_FORMAT, "bad.json");
     assert_fails(&ctx, tern_tokenizer_parse(&ctx, "{\"\xFF\":1}", 7, "bad.json", &t), TERN_ERR_FORMAT, "bad.json");

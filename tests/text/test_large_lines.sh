@@ -1,6 +1,7 @@
 #!/bin/bash
 # labels: full
-# A line of 100 MB of what is hard for one part or another is encoded within 4 GiB of address space.
+# A line of 100 MB of what is hard for one part or another is encoded within 4 GiB of address space, and one of 40 MB where offsets are
+# asked for, too.
 set -eu
 
 if ! grep -q '^TERN_SANITIZE:[A-Z]*=$' "$TERN_BUILD/CMakeCache.txt"; then
@@ -21,6 +22,7 @@ words() { yes 'a b1.,' | tr -d '\n' | head -c $size; }
 ideographs() { yes "$(printf '\xE6\x97\xA5\xE6\x9C\xAC')" | tr -d '\n' | head -c $((size / 6 * 6)); }
 
 n=0
+options=
 encode() { # kind, tokenizers
     $1 >"$line" 2>/dev/null || true # yes ends with SIGPIPE
     [ "$(wc -c <"$line")" -ge $((size / 6 * 6)) ]
@@ -29,7 +31,7 @@ encode() { # kind, tokenizers
             echo "skipped: $tokenizer is not here"
             continue
         fi
-        if ! (ulimit -v 4194304 && "$TERN" tokenize "$tokenizer" -f "$line" >/dev/null); then
+        if ! (ulimit -v 4194304 && "$TERN" tokenize $options "$tokenizer" -f "$line" >/dev/null); then
             echo "$1, $tokenizer: failed"
             exit 1
         fi
@@ -44,3 +46,12 @@ encode marks "$golden/nfkc.json" "$golden/nfd.json" "$shared/bert-base-uncased"
 encode words "$golden/clip.json" "$golden/scripts.json" "$shared/gpt2" "$shared/falcon"
 encode ideographs "$golden/albert.json" "$golden/llama.json" "$shared/bert-base-cased"
 echo "$n lines of 100 MB in 4 GiB"
+
+n=0
+size=40000000
+options=--offsets
+encode marks "$golden/roberta.json" "$golden/nfd.json"
+encode spaces "$golden/llama.json" "$shared/gpt2"
+encode letters "$shared/t5-small" "$shared/open_llama_3b/tokenizer.model"
+encode words "$shared/gpt2" "$shared/bert-base-uncased"
+echo "$n lines of 40 MB with offsets in 4 GiB"
