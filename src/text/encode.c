@@ -17,11 +17,13 @@
 
 #include <string.h>
 
-/* What is kept of a token where offsets are asked for. */
+/* Where a token came from. */
 struct token_place {
     uint32_t begin, end; /* code points of the text */
     struct tern_blanks blanks;
 };
+
+#define CHARACTERS_STEP 16
 
 /* One text on its way. */
 struct work {
@@ -30,25 +32,37 @@ struct work {
     struct tern_normalizer_scratch normalizer;
     struct tern_pre_scratch pre;
     struct tern_token_model_scratch model;
-    struct tern_token_list list;
+    struct tern_token_list list; /* spans are places in the text, in code points, when a word is done */
     bool wants_offsets;
-    size_t size;               /* of the text */
+    const char *text;
+    size_t size;
     struct tern_place *places; /* of the text's own bytes */
-    uint32_t *code_points;     /* of a byte: the index of its character */
-    struct token_place *tokens;
-    size_t tokens_capacity;
-    uint64_t steps; /* of what is done here: bytes looked at, ids moved */
+    uint32_t *characters;      /* that begin before each CHARACTERS_STEP bytes of the text */
+    struct tern_blanks *blanks;
+    size_t blanks_capacity;
+    uint64_t steps; /* bytes looked at, pairs, ids moved: what a test counts instead of time */
 };
 
-static void destroy_work(struct work *w)
+/* What the tokens are made with; they stay. */
+static void release_scratch(struct work *w)
 {
     tern_normalizer_scratch_destroy(&w->normalizer);
     tern_pre_scratch_destroy(&w->pre);
     tern_token_model_scratch_destroy(&w->t->model, &w->model);
-    tern_token_list_destroy(&w->list);
     tern_free(w->places);
-    tern_free(w->code_points);
-    tern_free(w->tokens);
+    tern_free(w->characters);
+    w->normalizer = (struct tern_normalizer_scratch){ 0 };
+    w->pre = (struct tern_pre_scratch){ 0 };
+    w->model = (struct tern_token_model_scratch){ 0 };
+    w->places = NULL;
+    w->characters = NULL;
+}
+
+static void destroy_work(struct work *w)
+{
+    release_scratch(w);
+    tern_token_list_destroy(&w->list);
+    tern_free(w->blanks);
 }
 
 /* ---- offsets ----------------------------------------------------------------------------------------------------- */
@@ -71,6 +85,29 @@ struct tern_blanks tern_blanks_of(const char *text, size_t size)
     return blanks;
 }
 
+/* The number of the character that a byte of the text is of. */
+static uint32_t character_at(const struct work *w, size_t byte)
+{
+    uint32_t n = w->characters[byte / CHARACTERS_STEP];
+
+    for (size_t at = byte / CHARACTERS_STEP * CHARACTERS_STEP; at <= byte; at++)
+        n += ((unsigned char)w->text[at] & 0xC0) != 0x80;
+    return n - 1;
+}
+
+static tern_status count_characters(struct work *w)
+{
+    uint32_t n = 0;
+
+    TERN_TRY(TERN_ALLOC(w->ctx, w->size / CHARACTERS_STEP + 1, "characters of text", &w->characters));
+    for (size_t at = 0; at < w->size; at++) {
+        if (at % CHARACTERS_STEP == 0)
+            w->characters[at / CHARACTERS_STEP] = n;
+        n += ((unsigned char)w->text[at] & 0xC0) != 0x80;
+    }
+    return TERN_OK;
+}
+
 /* Bytes [begin, end) of the text as code points.  What begins behind the text's end stays in bytes, as in the library,
  * which has no character there. */
 static struct token_place in_code_points(const struct work *w, size_t begin, size_t end)
@@ -79,11 +116,11 @@ static struct token_place in_code_points(const struct work *w, size_t begin, siz
 
     if (begin >= w->size)
         return place;
-    place.begin = w->code_points[begin];
+    place.begin = character_at(w, begin);
     if (end < w->size)
-        place.end = w->code_points[end];
+        place.end = character_at(w, end);
     else
-        place.end = (end - 1 < w->size ? w->code_points[end - 1] : place.begin + 1) + 1;
+        place.end = (end - 1 < w->size ? character_at(w, end - 1) : place.begin + 1) + 1;
     return place;
 }
 
@@ -98,26 +135,32 @@ static struct token_place place_of(const struct work *w, struct tern_piece piece
     return in_code_points(w, piece.places[begin].begin, piece.places[end - 1].end);
 }
 
-static tern_status reserve_places(struct work *w)
+static tern_status reserve_blanks(struct work *w)
 {
-    return TERN_GROW(w->ctx, &w->tokens, &w->tokens_capacity, w->list.ids.count, "places of tokens");
+    return w->t->blanks ? TERN_GROW(w->ctx, &w->blanks, &w->blanks_capacity, w->list.ids.count, "places of tokens")
+                        : TERN_OK;
+}
+
+static void keep_place(struct work *w, size_t i, struct token_place place)
+{
+    w->list.spans[i] = (struct tern_span){ place.begin, place.end };
 }
 
 /* Tokens from `first` on are those of a word. */
 static tern_status note_words(struct work *w, struct tern_piece word, size_t first)
 {
-    TERN_TRY(reserve_places(w));
+    TERN_TRY(reserve_blanks(w));
     for (size_t i = first; i < w->list.ids.count; i++) {
         const struct tern_span span = w->list.spans[i];
         const int32_t id = w->list.ids.data[i];
 
-        w->tokens[i] = place_of(w, word, span.begin, span.end);
+        keep_place(w, i, place_of(w, word, span.begin, span.end));
         if (!w->t->blanks)
             continue;
         if (tern_token_model_is_loose(&w->t->model, id) && span.begin <= span.end && span.end <= word.size)
-            w->tokens[i].blanks = tern_blanks_of(word.text + span.begin, span.end - span.begin);
+            w->blanks[i] = tern_blanks_of(word.text + span.begin, span.end - span.begin);
         else
-            w->tokens[i].blanks = w->t->blanks[id];
+            w->blanks[i] = w->t->blanks[id];
     }
     return TERN_OK;
 }
@@ -125,12 +168,12 @@ static tern_status note_words(struct work *w, struct tern_piece word, size_t fir
 /* The last token is an added one, found as the whole of a piece. */
 static tern_status note_added(struct work *w, struct tern_piece piece)
 {
-    TERN_TRY(reserve_places(w));
-    struct token_place *place = &w->tokens[w->list.ids.count - 1];
+    const size_t last = w->list.ids.count - 1;
 
-    *place = place_of(w, piece, 0, piece.size);
+    TERN_TRY(reserve_blanks(w));
+    keep_place(w, last, place_of(w, piece, 0, piece.size));
     if (w->t->blanks)
-        place->blanks = tern_blanks_of(piece.text, piece.size);
+        w->blanks[last] = tern_blanks_of(piece.text, piece.size);
     return TERN_OK;
 }
 
@@ -270,6 +313,7 @@ static tern_status encode_text(struct work *w, const char *text, size_t size)
     struct tern_piece piece = { text, size, NULL, 0, size };
 
     TERN_TRY(check_text(w->ctx, text, size));
+    w->text = text;
     w->size = size;
     if (w->wants_offsets || w->t->needs_places) {
         TERN_REQUIRE(w->ctx, size < UINT32_MAX, TERN_ERR_CAPACITY, "%zu bytes of text with offsets, at most %" PRIu32,
@@ -279,21 +323,15 @@ static tern_status encode_text(struct work *w, const char *text, size_t size)
         piece.places = w->places;
     }
     if (w->wants_offsets) {
-        uint32_t n = 0;
-
         w->list.wants_spans = true;
-        TERN_TRY(TERN_ALLOC(w->ctx, size, "places of text", &w->code_points));
-        for (size_t at = 0; at < size; n++) {
-            const size_t begin = at;
-
-            tern_utf8_next(text, &at);
-            for (size_t b = begin; b < at; b++)
-                w->code_points[b] = n;
-        }
+        TERN_TRY(count_characters(w));
     }
     TERN_TRY(tern_token_model_begin(w->ctx, &w->t->model, &w->model, size));
     TERN_TRY(tern_token_list_reserve(w->ctx, &w->list, size / 4 + 16));
-    return find_added(w, false, piece);
+    TERN_TRY(find_added(w, false, piece));
+    w->steps += tern_token_model_steps(&w->t->model, &w->model) + w->normalizer.steps + w->pre.n_bytes;
+    release_scratch(w); /* what is made of the tokens may need as much */
+    return TERN_OK;
 }
 
 /* ---- ids alone --------------------------------------------------------------------------------------------------- */
@@ -342,7 +380,7 @@ tern_status tern_tokenizer_encode_counted(tern_ctx *ctx, const tern_tokenizer *t
     status = TERN_OK;
 
 fail:
-    *steps = tern_token_model_steps(&tokenizer->model, &w.model) + w.normalizer.steps + w.pre.n_bytes + w.steps;
+    *steps = w.steps;
     destroy_work(&w);
     return status;
 }
@@ -401,8 +439,12 @@ static void put_text(tern_encoding *out, const struct work *w, const struct tern
     for (size_t i = begin; i < end; i++) {
         struct token_place place = { 0, 0, { 0, 0 } };
 
-        if (out->offsets)
-            place = w->tokens[i];
+        if (out->offsets) {
+            place.begin = w->list.spans[i].begin;
+            place.end = w->list.spans[i].end;
+        }
+        if (out->offsets && w->t->blanks)
+            place.blanks = w->blanks[i];
         for (int k = 0; k < item->n_trims; k++)
             trim(&place, i == begin && item->trims[k].leads, item->trims[k].prefix_space);
         put_token(out, w->list.ids.data[i], item->type, place.begin, place.end, true);
