@@ -303,6 +303,14 @@ static void watch(struct launcher *l)
         if (p[0].revents)
             words = hear_words(l);
     }
+    /* mpirun has seen the ranks' ends, unless it was killed: then they find that out. */
+    const double deadline = cli_seconds() + 5;
+    for (int r = 0; p && r < l->n; r++)
+        while (l->ranks[r].fd >= 0 && cli_seconds() < deadline) {
+            p[0] = (struct pollfd){ .fd = l->ranks[r].fd, .events = POLLIN };
+            if (poll(p, 1, 100) > 0)
+                hear_rank(l, r);
+        }
     free(p);
 }
 
@@ -320,7 +328,7 @@ static int sum_up(struct launcher *l, int status)
             CLI_FAIL, "--tp starts its processes through mpirun, and there is none in PATH: Open MPI has it (Debian: "
                       "apt-get install openmpi-bin)");
     if (l->told)
-        return code ? code : CLI_FAIL;
+        return CLI_FAIL;
     if (code > CLI_SIGNAL && l->lost >= 0)
         return cli_error(CLI_FAIL, "rank %d of %d (process %d) was ended by signal %d (%s): the run ends", l->lost,
                          l->n, (int)l->ranks[l->lost].pid, code - CLI_SIGNAL, strsignal(code - CLI_SIGNAL));

@@ -131,11 +131,21 @@ static void report(const char *name, int rank)
         take_streams();
 }
 
+/* --tp 1 stands for a process of its own, whoever started it; known before anything is said. */
+static bool wants_to_be_alone(char **argv)
+{
+    for (; *argv && strcmp(*argv, "--") != 0; argv++)
+        if (strcmp(*argv, "--tp=1") == 0 || (strcmp(*argv, "--tp") == 0 && argv[1] && strcmp(argv[1], "1") == 0))
+            return true;
+    return false;
+}
+
 void ranks_init(char **argv, bool takes_part)
 {
     const char *name = getenv(RANKS_LAUNCHER);
 
     arguments = argv;
+    alone = wants_to_be_alone(argv);
     if (!takes_part || !in_group())
         return;
     if (name)
@@ -159,8 +169,6 @@ bool ranks_silent(void)
 
 bool ranks_launch(int64_t tp, int *code)
 {
-    if (tp == 1)
-        alone = true;
     if (tp <= 1)
         return false;
     if (told_rank() < 0) {

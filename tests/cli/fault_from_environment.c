@@ -1,8 +1,10 @@
 /* fault_from_environment.c: linked with the command's own sources and faults.c, makes one of its allocations fail.
  *
- * TERN_FAULT=N: the N-th call fails, counted from 0 at the start of main.  At exit the number of calls is written to the
- * file that TERN_FAULT_COUNT names. */
+ * TERN_FAULT=N: the N-th call fails, counted from 0 at the start of main; with TERN_FAULT_OPEN set, from where the model is opened, when
+ * MPI has made what it needs.  At exit the number of calls is written to the file that TERN_FAULT_COUNT names. */
 #include "faults.h"
+
+#include <tern/model.h>
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -30,8 +32,22 @@ __attribute__((constructor)) static void begin(void)
     const char *fault = getenv("TERN_FAULT");
 
     atexit(tell);
-    if (fault)
+    if (fault && !getenv("TERN_FAULT_OPEN"))
         fault_arm(atol(fault));
     else
         fault_count_start();
+}
+
+/* The linker gives the command's calls of tern_model_open() to this one. */
+tern_status __real_tern_model_open(tern_ctx *ctx, const char *name, const tern_model_options *options,
+                                   tern_model **out);
+tern_status __wrap_tern_model_open(tern_ctx *ctx, const char *name, const tern_model_options *options,
+                                   tern_model **out);
+tern_status __wrap_tern_model_open(tern_ctx *ctx, const char *name, const tern_model_options *options, tern_model **out)
+{
+    const char *fault = getenv("TERN_FAULT");
+
+    if (fault && getenv("TERN_FAULT_OPEN"))
+        fault_arm(atol(fault));
+    return __real_tern_model_open(ctx, name, options, out);
 }

@@ -1,0 +1,240 @@
+#!/usr/bin/env python3
+# labels: quick
+"""Commands on several ranks, started by --tp and by mpirun: the same answer as one process gives, and one message for whatever goes wrong."""
+import array
+import concurrent.futures
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "comm"))
+import mpi_runs  # noqa: E402
+
+SOURCE = os.path.abspath(os.environ.get("TERN_SOURCE", os.path.join(HERE, "..", "..")))
+TERN = os.path.abspath(os.environ.get("TERN", os.path.join(SOURCE, "build", "tern")))
+FAULTY = os.environ.get("TERN_FAULTY")
+MODEL = os.path.join(SOURCE, "models", "tiny-shakespeare")
+TINY = os.path.join(SOURCE, "tests", "golden", "models", "llama-tiny")
+BOUND = 10.0   # seconds from a fault to the end of the last process
+SECONDS = 100  # a run takes about one
+
+ENV = dict(mpi_runs.environment(), TERN_COMM_TIMEOUT="2")
+ENV.pop("TERN_PLUGINS")  # it lies beside the command
+
+
+def tern(*args, stdin=b"", env=None, seconds=SECONDS):
+    return subprocess.run([TERN, *args], input=stdin, env=env or ENV, capture_output=True, timeout=seconds, check=False)
+
+
+def direct(*parts):
+    """mpirun, with a command line for each rank"""
+    command = mpi_runs.mpirun(1)
+    for i, part in enumerate(parts):
+        command += ([":", "-n", "1"] if i else []) + list(part)
+    return subprocess.run(command, env=ENV, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False)
+
+
+def side_by_side(function, cases):
+    """a list of what it gives for each of them"""
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        return list(pool.map(function, cases))
+
+
+def numbers(path):
+    with open(path, "rb") as f:
+        data = f.read()
+    values = array.array("f")
+    values.frombytes(data[10 + int.from_bytes(data[8:10], "little"):])
+    return values
+
+
+class Answers(unittest.TestCase):
+    def test_ids_of_one_process(self):
+        args = ["run", MODEL, "-p", "ROMEO:", "-n", "60", "--temp", "0", "--json", "-q"]
+        one = json.loads(tern(*args).stdout)
+        for n, answer in enumerate(side_by_side(lambda n: tern(*args, "--tp", n), "1234"), 1):
+            self.assertEqual((answer.returncode, answer.stderr), (0, b""))
+            self.assertEqual(json.loads(answer.stdout)["ids"], one["ids"], n)
+
+    def test_logits_of_one_process_and_of_the_run_before(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for model in (MODEL, TINY):
+                args = ["logits", model, "--ids", "1,5,9,2,40,17,3,3,8", "-q", "-o"]
+                runs = enumerate(([], ["--tp", "2"], ["--tp", "2"], ["--tp", "3"]))
+                for answer in side_by_side(lambda run: tern(*args, f"{folder}/{run[0]}", *run[1]), runs):
+                    self.assertEqual((answer.returncode, answer.stderr), (0, b""))
+                one, two, again, three = (numbers(f"{folder}/{i}") for i in range(4))
+                bound = 1e-5 * max(map(abs, one))
+                self.assertEqual(two, again)
+                for other in (two, three):
+                    self.assertEqual(len(other), len(one))
+                    self.assertLess(max(abs(a - b) for a, b in zip(one, other)), bound)
+
+    def test_sampling(self):
+        args = ["run", MODEL, "-p", "ROMEO:", "-n", "30", "--temp", "0.9", "--seed", "11", "-q"]
+        self.assertEqual(tern(*args, "--tp", "2").stdout, tern(*args).stdout)
+
+    def test_streams_are_the_callers(self):
+        args = ["run", MODEL, "-n", "12", "--temp", "0", "-q", "--echo"]
+        text = b"JULIET:\nO \xc3\xa9"
+        answer = tern(*args, "--tp", "2", stdin=text)
+        self.assertEqual((answer.returncode, answer.stderr), (0, b""))
+        self.assertTrue(answer.stdout.startswith(text))
+        self.assertEqual(answer.stdout, tern(*args, stdin=text).stdout)
+        whole = tern("logits", MODEL, "--ids", "1,2", "-o", "-", "--tp", "2")
+        self.assertEqual((whole.returncode, whole.stdout[:6]), (0, b"\x93NUMPY"))
+        closed = subprocess.run(["sh", "-c", f"'{TERN}' run '{MODEL}' -p x -n 200 --temp 0 -q --tp 2 | head -c 1; true"], env=ENV,
+                                capture_output=True, timeout=SECONDS, check=False)
+        self.assertEqual((len(closed.stdout), closed.stderr), (1, b""))
+
+    def test_other_commands(self):
+        one, two = (json.loads(tern("perplexity", MODEL, "-p", "To be, or not to be", "--json", "-q", *tp).stdout) for tp in ([], ["--tp", "2"]))
+        self.assertAlmostEqual(one["bits_per_byte"], two["bits_per_byte"], 5)
+        answer = tern("bench", "--shape", "tiny", "--no-ceilings", "--runs", "1", "--contexts", "8", "--decode", "1", "--json", "--tp", "2")
+        self.assertEqual(answer.returncode, 0, answer.stderr)
+        json.loads(answer.stdout)
+        with tempfile.TemporaryDirectory() as folder:
+            template = os.path.join(folder, "t.jinja")
+            with open(template, "w", encoding="ascii") as f:
+                f.write("{{ messages[-1].content }}")
+            args = ["chat", MODEL, "--template", template, "-n", "8", "--temp", "0", "-q"]
+            one, two = (tern(*args, *tp, stdin=b"Hello\nWho are you?\n") for tp in ([], ["--tp", "2"]))
+            self.assertEqual((two.returncode, two.stdout), (one.returncode, one.stdout), two.stderr)
+
+    def test_ranks_of_mpirun(self):
+        args = [TERN, "run", MODEL, "-p", "ROMEO:", "-n", "30", "--temp", "0", "-q"]
+        one = subprocess.run(args, env=ENV, capture_output=True, timeout=SECONDS, check=True)
+        for more in ([], ["--tp", "2"]):
+            answer = direct(args + more, args + more)
+            # mpirun gives rank 0 a terminal, for which a line is ended on stderr
+            self.assertEqual((answer.returncode, answer.stdout, answer.stderr.strip()), (0, one.stdout, b""))
+
+    def test_a_process_of_its_own_among_ranks(self):
+        args = [TERN, "run", MODEL, "-p", "ROMEO:", "-n", "4", "--temp", "0", "-q", "--tp", "1"]
+        answer = direct(["true"], args)
+        self.assertEqual((answer.returncode, answer.stderr.strip()), (0, b""))
+        self.assertTrue(answer.stdout)
+
+    def test_threads_are_shared_out(self):
+        answer = tern("run", MODEL, "-p", "x", "-n", "1", "--tp", "2")
+        n = len(os.sched_getaffinity(0))
+        threads = int(re.search(rb"(\d+) thread", answer.stderr).group(1))
+        self.assertLessEqual(threads, max(1, n // 2))
+        answer = tern("run", MODEL, "-p", "x", "-n", "1", "--tp", "2", "--threads", "3")
+        self.assertIn(b"3 threads", answer.stderr)
+
+
+class Errors(unittest.TestCase):
+    def check(self, answer, code, *parts):
+        """one line"""
+        text = answer.stderr.decode()
+        self.assertEqual((answer.returncode, text.count("\n"), answer.stdout), (code, 1, b""), text)
+        for part in ("tern: ", *parts):
+            self.assertIn(part, text)
+
+    def test_errors_of_rank_0_are_told_once(self):
+        cases = (
+            (["run", MODEL, "--no-such-option"], 2, ["--no-such-option"]),
+            (["run", "/nowhere", "-p", "x"], 1, ["/nowhere"]),
+            (["run", MODEL, "-f", "/nowhere"], 1, ["cannot read '/nowhere'"]),
+            (["run", MODEL, "-p", ""], 1, ["the prompt has no token ids"]),
+            (["logits", MODEL, "--ids", "1,99999", "-o", "/dev/null", "-q"], 1, ["99999"]),
+            (["logits", MODEL, "--ids", "1", "-o", "/nowhere/x.npy", "-q"], 1, ["/nowhere/x.npy"]))
+        answers = side_by_side(lambda case: (tern(*case[0], "--tp", "2"), direct([TERN, *case[0]], [TERN, *case[0]])), cases)
+        for (args, code, parts), both in zip(cases, answers):
+            for answer in both:
+                with self.subTest(args=args):
+                    self.check(answer, code, *parts)
+
+    def test_more_ranks_than_can_be(self):
+        n = 8 * len(os.sched_getaffinity(0))
+        self.check(tern("run", MODEL, "-p", "x", "--tp", str(n + 8)), 2, f"expected at most {n}")
+        self.check(tern("run", MODEL, "-p", "x", "--tp", "0"), 2, "--tp")
+        args = [TERN, "run", MODEL, "-p", "x", "--tp", "3"]
+        self.check(direct(args, args), 2, "--tp is 3", "expected 2")
+
+    def test_without_mpirun(self):
+        self.check(tern("run", MODEL, "-p", "x", "--tp", "2", env=dict(ENV, PATH="/nowhere")), 1, "openmpi-bin")
+
+    def test_without_the_plugin(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.check(tern("run", MODEL, "-p", "x", "--tp", "2", env=dict(ENV, TERN_PLUGINS=folder)), 1, folder, "libtern_mpi.so")
+
+    def other(self, change):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = os.path.join(folder.name, "model")
+        shutil.copytree(TINY, path)
+        change(path)
+        began = time.monotonic()
+        args = [TERN, "logits", TINY, "--ids", "1,2,3", "-o", "/dev/null", "-q"]
+        answer = direct(args, args[:2] + [path] + args[3:])
+        self.assertLess(time.monotonic() - began, BOUND + 3)
+        text = answer.stderr.decode()
+        self.assertNotEqual(answer.returncode, 0)
+        self.assertEqual(text.count("tern: "), 1, text)
+        self.assertEqual(text.count("\n"), 1, text)
+        return text
+
+    def test_a_file_that_one_rank_cannot_read(self):
+        def dangle(path):
+            os.remove(os.path.join(path, "model.safetensors"))
+            os.symlink("/nowhere", os.path.join(path, "model.safetensors"))
+
+        self.assertIn("rank 1", self.other(dangle))
+        self.assertIn("rank 1", self.other(lambda path: os.remove(os.path.join(path, "config.json"))))
+        self.assertIn("rank 1", self.other(shutil.rmtree))
+
+    def test_a_file_that_is_cut_off_on_one_rank(self):
+        def cut(path):
+            with open(os.path.join(path, "model.safetensors"), "r+b") as f:
+                f.truncate(os.path.getsize(f.name) // 2)
+
+        self.assertIn("rank 1", self.other(cut))
+
+    def test_another_model_or_config_on_one_rank(self):
+        def change_config(path):
+            name = os.path.join(path, "config.json")
+            with open(name, encoding="utf-8") as f:
+                config = json.load(f)
+            config["rms_norm_eps"] = 1e-3
+            with open(name, "w", encoding="utf-8") as f:
+                json.dump(config, f)
+
+        def change_weight(path):
+            with open(os.path.join(path, "model.safetensors"), "r+b") as f:
+                f.seek(-2, os.SEEK_END)
+                last = f.read(2)
+                f.seek(-2, os.SEEK_END)
+                f.write(bytes([last[0] ^ 1, last[1]]))
+
+        self.assertIn("rank 1", self.other(change_config))
+        self.assertIn("rank 1", self.other(change_weight))
+
+    @unittest.skipUnless(FAULTY, "no build with failing allocations")
+    def test_allocations_that_fail_on_one_rank(self):
+        def run(n):
+            args = ["run", MODEL, "-p", "ROMEO:", "-n", "3", "--temp", "0", "-q"]
+            answer = direct([TERN, *args], ["env", "TERN_FAULT_OPEN=1", f"TERN_FAULT={n}", FAULTY, *args])
+            text = answer.stderr.decode()
+            if answer.returncode == 0:
+                return None if not text else f"{n}: {text}"
+            return None if text.count("tern: ") == 1 and text.count("\n") == 1 else f"{n}: {answer.returncode}: {text}"
+
+        wrong = [text for text in side_by_side(run, (0, 1, 2, 4, 8, 15, 30, 60, 100, 200, 300, 500)) if text]
+        self.assertEqual(wrong, [])
+
+
+if __name__ == "__main__":
+    reason = mpi_runs.missing()
+    if reason:
+        print(f"skipped: {reason}")
+        sys.exit(0)
+    unittest.main()
