@@ -815,8 +815,11 @@ tern_status tern_template_render(tern_ctx *ctx, const struct tern_template *t, c
     tern_status status;
 
     r.pool.limit = r.limits->memory;
-    r.pool.name = "the limit of a template's memory";
+    r.pool.name = "the limit of memory";
     status = render(&r, variables, n_variables, &out);
+    if (r.pool.refused > 0) /* the pool knows neither template nor line */
+        status = tern_render_fail(&r, TERN_ERR_CAPACITY, "%s is %zu bytes, %zu are taken and %zu more wanted",
+                                  r.pool.name, r.pool.limit, r.pool.bytes, r.pool.refused);
     if (!status) {
         *size = out.buffer ? out.buffer->used : 0;
         status = tern_strndup(ctx, out.buffer ? out.buffer->data : "", *size, "a rendered text", text);

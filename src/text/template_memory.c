@@ -10,6 +10,13 @@ struct tern_pool_block {
     max_align_t data[];
 };
 
+static tern_status refuse(tern_ctx *ctx, struct tern_pool *pool, size_t size)
+{
+    pool->refused = size;
+    return tern_fail(ctx, TERN_ERR_CAPACITY, "%s is %zu bytes, %zu are taken and %zu more wanted", pool->name,
+                     pool->limit, pool->bytes, size);
+}
+
 static tern_status add_block(tern_ctx *ctx, struct tern_pool *pool, size_t need)
 {
     size_t size = pool->blocks ? 2 * pool->blocks->size : FIRST_BLOCK;
@@ -21,8 +28,8 @@ static tern_status add_block(tern_ctx *ctx, struct tern_pool *pool, size_t need)
         size = need;
     if (size > pool->limit - pool->bytes) /* the last of it, as far as it goes */
         size = need;
-    TERN_REQUIRE(ctx, need <= pool->limit - pool->bytes, TERN_ERR_CAPACITY,
-                 "%s is %zu bytes, %zu are taken and %zu more wanted", pool->name, pool->limit, pool->bytes, need);
+    if (need > pool->limit - pool->bytes)
+        return refuse(ctx, pool, need);
     TERN_TRY(tern_alloc(ctx, 1, sizeof *block + size, "a template", (void **)&block));
     block->size = size;
     block->next = pool->blocks;
@@ -35,8 +42,8 @@ tern_status tern_pool_take(tern_ctx *ctx, struct tern_pool *pool, size_t size, v
 {
     const size_t align = sizeof(max_align_t);
 
-    TERN_REQUIRE(ctx, size <= pool->limit, TERN_ERR_CAPACITY, "%s is %zu bytes, %zu are taken and %zu more wanted",
-                 pool->name, pool->limit, pool->bytes, size);
+    if (size > pool->limit)
+        return refuse(ctx, pool, size);
     size = (size + align - 1) / align * align;
     if (!pool->blocks || pool->blocks->size - pool->blocks->used < size)
         TERN_TRY(add_block(ctx, pool, size));

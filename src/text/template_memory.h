@@ -11,6 +11,7 @@ struct tern_pool {
     size_t bytes;                   /* taken from the system so far */
     size_t limit;                   /* of them at most; a request beyond is TERN_ERR_CAPACITY */
     const char *name;               /* of the limit, for the error */
+    size_t refused;                 /* the request that went beyond it, or 0 */
 };
 
 /* `size` bytes aligned for anything, zeroed.  A size of 0 gives a valid pointer. */

@@ -351,7 +351,7 @@ static void limits_are_errors_that_name_them(void **state)
     limited(ctx,
             "{% set n = namespace(x='abcdefghij') %}{% for i in range(100) %}{% set n.x = n.x ~ n.x %}{% endfor %}", &o,
             "memory");
-    limited(ctx, "{{ [1] * 100000 }}", &o, "memory");
+    limited(ctx, "{{ [1] * 100000 }}", &o, "bad.jinja, line 1: the limit of memory");
     o = tern_chat_options_default();
     o.max_steps = 100;
     limited(ctx, "{% for i in range(100) %}x{% endfor %}", &o, "limit of steps is 100");
