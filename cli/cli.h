@@ -43,6 +43,8 @@ int cli_fail(tern_status status, const char *text);
 void cli_init(void);
 /* The signal that arrived, 0 if none did. */
 int cli_signal(void);
+/* For tern_encode_options: false once one did. */
+bool cli_goes_on(void *user);
 /* It never arrived, and the next one is caught as the first was. */
 void cli_signal_forget(void);
 /* The session whose step the handler stops; NULL before it is destroyed. */
@@ -95,6 +97,11 @@ void cli_session_close(tern_session **session);
 
 /* The directory of the built-in model, freed with free(). */
 int cli_builtin_find(char **path);
+
+/* ---- files of results ---- */
+/* Whether a file can be put where `file` is to be, or `file` is there and takes bytes (a device): errno tells why not.  Asked before
+ * long work, so that it is not done for nothing. */
+bool cli_can_write(const char *file);
 
 /* ---- --trace FILE ---- */
 /* Records from now on, if there is a FILE; one that cannot be written is told before any work is done. */

@@ -71,7 +71,7 @@ static int print_texts(const struct score_job *j, bool json)
         const float *scores = j->scores + i * j->n_labels;
 
         probabilities(scores, j->n_labels, kind, p);
-        code = print_text(j, scores, p, json);
+        code = cli_signal() ? CLI_SIGNAL + cli_signal() : print_text(j, scores, p, json);
     }
     free(p);
     return code;

@@ -3,6 +3,7 @@
 #include "npy.h"
 #include "text_options.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,7 +39,7 @@ static int print_vectors(const tern_embedder *embedder, const float *vectors, si
         return out_end(&j, true);
     }
     for (size_t i = 0; !code && i < n; i++) {
-        code = out_begin(&j);
+        code = cli_signal() ? CLI_SIGNAL + cli_signal() : out_begin(&j);
         if (code)
             return code;
         out_vector(&j, NULL, vectors + i * width, width);
@@ -135,6 +136,8 @@ int cmd_embed(int argc, char **argv)
         return options_exit(outcome);
     if (o.json && npy)
         return cli_error(CLI_USAGE, "embed takes --json or --npy, got both");
+    if (npy && strcmp(npy, "-") != 0 && !cli_can_write(npy))
+        return cli_error(CLI_FAIL, "cannot write '%s': %s", npy, strerror(errno));
     int code = text_lines_read(o.command, o.p, o.f, &lines);
     if (!code)
         code = cli_context_open(o.threads, &ctx);

@@ -60,7 +60,8 @@ static int print_places(const struct score_job *j, int64_t top, bool raw, bool j
     for (size_t i = 0; !code && i < shown; i++) {
         const double score = (double)places[i].score;
 
-        code = print_place(j, &places[i], sigmoid ? score_sigmoid(score) : score, json);
+        code = cli_signal() ? CLI_SIGNAL + cli_signal()
+                            : print_place(j, &places[i], sigmoid ? score_sigmoid(score) : score, json);
     }
     free(places);
     return code;

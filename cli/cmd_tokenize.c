@@ -98,6 +98,7 @@ int cmd_tokenize(int argc, char **argv)
             .add_special = !no_special,
             .apply_limits = true,
             .ids_only = !offsets,
+            .goes_on = cli_goes_on,
         };
         const tern_status status =
             tern_tokenizer_encode_with(ctx, tokenizer, text.data ? text.data : "", text.size, &wanted, &encoding);

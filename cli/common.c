@@ -129,6 +129,12 @@ int cli_signal(void)
     return arrived;
 }
 
+bool cli_goes_on(void *user)
+{
+    (void)user;
+    return !cli_signal();
+}
+
 void cli_signal_session(tern_session *session)
 {
     atomic_store(&running, session);
@@ -418,10 +424,9 @@ void cli_session_close(tern_session **session)
     tern_session_destroy(session);
 }
 
-/* ---- --trace FILE --------------------------------------------------------------------------------------------------- */
+/* ---- files of results, --trace FILE --------------------------------------------------------------------------------------------------- */
 
-/* Whether a file can be put beside `file`, or `file` is there and takes bytes (a device): errno tells why not. */
-static bool can_write(const char *file)
+bool cli_can_write(const char *file)
 {
     const char *slash = strrchr(file, '/');
     char *folder = slash ? strndup(file, (size_t)(slash - file) + 1) : strdup(".");
@@ -437,7 +442,7 @@ int cli_trace_start(tern_ctx *ctx, const char *file)
 {
     if (!file)
         return 0;
-    if (!can_write(file))
+    if (!cli_can_write(file))
         return cli_error(CLI_FAIL, "cannot write '%s': %s", file, strerror(errno));
     const tern_status status = tern_trace_start(ctx);
 

@@ -37,11 +37,17 @@ int token_job_open(struct token_job *j, const struct text_options *o)
 static int read_line(struct token_job *j, size_t line, tern_encoding *e, int32_t **places, tern_encode_text *text)
 {
     const tern_model_config *c = tern_model_get_config(j->model);
-    const tern_encode_options options = { .add_special = true, .max_length = j->options->cut ? (uint64_t)j->limit : 0 };
+    const tern_encode_options options = { .add_special = true,
+                                          .max_length = j->options->cut ? (uint64_t)j->limit : 0,
+                                          .goes_on = cli_goes_on };
     int32_t n = 0;
 
     const tern_status status =
         tern_tokenizer_encode_with(j->ctx, j->tokenizer, j->lines.lines[line], j->lines.sizes[line], &options, e);
+    if (status == TERN_ERR_CANCELLED)
+        return cli_fail(status, NULL);
+    if (status == TERN_ERR_CANCELLED)
+        return cli_fail(status, NULL);
     if (status)
         return cli_error(CLI_FAIL, "text %zu: %s", line + 1, tern_error(j->ctx));
     if (e->count > (size_t)j->limit)

@@ -95,7 +95,11 @@ typedef struct tern_encode_options {
     uint64_t
         max_length; /**< tokens at most, special ones included, in place of the file's truncation: the longer text gives way
                                first, at the file's side; 0: the file's */
-    uint64_t reserved[3]; /**< zero */
+    /** NULL, or asked for every few hundred kilobytes of a text, by any thread of the context, whether to go on: false ends the call
+     *  with TERN_ERR_CANCELLED */
+    bool (*goes_on)(void *user);
+    void *user;
+    uint64_t reserved[1]; /**< zero */
 } tern_encode_options;
 
 /** A text, or two, to ids, type ids and offsets.
@@ -105,7 +109,7 @@ typedef struct tern_encode_options {
  * @param options   NULL: all zero.
  * @param encoding  replaced by the result.  On error unchanged.
  * @return as tern_tokenizer_encode(); also TERN_ERR_ARG (the file's truncation cannot shorten these texts) and
- *         TERN_ERR_CAPACITY (a text of 4 GiB or more). */
+ *         TERN_ERR_CAPACITY (a text of 4 GiB or more) and TERN_ERR_CANCELLED. */
 TERN_API tern_status tern_tokenizer_encode_with(tern_ctx *ctx, const tern_tokenizer *tokenizer, const char *text,
                                                 size_t size, const tern_encode_options *options,
                                                 tern_encoding *encoding);

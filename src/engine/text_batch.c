@@ -33,6 +33,13 @@ static tern_status add_prefix(tern_ctx *ctx, const char *prefix, const char *tex
     return TERN_OK;
 }
 
+static bool goes_on(void *user)
+{
+    const struct text_batch *b = user;
+
+    return !b->progress || b->progress(b->user, 0, b->n);
+}
+
 static tern_status encode_text(const struct text_batch *b, const struct text_how *how, const char *text, size_t size,
                                tern_encoding *out)
 {
@@ -40,7 +47,9 @@ static tern_status encode_text(const struct text_batch *b, const struct text_how
                                           .pair_size = how->query ? size : 0,
                                           .add_special = true,
                                           .ids_only = true,
-                                          .max_length = how->cut ? (uint64_t)how->max_tokens : 0 };
+                                          .max_length = how->cut ? (uint64_t)how->max_tokens : 0,
+                                          .goes_on = goes_on,
+                                          .user = (void *)(uintptr_t)b };
     char *whole;
 
     if (how->query)

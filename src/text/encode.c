@@ -41,7 +41,12 @@ struct work {
     struct tern_blanks *blanks;
     size_t blanks_capacity;
     uint64_t steps; /* bytes looked at, pairs, ids moved: what a test counts instead of time */
+    bool (*goes_on)(void *user);
+    void *user;
+    size_t unasked; /* bytes of words since it was asked */
 };
+
+#define ASK ((size_t)1 << 18) /* bytes of words between two questions whether to go on */
 
 /* What the tokens are made with; they stay. */
 static void release_scratch(struct work *w)
@@ -198,6 +203,11 @@ static tern_status take_word(void *user, struct tern_piece word, bool bytes)
     struct work *w = user;
     const size_t first = w->list.ids.count;
 
+    w->unasked += word.size;
+    if (w->goes_on && w->unasked >= ASK) {
+        w->unasked = 0;
+        TERN_REQUIRE(w->ctx, w->goes_on(w->user), TERN_ERR_CANCELLED, "cancelled in a text of %zu bytes", w->size);
+    }
     TERN_TRY(tern_token_model_encode(w->ctx, &w->t->model, &w->model, word.text, word.size, bytes, &w->list));
     return w->wants_offsets ? note_words(w, word, first) : TERN_OK;
 }
@@ -498,7 +508,11 @@ tern_status tern_encoding_make(tern_ctx *ctx, const tern_tokenizer *tokenizer, c
     tern_status status;
 
     *out = (tern_encoding){ 0 };
-    works[0].wants_offsets = works[1].wants_offsets = !options->ids_only;
+    for (int i = 0; i < 2; i++) {
+        works[i].wants_offsets = !options->ids_only;
+        works[i].goes_on = works[i].normalizer.goes_on = options->goes_on;
+        works[i].user = works[i].normalizer.user = options->user;
+    }
     TERN_TRY_OR_FAIL(encode_text(&works[0], text, size));
     if (options->pair)
         TERN_TRY_OR_FAIL(encode_text(&works[1], options->pair, options->pair_size));

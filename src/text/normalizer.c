@@ -14,6 +14,7 @@
 #include <utf8proc.h>
 
 #define KEEP_MAX ((size_t)1 << 20) /* code points that the scratch keeps room for from one text to the next */
+#define ASK      ((size_t)1 << 18) /* bytes of a text that is long enough to be asked about */
 
 void tern_normalizer_step_destroy(struct tern_normalizer_step *step)
 {
@@ -429,8 +430,11 @@ tern_status tern_normalizer_run(tern_ctx *ctx, const struct tern_normalizer *nor
     if (normalizer->n_steps == 0 || piece.size == 0)
         return TERN_OK;
     TERN_TRY(tern_codes_read(ctx, &scratch->codes, piece));
-    for (size_t i = 0; i < normalizer->n_steps; i++)
+    for (size_t i = 0; i < normalizer->n_steps; i++) {
+        TERN_REQUIRE(ctx, piece.size < ASK || !scratch->goes_on || scratch->goes_on(scratch->user), TERN_ERR_CANCELLED,
+                     "cancelled in a text of %zu bytes", piece.size);
         TERN_TRY(run_step(ctx, scratch, &normalizer->steps[i]));
+    }
     TERN_TRY(tern_codes_write(ctx, &scratch->codes, &scratch->text, &scratch->text_capacity, &scratch->places,
                               &scratch->places_capacity, &out->size));
     scratch->steps += scratch->codes.steps + out->size;

@@ -51,7 +51,9 @@ struct tern_normalizer_scratch {
     char *plain; /* the text that a pattern looks at */
     size_t plain_capacity;
     struct tern_pattern_match *match;
-    uint64_t steps; /* as in codes.h */
+    uint64_t steps;              /* as in codes.h */
+    bool (*goes_on)(void *user); /* or NULL: asked before each step of a long text */
+    void *user;
 };
 void tern_normalizer_scratch_destroy(struct tern_normalizer_scratch *scratch);
 
@@ -61,7 +63,7 @@ void tern_normalizer_step_destroy(struct tern_normalizer_step *step);
 void tern_normalizer_destroy(struct tern_normalizer *normalizer);
 
 /* The normalised text: `piece` itself if there are no steps or it is empty, else in the scratch, valid until its next
- * use.  The piece has places if `needs_places`. */
+ * use.  The piece has places if `needs_places`.  Also TERN_ERR_CANCELLED. */
 tern_status tern_normalizer_run(tern_ctx *ctx, const struct tern_normalizer *normalizer,
                                 struct tern_normalizer_scratch *scratch, struct tern_piece piece,
                                 struct tern_piece *out);

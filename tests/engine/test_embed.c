@@ -228,6 +228,37 @@ static bool stop(void *user, uint64_t done, uint64_t total)
     return false;
 }
 
+static bool few(void *user, uint64_t done, uint64_t total)
+{
+    (void)done;
+    (void)total;
+    return ++*(int *)user < 6;
+}
+
+/* One text of 8 MiB is left before it has been read to its end. */
+static void test_a_long_text_is_cancelled(void **state)
+{
+    const size_t size = (size_t)8 << 20;
+    char *text = malloc(size);
+    tern_ctx *ctx = test_ctx(1);
+    tern_embedder *embedder = open_case(ctx, "mean");
+    int asked = 0;
+    const tern_embed_options options = { .progress = few, .user = &asked };
+    float vector[24];
+
+    (void)state;
+    assert_non_null(text);
+    for (size_t i = 0; i < size; i++)
+        text[i] = i % 5 ? 'a' : ' ';
+    assert_fails(ctx, tern_embed(embedder, (const char *[]){ text }, &size, 1, &options, vector), TERN_ERR_CANCELLED,
+                 "cancelled in a text of 8388608 bytes");
+    assert_int_equal(asked, 6);
+    assert_ok(ctx, tern_embed(embedder, (const char *[]){ text }, &size, 1, NULL, vector));
+    free(text);
+    tern_embedder_close(&embedder);
+    tern_ctx_destroy(&ctx);
+}
+
 static void test_calls(void **state)
 {
     struct texts t;
@@ -384,8 +415,9 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_vectors), cmocka_unit_test(test_many),    cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_calls),   cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_vectors),    cmocka_unit_test(test_many),
+        cmocka_unit_test(test_not_finite), cmocka_unit_test(test_a_long_text_is_cancelled),
+        cmocka_unit_test(test_calls),      cmocka_unit_test(test_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
