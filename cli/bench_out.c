@@ -67,6 +67,9 @@ int bench_print_table(const struct bench *b, tern_ctx *ctx)
     printf("%s%s as %s: %d layers of %d, %.1f M weights, %.1f MB, %s in %.2f s\n", b->name,
            b->shape ? " (random weights)" : "", tern_model_dtype_name(c->model_dtype), c->n_layers, c->hidden_size,
            1e-6 * (double)s.n_parameters, 1e-6 * (double)s.packed_bytes, b->shape ? "made" : "loaded", s.load_seconds);
+    if (s.weight_bytes_copied < s.file_bytes)
+        printf("rank 0 has copied %.1f of the %.1f MB of weights; what follows of memory and arithmetic is its own\n",
+               1e-6 * (double)s.weight_bytes_copied, 1e-6 * (double)s.file_bytes);
     printf("%s, %s, %d thread%s (%s), %d sequence%s, %d run%s\n", cpu, tern_ctx_isa(ctx), threads,
            threads == 1 ? "" : "s", tern_ctx_threads_reason(ctx), p->sequences, p->sequences == 1 ? "" : "s", p->runs,
            p->runs == 1 ? "" : "s");
@@ -127,6 +130,8 @@ static void out_model(struct json_out *j, const struct bench *b)
     out_int(j, "n_layers", c->n_layers);
     out_int(j, "hidden_size", c->hidden_size);
     out_uint(j, "parameters", s.n_parameters);
+    out_uint(j, "file_bytes", s.file_bytes);
+    out_uint(j, "weight_bytes_copied", s.weight_bytes_copied);
     out_uint(j, "packed_bytes", s.packed_bytes);
     out_number(j, "load_s", s.load_seconds, 6);
     out_object_end(j);

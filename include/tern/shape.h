@@ -45,9 +45,11 @@ TERN_API const tern_model_shape *tern_model_shape_find(const char *name);
 /** Makes such a model.  Weights are numbers of a generator, the same on every machine, so scaled that what goes through the model keeps
  *  an ordinary size: they say nothing, and take as long as any others.
  *
- * @param options  NULL: the defaults.  dtype: auto is fp32; fp16, bf16 and int8 as for tern_model_open().
+ * @param options  NULL: the defaults.  dtype: auto is fp32; fp16, bf16 and int8 as for tern_model_open().  With comm each rank makes its
+ *                 share: sizes as the parts of such a model have them, but other numbers than on one process.
  * @param out      the model, as from tern_model_open(); its family is "random", its architecture the shape's name.  NULL on error.
- * @return TERN_OK; TERN_ERR_ARG (NULL, a reserved field, dtype), TERN_ERR_CONFIG (a size, by name), TERN_ERR_MEMORY (also where
+ * @return TERN_OK; TERN_ERR_ARG (NULL, a reserved field, dtype), TERN_ERR_CONFIG (a size, by name), TERN_ERR_UNSUPPORTED (heads or channels
+ *         that the ranks cannot share alike), TERN_ERR_MEMORY (also where
  *         tern_memory_available() is less than the weights need, with both numbers), TERN_ERR_THREAD, TERN_ERR_CANCELLED
  *         (progress, which counts packed bytes).
  *

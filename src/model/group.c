@@ -12,6 +12,14 @@
 #include <stdio.h>
 #include <string.h>
 
+tern_status tern_group_check(tern_ctx *ctx, const char *caller, const tern_comm *comm)
+{
+    TERN_REQUIRE(ctx, comm->size >= 1 && comm->size <= TERN_MAX_RANKS && comm->rank >= 0 && comm->rank < comm->size,
+                 TERN_ERR_ARG, "%s: this is rank %d of %d, expected 0 <= rank < size <= %d", caller, comm->rank,
+                 comm->size, TERN_MAX_RANKS);
+    return TERN_OK;
+}
+
 tern_status tern_group_model(tern_ctx *ctx, const tern_comm *comm, tern_model **out)
 {
     tern_status status;

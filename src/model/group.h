@@ -12,6 +12,8 @@ struct tern_group {
         over; /* before the model is open; when rank 0 has closed it; when the ranks have lost each other: nothing is said */
 };
 
+/* TERN_ERR_ARG: rank and size are none of a group. */
+tern_status tern_group_check(tern_ctx *ctx, const char *caller, const tern_comm *comm);
 /* A model that is all zero but for who shares it, comm, and its group where comm has several ranks.  TERN_ERR_MEMORY. */
 tern_status tern_group_model(tern_ctx *ctx, const tern_comm *comm, tern_model **out);
 /* Rank 0 says that it closes the model; the others hear that, unless they have.  Frees the group. */

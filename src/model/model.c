@@ -112,9 +112,7 @@ tern_status tern_model_open(tern_ctx *ctx, const char *name, const tern_model_op
     TERN_REQUIRE(NULL, ctx, TERN_ERR_ARG, "model_open: ctx is NULL");
     options = options ? options : &standard;
     const tern_comm *comm = options->comm ? options->comm : tern_comm_self();
-    TERN_REQUIRE(ctx, comm->size >= 1 && comm->size <= TERN_MAX_RANKS && comm->rank >= 0 && comm->rank < comm->size,
-                 TERN_ERR_ARG, "model_open: this is rank %d of %d, expected 0 <= rank < size <= %d", comm->rank,
-                 comm->size, TERN_MAX_RANKS);
+    TERN_TRY(tern_group_check(ctx, "model_open", comm));
     status = tern_group_model(ctx, comm, &model);
     if (status == TERN_OK)
         status = open_here(ctx, name, options, model, &files);
@@ -124,7 +122,7 @@ tern_status tern_model_open(tern_ctx *ctx, const char *name, const tern_model_op
     TERN_TRY_OR_FAIL(read_weights(ctx, model, files, options));
     tern_safetensors_close(&files);
     model->stats.load_seconds = tern_machine_seconds() - start;
-    if (comm->size > 1)
+    if (model->group)
         model->group->over = false;
     *out = model;
     return TERN_OK;

@@ -9,6 +9,7 @@
  * of terms that add up there.  One matrix at a time stands beside the packed ones, the largest first, when there are none. */
 #include "base/machine.h"
 #include "base/memory.h"
+#include "comm/agree.h"
 #include "model/arch.h"
 #include "model/group.h"
 #include "model/model_config.h"
@@ -135,7 +136,13 @@ static tern_status forward(const struct tern_par *par, const tern_model *model, 
 {
     const struct random_model *r = model->weights;
     const tern_model_config *c = &model->config;
-    const struct tern_embedding embed = { .table = r->embed, .scale = 1, .positions = r->positions };
+    const struct tern_embedding embed = {
+        .table = r->embed,
+        .comm = model->comm->size > 1 ? model->comm : NULL,
+        .first_id = model->shards.vocabulary.first,
+        .scale = 1,
+        .positions = r->positions,
+    };
     float *x = work->x;
 
     TERN_TRY(tern_forward_embed(par, batch, &embed, x, NULL, &work->block)); /* [T, H] */
@@ -211,18 +218,20 @@ struct maker {
     size_t numbers_bytes;
     uint64_t key;
     uint64_t done, total; /* packed bytes */
+    const tern_comm *comm;
+    int64_t words; /* of the vocabulary here */
 };
 
-/* Columns of the first and the third product of a layer. */
-static int64_t qkv_columns(const tern_model_shape *s)
+/* Columns of the first and the third product of a layer, where `ranks` share it. */
+static int64_t qkv_columns(const tern_model_shape *s, int ranks)
 {
-    return (int64_t)s->hidden_size + 2 * (int64_t)s->kv_heads * (s->hidden_size / s->heads);
+    return ((int64_t)s->hidden_size + 2 * (int64_t)s->kv_heads * (s->hidden_size / s->heads)) / ranks;
 }
 
-static int64_t up_columns(const tern_model_shape *s)
+static int64_t up_columns(const tern_model_shape *s, int ranks)
 {
     return (s->activation == TERN_GATED_GELU || s->activation == TERN_GATED_SILU ? 2 : 1) *
-           (int64_t)s->intermediate_size;
+           ((int64_t)s->intermediate_size / ranks);
 }
 
 static uint64_t matrix_bytes(tern_dtype dtype, int64_t in, int64_t out)
@@ -235,13 +244,16 @@ static uint64_t matrix_bytes(tern_dtype dtype, int64_t in, int64_t out)
 }
 
 /* Packed bytes of all matrices. */
-static uint64_t total_bytes(const tern_model_shape *s, tern_dtype dtype)
+static uint64_t total_bytes(const struct maker *m)
 {
-    const int64_t H = s->hidden_size, I = s->intermediate_size;
-    const uint64_t layer = matrix_bytes(dtype, H, qkv_columns(s)) + matrix_bytes(dtype, H, H) +
-                           matrix_bytes(dtype, H, up_columns(s)) + matrix_bytes(dtype, I, H);
+    const tern_model_shape *s = m->shape;
+    const int ranks = m->comm->size;
+    const int64_t H = s->hidden_size;
+    const uint64_t layer = matrix_bytes(m->packed, H, qkv_columns(s, ranks)) + matrix_bytes(m->packed, H / ranks, H) +
+                           matrix_bytes(m->packed, H, up_columns(s, ranks)) +
+                           matrix_bytes(m->packed, s->intermediate_size / ranks, H);
 
-    return (uint64_t)s->n_layers * layer + (s->tied_embeddings ? 1 : 2) * matrix_bytes(dtype, H, s->vocab_size);
+    return (uint64_t)s->n_layers * layer + (s->tied_embeddings ? 1 : 2) * matrix_bytes(m->packed, H, m->words);
 }
 
 static tern_status report(struct maker *m)
@@ -254,14 +266,14 @@ static tern_status report(struct maker *m)
     return TERN_OK;
 }
 
-/* A matrix [in, out] of numbers whose variance is variance / in. */
+/* A matrix [in, out] of numbers whose variance is variance / in, another one on every rank. */
 static tern_status make_matrix(struct maker *m, int64_t in, int64_t out, double variance, tern_weight **weight)
 {
     const tern_tensor view = tern_tensor_view(m->numbers, m->raw, 2, (int64_t[]){ in, out });
     struct fill f = { .to = m->numbers,
                       .dtype = m->raw,
                       .n = (size_t)(in * out),
-                      .key = mix(m->key++),
+                      .key = mix(mix(m->key++) + (uint64_t)m->comm->rank),
                       .width = (float)sqrt(3 * variance / (double)in) };
 
     TERN_TRY(tern_region(m->ctx, fill_region, &f));
@@ -270,7 +282,7 @@ static tern_status make_matrix(struct maker *m, int64_t in, int64_t out, double 
     return report(m);
 }
 
-/* A vector of n numbers around `offset`. */
+/* A vector of n numbers around `offset`, the same on every rank. */
 static tern_tensor make_vector(struct maker *m, float *to, int64_t n, float width, float offset)
 {
     random_values(to, mix(m->key++), 0, (size_t)n, width, offset);
@@ -281,16 +293,18 @@ static tern_status make_layer(struct maker *m, const tern_model_config *c, int32
                               float *vectors)
 {
     const tern_model_shape *s = m->shape;
-    const int64_t H = s->hidden_size, I = s->intermediate_size, qkv = qkv_columns(s), up = up_columns(s);
-    const double end = 0.5 / s->n_layers;
+    const int ranks = m->comm->size;
+    const int64_t H = s->hidden_size, I = s->intermediate_size;
+    const int64_t qkv = qkv_columns(s, ranks), up = up_columns(s, ranks);
+    const double end = 0.5 / s->n_layers / ranks; /* ranks' parts of a sum add up */
     const bool beta = s->norm_type == TERN_LAYER_NORM;
     tern_layer_weights w = tern_layer_weights_none();
     tern_config config = tern_config_from_model(c, index);
 
     TERN_TRY(make_matrix(m, H, qkv, 1, &l->qkv));
-    TERN_TRY(make_matrix(m, H, H, end, &l->attn_out));
+    TERN_TRY(make_matrix(m, H / ranks, H, end, &l->attn_out));
     TERN_TRY(make_matrix(m, H, up, 1, &l->up));
-    TERN_TRY(make_matrix(m, I, H, end, &l->down));
+    TERN_TRY(make_matrix(m, I / ranks, H, end, &l->down));
     w.attn_qkvw = tern_weight_view(l->qkv);
     w.attn_ow = tern_weight_view(l->attn_out);
     w.inter_w = tern_weight_view(l->up);
@@ -313,13 +327,14 @@ static tern_status make_layer(struct maker *m, const tern_model_config *c, int32
     config.rotate_half = s->rotary_dim > 0;
     if (s->rotary_dim > 0)
         config.rope_theta = s->rope_theta;
-    return tern_layer_create(m->ctx, &config, NULL, NULL, &w, &l->layer);
+    config.mp_size = ranks;
+    return tern_layer_create(m->ctx, &config, m->comm, NULL, &w, &l->layer);
 }
 
 static tern_status make_ends(struct maker *m, struct random_model *r)
 {
     const tern_model_shape *s = m->shape;
-    const int64_t H = s->hidden_size, V = s->vocab_size;
+    const int64_t H = s->hidden_size, V = m->words;
     const size_t positions = s->rotary_dim > 0 ? 0 : (size_t)s->n_context * (size_t)H;
 
     /* A row of a tied table has the size of a head's column; one that is not tied that of a normed row. */
@@ -340,10 +355,13 @@ static tern_status make_ends(struct maker *m, struct random_model *r)
     return TERN_OK;
 }
 
-static void take_stats(tern_model *model, const struct random_model *r, const tern_model_shape *s)
+static void take_stats(tern_model *model, const struct random_model *r, const struct maker *m)
 {
+    const tern_model_shape *s = m->shape;
+    const int ranks = m->comm->size;
     const int64_t H = s->hidden_size, vectors = (s->norm_type == TERN_LAYER_NORM ? 2 : 1) * H;
-    const int64_t biases = s->biases ? qkv_columns(s) + 2 * H + up_columns(s) : 0;
+    const int64_t qkv = qkv_columns(s, ranks), up = up_columns(s, ranks);
+    const int64_t biases = s->biases ? qkv + 2 * H + up : 0;
     tern_model_stats *stats = &model->stats;
 
     stats->head_bytes = tern_weight_bytes(model->head.out) + (uint64_t)vectors * sizeof(float);
@@ -355,8 +373,8 @@ static void take_stats(tern_model *model, const struct random_model *r, const te
     stats->packed_bytes = stats->layer_bytes + stats->head_bytes + (r->head ? tern_weight_bytes(r->embed) : 0) +
                           (r->positions ? (uint64_t)s->n_context * (uint64_t)H * sizeof(float) : 0);
     stats->layer_weights =
-        (uint64_t)s->n_layers * (uint64_t)H * (uint64_t)(qkv_columns(s) + H + up_columns(s) + s->intermediate_size);
-    stats->head_weights = (uint64_t)H * (uint64_t)s->vocab_size;
+        (uint64_t)s->n_layers * (uint64_t)H * (uint64_t)(qkv + H / ranks + up + s->intermediate_size / ranks);
+    stats->head_weights = (uint64_t)H * (uint64_t)m->words;
     stats->n_parameters = stats->layer_weights + (r->head ? 2 : 1) * stats->head_weights + (uint64_t)vectors +
                           (uint64_t)s->n_layers * (uint64_t)(2 * vectors + biases) +
                           (r->positions ? (uint64_t)s->n_context * (uint64_t)H : 0);
@@ -417,7 +435,8 @@ static tern_status make(struct maker *m, tern_model *model)
 {
     const tern_model_shape *s = m->shape;
     const int64_t H = s->hidden_size;
-    const size_t vectors = (size_t)(6 * H + qkv_columns(s) + up_columns(s));
+    const int ranks = m->comm->size;
+    const size_t vectors = (size_t)(6 * H + qkv_columns(s, ranks) + up_columns(s, ranks));
     struct random_model *r;
     float *scratch = NULL;
     tern_status status;
@@ -437,21 +456,76 @@ static tern_status make(struct maker *m, tern_model *model)
     model->head = (struct tern_head){ .norm = r->encoder ? NULL : &r->norm, .out = r->head ? r->head : r->embed };
     for (int32_t i = 0; i < model->config.n_layers; i++)
         model->blocks[i] = tern_layer_block(r->layers[i].layer);
-    take_stats(model, r, s);
+    if (ranks > 1) {
+        model->head.comm = m->comm;
+        model->head.words = s->vocab_size;
+        model->head.most = model->shards.most_words;
+    }
+    take_stats(model, r, m);
 
 fail:
     tern_free(scratch);
     return status;
 }
 
-tern_status tern_model_create_random(tern_ctx *ctx, const tern_model_shape *shape, const tern_model_options *options,
-                                     tern_model **out)
+/* Ranks have equal shares: nothing else is to be measured with numbers at random. */
+static tern_status check_ranks(tern_ctx *ctx, const tern_model_shape *s, const tern_comm *comm)
 {
-    static const tern_dtype packed[] = { [TERN_MODEL_AUTO] = TERN_FP32,
-                                         [TERN_MODEL_FP32] = TERN_FP32,
+    TERN_REQUIRE(ctx,
+                 s->heads % comm->size == 0 && s->kv_heads % comm->size == 0 && s->intermediate_size % comm->size == 0,
+                 TERN_ERR_UNSUPPORTED,
+                 "%s: %d ranks share %" PRId32 " heads, %" PRId32 " of keys and values, and %" PRId32
+                 " channels of a feed-forward, expected a divisor of all",
+                 s->name, comm->size, s->heads, s->kv_heads, s->intermediate_size);
+    return TERN_OK;
+}
+
+/* What a rank does alone. */
+static tern_status make_here(struct maker *m, tern_model_dtype dtype, tern_model *model)
+{
+    const tern_model_shape *s = m->shape;
+    tern_ctx *ctx = m->ctx;
+    tern_status status;
+
+    TERN_TRY(TERN_CHECK_RESERVED(ctx, "model_create_random", m->options));
+    TERN_REQUIRE(ctx, tern_model_is_dtype(dtype), TERN_ERR_ARG,
+                 "model_create_random: dtype is %d, expected auto 0, fp32 1, bf16 2, fp16 3 or int8 4", (int)dtype);
+    TERN_TRY(check(ctx, s));
+    TERN_TRY(check_ranks(ctx, s, m->comm));
+    static const tern_dtype packed[] = { [TERN_MODEL_FP32] = TERN_FP32,
                                          [TERN_MODEL_BF16] = TERN_BF16,
                                          [TERN_MODEL_FP16] = TERN_FP16,
                                          [TERN_MODEL_INT8] = TERN_INT8 };
+    m->packed = packed[dtype];
+    model->arch = &arch_random;
+    fill_config(&model->config, s, dtype, m->packed);
+    TERN_TRY(tern_shards_make(ctx, &model->config, &model->spec, m->comm, &model->shards));
+    m->words = model->shards.vocabulary.count;
+
+    const int ranks = m->comm->size;
+    const int64_t wide = up_columns(s, ranks) > qkv_columns(s, ranks) ? up_columns(s, ranks) : qkv_columns(s, ranks);
+    const int64_t largest = wide > m->words ? wide : m->words;
+    m->raw = m->packed == TERN_FP32 ? TERN_FP32 : TERN_BF16;
+    m->numbers_bytes = (size_t)s->hidden_size * (size_t)largest * tern_dtype_size(m->raw);
+    m->total = total_bytes(m);
+    const uint64_t need = m->total + m->numbers_bytes, there = tern_memory_available();
+    TERN_REQUIRE(ctx, need <= there, TERN_ERR_MEMORY,
+                 "%s: as %s its weights take %" PRIu64 " MB, and making them %zu MB more; %" PRIu64
+                 " MB of memory are available",
+                 s->name, tern_model_dtype_name(dtype), m->total / 1000000, m->numbers_bytes / 1000000,
+                 there / 1000000);
+    TERN_TRY(tern_pages_alloc(ctx, m->numbers_bytes, "numbers of a matrix", &m->numbers));
+    TERN_TRY_OR_FAIL(tern_strndup(ctx, s->name, strlen(s->name), "the name of a model", &model->path));
+    status = make(m, model);
+
+fail:
+    tern_pages_free(m->numbers, m->numbers_bytes);
+    return status;
+}
+
+tern_status tern_model_create_random(tern_ctx *ctx, const tern_model_shape *shape, const tern_model_options *options,
+                                     tern_model **out)
+{
     const tern_model_options standard = tern_model_options_default();
     struct maker m = { .ctx = ctx, .shape = shape, .options = options ? options : &standard };
     tern_model *model = NULL;
@@ -460,40 +534,21 @@ tern_status tern_model_create_random(tern_ctx *ctx, const tern_model_shape *shap
     TERN_REQUIRE(ctx, out, TERN_ERR_ARG, "model_create_random: out is NULL, expected a place for the model");
     *out = NULL;
     TERN_REQUIRE(ctx, ctx && shape, TERN_ERR_ARG, "model_create_random: %s is NULL", ctx ? "shape" : "ctx");
-    TERN_TRY(TERN_CHECK_RESERVED(ctx, "model_create_random", m.options));
-    TERN_REQUIRE(ctx, tern_model_is_dtype(m.options->dtype), TERN_ERR_ARG,
-                 "model_create_random: dtype is %d, expected auto 0, fp32 1, bf16 2, fp16 3 or int8 4",
-                 (int)m.options->dtype);
-    TERN_TRY(check(ctx, shape));
 
     const double start = tern_machine_seconds();
-    const tern_model_dtype dtype = m.options->dtype == TERN_MODEL_AUTO ? TERN_MODEL_FP32 : m.options->dtype;
-    const int64_t wide = up_columns(shape) > qkv_columns(shape) ? up_columns(shape) : qkv_columns(shape);
-    const int64_t largest = wide > shape->vocab_size ? wide : shape->vocab_size;
-    m.packed = packed[dtype];
-    m.raw = m.packed == TERN_FP32 ? TERN_FP32 : TERN_BF16;
-    m.numbers_bytes = (size_t)shape->hidden_size * (size_t)largest * tern_dtype_size(m.raw);
-    m.total = total_bytes(shape, m.packed);
-    const uint64_t need = m.total + m.numbers_bytes, there = tern_memory_available();
-    TERN_REQUIRE(ctx, need <= there, TERN_ERR_MEMORY,
-                 "%s: as %s its weights take %" PRIu64 " MB, and making them %zu MB more; %" PRIu64
-                 " MB of memory are available",
-                 shape->name, tern_model_dtype_name(dtype), m.total / 1000000, m.numbers_bytes / 1000000,
-                 there / 1000000);
-
-    TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, m.numbers_bytes, "numbers of a matrix", &m.numbers));
-    TERN_TRY_OR_FAIL(tern_group_model(ctx, tern_comm_self(), &model));
-    model->arch = &arch_random;
-    fill_config(&model->config, shape, dtype, m.packed);
-    TERN_TRY_OR_FAIL(tern_shards_make(ctx, &model->config, &model->spec, model->comm, &model->shards));
-    TERN_TRY_OR_FAIL(tern_strndup(ctx, shape->name, strlen(shape->name), "the name of a model", &model->path));
-    TERN_TRY_OR_FAIL(make(&m, model));
+    m.comm = m.options->comm ? m.options->comm : tern_comm_self();
+    TERN_TRY(tern_group_check(ctx, "model_create_random", m.comm));
+    status = tern_group_model(ctx, m.comm, &model);
+    if (status == TERN_OK)
+        status = make_here(&m, m.options->dtype == TERN_MODEL_AUTO ? TERN_MODEL_FP32 : m.options->dtype, model);
+    TERN_TRY_OR_FAIL(tern_agree(ctx, m.comm, status));
     model->stats.load_seconds = tern_machine_seconds() - start;
+    if (model->group)
+        model->group->over = false;
     *out = model;
-    model = NULL;
+    return TERN_OK;
 
 fail:
-    tern_pages_free(m.numbers, m.numbers_bytes);
     tern_model_close(&model);
     return status;
 }

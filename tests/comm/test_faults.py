@@ -12,7 +12,7 @@ import mpi_runs
 
 BOUND = 10.0  # seconds from the fault to the end of the last process
 AFTER = 0.3   # when the fault strikes
-START = 20.0  # until then ranks have started, on a busy machine
+START = 60.0  # until then ranks have started, on a busy machine
 TIMEOUT = 2   # TERN_COMM_TIMEOUT of most runs
 N = 3
 
