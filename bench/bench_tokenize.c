@@ -1,9 +1,10 @@
-/* bench_tokenize.c: a tokenizer's speed: opening it, text to ids, ids to text.
+/* bench_tokenize.c: a tokenizer's speed: opening it, text to ids, ids to text, and the text in parts as a batch.
  *
  *   bench_tokenize MODEL TEXT [SECONDS]
  *
- * One thread.  Each figure is the best of as many runs as fit into a third of SECONDS (3), and of three at least: what
- * the machine does besides only ever adds.  Prints one line of JSON: peers/text_tokenizers.py puts others' figures beside it. */
+ * One thread, but for batch_threads, which has all.  Each figure is the best of as many runs as fit into a fifth of
+ * SECONDS (3), and of three at least: what the machine does besides only ever adds.  Prints one line of JSON:
+ * peers/text_tokenizers.py puts others' figures beside it. */
 #include <tern/tern.h>
 
 #include <stdio.h>
@@ -42,12 +43,18 @@ static char *read_file(const char *path, size_t *size)
     return data;
 }
 
+#define PARTS 256
+
 struct job {
     tern_ctx *ctx;
     const char *model, *text;
     size_t size;
     tern_tokenizer *tokenizer;
     tern_ids ids;
+    const char *parts[PARTS];
+    size_t part_sizes[PARTS], n_parts;
+    tern_encoding encodings[PARTS];
+    tern_ctx *batch_ctx;
 };
 
 static tern_status open_once(struct job *j)
@@ -71,6 +78,27 @@ static tern_status decode_once(struct job *j)
     return status;
 }
 
+static tern_status batch_once(struct job *j)
+{
+    static const tern_encode_options options = { .add_special = true, .ids_only = true };
+
+    return tern_tokenizer_encode_batch(j->batch_ctx, j->tokenizer, j->parts, j->part_sizes, j->n_parts, &options,
+                                       j->encodings);
+}
+
+/* Parts of about the same size, each up to a newline. */
+static void cut(struct job *j)
+{
+    for (size_t at = 0, end; at < j->size && j->n_parts < PARTS; at = end) {
+        end = j->n_parts + 1 < PARTS ? at + j->size / PARTS + 1 : j->size;
+        while (end < j->size && j->text[end - 1] != '\n')
+            end++;
+        end = end < j->size ? end : j->size;
+        j->parts[j->n_parts] = j->text + at;
+        j->part_sizes[j->n_parts++] = end - at;
+    }
+}
+
 /* The shortest of the runs that fit into the time, in seconds. */
 static tern_status best_of(struct job *j, tern_status (*run)(struct job *), double seconds, double *best)
 {
@@ -91,17 +119,21 @@ static tern_status best_of(struct job *j, tern_status (*run)(struct job *), doub
 
 int main(int argc, char **argv)
 {
-    const double seconds = (argc > 3 ? atof(argv[3]) : 3) / 3;
+    const double seconds = (argc > 3 ? atof(argv[3]) : 3) / 5;
+    tern_ctx_options one = tern_ctx_options_default();
     struct job j = { 0 };
     char message[256];
-    double opening, encoding, decoding;
+    double opening, encoding, decoding, batch, batch_threads;
+    tern_ctx *single = NULL;
     int failed;
 
     if (argc < 3) {
         fprintf(stderr, "usage: bench_tokenize MODEL TEXT [SECONDS]\n");
         return 2;
     }
-    if (tern_ctx_create(&j.ctx, NULL, message, sizeof message) != TERN_OK) {
+    one.n_threads = 1;
+    if (tern_ctx_create(&j.ctx, NULL, message, sizeof message) != TERN_OK ||
+        tern_ctx_create(&single, &one, message, sizeof message) != TERN_OK) {
         fprintf(stderr, "bench_tokenize: %s\n", message);
         return 1;
     }
@@ -115,12 +147,21 @@ int main(int argc, char **argv)
     failed = best_of(&j, open_once, seconds, &opening) != TERN_OK ||
              best_of(&j, encode_once, seconds, &encoding) != TERN_OK ||
              best_of(&j, decode_once, seconds, &decoding) != TERN_OK;
+    cut(&j);
+    j.batch_ctx = single;
+    failed = failed || best_of(&j, batch_once, seconds, &batch) != TERN_OK;
+    j.batch_ctx = j.ctx;
+    failed = failed || best_of(&j, batch_once, seconds, &batch_threads) != TERN_OK;
     if (failed)
         fprintf(stderr, "bench_tokenize: %s\n", tern_error(j.ctx));
     else
         printf("{\"name\":\"tern\",\"bytes\":%zu,\"tokens\":%zu,\"open_ms\":%.2f,\"encode_mb_s\":%.2f,\"decode_mb_s\":%"
-               ".2f}\n",
-               j.size, j.ids.count, 1e3 * opening, 1e-6 * (double)j.size / encoding, 1e-6 * (double)j.size / decoding);
+               ".2f,\"batch_mb_s\":%.2f,\"batch_threads_mb_s\":%.2f}\n",
+               j.size, j.ids.count, 1e3 * opening, 1e-6 * (double)j.size / encoding, 1e-6 * (double)j.size / decoding,
+               1e-6 * (double)j.size / batch, 1e-6 * (double)j.size / batch_threads);
+    for (size_t i = 0; i < j.n_parts; i++)
+        tern_encoding_free(&j.encodings[i]);
+    tern_ctx_destroy(&single);
     tern_ids_free(&j.ids);
     tern_tokenizer_close(&j.tokenizer);
     tern_ctx_destroy(&j.ctx);
