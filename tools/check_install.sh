@@ -45,6 +45,37 @@ cc "$work/use.c" -o "$work/use_static" $(pkg-config --cflags tern) "$lib/libtern
     sed 's/-ltern//') -pthread
 "$work/use_static"
 
+# The command and a program find the plugin where they were moved to, if it was built and there is an mpirun.
+if [ -e "$build/libtern_mpi.so" ]; then
+    [ -e "$lib/libtern_mpi.so" ] || { echo "install: no libtern_mpi.so in $lib"; exit 1; }
+    ! ldd "$lib/libtern.so" | grep -q libmpi || { echo "install: libtern.so links MPI"; exit 1; }
+    if command -v mpirun >/dev/null; then
+        cp -r "$work/moved/share/tern/models/tiny-shakespeare" "$work/model"
+        TERN_PLUGINS='' "$work/moved/bin/tern" run --tp 2 "$work/model" -p ROMEO: -n 2 -q >/dev/null
+        cat >"$work/group.c" <<'C'
+#include <tern/comm.h>
+#include <stdio.h>
+
+int main(void)
+{
+    tern_comm *comm = NULL;
+    tern_ctx *ctx = NULL;
+
+    if (tern_ctx_create(&ctx, NULL, NULL, 0) != TERN_OK || tern_comm_open(ctx, "mpi", &comm) != TERN_OK) {
+        fprintf(stderr, "%s\n", tern_error(ctx));
+        return 1;
+    }
+    tern_comm_close(&comm);
+    tern_ctx_destroy(&ctx);
+    return 0;
+}
+C
+        # shellcheck disable=SC2046
+        cc "$work/group.c" -o "$work/group" $(pkg-config --cflags --libs tern)
+        TERN_PLUGINS='' LD_LIBRARY_PATH="$lib" "$work/group"
+    fi
+fi
+
 cat >"$work/CMakeLists.txt" <<'C'
 cmake_minimum_required(VERSION 3.25)
 project(use C)
