@@ -4,7 +4,10 @@ library makes of many texts with them, as digests.
 
 Run, from the root of the repository, in the environment that tests/golden/README.md describes:
 
-    build/golden-env/bin/python tests/golden/make_tokenizers.py [NAME ...]
+    build/golden-env/bin/python tests/golden/make_tokenizers.py [--train] [NAME ...]
+
+A tokenizer.json that is there stays as it is, since the library's trainers give other vocabularies from run to run; --train makes it
+anew.  All else comes out as it is committed.
 
 digests.json has, for each tokenizer: one number for each text of nasty.json (and, with the texts taken in pairs, one
 for each pair), for each list of ids drawn at random, and for the first n of 100,000 random texts.  A number is a hash of
@@ -403,6 +406,8 @@ def main():
             print(*row)
         print(repr(tok.decode(e.ids, skip_special_tokens=False)))
         return
+    train = "--train" in names
+    names = [name for name in names if name != "--train"]
     path = os.path.join(OUT, "digests.json")
     kept = {}
     if names and os.path.exists(path):
@@ -416,8 +421,12 @@ def main():
         if names and name not in names:
             continue
         text = json.dumps(file, ensure_ascii=False, separators=(",", ":"))
-        with open(os.path.join(OUT, name + ".json"), "w") as f:
-            f.write(text + "\n")
+        own = os.path.join(OUT, name + ".json")
+        if train or not os.path.exists(own):
+            with open(own, "w") as f:
+                f.write(text + "\n")
+        with open(own) as f:
+            text = f.read()
         kept[name] = digests(Tokenizer.from_str(text))
         save(path, kept)
     for name in SHARED_NAMES:
