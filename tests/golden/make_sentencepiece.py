@@ -7,6 +7,7 @@ Run, from the root of the repository, in the environment that tests/golden/READM
 
 The reference is the sentencepiece library: ids, where each begins and ends (in bytes), and what ids decode to.
 """
+import contextlib
 import io
 import json
 import os
@@ -83,10 +84,10 @@ def joins(alphabet, n, seed, types):
 
 
 def all_models():
-    with tempfile.NamedTemporaryFile("w", suffix=".tsv") as f:
-        f.write(RULES + "\n")
-        f.flush()
-        rules = dict(normalization_rule_tsv=f.name)
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        with open("rules.tsv", "w") as f:  # the model keeps the name
+            f.write(RULES + "\n")
+        rules = dict(normalization_rule_tsv="rules.tsv")
         result = {
             "unigram": train(model_type="unigram"),
             "unigram-rules": train(model_type="unigram", **rules),

@@ -3,7 +3,10 @@
 
 Run, from the root of the repository, in the environment that tests/golden/README.md describes:
 
-    build/golden-env/bin/python tests/golden/make_text_models.py
+    build/golden-env/bin/python tests/golden/make_text_models.py [--train]
+
+A tokenizer.json that is there stays as it is, since the library's trainers give other vocabularies from run to run; --train makes them
+all anew.  All else comes out as it is committed.
 
 The vocabularies are trained on the texts of make_text.py or drawn from a seed.  The reference is the models of the
 tokenizers library, which take a word each: ids and offsets in bytes, or nothing where the library refuses the word.
@@ -12,6 +15,7 @@ import json
 import os
 import random
 import shutil
+import sys
 
 import tokenizers
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -144,14 +148,18 @@ def words(model, rng):
 
 
 def main():
-    shutil.rmtree(OUT, ignore_errors=True)
-    os.makedirs(OUT)
+    if "--train" in sys.argv[1:]:
+        shutil.rmtree(OUT, ignore_errors=True)
+    os.makedirs(OUT, exist_ok=True)
     result = {}
     for name, model in all_models().items():
         path = os.path.join(OUT, name + ".json")
-        with open(path, "w") as f:
-            json.dump({**FRAME, "model": model}, f, ensure_ascii=True, separators=(",", ":"))
-            f.write("\n")
+        if not os.path.exists(path):
+            with open(path, "w") as f:
+                json.dump({**FRAME, "model": model}, f, ensure_ascii=True, separators=(",", ":"))
+                f.write("\n")
+        with open(path) as f:
+            model = json.load(f)["model"]
         reference = Tokenizer.from_file(path).model
         rng, cases = random.Random(name), []
         for word in words(model, rng):
