@@ -109,8 +109,4 @@ class Faults(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    reason = mpi_runs.missing()
-    if reason:
-        print(f"skipped: {reason}")
-        sys.exit(0)
-    unittest.main()
+    mpi_runs.main()

@@ -131,6 +131,27 @@ class Answers(unittest.TestCase):
         self.assertIn(b"3 threads", answer.stderr)
 
 
+class Predictions(unittest.TestCase):
+    def predict(self, *args):
+        command = [sys.executable, os.path.join(SOURCE, "tools", "predict_ranks.py"), "--tern", TERN, "--json", "--rank-gbs", "40", *args]
+        return json.loads(subprocess.run(command, capture_output=True, timeout=SECONDS, check=True).stdout)
+
+    def test_shares_and_sums(self):
+        rows = self.predict(MODEL, "--ranks", "1,2,4")
+        whole = json.loads(tern("info", MODEL, "--json").stdout)["memory"]["weight_bytes"] / 1e6
+        self.assertEqual([row["ranks"] for row in rows], [1, 2, 4])
+        self.assertAlmostEqual(rows[0]["weight_mb"], whole, delta=0.02 * whole)
+        self.assertAlmostEqual(rows[1]["weight_mb"], whole / 2, delta=0.02 * whole)
+        self.assertEqual(rows[0]["between_ms"], 0)
+        self.assertGreater(rows[2]["between_ms"], rows[1]["between_ms"])
+        for row in rows:
+            self.assertAlmostEqual(row["tokens_per_s"], 1e3 / (row["read_ms"] + row["between_ms"]), 3)
+        # one key and value for 8 heads: it is whole on every rank, and all else is shared out
+        rows = self.predict("--size", "2,1024,4096,8,1,1000", "--ranks", "1,8")
+        each = 2 * (1024 * 1024 // 8 * 2 + 2 * 1024 * 128 + 2 * 1024 * 4096 // 8) + 1000 * 1024 // 8
+        self.assertAlmostEqual(rows[1]["weight_mb"], 2e-6 * each, 3)
+
+
 class Errors(unittest.TestCase):
     def check(self, answer, code, *parts):
         """one line"""
@@ -233,8 +254,4 @@ class Errors(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    reason = mpi_runs.missing()
-    if reason:
-        print(f"skipped: {reason}")
-        sys.exit(0)
-    unittest.main()
+    mpi_runs.main()

@@ -1,10 +1,13 @@
 """Programs on several ranks of this host, for the tests in this folder."""
+import concurrent.futures
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
+import unittest
 
 BUILD = os.environ.get("TERN_BUILD", "build/release")
 RANKS = os.path.join(BUILD, "tests", "comm", "test_ranks")
@@ -40,6 +43,7 @@ def environment(path="auto", **more):
     env = dict(os.environ, TERN_COMM=path, TERN_PLUGINS=os.path.abspath(BUILD))
     # What Open MPI keeps at its end is not ours.
     env["ASAN_OPTIONS"] = env.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
+    env["TSAN_OPTIONS"] = env.get("TSAN_OPTIONS", "") + ":detect_deadlocks=0"  # its TCP takes two locks in both orders; we have none
     env.update(more)
     return env
 
@@ -105,3 +109,34 @@ class Run:
             f.close()
         self.folder.cleanup()
         return status, texts[0], texts[1], left
+
+
+def main(side_by_side=4, not_here=None):
+    """unittest.main() of a file whose tests mostly wait: several at a time.  Says what cannot be tested here, and leaves it."""
+    reason = missing() or (not_here() if not_here else None)
+    if reason:
+        print(f"skipped: {reason}")
+        sys.exit(0)
+
+    def flat(suite):
+        return [case for part in suite for case in (flat(part) if isinstance(part, unittest.TestSuite) else [part])]
+
+    def run(case):
+        result = unittest.TestResult()
+        case.run(result)
+        return result
+
+    cases = [case for case in flat(unittest.defaultTestLoader.loadTestsFromModule(sys.modules["__main__"]))
+             if len(sys.argv) < 2 or any(name in case.id() for name in sys.argv[1:])]
+    began = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(side_by_side) as pool:
+        results = list(pool.map(run, cases))
+    wrong = [(kind, case, text) for r in results for kind, found in (("ERROR", r.errors), ("FAIL", r.failures)) for case, text in found]
+    skipped = [(case, text) for r in results for case, text in r.skipped]
+    for kind, case, text in wrong:
+        print(f"{kind}: {case}\n{text}")
+    for case, text in skipped:
+        print(f"skipped: {case}: {text}")
+    print(f"Ran {len(cases)} tests in {time.monotonic() - began:.1f}s")
+    print(f"{'FAILED' if wrong else 'OK'} (skipped={len(skipped)})")
+    sys.exit(bool(wrong))

@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import unittest
@@ -124,8 +123,4 @@ class Namespaces(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    reason = mpi_runs.missing() or why_not()
-    if reason:
-        print(f"skipped: {reason}")
-        sys.exit(0)
-    unittest.main()
+    mpi_runs.main(1, why_not)
