@@ -253,7 +253,7 @@ static void exact(void **state)
     full = getenv("TERN_TOKENIZERS_FULL") != NULL;
     folder = getenv("TERN_TOKENIZERS_DIR") ? getenv("TERN_TOKENIZERS_DIR") : GOLDEN;
     assert_true(digest_read_ranges(in_folder(path, "assigned13.txt", ""), &ranges));
-    assert_ok(&ctx, tern_json_read(&ctx, in_folder(path, "nasty.json", ""), 1 << 20, &nasty));
+    assert_ok(&ctx, tern_json_read(&ctx, in_folder(path, "nasty.json", ""), 1 << 26, &nasty));
     if (full) {
         print_message("\n| tokenizer | cases | differences |\n|---|---|---|\n");
         if (strcmp(folder, GOLDEN) == 0)
