@@ -39,7 +39,7 @@ struct rank {
 struct launcher {
     int n;
     struct rank *ranks;            /* [n] */
-    int listening, signals, words; /* words: mpirun's stderr */
+    int listening, signals, words; /* words: mpirun's stderr; -1: not there */
     pid_t mpirun;
     bool terminal;       /* ours to hand on */
     int asked;           /* signals so far */
@@ -157,7 +157,7 @@ static void take_signal(struct launcher *l)
         return;
     if (info.ssi_signo == SIGTSTP)
         stop_together(l);
-    else if (info.ssi_signo != SIGCHLD)
+    else
         ask_to_end(l, (int)info.ssi_signo);
 }
 
@@ -220,11 +220,10 @@ static bool hear_words(struct launcher *l)
 
 /* ---- the whole ---------------------------------------------------------------------------------------------------------- */
 
-static void child(const struct launcher *l, const sigset_t *mask, int words, char **command)
+static void become_mpirun(const sigset_t *mask, int words, char **command)
 {
     const int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-    (void)l;
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGTERM); /* should the launcher be killed, mpirun ends the ranks */
     signal(SIGPIPE, SIG_DFL);
@@ -347,57 +346,91 @@ static int processors(void)
     return sched_getaffinity(0, sizeof(set), &set) ? INT_MAX / CROWD : CPU_COUNT(&set);
 }
 
-int launch(int n, char **argv)
+/* Signals that are not ignored are read in turn from here on. */
+static int catch_signals(sigset_t *before)
 {
-    struct launcher *l;
-    char program[PATH_MAX], name[64], number[16], host[32];
-    sigset_t caught, before;
-    int words[2], status = 0;
-    const ssize_t length = readlink("/proc/self/exe", program, sizeof(program) - 1);
+    static const int numbers[] = { SIGINT, SIGTERM, SIGHUP, SIGTSTP };
+    sigset_t caught;
 
-    if (n / CROWD > processors())
-        return cli_error(
-            CLI_USAGE,
-            "--tp is %d, expected at most %d: this process is granted %d processors, and %d ranks on each are many", n,
-            CROWD * processors(), processors(), CROWD);
-    program[length < 0 ? 0 : length] = '\0';
-    l = calloc(1, sizeof(*l));
-    char **command = compose(n, program, argv, number, host);
-    if (!l || !command || !(l->ranks = calloc((size_t)n, sizeof(*l->ranks)))) {
-        free(command);
-        free(l);
-        return cli_error(CLI_FAIL, "out of memory for %d ranks", n);
-    }
-    l->n = n;
-    l->lost = l->code = -1;
-    for (int r = 0; r < n; r++)
-        l->ranks[r].fd = -1;
-    /* From here on signals are read in turn. */
     sigemptyset(&caught);
-    static const int numbers[] = { SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGCHLD };
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         struct sigaction action;
 
         if (sigaction(numbers[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN)
             sigaddset(&caught, numbers[i]);
     }
-    sigprocmask(SIG_BLOCK, &caught, &before);
+    sigprocmask(SIG_BLOCK, &caught, before);
     signal(SIGTTOU, SIG_IGN); /* handing on the terminal */
+    return signalfd(-1, &caught, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* 0, or the exit code behind a line. */
+static int start(struct launcher *l, char **command)
+{
+    char name[64];
+    sigset_t before;
+    int words[2];
+
     l->terminal = isatty(STDIN_FILENO) && tcgetpgrp(STDIN_FILENO) == getpgrp();
-    l->signals = signalfd(-1, &caught, SFD_CLOEXEC | SFD_NONBLOCK);
+    l->signals = catch_signals(&before);
     l->listening = listen_for_ranks(name);
-    if (l->signals < 0 || l->listening < 0 || pipe2(words, O_CLOEXEC) || setenv(RANKS_LAUNCHER, name, 1))
-        return cli_error(CLI_FAIL, "cannot prepare for %d ranks: %s", n, strerror(errno));
+    if (l->signals < 0 || l->listening < 0 || setenv(RANKS_LAUNCHER, name, 1) || pipe2(words, O_CLOEXEC))
+        return cli_error(CLI_FAIL, "cannot prepare for %d ranks: %s", l->n, strerror(errno));
     l->words = words[0];
     l->mpirun = fork();
     if (l->mpirun == 0)
-        child(l, &before, words[1], command);
+        become_mpirun(&before, words[1], command);
+    const int reason = errno;
     close(words[1]);
-    unsetenv(RANKS_LAUNCHER);
-    int code = CLI_FAIL;
-    if (l->mpirun < 0) {
-        cli_error(CLI_FAIL, "cannot start mpirun: %s", strerror(errno));
-    } else {
+    return l->mpirun < 0 ? cli_error(CLI_FAIL, "cannot start mpirun: %s", strerror(reason)) : 0;
+}
+
+static void launcher_free(struct launcher *l)
+{
+    if (!l)
+        return;
+    const int files[] = { l->words, l->signals, l->listening };
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+        if (files[i] >= 0)
+            close(files[i]);
+    free(l->ranks);
+    free(l);
+}
+
+static struct launcher *launcher_create(int n)
+{
+    struct launcher *l = calloc(1, sizeof(*l));
+
+    if (!l)
+        return NULL;
+    l->n = n;
+    l->lost = l->code = l->words = l->signals = l->listening = -1;
+    l->ranks = calloc((size_t)n, sizeof(*l->ranks));
+    if (!l->ranks) {
+        launcher_free(l);
+        return NULL;
+    }
+    for (int r = 0; r < n; r++)
+        l->ranks[r].fd = -1;
+    return l;
+}
+
+int launch(int n, char **argv)
+{
+    char program[PATH_MAX], number[16], host[32];
+    int status = 0;
+
+    if (n > CROWD * processors())
+        return cli_error(CLI_USAGE,
+                         "--tp is %d, expected at most %d: this process is granted %d processors, and %d ranks on each "
+                         "are many",
+                         n, CROWD * processors(), processors(), CROWD);
+    const ssize_t length = readlink("/proc/self/exe", program, sizeof(program) - 1);
+    program[length < 0 ? 0 : length] = '\0';
+    char **command = compose(n, program, argv, number, host);
+    struct launcher *l = launcher_create(n);
+    int code = command && l ? start(l, command) : cli_error(CLI_FAIL, "out of memory for %d ranks", n);
+    if (!code) {
         watch(l);
         while (waitpid(l->mpirun, &status, 0) < 0 && errno == EINTR)
             ;
@@ -405,11 +438,7 @@ int launch(int n, char **argv)
             (void)tcsetpgrp(STDIN_FILENO, getpgrp());
         code = sum_up(l, status);
     }
-    close(l->words);
-    close(l->signals);
-    close(l->listening);
+    launcher_free(l);
     free(command);
-    free(l->ranks);
-    free(l);
     return code;
 }

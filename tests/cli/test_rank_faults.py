@@ -33,6 +33,15 @@ def children(pid):
     return sorted(found)
 
 
+def has_window(pid):
+    """whether a rank has come to the shared window, which is the last that it opens"""
+    try:
+        with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as f:
+            return "/osc_sm." in f.read()
+    except OSError:
+        return False
+
+
 class Faults(unittest.TestCase):
     """bench, which does not end by itself within these tests"""
 
@@ -45,6 +54,8 @@ class Faults(unittest.TestCase):
         while len(ranks) < 2 and time.monotonic() < end:
             time.sleep(0.05)
             ranks = [rank for mpirun in children(process.pid) for rank in children(mpirun)]
+        while not all(map(has_window, ranks)) and time.monotonic() < end:
+            time.sleep(0.05)
         time.sleep(1)  # they open the model and begin
         self.assertEqual(len(ranks), 2)
         self.addCleanup(process.kill)

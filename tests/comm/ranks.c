@@ -4,6 +4,7 @@
  *   test_ranks loop [FAULT...]       sums without end, until something ends them
  *   test_ranks idle [FAULT...]       ranks wait for a message of rank 0, which never comes
  *   test_ranks open [VERSION]        opens and closes; with VERSION as if this rank's tern were that one
+ *   test_ranks absent RANK           that rank stops in the middle of its opening
  *   test_ranks twice                 two groups in one process, one after and one beside the other
  *
  * FAULT: RANK kill|stop|exit|close|return MILLISECONDS; that rank does so then, in the thread that computes.
@@ -34,6 +35,21 @@
     } while (0)
 
 static int rank_of = -1;
+
+static bool stops_opening;
+
+/* The plugin calls this while it opens a group, and finds it here first.  Open MPI's handles are pointers. */
+__attribute__((visibility("default"))) int MPI_Comm_split_type(void *comm, int type, int key, void *info, void *out);
+int MPI_Comm_split_type(void *comm, int type, int key, void *info, void *out)
+{
+    int (*real)(void *, int, int, void *, void *);
+    void *symbol = dlsym(RTLD_DEFAULT, "PMPI_Comm_split_type");
+
+    memcpy(&real, &symbol, sizeof real); /* ISO C has no conversion of objects to functions */
+    if (stops_opening)
+        raise(SIGSTOP);
+    return real(comm, type, key, info, out);
+}
 
 static void sleep_ms(unsigned ms)
 {
@@ -307,14 +323,14 @@ static int open_as(const char *version)
     return 0;
 }
 
-static void write_pid(const tern_comm *comm)
+static void write_pid(int rank)
 {
     const char *folder = getenv("TERN_TEST_PIDS");
     char path[4096];
 
     if (!folder)
         return;
-    snprintf(path, sizeof path, "%s/%d", folder, comm->rank);
+    snprintf(path, sizeof path, "%s/%d", folder, rank);
     FILE *f = fopen(path, "w");
     CHECK(f && fprintf(f, "%d\n", (int)getpid()) > 0 && fclose(f) == 0, "cannot write %s", path);
 }
@@ -328,6 +344,13 @@ int main(int argc, char **argv)
     tern_ctx *ctx = NULL;
     char message[256];
 
+    if (strcmp(what, "absent") == 0) {
+        const char *told = getenv("OMPI_COMM_WORLD_RANK");
+
+        rank_of = told ? atoi(told) : 0;
+        write_pid(rank_of);
+        stops_opening = rank_of == atoi(argv[2]);
+    }
     if (strcmp(what, "open") == 0 && argc == 3)
         return open_as(argv[2]);
     CHECK(tern_ctx_create(&ctx, NULL, message, sizeof message) == TERN_OK, "%s", message);
@@ -336,7 +359,7 @@ int main(int argc, char **argv)
         return 3;
     }
     rank_of = comm->rank;
-    write_pid(comm);
+    write_pid(rank_of);
     if (argc >= 5)
         fault = (struct fault){ atoi(argv[2]), argv[3], seconds() + 1e-3 * atof(argv[4]) };
     if (strcmp(what, "collectives") == 0) {

@@ -82,6 +82,15 @@ class Faults(unittest.TestCase):
             status, _, err, left = run.end(START)
             self.assertEqual((status, left, err), (33, [], ""), path)
 
+    def test_a_rank_that_stops_while_the_group_is_opened(self):
+        for rank in (0, 1):
+            run = mpi_runs.Run(mpi_runs.mpirun(N) + [mpi_runs.RANKS, "absent", str(rank)], mpi_runs.environment())
+            run.ranks(N, START)
+            status, _, err, left = run.end(BOUND)
+            self.assertEqual((status, left), (1, []), err)
+            self.assertEqual([line[:12] for line in err.splitlines()], [f"tern: rank {int(rank == 0)}"], err)
+            self.assertIn("has waited 6 s for the others to join", err)
+
     def test_ranks_end_with_who_started_them(self):
         for path in ("auto", "p2p"):
             run = mpi_runs.Run(mpi_runs.mpirun(2, path) + [mpi_runs.RANKS, "idle"], mpi_runs.environment(path))

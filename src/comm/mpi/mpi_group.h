@@ -117,7 +117,9 @@ void mpi_links_dismiss(struct mpi_group *group);
 bool mpi_links_dismissed(const struct mpi_group *group);
 
 /* ---- mpi_watch.c ---- */
-/* 0 or the system's error number. */
+/* Watches that the opening comes to its end, as far as this rank's own wish for a timeout goes. */
+void mpi_watch_begin(struct mpi_group *group);
+/* Watches the ranks instead.  0 or the system's error number. */
 int mpi_watch_start(struct mpi_group *group);
 /* This rank leaves: returns when every rank has, or one is gone for good (false). */
 bool mpi_watch_leave(struct mpi_group *group);

@@ -24,8 +24,8 @@
 #include <unistd.h>
 
 #define WORD         16
-#define MANY         16   /* addresses that are tried */
-#define CALL_SECONDS 15.0 /* until every rank has called */
+#define MANY         16  /* addresses that are tried */
+#define CALL_SECONDS 4.0 /* until every rank has called */
 
 struct place {
     int port;

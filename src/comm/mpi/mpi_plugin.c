@@ -151,6 +151,7 @@ static void group_free(struct mpi_group *group)
 {
     int finalised = 0;
 
+    mpi_watch_stop(group);
     MPI_Finalized(&finalised);
     if (!finalised && group->comm != MPI_COMM_NULL)
         MPI_Comm_free(&group->comm);
@@ -192,13 +193,15 @@ static void leave(struct mpi_group *group)
 
 static tern_status watch(struct mpi_group *group, char *message, size_t size)
 {
-    const int error = group->size > 1 && group->timeout > 0 ? mpi_watch_start(group) : 0;
+    const bool wanted = group->size > 1 && group->timeout > 0;
+    const int error = wanted ? mpi_watch_start(group) : 0;
     int mine = error ? group->rank : -1, worst = -1;
 
     mpi_group_check(group, MPI_Allreduce(&mine, &worst, 1, MPI_INT, MPI_MAX, group->comm), "MPI_Allreduce");
+    if (!wanted || worst >= 0)
+        mpi_watch_stop(group);
     if (worst < 0)
         return TERN_OK;
-    mpi_watch_stop(group);
     return fail(TERN_ERR_THREAD, message, size, "rank %d (%s) cannot start the thread that watches the others%s%s",
                 worst, group->ranks[worst].host, error ? ": " : "", error ? strerror(error) : "");
 }
@@ -214,8 +217,13 @@ static tern_status group_create(const char *version, struct wishes *wishes, stru
         group->comm = MPI_COMM_NULL;
         group->pid = getpid();
         group->stop = -1;
+        group->size = n;
+        group->timeout = wishes->timeout;
+        MPI_Comm_rank(MPI_COMM_WORLD, &group->rank);
         group->ranks = calloc((size_t)n, sizeof *group->ranks);
         good = group->ranks != NULL;
+        if (n > 1)
+            mpi_watch_begin(group);
     }
     /* Of no use to the ranks that have memory is one that has none. */
     if (MPI_Allreduce(&good, &all, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD) != MPI_SUCCESS || !all) {
@@ -228,8 +236,6 @@ static tern_status group_create(const char *version, struct wishes *wishes, stru
         return fail(TERN_ERR_IO, message, size, "MPI_Comm_dup failed");
     }
     MPI_Comm_set_errhandler(group->comm, MPI_ERRORS_RETURN);
-    MPI_Comm_rank(group->comm, &group->rank);
-    MPI_Comm_size(group->comm, &group->size);
     tern_status status = join(group, version, wishes, message, size);
     if (status == TERN_OK)
         status = watch(group, message, size);
@@ -288,7 +294,6 @@ static void close_mpi(tern_comm *comm)
     leave(group);
     MPI_Comm_free(&group->comm);
     stop_mpi();
-    mpi_watch_stop(group);
     group_free(group);
 }
 

@@ -26,6 +26,7 @@
 #define LONGEST_TURN     0.2 /* what one turn counts at most */
 #define GONE_SECONDS     2.0 /* left to who started the ranks, to end them */
 #define TOLD_SECONDS     1.5 /* left to the process that tells why */
+#define OPENING_SECONDS  5.0
 #define TEARDOWN_SECONDS 8
 
 struct mpi_watched {
@@ -74,25 +75,33 @@ static bool has_the_word(struct mpi_group *group)
     return group->rank == 0 || group->rank == deputy;
 }
 
+/* One line on stderr. */
+static void tell(const char *format, va_list args) __attribute__((format(printf, 1, 0)));
+static void tell(const char *format, va_list args)
+{
+    char text[512] = "tern: ";
+    size_t n = strlen(text);
+
+    vsnprintf(text + n, sizeof text - n - 1, format, args);
+    n = strlen(text);
+    text[n++] = '\n';
+    for (size_t at = 0; at < n;) {
+        const ssize_t done = write(STDERR_FILENO, text + at, n - at);
+
+        if (done < 0 && errno != EINTR)
+            break;
+        at += done > 0 ? (size_t)done : 0;
+    }
+}
+
 void mpi_group_end(struct mpi_group *group, const char *format, ...)
 {
     if (has_the_word(group)) {
-        char text[512] = "tern: ";
-        size_t n = strlen(text);
         va_list args;
 
         va_start(args, format);
-        vsnprintf(text + n, sizeof text - n - 1, format, args);
+        tell(format, args);
         va_end(args);
-        n = strlen(text);
-        text[n++] = '\n';
-        for (size_t at = 0; at < n;) {
-            const ssize_t done = write(STDERR_FILENO, text + at, n - at);
-
-            if (done < 0 && errno != EINTR)
-                break;
-            at += done > 0 ? (size_t)done : 0;
-        }
         if (group->window)
             mpi_window_end(group);
         if (group->links)
@@ -193,6 +202,45 @@ static void *watch(void *p)
     return NULL;
 }
 
+static void tell_late(const char *format, ...) TERN_PRINTF(1, 2);
+static void tell_late(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    tell(format, args);
+    va_end(args);
+}
+
+/* Until the ranks know each other no one can say which of them is missing; after MPI's own start it is a matter of moments. */
+static void *watch_opening(void *p)
+{
+    struct mpi_group *group = p;
+    const double patience = 1 + (group->timeout > OPENING_SECONDS ? group->timeout : OPENING_SECONDS);
+    double before = mpi_group_seconds(), waited = 0;
+
+    while (!atomic_load(&group->stopped) && waited < patience) {
+        struct pollfd stop = { .fd = group->stop, .events = POLLIN };
+
+        poll(&stop, 1, (int)(TURN_SECONDS * 1000));
+        const double now = mpi_group_seconds();
+        waited += now - before < LONGEST_TURN ? now - before : LONGEST_TURN;
+        before = now;
+    }
+    if (atomic_load(&group->stopped))
+        return NULL;
+    /* Rank 0 speaks, unless it is the one: then rank 1.  The first that ends takes all others with it. */
+    pause_for(group->rank < 2 ? group->rank * TOLD_SECONDS : 2 * TOLD_SECONDS);
+    if (atomic_load(&group->stopped))
+        return NULL;
+    if (group->rank < 2)
+        tell_late("rank %d of %d (process %d) has waited %g s for the others to join (one is stopped, killed or cut "
+                  "off): the "
+                  "run ends",
+                  group->rank, group->size, (int)group->pid, patience);
+    _exit(EXIT_FAILURE);
+}
+
 /* MPI's own ending waits for all ranks, one of which may be lost just now. */
 static void *wait_for_teardown(void *p)
 {
@@ -209,6 +257,7 @@ static int start(struct mpi_group *group, void *(*thread)(void *))
 {
     sigset_t all, before;
 
+    atomic_store(&group->stopped, false);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     const int error = pthread_create(&group->watcher, NULL, thread, group);
@@ -231,13 +280,20 @@ static void stop(struct mpi_group *group)
     group->watches = false;
 }
 
-int mpi_watch_start(struct mpi_group *group)
+void mpi_watch_begin(struct mpi_group *group)
 {
     group->parent = getppid();
     group->watched = calloc((size_t)group->size, sizeof *group->watched);
     group->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (group->watched && group->stop >= 0 && group->timeout > 0)
+        (void)start(group, watch_opening); /* mpi_watch_start() will tell */
+}
+
+int mpi_watch_start(struct mpi_group *group)
+{
+    stop(group);
     if (!group->watched || group->stop < 0)
-        return !group->watched ? ENOMEM : errno;
+        return !group->watched ? ENOMEM : EMFILE;
     return start(group, watch);
 }
 
