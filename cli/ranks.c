@@ -227,8 +227,8 @@ int ranks_open(int64_t threads, tern_ctx **ctx)
     if (!status)
         return code;
     if (silent) { /* rank 0 has the same to say, or is ended by this rank's end; if it is neither, this rank speaks */
-        sleep(1);
-        silent = false;
+        sleep(3);
+        silent = cli_signal() != 0;
     }
     return cli_fail(status, tern_error(*ctx));
 }

@@ -41,7 +41,7 @@ class Collectives(unittest.TestCase):
         status, _, err, left = mpi_runs.Run(command, mpi_runs.environment()).end(SECONDS)
         self.assertEqual((status, left), (3, []), err)
         lines = [line for line in err.splitlines() if line.startswith("test: ")]
-        self.assertEqual(len(lines), 2, err)
+        self.assertIn(len(lines), (1, 2), err)  # mpirun may end one when the other has ended
         for line in lines:
             self.assertRegex(line, r"rank 1 \(.+\) runs tern 9\.8\.7 .*rank 0 \(.+\) tern 0\.1\.0")
 

@@ -52,7 +52,8 @@ struct mpi_group {
     struct mpi_network *network; /* or this one */
     struct mpi_links *links;     /* with network, if the ranks are watched */
 
-    double timeout; /* seconds without a sign of life; 0: no one watches */
+    double timeout;  /* seconds without a sign of life; 0: no one watches */
+    double patience; /* seconds until all ranks have joined */
     pthread_t watcher;
     bool watches; /* that thread runs */
     int stop;     /* eventfd that wakes it */

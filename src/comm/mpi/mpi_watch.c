@@ -216,7 +216,7 @@ static void tell_late(const char *format, ...)
 static void *watch_opening(void *p)
 {
     struct mpi_group *group = p;
-    const double patience = 1 + (group->timeout > OPENING_SECONDS ? group->timeout : OPENING_SECONDS);
+    const double patience = group->patience;
     double before = mpi_group_seconds(), waited = 0;
 
     while (!atomic_load(&group->stopped) && waited < patience) {
@@ -283,6 +283,7 @@ static void stop(struct mpi_group *group)
 void mpi_watch_begin(struct mpi_group *group)
 {
     group->parent = getppid();
+    group->patience = 1 + (group->timeout > OPENING_SECONDS ? group->timeout : OPENING_SECONDS);
     group->watched = calloc((size_t)group->size, sizeof *group->watched);
     group->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (group->watched && group->stop >= 0 && group->timeout > 0)
