@@ -32,7 +32,11 @@
 
 /* Rows with which memory is waited for: steps are in turns of four, so that fewer instructions stand between two lines of a panel and more
  * lines are under way. */
-#define ATTN_FEW 4
+#define ATTN_FEW      4
+#define ATTN_TURNS(m) ((m) <= ATTN_FEW ? 4 : 1)
+
+/* Whether scores of a tile end with half a panel where no row sees the other half. */
+#define ATTN_HALVES(m) (ATTN_HEIGHT == ATTN_TILE && (m) == ATTN_TILE)
 
 /* Bytes between what is read and what is prefetched.  At 4 KiB memory does not keep up with rows of few instructions, at 8 KiB prefetches
  * and reads are in different pages, and what the processor prefetches by itself suffers (bench/LOG.md). */
@@ -52,7 +56,8 @@
 
 /* The state of a call.  sum, top and out are what it leaves to the next one. */
 struct attention_state {
-    float *q; /* rows q_stride apart; two bf16 to a word for products of pairs */
+    const float *q; /* rows q_stride apart, in words: two bf16 to one for products of pairs */
+    float *copy;    /* where q is not read where it stands: q */
     size_t q_stride;
     float *strip;               /* [8][TERN_ATTN_BLOCK] of positions block .. block + TERN_ATTN_BLOCK */
     float *sum;                 /* [n_rows][32] sums of exponentials */
@@ -69,12 +74,15 @@ struct attention_tile {
     size_t row, m;
     size_t begin, end;         /* the positions that any row sees */
     size_t all_begin, all_end; /* the positions that all rows see; whole steps, none where all_begin >= all_end */
-    size_t from, to;           /* the vectors, in twos, that hold what any row sees */
-    size_t whole, whole_end;   /* those that all rows see all of; at `to` where there are none */
-    bool plain;                /* scores are products times a scale above 0, no more */
-    bool hides;                /* whether a mask hides any of them from any row */
-    bool fresh;                /* as of all rows */
-    const char *next;          /* what is read after the tile; a hint */
+    size_t from,
+        to; /* the vectors that hold what any row sees: in twos, but for the last one where `to` is no multiple of 32 */
+    size_t whole, whole_end; /* those that all rows see all of; at `to` where there are none */
+    bool plain;              /* scores are products times a scale above 0, no more */
+    bool hides;              /* whether a mask hides any of them from any row */
+    bool stairs;             /* the last eight positions begin a multiple of eight, and row i sees i + 1 of them */
+    bool even;               /* nothing in the strip has to be marked: rows see the same, or stairs */
+    bool fresh;              /* as of all rows */
+    const char *next;        /* what is read after the tile; a hint */
 };
 
 /* Lanes [begin, end) of v; the others `rest`.  Positions: lane 0 is p. */
@@ -132,6 +140,15 @@ V16_FN v16 attention_seen(const enum v16_panel form, v16 x, v16 w, v16 sum)
     return v16_select(v16_less(x, v16_set1(0)), sum, v16_fma(x, w, sum));
 }
 
+/* Of a pair the first alone. */
+V16_FN v16 attention_first(const enum v16_panel form, v16 x, v16 w, v16 sum)
+{
+#ifdef TERN_VEC_BF16
+    return v16_dot_bf16_first(x, w, sum);
+#endif
+    return gemm_multiply_add(form, x, w, sum);
+}
+
 /* Sums of m rows and 32 columns, or 64 of two panels: names, as gcc keeps an array in memory. */
 #define ATTN_ZERO(i) v16 r##i##_a = v16_set1(0), r##i##_b = v16_set1(0), r##i##_c = v16_set1(0), r##i##_d = v16_set1(0);
 #define ATTN_LOAD(i)                               \
@@ -146,7 +163,8 @@ V16_FN v16 attention_seen(const enum v16_panel form, v16 x, v16 w, v16 sum)
 #define ATTN_STORE(i)                              \
     if (i < m) {                                   \
         v16_store(c + i * ldc, r##i##_a);          \
-        v16_store(c + i * ldc + 16, r##i##_b);     \
+        if (!narrow)                               \
+            v16_store(c + i * ldc + 16, r##i##_b); \
         if (two) {                                 \
             v16_store(c + i * ldc + 32, r##i##_c); \
             v16_store(c + i * ldc + 48, r##i##_d); \
@@ -156,7 +174,8 @@ V16_FN v16 attention_seen(const enum v16_panel form, v16 x, v16 w, v16 sum)
     if (i < m) {                                                                               \
         const v16 x = gemm_broadcast(form, (i < 3 ? a0 : i < 6 ? a3 : a6) + i % 3 * lda + at); \
         r##i##_a = add(form, x, w0, r##i##_a);                                                 \
-        r##i##_b = add(form, x, w1, r##i##_b);                                                 \
+        if (!narrow)                                                                           \
+            r##i##_b = add(form, x, w1, r##i##_b);                                             \
         if (two) {                                                                             \
             r##i##_c = add(form, x, w2, r##i##_c);                                             \
             r##i##_d = add(form, x, w3, r##i##_d);                                             \
@@ -164,6 +183,13 @@ V16_FN v16 attention_seen(const enum v16_panel form, v16 x, v16 w, v16 sum)
     }
 #define ATTN_STEP_ALL(i)  ATTN_STEP(i, gemm_multiply_add)
 #define ATTN_STEP_SEEN(i) ATTN_STEP(i, attention_seen)
+/* A step of stairs, whose first position is the one that row `stair` is the first to see. */
+#define ATTN_STEP_STAIR(i)                                         \
+    if (form == V16_BF16_DOT && i == stair) {                      \
+        ATTN_STEP(i, attention_first)                              \
+    } else if (i >= (form == V16_BF16_DOT ? stair : stair + at)) { \
+        ATTN_STEP_ALL(i)                                           \
+    }
 #define ATTN_ELEMENT(e, STEP)                                                                                      \
     {                                                                                                              \
         const v16 w0 = v16_weights(form, panel, 0, e), w1 = v16_weights(form, panel, 16, e);                       \
@@ -184,40 +210,44 @@ V16_FN v16 attention_seen(const enum v16_panel form, v16 x, v16 w, v16 sum)
         if (two)                                                                                    \
             GEMM_PREFETCH(next + ATTN_BYTES(form, TERN_KV_BLOCK) + (step)*GEMM_BYTES(form) + line); \
     }
-#define ATTN_LOOP(steps, STEP)                      \
-    size_t left = (steps);                          \
-    for (; m <= ATTN_FEW && left >= 4; left -= 4) { \
-        ATTN_PREFETCH(0)                            \
-        ATTN_PREFETCH(1)                            \
-        ATTN_PREFETCH(2)                            \
-        ATTN_PREFETCH(3)                            \
-        next += 4 * GEMM_BYTES(form);               \
-        if (--ahead.turns == 0)                     \
-            next = ahead.then;                      \
-        ATTN_TURN(STEP)                             \
-        ATTN_TURN(STEP)                             \
-        ATTN_TURN(STEP)                             \
-        ATTN_TURN(STEP)                             \
-    }                                               \
-    for (; left > 0; left--) {                      \
-        ATTN_PREFETCH(0)                            \
-        next += GEMM_BYTES(form);                   \
-        if (m > ATTN_FEW && --ahead.turns == 0)     \
-            next = ahead.then;                      \
-        ATTN_TURN(STEP)                             \
+#define ATTN_LOOP(steps, turn, STEP)              \
+    size_t left = (steps);                        \
+    for (; (turn) == 4 && left >= 4; left -= 4) { \
+        ATTN_PREFETCH(0)                          \
+        ATTN_PREFETCH(1)                          \
+        ATTN_PREFETCH(2)                          \
+        ATTN_PREFETCH(3)                          \
+        next += 4 * GEMM_BYTES(form);             \
+        if (--ahead.turns == 0)                   \
+            next = ahead.then;                    \
+        ATTN_TURN(STEP)                           \
+        ATTN_TURN(STEP)                           \
+        ATTN_TURN(STEP)                           \
+        ATTN_TURN(STEP)                           \
+    }                                             \
+    for (; left > 0; left--) {                    \
+        ATTN_PREFETCH(0)                          \
+        next += GEMM_BYTES(form);                 \
+        ATTN_TURN(STEP)                           \
+    }
+/* Position i of stairs, the first of its step. */
+#define ATTN_STAIR(i)              \
+    if (i % ATTN_PER(form) == 0) { \
+        const int stair = i;       \
+        ATTN_TURN(ATTN_STEP_STAIR) \
     }
 /* The steps of positions [begin, end) of V, storage block by storage block. */
-#define ATTN_POSITIONS(begin, end, STEP)                                                                           \
+#define ATTN_POSITIONS(begin, end, turn, STEP)                                                                     \
     for (size_t p = (begin), stop; p < (end); p = stop) {                                                          \
         const char *panel = attention_panel(form, a, p, column), *other = panel + ATTN_BYTES(form, TERN_KV_BLOCK); \
         stop = attention_stop(p, end);                                                                             \
         const size_t steps = (stop - p) / ATTN_PER(form);                                                          \
         const char *const then = stop < last ? attention_panel(form, a, stop, column) : after;                     \
         const size_t distance = attention_least(two ? ATTN_AHEAD / 2 : ATTN_AHEAD, steps * GEMM_BYTES(form));      \
-        struct attention_ahead ahead = attention_ahead(panel, panel + steps * GEMM_BYTES(form), then, distance,    \
-                                                       (m <= ATTN_FEW ? 4 : 1) * GEMM_BYTES(form));                \
+        struct attention_ahead ahead =                                                                             \
+            attention_ahead(panel, panel + steps * GEMM_BYTES(form), then, distance, turn, GEMM_BYTES(form));      \
         const char *next = ahead.next;                                                                             \
-        ATTN_LOOP(steps, STEP)                                                                                     \
+        ATTN_LOOP(steps, turn, STEP)                                                                               \
     }
 
 V16_FN size_t attention_least(size_t x, size_t y)
@@ -225,20 +255,23 @@ V16_FN size_t attention_least(size_t x, size_t y)
     return x < y ? x : y;
 }
 
-/* Where the prefetch of a stream is while `from` is read, and after how many turns it goes on at `then`, the stream having a gap at `end`. */
+/* Where the prefetch of a stream is while `from` is read, and after how many turns of `turn` steps it goes on at `then`, the stream having a gap at
+ * `end`.  Single steps, of many rows, find what they read in the second-level cache: they bring the next piece, whatever its distance. */
 struct attention_ahead {
     const char *next, *then;
     size_t turns; /* 0: not */
 };
 
 V16_FN struct attention_ahead attention_ahead(const char *from, const char *end, const char *then, size_t distance,
-                                              size_t turn)
+                                              size_t turn, size_t step)
 {
-    const size_t left = (size_t)(end - from);
+    const size_t left = (size_t)(end - from), bytes = turn * step;
 
+    if (turn == 1)
+        return (struct attention_ahead){ then, then, 0 };
     if (left <= distance)
         return (struct attention_ahead){ then + (distance - left), then, 0 };
-    return (struct attention_ahead){ from + distance, then, (left - distance + turn - 1) / turn };
+    return (struct attention_ahead){ from + distance, then, (left - distance + bytes - 1) / bytes };
 }
 
 /* What is read behind the keys. */
@@ -248,46 +281,76 @@ V16_FN const char *attention_first_values(const enum v16_panel form, const struc
     return attention_panel(form, a, t->begin / ATTN_PER(form) * ATTN_PER(form), 0);
 }
 
-/* Products of a tile of m rows with the K panels that hold what it sees.  In a plain tile largest[m] gets vectors that have the largest of
- * those that all rows see: taken from the registers. */
+/* Products of a tile of m rows with the K panels that hold what it sees.  In a plain tile what a row does not see is -inf, and largest[m] gets
+ * vectors that have the largest of each row: while they are in registers. */
 V16_FN void attention_scores_of(const enum v16_panel form, const int m, const struct tern_attention_rows *a,
                                 const struct attention_state *s, const struct attention_tile *t, v16 *largest)
 {
     const size_t steps = ATTN_STEPS(form, a->head_dim), lda = s->q_stride, ldc = TERN_ATTN_BLOCK;
-    const bool two = false;
 
-#define ATTN_TOP(i) v16 top##i = v16_set1(-INFINITY);
-#define ATTN_TOP_OF(i)                      \
-    if (i < m) {                            \
-        top##i = v16_max(r##i##_a, top##i); \
-        top##i = v16_max(r##i##_b, top##i); \
-    }
-#define ATTN_TOP_STORE(i) \
-    if (i < m)            \
+/* Widened pairs leave no registers for maxima. */
+#define ATTN_TOP(i)                   \
+    v16 top##i = v16_set1(-INFINITY); \
+    if (form == V16_BF16 && i < m)    \
         largest[i] = top##i;
-    ATTN_ROWS(ATTN_TOP)
-    for (size_t p = t->from; p < t->to; p += TERN_PANEL) {
-        const size_t stop = attention_stop(p, t->to);
-        const char *panel = attention_keys(form, a, p), *other = panel;
-        const char *const end = attention_keys(form, a, stop - TERN_PANEL) + steps * GEMM_BYTES(form);
-        const char *const then = stop < t->to ? attention_keys(form, a, stop) : attention_first_values(form, a, t);
-        struct attention_ahead ahead =
-            attention_ahead(panel, end, then, ATTN_AHEAD, (m <= ATTN_FEW ? 4 : 1) * GEMM_BYTES(form));
-        const char *next = ahead.next;
-        const float *a0 = s->q + t->row * lda, *a3 = a0 + 3 * lda, *a6 = a3 + 3 * lda;
-        float *c = s->strip + (p - s->block);
-
-        ATTN_ROWS(ATTN_ZERO)
-        ATTN_LOOP(steps, ATTN_STEP_ALL)
-        ATTN_ROWS(ATTN_STORE)
-        if (p >= t->whole && p < t->whole_end) {
-            ATTN_ROWS(ATTN_TOP_OF)
-        }
+#define ATTN_TOP_OF(i)                                                       \
+    if (i < m) {                                                             \
+        v16 top = v16_max(r##i##_a, form == V16_BF16 ? largest[i] : top##i); \
+        if (!narrow)                                                         \
+            top = v16_max(r##i##_b, top);                                    \
+        if (form == V16_BF16)                                                \
+            largest[i] = top;                                                \
+        else                                                                 \
+            top##i = top;                                                    \
     }
+#define ATTN_TOP_STORE(i)          \
+    if (form != V16_BF16 && i < m) \
+        largest[i] = top##i;
+#define ATTN_EDGE(i)                                                                        \
+    if (i < m) {                                                                            \
+        const size_t begin = s->begin[t->row + i], end = s->end[t->row + i];                \
+        r##i##_a = attention_within(r##i##_a, p, begin, end, v16_set1(-INFINITY));          \
+        if (!narrow)                                                                        \
+            r##i##_b = attention_within(r##i##_b, p + 16, begin, end, v16_set1(-INFINITY)); \
+    }
+    ATTN_ROWS(ATTN_TOP)
+/* One panel, or the first half of it. */
+#define ATTN_SCORES(half)                                                                                              \
+    {                                                                                                                  \
+        const bool two = false, narrow = half;                                                                         \
+        const size_t piece = ATTN_TURNS(m) == 1 ? p + TERN_PANEL : attention_stop(p, last);                            \
+        const char *panel = attention_keys(form, a, p), *other = panel;                                                \
+        const char *const end = attention_keys(form, a, piece - TERN_PANEL) + steps * GEMM_BYTES(form);                \
+        const char *const then = piece < last ? attention_keys(form, a, piece) : values;                               \
+        struct attention_ahead ahead = attention_ahead(panel, end, then, ATTN_AHEAD, ATTN_TURNS(m), GEMM_BYTES(form)); \
+        const char *next = ahead.next;                                                                                 \
+        const float *a0 = s->q + t->row * lda, *a3 = a0 + 3 * lda, *a6 = a3 + 3 * lda;                                 \
+        float *c = s->strip + (p - s->block);                                                                          \
+                                                                                                                       \
+        ATTN_ROWS(ATTN_ZERO)                                                                                           \
+        ATTN_LOOP(steps, ATTN_TURNS(m), ATTN_STEP_ALL)                                                                 \
+        if (t->plain) {                                                                                                \
+            if (p < t->whole || p >= t->whole_end) {                                                                   \
+                ATTN_ROWS(ATTN_EDGE)                                                                                   \
+            }                                                                                                          \
+            ATTN_ROWS(ATTN_TOP_OF)                                                                                     \
+        }                                                                                                              \
+        ATTN_ROWS(ATTN_STORE)                                                                                          \
+    }
+    const size_t last = (t->to + TERN_PANEL - 1) / TERN_PANEL * TERN_PANEL;
+    const char *const values = attention_first_values(form, a, t);
+    size_t p = t->from;
+
+    for (; p + TERN_PANEL <= t->to; p += TERN_PANEL)
+        ATTN_SCORES(false)
+    if (ATTN_HALVES(m) && p < t->to)
+        ATTN_SCORES(true)
     ATTN_ROWS(ATTN_TOP_STORE)
 #undef ATTN_TOP
 #undef ATTN_TOP_OF
 #undef ATTN_TOP_STORE
+#undef ATTN_EDGE
+#undef ATTN_SCORES
 }
 
 /* out += exponentials times values for m rows from `row` on and a panel of columns, or two: positions [begin, all_begin) and
@@ -302,14 +365,27 @@ V16_FN void attention_values_of(const enum v16_panel form, const int m, const bo
     const float *a0 = s->strip + (row - t->row) * lda + ATTN_WORDS(form, begin - s->block);
     const float *a3 = a0 + 3 * lda, *a6 = a3 + 3 * lda;
     float *c = s->out + row * ldc + column;
+    const bool narrow = false;
 
     ATTN_ROWS(ATTN_ZERO)
     if (!fresh) {
         ATTN_ROWS(ATTN_LOAD)
     }
-    ATTN_POSITIONS(begin, all_begin, ATTN_STEP_SEEN)
-    ATTN_POSITIONS(all_begin, all_end, ATTN_STEP_ALL)
-    ATTN_POSITIONS(all_end, last, ATTN_STEP_SEEN)
+    ATTN_POSITIONS(begin, all_begin, 1, ATTN_STEP_SEEN)
+    ATTN_POSITIONS(all_begin, all_end, ATTN_TURNS(m), ATTN_STEP_ALL)
+    if (m == ATTN_TILE && t->stairs) {
+        const char *panel = attention_panel(form, a, all_end, column), *other = panel;
+        ATTN_STAIR(0)
+        ATTN_STAIR(1)
+        ATTN_STAIR(2)
+        ATTN_STAIR(3)
+        ATTN_STAIR(4)
+        ATTN_STAIR(5)
+        ATTN_STAIR(6)
+        ATTN_STAIR(7)
+    } else {
+        ATTN_POSITIONS(all_end, last, 1, ATTN_STEP_SEEN)
+    }
     ATTN_ROWS(ATTN_STORE)
 }
 #undef ATTN_ZERO
@@ -318,6 +394,8 @@ V16_FN void attention_values_of(const enum v16_panel form, const int m, const bo
 #undef ATTN_STEP
 #undef ATTN_STEP_ALL
 #undef ATTN_STEP_SEEN
+#undef ATTN_STEP_STAIR
+#undef ATTN_STAIR
 #undef ATTN_ELEMENT
 #undef ATTN_TURN
 #undef ATTN_PREFETCH
@@ -325,13 +403,49 @@ V16_FN void attention_values_of(const enum v16_panel form, const int m, const bo
 #undef ATTN_POSITIONS
 
 #if ATTN_HEIGHT == ATTN_TILE
+/* Whole tiles are functions: within a kernel, gcc would have addresses of their innermost loop on the stack. */
+#define ATTN_WHOLE(name, form)                                                                                   \
+    static __attribute__((noinline)) void TERN_K(attention_##name)(const struct tern_attention_rows *a,          \
+                                                                   const struct attention_state *s,              \
+                                                                   const struct attention_tile *t, v16 *largest) \
+    {                                                                                                            \
+        attention_scores_of(form, ATTN_TILE, a, s, t, largest);                                                  \
+    }
+#ifdef TERN_VEC_BF16
+ATTN_WHOLE(scores_bf16, V16_BF16_DOT)
+#else
+ATTN_WHOLE(scores_f32, V16_F32)
+ATTN_WHOLE(scores_f32_f16, V16_F16)
+ATTN_WHOLE(scores_f32_bf16, V16_BF16)
+#endif
+#undef ATTN_WHOLE
+
+V16_FN void attention_scores_whole(const enum v16_panel form, const struct tern_attention_rows *a,
+                                   const struct attention_state *s, const struct attention_tile *t, v16 *largest)
+{
+#ifdef TERN_VEC_BF16
+    (void)form;
+    TERN_K(attention_scores_bf16)(a, s, t, largest);
+#else
+    if (form == V16_F32)
+        TERN_K(attention_scores_f32)(a, s, t, largest);
+    else if (form == V16_F16)
+        TERN_K(attention_scores_f32_f16)(a, s, t, largest);
+    else
+        TERN_K(attention_scores_f32_bf16)(a, s, t, largest);
+#endif
+}
+
 /* Products of the tile, by attention_scores_of(). */
 V16_FN void attention_scores(const enum v16_panel form, const struct tern_attention_rows *a,
                              const struct attention_state *s, const struct attention_tile *t, v16 *largest)
 {
-#define ATTN_CASE(i)                                        \
-    case i + 1:                                             \
-        attention_scores_of(form, i + 1, a, s, t, largest); \
+#define ATTN_CASE(i)                                            \
+    case i + 1:                                                 \
+        if (i + 1 == ATTN_TILE)                                 \
+            attention_scores_whole(form, a, s, t, largest);     \
+        else                                                    \
+            attention_scores_of(form, i + 1, a, s, t, largest); \
         break;
     switch (t->m) {
         ATTN_ROWS(ATTN_CASE)
@@ -384,11 +498,18 @@ V16_FN void attention_scores(const enum v16_panel form, const struct tern_attent
                           attention_keys(form, a, p), a->head_dim, t->m, false,
                           p + TERN_PANEL < t->to ? attention_keys(form, a, p + TERN_PANEL) : NULL);
     for (size_t i = 0; i < t->m; i++) {
-        const float *strip = s->strip + i * TERN_ATTN_BLOCK;
+        const size_t r = t->row + i;
         v16 top = v16_set1(-INFINITY);
 
-        for (size_t p = t->whole; p < t->whole_end; p += 16)
-            top = v16_max(v16_load(strip + (p - s->block)), top);
+        for (size_t p = t->from; t->plain && p < t->to; p += 16) {
+            float *at = s->strip + i * TERN_ATTN_BLOCK + (p - s->block);
+            v16 v = v16_load(at);
+            if (p < t->whole || p >= t->whole_end) {
+                v = attention_within(v, p, s->begin[r], s->end[r], v16_set1(-INFINITY));
+                v16_store(at, v);
+            }
+            top = v16_max(v, top);
+        }
         largest[i] = top;
     }
 }
@@ -482,23 +603,9 @@ V16_FN float attention_largest(const struct tern_attention_rows *a, const struct
     return v16_largest(top);
 }
 
-/* The products of row r, in a plain tile, become -inf where it does not see; gives the largest score, `top` having that of what all see. */
-V16_FN float attention_largest_plain(const struct tern_attention_rows *a, const struct attention_state *s,
-                                     const struct attention_tile *t, size_t r, v16 top)
+/* The largest score, of the largest product. */
+V16_FN float attention_scaled(const struct tern_attention_rows *a, float largest)
 {
-    float *strip = s->strip + (r - t->row) * TERN_ATTN_BLOCK;
-
-    for (size_t p = t->from; p < t->to; p += 16) {
-        if (p == t->whole)
-            p = t->whole_end;
-        if (p == t->to)
-            break;
-        float *at = strip + (p - s->block);
-        const v16 v = attention_within(v16_load(at), p, s->begin[r], s->end[r], v16_set1(-INFINITY));
-        top = v16_max(v, top);
-        v16_store(at, v);
-    }
-    const float largest = v16_largest(top);
     return largest == -INFINITY ? largest : largest * a->scale;
 }
 
@@ -552,18 +659,22 @@ V16_FN void attention_exponentials(const enum v16_panel form, const bool round, 
     for (size_t p = (low); p < (high); p += 32) {                                    \
         const float *at = from + (p - s->block);                                     \
         v16 e0 = attention_exp(v16_mul(v16_load(at), factor), less);                 \
-        v16 e1 = attention_exp(v16_mul(v16_load(at + 16), factor), less);            \
+        v16 e1 = v16_set1(0);                                                        \
+        if (!(edge) || p + 16 < t->to)                                               \
+            e1 = attention_exp(v16_mul(v16_load(at + 16), factor), less);            \
         sum0 = v16_add(sum0, e0);                                                    \
         sum1 = v16_add(sum1, e1);                                                    \
-        if (edge) {                                                                  \
+        if ((edge) && !t->even) {                                                    \
             e0 = attention_within(e0, p, s->begin[r], s->end[r], unseen);            \
             e1 = attention_within(e1, p + 16, s->begin[r], s->end[r], unseen);       \
         }                                                                            \
         attention_weights(form, to + ATTN_WORDS(form, p - s->block), e0, e1, round); \
     }
-    ATTN_EXPONENTIALS(t->from, t->whole, true)
-    ATTN_EXPONENTIALS(t->whole, t->whole_end, false)
-    ATTN_EXPONENTIALS(t->whole_end, t->to, true)
+    const size_t whole = t->even ? t->from : t->whole, whole_end = t->even ? t->to / 32 * 32 : t->whole_end;
+
+    ATTN_EXPONENTIALS(t->from, whole, true)
+    ATTN_EXPONENTIALS(whole, whole_end, false)
+    ATTN_EXPONENTIALS(whole_end, t->to, true)
 #undef ATTN_EXPONENTIALS
     v16_store(sum, sum0);
     v16_store(sum + 16, sum1);
@@ -624,6 +735,16 @@ V16_FN void attention_values_ahead(const enum v16_panel form, const struct tern_
         GEMM_PREFETCH(attention_panel(form, a, p, 0) + at % block + line);
 }
 
+/* Whether the last positions that eight rows from `row` on see are stairs. */
+V16_FN bool attention_stairs(const struct attention_state *s, size_t row, size_t m)
+{
+    bool stairs = m == ATTN_TILE && s->end[row] % ATTN_TILE == 1 && s->begin[row] < s->end[row];
+
+    for (size_t i = 1; i < m; i++)
+        stairs &= s->end[row + i] == s->end[row] + i;
+    return stairs;
+}
+
 /* One softmax block for neighbouring rows, all of which see a part of it. */
 V16_FN void attention_block(const enum v16_panel form, const struct tern_attention_rows *a, struct attention_state *s,
                             size_t row, size_t m, const char *next)
@@ -643,19 +764,22 @@ V16_FN void attention_block(const enum v16_panel form, const struct tern_attenti
         t.plain &= !(a->mask && a->mask[r]);
     }
     t.from = t.begin / 32 * 32;
-    t.to = (t.end + 31) / 32 * 32;
+    t.to = ATTN_HALVES(m) ? (t.end + 15) / 16 * 16 : (t.end + 31) / 32 * 32;
     t.whole = (t.all_begin + 31) / 32 * 32;
     t.whole_end = t.all_end / 32 * 32;
     if (t.whole >= t.whole_end)
         t.whole = t.whole_end = t.to;
+    const bool same_begin = t.begin == t.all_begin && t.begin % per == 0;
+    t.stairs = ATTN_HEIGHT == ATTN_TILE && same_begin && !a->mask && attention_stairs(s, row, m);
+    t.even = t.stairs || (same_begin && !a->mask && t.end == t.all_end && t.end % per == 0);
     t.all_begin = (t.all_begin + per - 1) / per * per;
-    t.all_end = t.all_end / per * per;
+    t.all_end = t.stairs ? t.all_end - 1 : t.all_end / per * per;
     attention_begin(s, &t);
 
     attention_scores(form, a, s, &t, largest);
     if (t.plain)
         for (size_t i = 0; i < m; i++)
-            base[i] = attention_maximum(s, row + i, t.fresh, attention_largest_plain(a, s, &t, row + i, largest[i]));
+            base[i] = attention_maximum(s, row + i, t.fresh, attention_scaled(a, v16_largest(largest[i])));
     else
         for (size_t i = 0; i < m; i++)
             base[i] = attention_maximum(s, row + i, t.fresh, attention_largest(a, s, &t, row + i));
@@ -698,12 +822,22 @@ V16_FN void attention_query_pairs(const struct tern_attention_rows *a, size_t r,
         half[c] = 0;
 }
 
+/* Whether products can read q where it stands: the type is theirs, and rows do not all share their sets of the first-level cache. */
+V16_FN bool attention_in_place(const enum v16_panel form, const struct tern_attention_rows *a)
+{
+    const size_t size = a->half ? 2 : 4;
+    const bool pairs = a->half && a->head_dim % 2 == 0 && a->q_stride % 2 == 0 && (uintptr_t)a->q % sizeof(float) == 0;
+
+    return (form == V16_F32 || (form == V16_F16 && !a->half) || (form == V16_BF16_DOT && pairs)) &&
+           a->q_stride * size % 4096 != 0;
+}
+
 /* Rows [r, end) of q, side by side: rounded to bf16 for products with bf16, as pairs where they take them. */
 V16_FN void attention_queries(const enum v16_panel form, const struct tern_attention_rows *a,
                               const struct attention_state *s, size_t r, size_t end)
 {
-    for (; r < end; r++) {
-        float *to = s->q + r * s->q_stride;
+    for (; s->copy && r < end; r++) {
+        float *to = s->copy + r * s->q_stride;
 
         if (form == V16_BF16_DOT && a->half) {
             attention_query_pairs(a, r, to);
@@ -760,20 +894,27 @@ V16_FN void attention_results(const enum v16_panel form, const struct tern_atten
     }
 }
 
-/* Rows [r, end) of q and of out come into the first-level cache while others are computed; of the next call's q where there are no more. */
-V16_FN void attention_rows_ahead(const struct tern_attention_rows *a, size_t r, size_t end)
+/* Rows [r, end) of q come into the first-level cache while others are computed; of the next call's q where there are no more. */
+V16_FN void attention_queries_ahead(const struct tern_attention_rows *a, size_t r, size_t end)
 {
     const size_t size = a->half ? 2 : 4;
 
     for (size_t i = 0; r == a->n_rows && a->next_q && i < attention_least(ATTN_TILE, a->n_rows); i++)
         for (size_t b = 0; b < a->head_dim * size; b += 64)
             __builtin_prefetch((const char *)a->next_q + i * a->q_stride * size + b, 0, 3);
-    for (; r < end; r++) {
+    for (; r < end; r++)
         for (size_t b = 0; b < a->head_dim * size; b += 64)
             __builtin_prefetch((const char *)a->q + r * a->q_stride * size + b, 0, 3);
+}
+
+/* The same for out. */
+V16_FN void attention_results_ahead(const struct tern_attention_rows *a, size_t r, size_t end)
+{
+    const size_t size = a->half ? 2 : 4;
+
+    for (; r < end; r++)
         for (size_t b = 0; b < a->v_dim * size; b += 64)
             __builtin_prefetch((char *)a->out + r * a->out_stride * size + b, 1, 3);
-    }
 }
 
 V16_FN void attention_rows(const enum v16_panel form, const struct tern_attention_rows *a)
@@ -782,8 +923,14 @@ V16_FN void attention_rows(const enum v16_panel form, const struct tern_attentio
     size_t first = SIZE_MAX, last = 0;
 
     s.strip = a->scratch;
-    s.q = a->scratch + ATTN_TILE * TERN_ATTN_BLOCK;
-    s.q_stride = (a->head_dim + 15) / 16 * 16;
+    if (attention_in_place(form, a)) {
+        s.q = a->q;
+        s.copy = NULL;
+        s.q_stride = a->q_stride * (a->half ? sizeof(uint16_t) : sizeof(float)) / sizeof(float);
+    } else {
+        s.q = s.copy = a->scratch + ATTN_TILE * TERN_ATTN_BLOCK;
+        s.q_stride = (a->head_dim + 15) / 16 * 16;
+    }
     s.width = (a->v_dim + TERN_PANEL - 1) / TERN_PANEL * TERN_PANEL;
     s.sum = a->state;
     s.top = s.sum + a->n_rows * 32;
@@ -813,10 +960,13 @@ V16_FN void attention_rows(const enum v16_panel form, const struct tern_attentio
                 ;
             const size_t m = end - r;
             end = m ? end : r + 1;
-            if (s.block == from) {
+            const size_t ahead = attention_least(end + ATTN_TILE, a->n_rows);
+            if (s.block == from)
                 attention_queries(form, a, &s, r, end);
-                attention_rows_ahead(a, end, attention_least(end + ATTN_TILE, a->n_rows));
-            }
+            if (s.block == from || !s.copy)
+                attention_queries_ahead(a, end, ahead);
+            if (stop >= last && !a->more)
+                attention_results_ahead(a, end, ahead);
             if (m)
                 attention_block(form, a, &s, r, m, next);
             if (stop >= last && !a->more)

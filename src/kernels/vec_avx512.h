@@ -17,7 +17,7 @@ typedef struct {
 
 V16_FN m16 v16_first(size_t n)
 {
-    return (m16)(n < 16 ? (1u << n) - 1 : 0xffff);
+    return (m16)((1u << (n < 16 ? n : 16)) - 1); /* the choice is a move, not a jump */
 }
 
 V16_FN v16 v16_set1(float x)
@@ -392,6 +392,15 @@ V16_FN void v16_store_bf16_pair(uint16_t *p, v16 lo, v16 hi)
 V16_FN v16 v16_dot_bf16(v16 a, v16 w, v16 sum)
 {
     return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_castps_si512(a), (__m512bh)_mm512_castps_si512(w));
+}
+
+/* sum + the product of the first of each pair, the second being no more there than one that is -0 is for the next function. */
+V16_FN v16 v16_dot_bf16_first(v16 a, v16 w, v16 sum)
+{
+    const __m512i second = _mm512_set1_epi32(INT32_MIN), first = _mm512_set1_epi32(0xffff);
+
+    return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_or_si512(_mm512_castps_si512(a), second),
+                            (__m512bh)_mm512_and_si512(_mm512_castps_si512(w), first));
 }
 
 /* The same where an element of a that is -0 leaves the sum as if it and its w were not there. */
