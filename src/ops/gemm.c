@@ -21,6 +21,9 @@
  * that costs 3 % of a group's arithmetic at most. */
 #define GROUP_ROWS 128
 
+/* Rows of gates that wait for what they are multiplied with: 4 KiB. */
+#define GATE_ROWS 32
+
 /* Without a plan threads split rows from here on: each then streams all weights, which pays off once they are read from a shared cache. */
 #define SPLIT_ROWS 128
 
@@ -396,8 +399,31 @@ static void run_piece(const struct product *p, const struct piece *piece)
         panel_groups(p, piece);
 }
 
-/* Panels, or pairs of a panel of gates and the one that is multiplied by them, in this order.  A single tile reads a panel as a stream,
- * a little ahead of itself: the panel of a pair that comes next would be as far ahead as the first-level cache is not large. */
+/* A gated product of rows that are a single tile: some panels of gates, and then those that are multiplied by them.  Memory is what is waited
+ * for, and it takes a while wherever its stream has a gap. */
+static void run_streams(const struct product *p, size_t row, size_t m, size_t panel, size_t panel_end, size_t pair)
+{
+    const size_t panel_bytes = p->layout.steps * p->layout.step_bytes, most = GATE_ROWS > m ? GATE_ROWS / m : 1;
+    _Alignas(64) float gates[GATE_ROWS * TERN_PANEL];
+
+    for (size_t end; panel < panel_end; panel = end) {
+        end = panel_end - panel < most ? panel_end : panel + most;
+        for (int is_gate = 1; is_gate >= 0; is_gate--)
+            for (size_t i = panel; i < end; i++) {
+                const size_t at = is_gate ? i + pair : i;
+                run_piece(p, &(struct piece){ .row = row,
+                                              .m = m,
+                                              .panel = at,
+                                              .panels = 1,
+                                              .next = (const char *)p->w->words + (at + 1) * panel_bytes,
+                                              .gates = gates + (i - panel) * m * TERN_PANEL,
+                                              .is_gate = is_gate,
+                                              .cold = m > 1 && i == panel });
+            }
+    }
+}
+
+/* Panels, or pairs of a panel of gates and the one that is multiplied by them, in this order. */
 static void run(const struct tern_par *par, const struct product *p, size_t m)
 {
     const size_t n_panels = ((size_t)p->w->out + TERN_PANEL - 1) / TERN_PANEL;
@@ -413,6 +439,10 @@ static void run(const struct tern_par *par, const struct product *p, size_t m)
     const size_t m_here = row_end - row0, n_groups = (m_here + GROUP_ROWS - 1) / GROUP_ROWS;
     const size_t most = block_kernel(p) && !p->gated && pairs_panels(p->kernels, &p->plan, m_here) ? 2 : 1;
     const size_t begin = panel;
+    if (p->gated && m_here > 0 && m_here <= GATE_ROWS && count_tiles(&p->plan, m_here) == 1) {
+        run_streams(p, row0, m_here, panel, panel_end, pair);
+        panel = panel_end;
+    }
     panel += whole_product(p, row0, m_here, panel, panel_end, most);
     for (size_t panels; panel < panel_end; panel += panels) {
         panels = panel_end - panel < most ? 1 : most;
@@ -425,17 +455,16 @@ static void run(const struct tern_par *par, const struct product *p, size_t m)
                                    .panel = panel + pair,
                                    .panels = panels,
                                    .cold = m > 1 && panel == begin && g == 0 };
-            const bool stream = p->gated && count_tiles(&p->plan, piece.m) == 1;
             if (p->gated) {
                 piece.gates = gates;
                 piece.is_gate = true;
-                piece.next = stream ? first + panel_bytes : here;
+                piece.next = here;
                 run_piece(p, &piece);
                 piece.is_gate = false;
                 piece.cold = false;
                 piece.panel = panel;
             }
-            piece.next = stream ? here + panel_bytes : g + 1 < n_groups ? first : following;
+            piece.next = g + 1 < n_groups ? first : following;
             run_piece(p, &piece);
         }
     }
