@@ -23,7 +23,7 @@ enum tern_message_kind {
 #define TERN_MESSAGE_NUMBERS 50
 
 struct tern_message {
-    int32_t kind, session; /* session: in the order of their creation, from 0 on */
+    int32_t kind, session; /* session: a number of rank 0's */
     int64_t values[6];
     int32_t numbers[TERN_MESSAGE_NUMBERS]; /* of a step, where they fit */
 };

@@ -8,14 +8,20 @@
 #include "comm/agree.h"
 #include "engine/engine.h"
 
+/* A session of rank 0, by the number that it has there. */
+struct mirrored {
+    int32_t number;
+    tern_session *session;
+};
+
 struct worker {
     tern_ctx *ctx;
     const tern_model *model;
     tern_worker_watch *watch;
     void *user;
-    tern_session **sessions; /* by their numbers, NULL where one was destroyed */
+    struct mirrored *sessions;
     size_t n_sessions, capacity;
-    tern_row *rows; /* of a step */
+    tern_row *rows; /* of a step of any of them */
     size_t rows_capacity;
 };
 
@@ -27,8 +33,16 @@ static tern_status out_of_step(const struct worker *w, const struct tern_message
                      w->model->comm->rank, w->model->comm->size, message->kind, message->session);
 }
 
-/* Agreed: where it cannot be made on some rank, there is none on any. */
-static tern_status create(struct worker *w, const struct tern_message *m)
+static struct mirrored *find(const struct worker *w, int32_t number)
+{
+    for (size_t i = 0; i < w->n_sessions; i++)
+        if (w->sessions[i].number == number)
+            return &w->sessions[i];
+    return NULL;
+}
+
+/* All that this rank needs for the session's steps, so that none of them can fail here alone. */
+static tern_status make(struct worker *w, const struct tern_message *m, tern_session **session)
 {
     const tern_session_options options = {
         .n_positions = m->values[0],
@@ -37,20 +51,31 @@ static tern_status create(struct worker *w, const struct tern_message *m)
         .max_batch = (int32_t)m->values[3],
         .max_logits = (int32_t)m->values[4],
     };
-    tern_session *session = NULL;
-    tern_status status = TERN_GROW(w->ctx, &w->sessions, &w->capacity, w->n_sessions + 1, "the sessions of rank 0");
 
-    if (status == TERN_OK && (size_t)m->session != w->n_sessions)
-        status = out_of_step(w, m);
+    if (find(w, m->session))
+        return out_of_step(w, m);
+    TERN_TRY(TERN_GROW(w->ctx, &w->sessions, &w->capacity, w->n_sessions + 1, "the sessions of rank 0"));
+    TERN_TRY(tern_session_make(w->ctx, w->model, &options, session));
+    return TERN_GROW(w->ctx, &w->rows, &w->rows_capacity, (size_t)(*session)->n_sequences, "the rows of a step");
+}
+
+/* Agreed: where it cannot be made on some rank there is none on any, and rank 0, which hears of it, may try another one. */
+static tern_status create(struct worker *w, const struct tern_message *m)
+{
+    tern_session *session = NULL;
+    const tern_status here = make(w, m, &session), status = tern_agree(w->ctx, w->model->comm, here);
+
     if (status == TERN_OK)
-        status = tern_session_make(w->ctx, w->model, &options, &session);
-    status = tern_agree(w->ctx, w->model->comm, status);
-    if (status != TERN_OK)
+        w->sessions[w->n_sessions++] = (struct mirrored){ m->session, session };
+    else
         tern_session_destroy(&session);
-    if ((size_t)m->session == w->n_sessions && w->capacity > w->n_sessions)
-        w->sessions[w->n_sessions++] = session;
-    /* Rank 0 has heard of it, and may try another one. */
-    return status == TERN_ERR_IO || status == TERN_ERR_FORMAT ? status : TERN_OK;
+    return here == TERN_ERR_FORMAT || status == TERN_ERR_IO ? status : TERN_OK;
+}
+
+static void destroy(struct worker *w, struct mirrored *mirrored)
+{
+    tern_session_destroy(&mirrored->session);
+    *mirrored = w->sessions[--w->n_sessions];
 }
 
 static tern_status step(struct worker *w, tern_session *session, struct tern_message *m)
@@ -65,7 +90,6 @@ static tern_status step(struct worker *w, tern_session *session, struct tern_mes
         numbers = session->numbers;
         TERN_TRY(tern_message_pass(w->ctx, w->model->comm, numbers, n));
     }
-    TERN_TRY(TERN_GROW(w->ctx, &w->rows, &w->rows_capacity, (size_t)n_rows, "the rows of a step"));
     const int32_t *ids = numbers + 3 * n_rows, *end = numbers + n;
     for (int64_t r = 0; r < n_rows; r++) {
         w->rows[r] = (tern_row){ .sequence = numbers[3 * r],
@@ -88,12 +112,13 @@ static tern_status hear(struct worker *w, struct tern_message *m)
 
     if (m->kind == TERN_SAY_SESSION_CREATE)
         return create(w, m);
-    if (m->session < 0 || (size_t)m->session >= w->n_sessions || !w->sessions[m->session])
+    struct mirrored *mirrored = find(w, m->session);
+    if (!mirrored)
         return out_of_step(w, m);
-    tern_session *session = w->sessions[m->session];
+    tern_session *session = mirrored->session;
     switch (m->kind) {
     case TERN_SAY_SESSION_DESTROY:
-        tern_session_destroy(&w->sessions[m->session]);
+        destroy(w, mirrored);
         return TERN_OK;
     case TERN_SAY_SEQUENCE_ADD:
         return tern_sequence_add(session, &sequence);
@@ -130,8 +155,8 @@ tern_status tern_worker_serve(tern_ctx *ctx, const tern_model *model, tern_worke
             status = hear(&w, &message);
     }
     model->group->over = true;
-    for (size_t i = 0; i < w.n_sessions; i++)
-        tern_session_destroy(&w.sessions[i]);
+    while (w.n_sessions > 0)
+        destroy(&w, w.sessions);
     tern_free(w.sessions);
     tern_free(w.rows);
     return status;

@@ -22,7 +22,8 @@ struct answers {
     int32_t ids[MOST_IDS]; /* greedy, of all prompts */
     size_t n_ids;
     uint64_t digest; /* of all scores that this rank has had */
-    tern_model_stats stats;
+    size_t n_passes;
+    size_t sums; /* all-reduces that a pass has */
 };
 
 struct rank_run {
@@ -74,6 +75,7 @@ static void watch_step(void *user, const tern_session *session, tern_status step
     const struct session_row *row = &session->rows[0];
     const size_t n = row->logits == TERN_LOGITS_ALL ? (size_t)row->n_ids : row->logits == TERN_LOGITS_LAST;
 
+    ((struct answers *)user)->n_passes++;
     if (step == TERN_OK)
         digest(user, session->logits + row->first_logit * (size_t)session->vocab_size,
                n * (size_t)session->vocab_size * sizeof(float));
@@ -163,6 +165,7 @@ static tern_status run_encoder(struct rank_run *r, tern_ctx *ctx, const tern_mod
         if (!states)
             abort();
         status = tern_encode(encoder, &text, 1, states, C ? states + n_states : NULL);
+        r->out.n_passes++;
         if (!status) {
             keep(&r->out, states, n_states + n_answers);
             digest(&r->out, states, (n_states + n_answers) * sizeof *states);
@@ -191,7 +194,9 @@ static void *run_rank(void *user)
     if (!status)
         status = tern_model_open(ctx, r->path, &options, &model);
     if (!status) {
-        r->out.stats = tern_model_get_stats(model);
+        /* One behind the embedding, and two in a layer, or one where attention and feed-forward stand side by side. */
+        r->out.sums =
+            1 + (size_t)tern_model_get_config(model)->n_layers * (model->spec.form == TERN_BLOCK_PARALLEL ? 1 : 2);
         status = !r->decoder                      ? run_encoder(r, ctx, model)
                  : r->of && r->of->comm.rank != 0 ? tern_worker_serve(ctx, model, watch_step, &r->out)
                                                   : run_session(r, ctx, model);
@@ -223,6 +228,8 @@ static struct answers run_ranks(const struct rank_run *like, int size)
     for (int i = 0; i < size; i++)
         if (runs[i].error[0])
             fail_msg("%s: rank %d of %d: %s", like->path, i, size, runs[i].error);
+    for (int i = 0; i < size; i++)
+        assert_int_equal(group.ranks[i].reduced, runs[i].out.n_passes * runs[i].out.sums);
     for (int i = 1; i < size; i++) {
         if (runs[i].out.digest != runs[0].out.digest)
             fail_msg("%s: rank %d of %d has other scores than rank 0", like->path, i, size);
