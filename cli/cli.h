@@ -90,7 +90,7 @@ int cli_directory_find(tern_ctx *ctx, const char *name, char **path);
 int cli_model_open(tern_ctx *ctx, const char *path, int dtype, bool bar, tern_model **out);
 /* The same for a shape, with random weights. */
 int cli_model_create(tern_ctx *ctx, const tern_model_shape *shape, int dtype, bool bar, tern_model **out);
-/* Tokenizer and model of one directory.  Of two failures the model's is reported. */
+/* Tokenizer and model of one directory, at the same time where the context has more than one thread.  Of two failures the model's is reported. */
 int cli_open_both(tern_ctx *ctx, const char *path, int dtype, bool bar, tern_tokenizer **tokenizer, tern_model **model);
 int cli_session_open(tern_ctx *ctx, const tern_model *model, const tern_session_options *options, tern_session **out);
 void cli_session_close(tern_session **session);

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -396,15 +397,66 @@ int cli_model_create(tern_ctx *ctx, const tern_model_shape *shape, int dtype, bo
     return status ? cli_fail(status, tern_error(ctx)) : 0;
 }
 
+/* A tokenizer that is opened, with its error. */
+struct opening {
+    const char *path;
+    tern_tokenizer *tokenizer;
+    tern_status status;
+    char *text;
+};
+
+static void open_tokenizer(struct opening *o, tern_ctx *ctx)
+{
+    o->status = tern_tokenizer_open(ctx, o->path, &o->tokenizer);
+    o->text = o->status ? strdup(tern_error(ctx)) : NULL;
+}
+
+/* With a context of its own, as the model is opened with the other one. */
+static void *open_beside(void *arg)
+{
+    struct opening *o = arg;
+    tern_ctx_options options = tern_ctx_options_default();
+    char message[256];
+    tern_ctx *ctx;
+
+    options.n_threads = 1;
+    o->status = tern_ctx_create(&ctx, &options, message, sizeof message);
+    if (o->status) {
+        o->text = strdup(message);
+        return NULL;
+    }
+    open_tokenizer(o, ctx);
+    tern_ctx_destroy(&ctx);
+    return NULL;
+}
+
+/* Signals are the main thread's. */
+static bool start_beside(pthread_t *thread, struct opening *o)
+{
+    sigset_t all, before;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const int error = pthread_create(thread, NULL, open_beside, o);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return !error;
+}
+
 int cli_open_both(tern_ctx *ctx, const char *path, int dtype, bool bar, tern_tokenizer **tokenizer, tern_model **model)
 {
-    const tern_status first = tern_tokenizer_open(ctx, path, tokenizer);
-    char *text = first ? strdup(tern_error(ctx)) : NULL;
-    int code = cli_model_open(ctx, path, dtype, bar, model);
+    struct opening o = { .path = path };
+    pthread_t thread;
+    const bool beside = tern_ctx_threads(ctx) > 1 && start_beside(&thread, &o);
 
-    if (!code && first)
-        code = cli_fail(first, text);
-    free(text);
+    if (!beside)
+        open_tokenizer(&o, ctx);
+    int code = cli_model_open(ctx, path, dtype, bar, model);
+    if (beside)
+        pthread_join(thread, NULL);
+    *tokenizer = o.tokenizer;
+    if (!code && o.status)
+        code = cli_fail(o.status, o.text);
+    free(o.text);
     return code;
 }
 
