@@ -41,7 +41,7 @@ struct launcher {
     struct rank *ranks;            /* [n] */
     int listening, signals, words; /* words: mpirun's stderr; -1: not there */
     pid_t mpirun;
-    bool terminal;       /* ours to hand on */
+    pid_t handed;        /* the group that the terminal was handed to; 0: none */
     int asked;           /* signals so far */
     int signal;          /* the last of them */
     int lost;            /* the first rank that ended without a word; -1: none */
@@ -88,13 +88,20 @@ static void send_streams(int fd)
     (void)!sendmsg(fd, &message, MSG_NOSIGNAL);
 }
 
-/* Rank 0's process group becomes the one that the terminal listens to.  mpirun has made it one. */
-static void hand_on_terminal(const struct launcher *l)
+/* Rank 0's process group becomes the one that the terminal listens to, if now that is ours.  mpirun has made it one. */
+static void hand_on_terminal(struct launcher *l)
 {
     const pid_t group = l->ranks[0].pid ? getpgid(l->ranks[0].pid) : -1;
 
-    if (l->terminal && group > 0 && group != getpgrp() && tcgetpgrp(STDIN_FILENO) == getpgrp())
-        (void)tcsetpgrp(STDIN_FILENO, group);
+    if (group > 0 && group != getpgrp() && tcgetpgrp(STDIN_FILENO) == getpgrp() && tcsetpgrp(STDIN_FILENO, group) == 0)
+        l->handed = group;
+}
+
+/* In the background it is someone else's by now. */
+static void take_back_terminal(const struct launcher *l)
+{
+    if (l->handed && tcgetpgrp(STDIN_FILENO) == l->handed)
+        (void)tcsetpgrp(STDIN_FILENO, getpgrp());
 }
 
 static void accept_rank(struct launcher *l)
@@ -371,7 +378,6 @@ static int start(struct launcher *l, char **command)
     sigset_t before;
     int words[2];
 
-    l->terminal = isatty(STDIN_FILENO) && tcgetpgrp(STDIN_FILENO) == getpgrp();
     l->signals = catch_signals(&before);
     l->listening = listen_for_ranks(name);
     if (l->signals < 0 || l->listening < 0 || setenv(RANKS_LAUNCHER, name, 1) || pipe2(words, O_CLOEXEC))
@@ -434,8 +440,7 @@ int launch(int n, char **argv)
         watch(l);
         while (waitpid(l->mpirun, &status, 0) < 0 && errno == EINTR)
             ;
-        if (l->terminal)
-            (void)tcsetpgrp(STDIN_FILENO, getpgrp());
+        take_back_terminal(l);
         code = sum_up(l, status);
     }
     launcher_free(l);

@@ -109,7 +109,7 @@ static bool wait_long(struct mpi_group *group, struct mailbox *box, uint32_t ste
         if (reached(at, step))
             break;
         if (atomic_load(&w->box[0]->presence) != MPI_RANK_HERE) {
-            here = false;
+            here = reached(atomic_load(&box->arrived), step); /* it may have come between the two, and left */
             break;
         }
         sleep_on(&box->arrived, at);

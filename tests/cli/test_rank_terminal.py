@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+# labels: quick
+"""tern --tp 2 at a terminal, as a job of a shell: stopped, ended and continued like any other."""
+import os
+import pty
+import select
+import signal
+import sys
+import time
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "comm"))
+import mpi_runs  # noqa: E402
+
+SOURCE = os.path.abspath(os.environ.get("TERN_SOURCE", os.path.join(HERE, "..", "..")))
+TERN = os.path.abspath(os.environ.get("TERN", os.path.join(SOURCE, "build", "tern")))
+MODEL = os.path.join(SOURCE, "models", "tiny-shakespeare")
+SECONDS = 20
+
+
+class Shell:
+    """bash at a terminal of its own; commands are echoed, so what is waited for is written in two parts"""
+
+    def __init__(self, **env):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            env = dict(mpi_runs.environment(), PS1="> ", TERM="dumb", **env)
+            os.execvpe("bash", ["bash", "--norc", "--noprofile", "--noediting", "-i"], env)
+        self.said = ""
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def until(self, text, seconds=SECONDS):
+        """what is said up to there, and whether it came"""
+        end = time.monotonic() + seconds
+        while text not in self.said and time.monotonic() < end:
+            if select.select([self.fd], [], [], 0.1)[0]:
+                try:
+                    self.said += os.read(self.fd, 65536).decode(errors="replace")
+                except OSError:  # it has ended
+                    break
+        before, found, self.said = self.said.partition(text)
+        return before, bool(found)
+
+    def close(self):
+        for number in (signal.SIGHUP, signal.SIGKILL):
+            try:
+                os.kill(self.pid, number)
+            except ProcessLookupError:
+                break
+            time.sleep(0.1)
+        os.waitpid(self.pid, 0)
+        os.close(self.fd)
+
+
+class Terminal(unittest.TestCase):
+    def shell(self, **env):
+        shell = Shell(**env)
+        self.addCleanup(shell.close)
+        return shell
+
+    def expect(self, shell, text):
+        before, found = shell.until(text)
+        self.assertTrue(found, before)
+        return before
+
+    def test_one_that_is_stopped_and_ended_leaves_the_shell_its_terminal(self):
+        shell = self.shell()
+        shell.type(f"'{TERN}' bench '{MODEL}' --tp 2 --no-ceilings --runs 999 --decode 200\n")
+        self.expect(shell, "loading")
+        time.sleep(1.5)
+        shell.type("\x1a")
+        self.expect(shell, "Stopped")
+        shell.type("kill %1; wait %1; echo 'en''ded' $?\n")
+        self.expect(shell, "ended 143")
+        shell.type("echo 'sti''ll' here\n")
+        self.expect(shell, "still here")
+
+
+if __name__ == "__main__":
+    mpi_runs.main()
