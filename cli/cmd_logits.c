@@ -145,7 +145,7 @@ int cmd_logits(int argc, char **argv)
         return cli_error(CLI_USAGE, "logits takes a text or --ids, got both");
     if (ranks_launch(s.tp, &code))
         return code;
-    if (strcmp(s.output, "-") == 0 && !ranks_silent() && isatty(STDOUT_FILENO))
+    if (strcmp(s.output, "-") == 0 && isatty(STDOUT_FILENO))
         return cli_error(CLI_USAGE, "logits -o - writes binary data, and stdout is a terminal");
     code = ranks_open(s.threads, &ctx);
     if (!code)

@@ -41,10 +41,10 @@ struct launcher {
     struct rank *ranks;            /* [n] */
     int listening, signals, words; /* words: mpirun's stderr; -1: not there */
     pid_t mpirun;
-    pid_t handed;        /* the group that the terminal was handed to; 0: none */
-    int asked;           /* signals so far */
-    int signal;          /* the last of them */
-    int lost;            /* the first rank that ended without a word; -1: none */
+    pid_t handed; /* the group that the terminal was handed to; 0: none */
+    int asked;    /* signals so far */
+    int signal;   /* the last of them */
+    int lost; /* the first rank that ended without a word; -1: none; n: before all had reported, so another may have been first */
     int code;            /* rank 0's exit code; -1: not known */
     bool told;           /* someone has said why the run failed */
     size_t n_kept, line; /* bytes in `kept`; where its last line begins */
@@ -128,6 +128,14 @@ static void accept_rank(struct launcher *l)
     }
 }
 
+static bool all_reported(const struct launcher *l)
+{
+    for (int r = 0; r < l->n; r++)
+        if (!l->ranks[r].pid)
+            return false;
+    return true;
+}
+
 /* ---- signals ---------------------------------------------------------------------------------------------------------- */
 
 static void signal_ranks(const struct launcher *l, int number)
@@ -183,7 +191,7 @@ static void hear_rank(struct launcher *l, int r)
         l->ranks[r].fd = -1;
     } else if (n >= 0 || (errno != EAGAIN && errno != EINTR)) {
         if (l->lost < 0)
-            l->lost = r;
+            l->lost = all_reported(l) ? r : l->n;
         close(l->ranks[r].fd);
         l->ranks[r].fd = -1;
     }
@@ -227,12 +235,14 @@ static bool hear_words(struct launcher *l)
 
 /* ---- the whole ---------------------------------------------------------------------------------------------------------- */
 
-static void become_mpirun(const sigset_t *mask, int words, char **command)
+static void become_mpirun(pid_t launcher, const sigset_t *mask, int words, char **command)
 {
     const int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
 
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGTERM); /* should the launcher be killed, mpirun ends the ranks */
+    if (getppid() != launcher)        /* it was, before */
+        _exit(126);
     signal(SIGPIPE, SIG_DFL);
     signal(SIGXFSZ, SIG_DFL);
     signal(SIGTTOU, SIG_DFL);
@@ -335,9 +345,15 @@ static int sum_up(struct launcher *l, int status)
                       "apt-get install openmpi-bin)");
     if (l->told)
         return CLI_FAIL;
-    if (code > CLI_SIGNAL && l->lost >= 0)
+    if (WIFSIGNALED(status))
+        return cli_error(CLI_FAIL, "mpirun (process %d) was ended by signal %d (%s): the run ends", (int)l->mpirun,
+                         WTERMSIG(status), strsignal(WTERMSIG(status)));
+    if (code > CLI_SIGNAL && l->lost >= 0 && l->lost < l->n)
         return cli_error(CLI_FAIL, "rank %d of %d (process %d) was ended by signal %d (%s): the run ends", l->lost,
                          l->n, (int)l->ranks[l->lost].pid, code - CLI_SIGNAL, strsignal(code - CLI_SIGNAL));
+    if (code > CLI_SIGNAL)
+        return cli_error(CLI_FAIL, "one of %d ranks was ended by signal %d (%s) before all were there: the run ends",
+                         l->n, code - CLI_SIGNAL, strsignal(code - CLI_SIGNAL));
     if (!l->ranks[0].pid || code != CLI_FAIL) {
         fwrite(l->kept, 1, l->n_kept, stderr);
         return cli_error(CLI_FAIL, "mpirun ended with status %d%s", code,
@@ -383,9 +399,10 @@ static int start(struct launcher *l, char **command)
     if (l->signals < 0 || l->listening < 0 || setenv(RANKS_LAUNCHER, name, 1) || pipe2(words, O_CLOEXEC))
         return cli_error(CLI_FAIL, "cannot prepare for %d ranks: %s", l->n, strerror(errno));
     l->words = words[0];
+    const pid_t own = getpid();
     l->mpirun = fork();
     if (l->mpirun == 0)
-        become_mpirun(&before, words[1], command);
+        become_mpirun(own, &before, words[1], command);
     const int reason = errno;
     close(words[1]);
     return l->mpirun < 0 ? cli_error(CLI_FAIL, "cannot start mpirun: %s", strerror(reason)) : 0;

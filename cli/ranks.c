@@ -17,7 +17,8 @@
 static char **arguments;  /* of the program */
 static int launcher = -1; /* the socket at which it listens; -1: there is none */
 static bool silent;
-static bool alone; /* --tp 1: whatever the process was started by */
+static bool joined; /* the group was opened: rank 0 is told what goes wrong here */
+static bool alone;  /* --tp 1: whatever the process was started by */
 static tern_comm *comm;
 
 /* ---- who started this process ------------------------------------------------------------------------------------------ */
@@ -164,6 +165,10 @@ void ranks_end(int code)
 
 bool ranks_silent(void)
 {
+    if (silent && !joined) {
+        sleep(3);
+        silent = cli_signal() != 0;
+    }
     return silent;
 }
 
@@ -177,7 +182,13 @@ bool ranks_launch(int64_t tp, int *code)
     }
     if (told_size() < 0 || told_size() == tp)
         return false;
-    *code = cli_error(CLI_USAGE,
+    if (told_size() == 1)
+        *code = cli_error(
+            CLI_USAGE, "--tp is %d, and mpirun or srun has started this process alone: expected %d of them, or no --tp",
+            (int)tp, (int)tp);
+    else
+        *code =
+            cli_error(CLI_USAGE,
                       "--tp is %d, and this is one of %d processes that were started together: expected %d, or no --tp",
                       (int)tp, told_size(), told_size());
     return true;
@@ -224,13 +235,8 @@ int ranks_open(int64_t threads, tern_ctx **ctx)
     const int code = open_context(threads, ctx);
     const tern_status status = code ? TERN_OK : tern_comm_open(*ctx, "mpi", &comm);
 
-    if (!status)
-        return code;
-    if (silent) { /* rank 0 has the same to say, or is ended by this rank's end; if it is neither, this rank speaks */
-        sleep(3);
-        silent = cli_signal() != 0;
-    }
-    return cli_fail(status, tern_error(*ctx));
+    joined = !code && !status;
+    return status ? cli_fail(status, tern_error(*ctx)) : code;
 }
 
 int ranks_close(int code)

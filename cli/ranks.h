@@ -23,7 +23,8 @@
 void ranks_init(char **argv, bool takes_part);
 /* At its end, with the exit code. */
 void ranks_end(int code);
-/* This process is a rank other than 0: its lines would be one too many. */
+/* This process is a rank other than 0: its lines would be one too many.  Before the group is open it may be the only one with a line to
+ * say: it waits whether it is ended, because rank 0 has failed and said so, and speaks if not. */
 bool ranks_silent(void);
 
 /* Where --tp asks for ranks that are not there: starts them and waits for their end; true with the exit code.  Also true, behind a line,

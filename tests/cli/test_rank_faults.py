@@ -3,9 +3,11 @@
 """tern bench --tp 2 with a rank that is killed or stopped, a signal, a launcher that is killed: it ends in time with one message and its exit code,
 and no process stays behind."""
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
@@ -45,19 +47,19 @@ def has_window(pid):
 class Faults(unittest.TestCase):
     """bench, which does not end by itself within these tests"""
 
-    def start(self, timeout="2"):
-        env = dict(mpi_runs.environment(), TERN_COMM_TIMEOUT=timeout)
-        process = subprocess.Popen([TERN, "bench", MODEL, "--tp", "2", "--no-ceilings", "--runs", "999", "--decode", "200", "-q"], env=env,
+    def start(self, timeout="2", path="auto", n=2):
+        env = dict(mpi_runs.environment(path), TERN_COMM_TIMEOUT=timeout)
+        process = subprocess.Popen([TERN, "bench", MODEL, "--tp", str(n), "--no-ceilings", "--runs", "999", "--decode", "200", "-q"], env=env,
                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         end = time.monotonic() + 30
         ranks = []
-        while len(ranks) < 2 and time.monotonic() < end:
+        while len(ranks) < n and time.monotonic() < end:
             time.sleep(0.05)
             ranks = [rank for mpirun in children(process.pid) for rank in children(mpirun)]
-        while not all(map(has_window, ranks)) and time.monotonic() < end:
+        while path == "auto" and not all(map(has_window, ranks)) and time.monotonic() < end:
             time.sleep(0.05)
-        time.sleep(1)  # they open the model and begin
-        self.assertEqual(len(ranks), 2)
+        time.sleep(1 if path == "auto" else 3)  # they open the model and begin
+        self.assertEqual(len(ranks), n)
         self.addCleanup(process.kill)
         return process, ranks, children(process.pid)
 
@@ -73,12 +75,12 @@ class Faults(unittest.TestCase):
         return process.returncode, out, err.decode()
 
     def test_a_rank_that_is_killed(self):
-        for rank in (0, 1):
-            process, ranks, mpirun = self.start("5")  # mpirun sees it first, which takes it up to two
+        for rank, path, n in ((0, "auto", 2), (1, "auto", 2), (1, "p2p", 3)):
+            process, ranks, mpirun = self.start("5", path, n)  # mpirun sees it first, which takes it up to two
             os.kill(ranks[rank], signal.SIGKILL)
             code, _, err = self.end(process, ranks + mpirun)
             self.assertEqual((code, err.count("\n")), (1, 1), err)
-            self.assertIn(f"tern: rank {rank} of 2 (process {ranks[rank]}) was ended by signal 9", err)
+            self.assertIn(f"tern: rank {rank} of {n} (process {ranks[rank]}) was ended by signal 9", err)
 
     def test_a_rank_that_is_stopped(self):
         for rank in (0, 1):
@@ -116,7 +118,23 @@ class Faults(unittest.TestCase):
         process, ranks, mpirun = self.start()
         os.kill(mpirun[0], signal.SIGKILL)
         code, _, err = self.end(process, ranks + mpirun)
-        self.assertEqual((code, err.count("tern: ")), (1, 1), err)
+        self.assertEqual((code, err.count("\n")), (1, 1), err)
+        self.assertIn(f"tern: mpirun (process {mpirun[0]}) was ended by signal 9", err)
+
+    def test_a_rank_that_is_killed_before_it_has_reported(self):
+        with tempfile.TemporaryDirectory() as folder:
+            # mpirun with another last rank, which is killed before it is a rank
+            path = os.path.join(folder, "mpirun")
+            with open(path, "w", encoding="ascii") as f:
+                f.write("#!/bin/sh\nshift 2; exec '%s' -n 1 \"$@\" : -n 1 sh -c 'sleep 1; kill -9 $$'\n" % shutil.which("mpirun"))
+            os.chmod(path, 0o755)
+            env = dict(mpi_runs.environment(), PATH=folder + ":" + os.environ["PATH"])
+            answer = subprocess.run([TERN, "run", MODEL, "-p", "x", "--tp", "2"], env=env, stdin=subprocess.DEVNULL, capture_output=True,
+                                    timeout=30, check=False)
+            err = answer.stderr.decode()
+            self.assertEqual((answer.returncode, err.count("\n")), (1, 1), err)
+            self.assertNotIn("rank 0 of", err)
+            self.assertIn("ended by signal 9", err)
 
 
 if __name__ == "__main__":

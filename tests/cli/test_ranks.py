@@ -181,6 +181,21 @@ class Errors(unittest.TestCase):
         args = [TERN, "run", MODEL, "-p", "x", "--tp", "3"]
         self.check(direct(args, args), 2, "--tp is 3", "expected 2")
 
+        alone = direct(args)
+        self.check(alone, 2, "--tp is 3", "expected 3")
+
+    def test_what_one_rank_finds_before_the_group_is_there(self):
+        args = [TERN, "run", MODEL, "-p", "x", "-n", "2", "--temp", "0", "-q"]
+        cases = ((["env", "TERN_CPU=bogus", *args], "bogus"), (["env", "TERN_THREADS=abc", *args], "abc"), (args + ["--bad"], "--bad"),
+                 (["env", "TERN_PLUGINS=/nowhere", *args], "/nowhere"))
+        wrong = side_by_side(lambda case: direct(*case), [(args, case[0]) for case in cases] + [(case[0], args) for case in cases] +
+                             [(case[0], case[0]) for case in cases])
+        for (_, part), answer in zip(cases * 3, wrong):
+            text = answer.stderr.decode()
+            self.assertNotEqual(answer.returncode, 0)
+            self.assertEqual((text.count("\n"), text.count("tern: "), answer.stdout), (1, 1, b""), text)
+            self.assertIn(part, text)
+
     def test_without_mpirun(self):
         self.check(tern("run", MODEL, "-p", "x", "--tp", "2", env=dict(ENV, PATH="/nowhere")), 1, "openmpi-bin")
 

@@ -24,7 +24,7 @@
 
 #define TURN_SECONDS     0.1
 #define LONGEST_TURN     0.2 /* what one turn counts at most */
-#define GONE_SECONDS     2.0 /* left to who started the ranks, to end them */
+#define GONE_SECONDS     4.0 /* left to who started the ranks, to end them, which takes mpirun up to 2 */
 #define TOLD_SECONDS     1.5 /* left to the process that tells why */
 #define OPENING_SECONDS  5.0
 #define TEARDOWN_SECONDS 8
