@@ -203,6 +203,19 @@ class Errors(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             self.check(tern("run", MODEL, "-p", "x", "--tp", "2", env=dict(ENV, TERN_PLUGINS=folder)), 1, folder, "libtern_mpi.so")
 
+    def test_without_room_in_shared_memory(self):
+        small = ["unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$@"', "sh"]
+        if not shutil.which("unshare") or subprocess.run([*small, "true"], capture_output=True, check=False).returncode:
+            self.skipTest("no mounts of our own here")
+        args = [*small, TERN, "run", MODEL, "-p", "ROMEO:", "-n", "5", "--temp", "0", "-q", "--tp", "2"]
+        for path, code, parts in (("auto", 1, ["/dev/shm has 1048576 bytes left, and 2 ranks share ", "TERN_COMM=p2p"]), ("p2p", 0, None)):
+            answer = subprocess.run(args, env=dict(ENV, TERN_COMM=path), stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS,
+                                    check=False)
+            if parts:
+                self.check(answer, code, *parts)
+            else:
+                self.assertEqual((answer.returncode, answer.stderr), (0, b""))
+
     def other(self, change):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)

@@ -15,12 +15,14 @@
  * base/threads.c does within a process; a rank that waits for a user takes no time. */
 #include "mpi_group.h"
 
+#include <inttypes.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,7 +35,11 @@
 #define UNIT              16u    /* floats of a cache line */
 #define SPIN_SECONDS      100e-6
 #define YIELD_SECONDS     4e-6
-#define SLEEP_NANOSECONDS 100000000 /* between looks at whether the group still is */
+#define SLEEP_NANOSECONDS 100000000  /* between looks at whether the group still is */
+#define SPARE             (64 << 10) /* bytes of MPI\'s own beside the windows */
+
+#define SHM   "/dev/shm" /* where Open MPI keeps windows on Linux */
+#define SPARE (64 << 10) /* bytes of MPI's own beside the windows */
 
 struct mailbox {
     _Alignas(MPI_GROUP_LINE) atomic_uint arrived; /* the step; written by its owner alone */
@@ -414,6 +420,32 @@ static bool agree(struct mpi_group *group, bool good)
     return all;
 }
 
+/* Where Open MPI keeps windows. */
+static const char *folder_of_windows(void)
+{
+    const char *folder = getenv("OMPI_MCA_osc_sm_backing_directory");
+
+    return folder && *folder ? folder : "/dev/shm";
+}
+
+/* Whether that folder has room for all windows, as every rank sees it: MPI does not say where it has none, and its ranks then wait for each
+ * other.  A folder that cannot be asked is left to MPI. */
+static bool has_room(struct mpi_group *group, size_t bytes, char *text, size_t size)
+{
+    struct statvfs shm;
+    const int64_t needed = (int64_t)bytes * group->size + SPARE;
+    int64_t mine = statvfs(folder_of_windows(), &shm) ? INT64_MAX : (int64_t)shm.f_bavail * (int64_t)shm.f_frsize;
+    int64_t least = 0;
+
+    mpi_group_check(group, MPI_Allreduce(&mine, &least, 1, MPI_INT64_T, MPI_MIN, group->comm), "MPI_Allreduce");
+    if (least < needed)
+        snprintf(text, size,
+                 "%s has %" PRId64 " bytes left, and %d ranks share %" PRId64
+                 " there: make it larger (containers: --shm-size), or do without by TERN_COMM=p2p, which is slower",
+                 folder_of_windows(), least, group->size, needed);
+    return least >= needed;
+}
+
 bool mpi_window_open(struct mpi_group *group, char *text, size_t size)
 {
     const size_t n = (size_t)group->size;
@@ -431,6 +463,10 @@ bool mpi_window_open(struct mpi_group *group, char *text, size_t size)
     w->direct = group->size == 2 ? SIZE_MAX : group->crowded ? DIRECT_CROWDED : DIRECT_MANY / n;
     const size_t bytes =
         round_up(sizeof(struct mailbox) + 2 * (PIECE + w->part) * sizeof(float) + MPI_GROUP_LINE, 4096);
+    if (!has_room(group, bytes, text, size)) {
+        window_free(w);
+        return false;
+    }
     const int error = MPI_Win_allocate_shared((MPI_Aint)bytes, 1, MPI_INFO_NULL, group->comm, &base, &w->win);
     good = error == MPI_SUCCESS;
     if (!agree(group, good)) {
