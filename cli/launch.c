@@ -5,8 +5,9 @@
  * signals go to rank 0 alone, which ends the run in order.  What mpirun and the other ranks have to say is kept, and shown only where
  * no one else has said why a run failed.
  *
- * A terminal that is our stdin is handed to rank 0's process group, since no other one may read it; Ctrl-C and Ctrl-Z arrive there.
- * Stopping stops all ranks together, which they do not take for each other's death. */
+ * A terminal that is our stdin, and listens to us, is handed to rank 0's process group, since no other one may read it; Ctrl-C and Ctrl-Z
+ * arrive there once the group is open (MPI's start would not heed them).  In the background rank 0 is stopped when it reads, and all with
+ * it, until the shell brings us to the foreground.  Stopping stops all ranks together, which they do not take for each other's death. */
 #include "cli.h"
 #include "ranks.h"
 
@@ -30,6 +31,8 @@
 #define KEPT        (64 << 10) /* bytes of what mpirun and the other ranks say */
 #define CROWD       8          /* ranks for each processor at most */
 #define ASKED_TWICE 2          /* signals that are left to rank 0 */
+#define PATIENCE \
+    5 /* seconds until a signal is heeded where the group is not open: MPI's start may not come to an end */
 
 struct rank {
     pid_t pid; /* 0: not known yet */
@@ -42,7 +45,9 @@ struct launcher {
     int listening, signals, words; /* words: mpirun's stderr; -1: not there */
     pid_t mpirun;
     pid_t handed; /* the group that the terminal was handed to; 0: none */
+    bool open;    /* the group */
     int asked;    /* signals so far */
+    double since; /* when the first of them came */
     int signal;   /* the last of them */
     int lost; /* the first rank that ended without a word; -1: none; n: before all had reported, so another may have been first */
     int code;            /* rank 0's exit code; -1: not known */
@@ -122,10 +127,8 @@ static void accept_rank(struct launcher *l)
         return;
     }
     l->ranks[hello.value] = (struct rank){ .pid = who.pid, .fd = fd };
-    if (hello.value == 0) {
-        hand_on_terminal(l);
+    if (hello.value == 0)
         send_streams(fd);
-    }
 }
 
 static bool all_reported(const struct launcher *l)
@@ -150,18 +153,47 @@ static void stop_together(struct launcher *l)
 {
     signal_ranks(l, SIGSTOP);
     raise(SIGSTOP);
-    hand_on_terminal(l);
+    if (l->open)
+        hand_on_terminal(l);
     signal_ranks(l, SIGCONT);
+}
+
+/* Rank 0 was stopped by its terminal.  One that it could not read may be ours by now, if the shell has brought us to the foreground without
+ * our having been stopped; and what it says of one that it was handed since is old. */
+static void heed_stop(struct launcher *l, int number)
+{
+    if (number == SIGTTIN) {
+        hand_on_terminal(l);
+        if (l->handed && tcgetpgrp(STDIN_FILENO) == l->handed)
+            return;
+    }
+    stop_together(l);
 }
 
 static void ask_to_end(struct launcher *l, int number)
 {
     l->signal = number;
-    l->asked++;
+    if (l->asked++ == 0)
+        l->since = cli_seconds();
     if (l->ranks[0].fd >= 0 && l->asked <= ASKED_TWICE)
         kill(l->ranks[0].pid, number); /* the first one lets it end in order, the second kills it */
     else
         kill(l->mpirun, l->asked <= ASKED_TWICE + 1 ? SIGTERM : SIGKILL);
+}
+
+/* Milliseconds until heed_signal() is due; -1: never. */
+static int until_heeded(const struct launcher *l)
+{
+    const double left = l->since + PATIENCE - cli_seconds();
+
+    return l->asked == 0 || l->asked > ASKED_TWICE || l->open ? -1 : left > 0 ? (int)(left * 1000) + 1 : 0;
+}
+
+/* Rank 0 has not ended, and may never look. */
+static void heed_signal(struct launcher *l)
+{
+    l->asked = ASKED_TWICE + 1;
+    kill(l->mpirun, SIGTERM);
 }
 
 static void take_signal(struct launcher *l)
@@ -182,7 +214,12 @@ static void hear_rank(struct launcher *l, int r)
     const ssize_t n = recv(l->ranks[r].fd, &message, sizeof(message), MSG_DONTWAIT);
 
     if (n == sizeof(message) && message.word == RANKS_STOP) {
-        stop_together(l);
+        heed_stop(l, message.value);
+    } else if (n == sizeof(message) && message.word == RANKS_OPEN) {
+        if (r == 0) {
+            l->open = true;
+            hand_on_terminal(l);
+        }
     } else if (n == sizeof(message) && message.word == RANKS_CODE) {
         l->code = r == 0 ? message.value : l->code;
     } else if (n == sizeof(message) && message.word == RANKS_BYE) {
@@ -307,8 +344,10 @@ static void watch(struct launcher *l)
         p[n++] = (struct pollfd){ .fd = l->listening, .events = POLLIN };
         for (int r = 0; r < l->n; r++)
             p[n++] = (struct pollfd){ .fd = l->ranks[r].fd, .events = POLLIN };
-        if (poll(p, n, -1) < 0 && errno != EINTR)
+        if (poll(p, n, until_heeded(l)) < 0 && errno != EINTR)
             break;
+        if (until_heeded(l) == 0)
+            heed_signal(l);
         for (int r = 0; r < l->n; r++)
             if (p[3 + r].revents && l->ranks[r].fd >= 0)
                 hear_rank(l, r);

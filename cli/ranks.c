@@ -75,10 +75,9 @@ static void say(int word, int value)
 
 static void on_stop(int number)
 {
-    (void)number;
     const int reason = errno;
 
-    say(RANKS_STOP, 0);
+    say(RANKS_STOP, number);
     errno = reason;
 }
 
@@ -109,6 +108,7 @@ static void take_streams(void)
     struct sigaction action = { .sa_handler = on_stop, .sa_flags = SA_RESTART };
     sigemptyset(&action.sa_mask);
     sigaction(SIGTSTP, &action, NULL);
+    sigaction(SIGTTIN, &action, NULL); /* a terminal that is read in the background; the read begins anew */
 }
 
 static void report(const char *name, int rank)
@@ -236,6 +236,8 @@ int ranks_open(int64_t threads, tern_ctx **ctx)
     const tern_status status = code ? TERN_OK : tern_comm_open(*ctx, "mpi", &comm);
 
     joined = !code && !status;
+    if (joined)
+        say(RANKS_OPEN, 0);
     return status ? cli_fail(status, tern_error(*ctx)) : code;
 }
 

@@ -47,7 +47,8 @@ int ranks_work(tern_ctx *ctx, const char *name, const tern_model_shape *shape, i
 /* A rank and its launcher speak in these, through a socket whose name is in TERN_LAUNCHER. */
 enum ranks_word {
     RANKS_HELLO, /* value: the rank; rank 0 is answered with three files */
-    RANKS_STOP,  /* rank 0 was stopped from the terminal */
+    RANKS_STOP,  /* rank 0 was stopped by its terminal; value: the signal */
+    RANKS_OPEN,  /* the group is open: from here on rank 0 ends the run when it is asked to */
     RANKS_CODE, /* value: the exit code, as far as it is known: leaving the group may fail where mpirun is at its end */
     RANKS_BYE   /* value: the exit code */
 };

@@ -78,6 +78,35 @@ class Terminal(unittest.TestCase):
         shell.type("echo 'sti''ll' here\n")
         self.expect(shell, "still here")
 
+    def test_one_that_reads_in_the_background_waits_for_the_foreground(self):
+        shell = self.shell(TERN_COMM_TIMEOUT="1")
+        shell.type(f"'{TERN}' run '{MODEL}' --tp 2 -q --echo -f - -n 5 --temp 0 &\n")
+        time.sleep(4)
+        shell.type("jobs\n")
+        self.expect(shell, "Stopped")
+        shell.type("fg\n")
+        time.sleep(1)
+        shell.type("ROMEO:\n")
+        time.sleep(0.5)
+        shell.type("\x04")
+        self.expect(shell, "ROMEO:")
+        time.sleep(3)
+        shell.type("echo 'sta''tus' $?\n")
+        before = self.expect(shell, "status 0")
+        self.assertIn("ROMEO:", before)  # as the command says it, behind the terminal's echo
+        self.assertNotIn("tern: ", before)
+
+    def test_one_that_is_brought_to_the_foreground_before_it_reads(self):
+        shell = self.shell(TERN_COMM_TIMEOUT="1")
+        shell.type(f"'{TERN}' run '{MODEL}' --tp 2 -q --echo -f - -n 5 --temp 0 & fg\n")
+        time.sleep(3)
+        shell.type("ROMEO:\n")
+        time.sleep(0.5)
+        shell.type("\x04")
+        time.sleep(3)
+        shell.type("echo 'sta''tus' $?\n")
+        self.assertNotIn("tern: ", self.expect(shell, "status 0"))
+
 
 if __name__ == "__main__":
     mpi_runs.main()
