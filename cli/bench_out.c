@@ -3,6 +3,7 @@
 
 #include "cli.h"
 #include "json_out.h"
+#include "ranks.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -71,7 +72,7 @@ int bench_print_table(const struct bench *b, tern_ctx *ctx)
         printf("rank 0 has copied %.1f of the %.1f MB of weights; what follows of memory and arithmetic is its own\n",
                1e-6 * (double)s.weight_bytes_copied, 1e-6 * (double)s.file_bytes);
     printf("%s, %s, %d thread%s (%s), %d sequence%s, %d run%s\n", cpu, tern_ctx_isa(ctx), threads,
-           threads == 1 ? "" : "s", tern_ctx_threads_reason(ctx), p->sequences, p->sequences == 1 ? "" : "s", p->runs,
+           threads == 1 ? "" : "s", ranks_threads_reason(ctx), p->sequences, p->sequences == 1 ? "" : "s", p->runs,
            p->runs == 1 ? "" : "s");
     if (b->ceilings)
         print_rates(b->ceilings);
@@ -176,7 +177,7 @@ int bench_print_json(const struct bench *b, tern_ctx *ctx)
     out_name(&j, "cpu", cpu);
     out_name(&j, "isa", tern_ctx_isa(ctx));
     out_int(&j, "threads", tern_ctx_threads(ctx));
-    out_name(&j, "threads_reason", tern_ctx_threads_reason(ctx));
+    out_name(&j, "threads_reason", ranks_threads_reason(ctx));
     out_object_end(&j);
     out_ceilings(&j, b->ceilings);
     out_model(&j, b);
@@ -227,7 +228,7 @@ int bench_print_csv(const struct bench *b, tern_ctx *ctx)
 
         printf("%s,", tern_version());
         csv_text(cpu);
-        printf(",%s,%d,%s,", tern_ctx_isa(ctx), tern_ctx_threads(ctx), tern_ctx_threads_reason(ctx));
+        printf(",%s,%d,%s,", tern_ctx_isa(ctx), tern_ctx_threads(ctx), ranks_threads_reason(ctx));
         csv_text(b->name);
         printf(",%s,%d,%d,%s,%d,%.0f", tern_model_dtype_name(c->model_dtype), b->plan->sequences, b->plan->runs,
                bench_what_name(row->what), row->context, row->tokens);

@@ -149,7 +149,7 @@ static void print_figures(tern_ctx *ctx, const tern_timing *t, double load_secon
             "load %.3f s, prefill %" PRIu64 " tokens at %.1f tokens/s, decode %" PRIu64 " tokens at %.1f tokens/s, "
             "%d thread%s (%s), %s\n",
             load_seconds, t->prefill_tokens, rate(t->prefill_tokens, t->prefill_seconds), t->decode_tokens,
-            rate(t->decode_tokens, t->decode_seconds), threads, threads == 1 ? "" : "s", tern_ctx_threads_reason(ctx),
+            rate(t->decode_tokens, t->decode_seconds), threads, threads == 1 ? "" : "s", ranks_threads_reason(ctx),
             tern_ctx_isa(ctx));
 }
 

@@ -17,8 +17,9 @@
 static char **arguments;  /* of the program */
 static int launcher = -1; /* the socket at which it listens; -1: there is none */
 static bool silent;
-static bool joined; /* the group was opened: rank 0 is told what goes wrong here */
-static bool alone;  /* --tp 1: whatever the process was started by */
+static bool joined;    /* the group was opened: rank 0 is told what goes wrong here */
+static bool alone;     /* --tp 1: whatever the process was started by */
+static bool has_share; /* its threads are its part of those that the system grants */
 static tern_comm *comm;
 
 /* ---- who started this process ------------------------------------------------------------------------------------------ */
@@ -215,6 +216,7 @@ static int sharers(void)
     return all <= own ? neighbours : (int)(((int64_t)neighbours * own + all - 1) / all);
 }
 
+/* The system's threads are dealt out, unless someone has said how many. */
 static int open_context(int64_t threads, tern_ctx **ctx)
 {
     const char *wish = getenv("TERN_THREADS");
@@ -225,7 +227,13 @@ static int open_context(int64_t threads, tern_ctx **ctx)
     if (n == 1 || each == n)
         return code;
     tern_ctx_destroy(ctx);
+    has_share = true;
     return cli_context_open(each > 1 ? each : 1, ctx);
+}
+
+const char *ranks_threads_reason(const tern_ctx *ctx)
+{
+    return has_share ? "a rank's share" : tern_ctx_threads_reason(ctx);
 }
 
 int ranks_open(int64_t threads, tern_ctx **ctx)

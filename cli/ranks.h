@@ -33,6 +33,8 @@ bool ranks_launch(int64_t tp, int *code);
 
 /* cli_context_open() with this rank's share of the processors, and the group that this process was started in.  0 or the exit code. */
 int ranks_open(int64_t threads, tern_ctx **ctx);
+/* Why that context has the threads it has. */
+const char *ranks_threads_reason(const tern_ctx *ctx);
 /* Leaves the group, after the model is closed, with what will be the exit code, which is handed through. */
 int ranks_close(int code);
 /* For tern_model_options; NULL: one process. */

@@ -57,12 +57,14 @@ static bool look_beside(struct searched *searched, char *file, char path[static 
 
 static bool find(struct searched *searched, char path[static PATH_MAX])
 {
-    char file[PATH_MAX];
+    char file[PATH_MAX], first[PATH_MAX] = "";
     Dl_info info;
 
     /* ISO C has no conversion of functions to objects; the object that holds a constant of ours is as good. */
     static const char here = 0;
     if (dladdr(&here, &info) && info.dli_fname && strlen(info.dli_fname) < sizeof file) {
+        if (!realpath(info.dli_fname, first))
+            first[0] = '\0';
         strcpy(file, info.dli_fname);
         if (look_beside(searched, file, path))
             return true;
@@ -70,7 +72,7 @@ static bool find(struct searched *searched, char path[static PATH_MAX])
     /* A program that holds libtern is known by the name that it was called by, which may be found in PATH alone. */
     const ssize_t n = readlink("/proc/self/exe", file, sizeof file - 1);
     file[n < 0 ? 0 : n] = '\0';
-    return look_beside(searched, file, path);
+    return strcmp(file, first) != 0 && look_beside(searched, file, path);
 }
 
 static tern_status load(tern_ctx *ctx, const struct tern_comm_plugin **out)

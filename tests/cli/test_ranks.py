@@ -127,6 +127,7 @@ class Answers(unittest.TestCase):
         n = len(os.sched_getaffinity(0))
         threads = int(re.search(rb"(\d+) thread", answer.stderr).group(1))
         self.assertLessEqual(threads, max(1, n // 2))
+        self.assertIn(b"(a rank's share)" if n > 1 else b"thread", answer.stderr)
         answer = tern("run", MODEL, "-p", "x", "-n", "1", "--tp", "2", "--threads", "3")
         self.assertIn(b"3 threads", answer.stderr)
 

@@ -1,10 +1,11 @@
 /* mpi_group.h: the ranks of MPI_COMM_WORLD as a tern_comm: what the files of the plugin share.
  *
- *   mpi_plugin.c    opening and closing, MPI itself, who the ranks are
- *   mpi_window.c    ranks of one host: collectives through an MPI-3 shared window
- *   mpi_network.c   ranks of several hosts: collectives through messages
- *   mpi_watch.c     the thread that ends the process when another rank is lost
- *   mpi_links.c     what that thread knows of ranks on other hosts: a TCP connection of each rank with rank 0
+ *   mpi_plugin.c      opening and closing, MPI itself, who the ranks are
+ *   mpi_collective.c  what the next two share
+ *   mpi_window.c      ranks of one host: collectives through an MPI-3 shared window
+ *   mpi_network.c     ranks of several hosts: collectives through messages
+ *   mpi_watch.c       the thread that ends the process when another rank is lost
+ *   mpi_links.c       what that thread knows of ranks on other hosts: a TCP connection of each rank with rank 0
  *
  * All but the watching thread's part runs on the thread that opened the group. */
 #ifndef TERN_COMM_MPI_GROUP_H
@@ -17,7 +18,8 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
-#define MPI_GROUP_LINE 64 /* bytes of a cache line */
+#define MPI_GROUP_LINE 64  /* bytes of a cache line */
+#define MPI_GROUP_UNIT 16u /* floats of one */
 
 /* Where a rank is, as the others see it. */
 enum mpi_presence {
@@ -76,6 +78,13 @@ void mpi_group_end(struct mpi_group *group, const char *format, ...) TERN_PRINTF
 const char *mpi_group_name(const struct mpi_group *group, int rank, char text[static 160]);
 /* A failed call of MPI ends the run. */
 void mpi_group_check(struct mpi_group *group, int error, const char *call);
+
+/* ---- mpi_collective.c: what both kinds of collectives share ---- */
+/* A collective begins on the opening thread, and ends: TERN_OK, or TERN_ERR_STATE where rank 0 has left. */
+void mpi_group_begin(struct mpi_group *group);
+tern_status mpi_group_done(struct mpi_group *group, bool all);
+/* The part of n floats that a rank adds up: whole cache lines, none for ranks beyond the last of them. */
+void mpi_group_part(const struct mpi_group *group, int rank, size_t n, size_t *begin, size_t *count);
 
 /* ---- mpi_window.c ---- */
 /* Collective, like all that opens or closes.  false on every rank: MPI has no window for us; `text` says why. */

@@ -19,7 +19,6 @@
 #define GATHER_MANY \
     (1u << 22) /* floats of one message, of which each rank has one under way to each other; MPI counts in int */
 #define BROADCAST_BYTES (1u << 20) /* passed on at a time */
-#define UNIT            16u        /* floats of a cache line */
 #define SPIN_SECONDS    100e-6
 #define YIELD_SECONDS   20e-6
 #define SLEEP_SECONDS   2e-3
@@ -137,26 +136,16 @@ static bool reduce_directly(struct mpi_group *group, float *data, size_t n)
     return true;
 }
 
-/* The part of a piece of n floats that a rank adds up. */
-static void part_of(const struct mpi_group *group, int rank, size_t n, size_t *begin, size_t *count)
-{
-    const size_t size = (size_t)group->size, each = ((n + size - 1) / size + UNIT - 1) / UNIT * UNIT;
-    const size_t first = (size_t)rank * each < n ? (size_t)rank * each : n;
-
-    *begin = first;
-    *count = n - first < each ? n - first : each;
-}
-
 static bool reduce_piece(struct mpi_group *group, float *data, size_t n)
 {
     float *got = group->network->got;
     size_t begin, count, there, many;
 
-    part_of(group, group->rank, n, &begin, &count);
+    mpi_group_part(group, group->rank, n, &begin, &count);
     for (int i = 0; i < group->size - 1; i++)
         receive(group, got + (size_t)other(group, i) * count, count, MPI_FLOAT, other(group, i));
     for (int i = 0; i < group->size - 1; i++) {
-        part_of(group, other(group, i), n, &there, &many);
+        mpi_group_part(group, other(group, i), n, &there, &many);
         send(group, data + there, many, MPI_FLOAT, other(group, i));
     }
     memcpy(got + (size_t)group->rank * count, data + begin, count * sizeof *data);
@@ -164,7 +153,7 @@ static bool reduce_piece(struct mpi_group *group, float *data, size_t n)
         return false;
     add_up(group, data + begin, got, count);
     for (int i = 0; i < group->size - 1; i++) {
-        part_of(group, other(group, i), n, &there, &many);
+        mpi_group_part(group, other(group, i), n, &there, &many);
         receive(group, data + there, many, MPI_FLOAT, other(group, i));
     }
     for (int i = 0; i < group->size - 1; i++)
@@ -174,31 +163,20 @@ static bool reduce_piece(struct mpi_group *group, float *data, size_t n)
 
 /* ---- the operations -------------------------------------------------------------------------------------------------- */
 
-static void begin(struct mpi_group *group)
-{
-    atomic_store_explicit(&group->collective, true, memory_order_relaxed);
-}
-
-static tern_status end(struct mpi_group *group, bool done)
-{
-    atomic_store_explicit(&group->collective, false, memory_order_relaxed);
-    return done ? TERN_OK : TERN_ERR_STATE;
-}
-
 static tern_status all_reduce(void *user, float *data, size_t n)
 {
     struct mpi_group *group = user;
     bool good = true;
 
-    begin(group);
+    mpi_group_begin(group);
     if (group->size == 1)
-        return end(group, true);
+        return mpi_group_done(group, true);
     if (n * sizeof *data <= DIRECT_BYTES / (size_t)group->size)
         good = reduce_directly(group, data, n);
     else
         for (size_t at = 0; good && at < n; at += PIECE)
             good = reduce_piece(group, data + at, n - at < PIECE ? n - at : PIECE);
-    return end(group, good);
+    return mpi_group_done(group, good);
 }
 
 static tern_status all_gather(void *user, const float *data, float *out, size_t n)
@@ -207,7 +185,7 @@ static tern_status all_gather(void *user, const float *data, float *out, size_t 
     float *own = out + (size_t)group->rank * n;
     bool good = true;
 
-    begin(group);
+    mpi_group_begin(group);
     if (own != data && n > 0)
         memcpy(own, data, n * sizeof *data);
     for (size_t at = 0; good && at < n; at += GATHER_MANY) {
@@ -219,7 +197,7 @@ static tern_status all_gather(void *user, const float *data, float *out, size_t 
             send(group, own + at, count, MPI_FLOAT, other(group, i));
         good = finish(group);
     }
-    return end(group, good);
+    return mpi_group_done(group, good);
 }
 
 /* Down a tree: a rank gets the bytes from the one whose number, counted from the root, lacks its lowest bit, and passes them to
@@ -247,11 +225,11 @@ static tern_status broadcast(void *user, void *data, size_t bytes, int root)
     struct mpi_group *group = user;
     bool good = true;
 
-    begin(group);
+    mpi_group_begin(group);
     for (size_t at = 0; good && at < bytes; at += BROADCAST_BYTES)
         good = broadcast_piece(group, (char *)data + at, bytes - at < BROADCAST_BYTES ? bytes - at : BROADCAST_BYTES,
                                root);
-    return end(group, good);
+    return mpi_group_done(group, good);
 }
 
 /* In rounds: after the one with distance d every rank has heard, through others, of the 2 d ranks before it. */
@@ -262,13 +240,13 @@ static tern_status barrier(void *user)
     char heard, said = 0;
     bool good = true;
 
-    begin(group);
+    mpi_group_begin(group);
     for (int d = 1; good && d < size; d *= 2) {
         receive(group, &heard, 1, MPI_BYTE, (group->rank - d + size) % size);
         send(group, &said, 1, MPI_BYTE, (group->rank + d) % size);
         good = finish(group);
     }
-    return end(group, good);
+    return mpi_group_done(group, good);
 }
 
 void mpi_network_operations(tern_comm *out)
@@ -283,8 +261,8 @@ bool mpi_network_open(struct mpi_group *group, char *text, size_t size)
 {
     const size_t n = (size_t)group->size;
     struct mpi_network *net = calloc(1, sizeof *net);
-    const size_t capacity =
-        PIECE + n * UNIT > DIRECT_BYTES / sizeof(float) ? PIECE + n * UNIT : DIRECT_BYTES / sizeof(float);
+    const size_t capacity = PIECE + n * MPI_GROUP_UNIT > DIRECT_BYTES / sizeof(float) ? PIECE + n * MPI_GROUP_UNIT
+                                                                                      : DIRECT_BYTES / sizeof(float);
     int good =
         net && (net->asked = calloc(2 * n, sizeof(MPI_Request))) && (net->got = malloc(capacity * sizeof(float)));
     int all = 0;

@@ -32,7 +32,6 @@
 #define DIRECT_MANY       16384u /* floats of all ranks up to which more than two add up all themselves */
 #define DIRECT_CROWDED    65536u /* floats of one rank where waiting costs a change of processes */
 #define BLOCK             1024u  /* floats that stay in the first level cache while rank after rank is added */
-#define UNIT              16u    /* floats of a cache line */
 #define SPIN_SECONDS      100e-6
 #define YIELD_SECONDS     4e-6
 #define SLEEP_NANOSECONDS 100000000  /* between looks at whether the group still is */
@@ -212,16 +211,6 @@ static bool reduce_directly(struct mpi_group *group, float *data, size_t n)
     return true;
 }
 
-/* The part of a piece of n floats that a rank adds up. */
-static void part_of(const struct mpi_group *group, int rank, size_t n, size_t *begin, size_t *count)
-{
-    const size_t size = (size_t)group->size, each = round_up((n + size - 1) / size, UNIT);
-    const size_t first = (size_t)rank * each < n ? (size_t)rank * each : n;
-
-    *begin = first;
-    *count = n - first < each ? n - first : each;
-}
-
 static bool reduce_in_parts(struct mpi_group *group, float *data, size_t n)
 {
     struct mpi_window *w = group->window;
@@ -241,13 +230,13 @@ static bool reduce_in_parts(struct mpi_group *group, float *data, size_t n)
         for (int r = 0; p > 0 && r < group->size; r++) { /* the sums of the piece before, each from who has it */
             size_t begin, count;
 
-            part_of(group, r, at > n ? n - (at - PIECE) : PIECE, &begin, &count);
+            mpi_group_part(group, r, at > n ? n - (at - PIECE) : PIECE, &begin, &count);
             memcpy(data + (at - PIECE) + begin, sums_of(w, r, w->step - 1), count * sizeof *data);
         }
         if (now > 0) {
             size_t begin, count;
 
-            part_of(group, group->rank, now, &begin, &count);
+            mpi_group_part(group, group->rank, now, &begin, &count);
             add_slots(group, sums_of(w, group->rank, w->step), begin, count);
         }
     }
@@ -256,23 +245,13 @@ static bool reduce_in_parts(struct mpi_group *group, float *data, size_t n)
 
 /* ---- the operations -------------------------------------------------------------------------------------------------- */
 
-static void begin(struct mpi_group *group)
-{
-    atomic_store_explicit(&group->collective, true, memory_order_relaxed);
-}
-
-static tern_status end(struct mpi_group *group, bool done)
-{
-    atomic_store_explicit(&group->collective, false, memory_order_relaxed);
-    return done ? TERN_OK : TERN_ERR_STATE;
-}
-
 static tern_status all_reduce(void *user, float *data, size_t n)
 {
     struct mpi_group *group = user;
 
-    begin(group);
-    return end(group, n <= group->window->direct ? reduce_directly(group, data, n) : reduce_in_parts(group, data, n));
+    mpi_group_begin(group);
+    return mpi_group_done(group, n <= group->window->direct ? reduce_directly(group, data, n)
+                                                            : reduce_in_parts(group, data, n));
 }
 
 static tern_status all_gather(void *user, const float *data, float *out, size_t n)
@@ -281,7 +260,7 @@ static tern_status all_gather(void *user, const float *data, float *out, size_t 
     struct mpi_window *w = group->window;
     bool good = true;
 
-    begin(group);
+    mpi_group_begin(group);
     for (size_t at = 0; good && at < n; at += PIECE) {
         const size_t count = n - at < PIECE ? n - at : PIECE;
 
@@ -300,7 +279,7 @@ static tern_status all_gather(void *user, const float *data, float *out, size_t 
                 memcpy(row, slot_of(w, r), count * sizeof *data);
         }
     }
-    return end(group, good);
+    return mpi_group_done(group, good);
 }
 
 static tern_status broadcast(void *user, void *data, size_t bytes, int root)
@@ -310,7 +289,7 @@ static tern_status broadcast(void *user, void *data, size_t bytes, int root)
     const size_t piece = PIECE * sizeof(float);
     bool good = true;
 
-    begin(group);
+    mpi_group_begin(group);
     for (size_t at = 0; good && at < bytes; at += piece) {
         const size_t count = bytes - at < piece ? bytes - at : piece;
         unsigned char *here = (unsigned char *)data + at;
@@ -329,17 +308,17 @@ static tern_status broadcast(void *user, void *data, size_t bytes, int root)
                 memcpy(here, slot_of(w, root), count);
         }
     }
-    return end(group, good);
+    return mpi_group_done(group, good);
 }
 
 static tern_status barrier(void *user)
 {
     struct mpi_group *group = user;
 
-    begin(group);
+    mpi_group_begin(group);
     group->window->step++;
     arrive(group);
-    return end(group, wait_for_all(group, group->window->step));
+    return mpi_group_done(group, wait_for_all(group, group->window->step));
 }
 
 void mpi_window_operations(tern_comm *out)
@@ -459,7 +438,7 @@ bool mpi_window_open(struct mpi_group *group, char *text, size_t size)
         snprintf(text, size, "out of memory for a window of %zu ranks", n);
         return false;
     }
-    w->part = round_up((PIECE + n - 1) / n, UNIT);
+    w->part = round_up((PIECE + n - 1) / n, MPI_GROUP_UNIT);
     w->direct = group->size == 2 ? SIZE_MAX : group->crowded ? DIRECT_CROWDED : DIRECT_MANY / n;
     const size_t bytes =
         round_up(sizeof(struct mailbox) + 2 * (PIECE + w->part) * sizeof(float) + MPI_GROUP_LINE, 4096);
