@@ -32,7 +32,7 @@
 #define CROWD       8          /* ranks for each processor at most */
 #define ASKED_TWICE 2          /* signals that are left to rank 0 */
 #define PATIENCE \
-    5 /* seconds until a signal is heeded where the group is not open: MPI's start may not come to an end */
+    3 /* seconds until a signal is heeded where the group is not open: MPI's start may not come to an end */
 
 struct rank {
     pid_t pid; /* 0: not known yet */

@@ -65,7 +65,7 @@ static bool find(struct searched *searched, char path[static PATH_MAX])
     if (dladdr(&here, &info) && info.dli_fname && strlen(info.dli_fname) < sizeof file) {
         if (!realpath(info.dli_fname, first))
             first[0] = '\0';
-        strcpy(file, info.dli_fname);
+        memcpy(file, info.dli_fname, strlen(info.dli_fname) + 1);
         if (look_beside(searched, file, path))
             return true;
     }
@@ -95,7 +95,7 @@ static tern_status load(tern_ctx *ctx, const struct tern_comm_plugin **out)
                  "plugin was left behind; TERN_PLUGINS names another folder",
                  searched.text, reason);
     if (!found)
-        strcpy(path, PLUGIN);
+        memcpy(path, PLUGIN, sizeof PLUGIN);
 
     const struct tern_comm_plugin *plugin = dlsym(object, TERN_COMM_PLUGIN_SYMBOL);
     TERN_REQUIRE(ctx, plugin, TERN_ERR_UNSUPPORTED,

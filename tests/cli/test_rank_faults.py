@@ -98,21 +98,28 @@ class Faults(unittest.TestCase):
             code, out, err = self.end(process, ranks + mpirun)
             self.assertEqual((code, out, err), (128 + number, b"", ""))
 
-    def test_a_signal_while_a_rank_is_stopped_in_mpi_s_start(self):
+    def test_a_rank_that_never_comes_to_mpi_s_start(self):
+        """with a signal meanwhile, and without"""
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "mpirun")
             with open(path, "w", encoding="ascii") as f:
                 f.write("#!/bin/sh\nshift 2\nexec '%s' -n 1 \"$@\" : -n 1 sleep 60\n" % shutil.which("mpirun"))
             os.chmod(path, 0o755)
             env = dict(mpi_runs.environment(), PATH=folder + ":" + os.environ["PATH"])
-            process = subprocess.Popen([TERN, "run", MODEL, "-p", "x", "--tp", "2"], env=env, stdin=subprocess.DEVNULL,
-                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            self.addCleanup(process.kill)
-            time.sleep(2)  # rank 0 waits for the other one, which never comes
-            ranks, mpirun = [rank for mpirun in children(process.pid) for rank in children(mpirun)], children(process.pid)
-            self.assertEqual(len(ranks), 2)
-            process.send_signal(signal.SIGTERM)
-            self.assertEqual(self.end(process, ranks + mpirun), (143, b"", ""))
+            for number in (signal.SIGTERM, None):
+                process = subprocess.Popen([TERN, "run", MODEL, "-p", "x", "--tp", "2"], env=env, stdin=subprocess.DEVNULL,
+                                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                self.addCleanup(process.kill)
+                time.sleep(2)
+                ranks, mpirun = [rank for mpirun in children(process.pid) for rank in children(mpirun)], children(process.pid)
+                self.assertEqual(len(ranks), 2)
+                if number:
+                    process.send_signal(number)
+                    self.assertEqual(self.end(process, ranks + mpirun), (143, b"", ""))
+                else:
+                    code, out, err = self.end(process, ranks + mpirun)
+                    self.assertEqual((code, out, err.count("\n")), (1, b"", 1), err)
+                    self.assertIn("has waited 6 s for the others to join", err)
 
     def test_stopped_together_they_go_on(self):
         process, ranks, mpirun = self.start()

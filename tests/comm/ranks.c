@@ -4,7 +4,8 @@
  *   test_ranks loop [FAULT...]       sums without end, until something ends them
  *   test_ranks idle [FAULT...]       ranks wait for a message of rank 0, which never comes
  *   test_ranks open [VERSION]        opens and closes; with VERSION as if this rank's tern were that one
- *   test_ranks absent RANK           that rank stops in the middle of its opening
+ *   test_ranks absent RANK [MILLISECONDS]
+ *                                    that rank stops in the middle of its opening, or that long after MPI's start has begun
  *   test_ranks twice                 two groups in one process, one after and one beside the other
  *
  * FAULT: RANK kill|stop|exit|close|return MILLISECONDS; that rank does so then, in the thread that computes.
@@ -16,6 +17,7 @@
 
 #include <dlfcn.h>
 #include <math.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,25 +39,48 @@
 static int rank_of = -1;
 
 static bool stops_opening;
-
-/* The plugin calls this while it opens a group, and finds it here first.  Open MPI's handles are pointers. */
-__attribute__((visibility("default"))) int MPI_Comm_split_type(void *comm, int type, int key, void *info, void *out);
-int MPI_Comm_split_type(void *comm, int type, int key, void *info, void *out)
-{
-    int (*real)(void *, int, int, void *, void *);
-    void *symbol = dlsym(RTLD_DEFAULT, "PMPI_Comm_split_type");
-
-    memcpy(&real, &symbol, sizeof real); /* ISO C has no conversion of objects to functions */
-    if (stops_opening)
-        raise(SIGSTOP);
-    return real(comm, type, key, info, out);
-}
+static unsigned stops_init; /* so many milliseconds after MPI's start has begun; 0: not */
 
 static void sleep_ms(unsigned ms)
 {
     const struct timespec t = { .tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000 };
 
     nanosleep(&t, NULL);
+}
+
+static void *stop_later(void *unused)
+{
+    (void)unused;
+    sleep_ms(stops_init);
+    kill(getpid(), SIGSTOP);
+    return NULL;
+}
+
+/* The plugin calls this and the next one, and finds them here first. */
+__attribute__((visibility("default"))) int MPI_Init_thread(int *argc, char ***argv, int required, int *provided);
+int MPI_Init_thread(int *argc, char ***argv, int required, int *provided)
+{
+    int (*real)(int *, char ***, int, int *);
+    void *symbol = dlsym(RTLD_DEFAULT, "PMPI_Init_thread");
+    pthread_t thread;
+
+    memcpy(&real, &symbol, sizeof real); /* ISO C has no conversion of objects to functions */
+    if (stops_init)
+        CHECK(pthread_create(&thread, NULL, stop_later, NULL) == 0, "no thread");
+    return real(argc, argv, required, provided);
+}
+
+/* Open MPI's handles are pointers. */
+__attribute__((visibility("default"))) int MPI_Comm_split_type(void *comm, int type, int key, void *info, void *out);
+int MPI_Comm_split_type(void *comm, int type, int key, void *info, void *out)
+{
+    int (*real)(void *, int, int, void *, void *);
+    void *symbol = dlsym(RTLD_DEFAULT, "PMPI_Comm_split_type");
+
+    memcpy(&real, &symbol, sizeof real);
+    if (stops_opening)
+        raise(SIGSTOP);
+    return real(comm, type, key, info, out);
 }
 
 static double seconds(void)
@@ -349,7 +374,8 @@ int main(int argc, char **argv)
 
         rank_of = told ? atoi(told) : 0;
         write_pid(rank_of);
-        stops_opening = rank_of == atoi(argv[2]);
+        stops_opening = rank_of == atoi(argv[2]) && argc < 4;
+        stops_init = rank_of == atoi(argv[2]) && argc == 4 ? (unsigned)atoi(argv[3]) : 0;
     }
     if (strcmp(what, "open") == 0 && argc == 3)
         return open_as(argv[2]);

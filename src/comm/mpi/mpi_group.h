@@ -56,6 +56,7 @@ struct mpi_group {
 
     double timeout;  /* seconds without a sign of life; 0: no one watches */
     double patience; /* seconds until all ranks have joined */
+    int told;        /* this rank's number, as far as the thread knows that watches until then */
     pthread_t watcher;
     bool watches; /* that thread runs */
     int stop;     /* eventfd that wakes it */
@@ -127,8 +128,11 @@ void mpi_links_dismiss(struct mpi_group *group);
 bool mpi_links_dismissed(const struct mpi_group *group);
 
 /* ---- mpi_watch.c ---- */
-/* Watches that the opening comes to its end, as far as this rank's own wish for a timeout goes. */
-void mpi_watch_begin(struct mpi_group *group);
+/* Before anything else; what fails here mpi_watch_start() tells. */
+void mpi_watch_init(struct mpi_group *group);
+/* Watches that MPI's start and the opening come to their end, as far as this rank's own wish for a timeout goes.  `rank`: -1 where it is
+ * not known yet; then, and where it watches already, nothing happens. */
+void mpi_watch_opening(struct mpi_group *group, int rank);
 /* Watches the ranks instead.  0 or the system's error number. */
 int mpi_watch_start(struct mpi_group *group);
 /* This rank leaves: returns when every rank has, or one is gone for good (false). */

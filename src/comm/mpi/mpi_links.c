@@ -105,7 +105,7 @@ static void list_addresses(bool loopback, struct place *place)
     struct ifaddrs *all = NULL;
 
     if (loopback) {
-        strcpy(place->address[place->n++], "127.0.0.1");
+        memcpy(place->address[place->n++], "127.0.0.1", sizeof "127.0.0.1");
         return;
     }
     if (getifaddrs(&all))

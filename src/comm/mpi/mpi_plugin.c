@@ -4,8 +4,9 @@
 
 #include <tern/version.h>
 
-#include <stdarg.h>
+#include <limits.h>
 #include <sched.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,6 +52,22 @@ static tern_status read_environment(struct wishes *out, char *message, size_t si
                         timeout);
     }
     return TERN_OK;
+}
+
+/* The rank that who started this process has told it, before MPI does; -1: none, or in words of its own. */
+static int told_rank(void)
+{
+    static const char *const names[] = { "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK" };
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const char *text = getenv(names[i]);
+        char *rest = NULL;
+        const long n = text ? strtol(text, &rest, 10) : -1;
+
+        if (text && rest != text && !*rest && n >= 0 && n <= INT_MAX)
+            return (int)n;
+    }
+    return -1;
 }
 
 /* ---- MPI -------------------------------------------------------------------------------------------------------------- */
@@ -99,7 +116,7 @@ static void introduce(struct mpi_identity *own, const char *version)
     *own = (struct mpi_identity){ .magic = MAGIC, .abi = TERN_COMM_PLUGIN_ABI, .pid = getpid() };
     snprintf(own->version, sizeof own->version, "%s", version);
     if (gethostname(own->host, sizeof own->host - 1))
-        strcpy(own->host, "?");
+        own->host[0] = '?';
 }
 
 /* Every rank sees the same list, so every rank comes to the same error. */
@@ -151,6 +168,8 @@ static void group_free(struct mpi_group *group)
 {
     int finalised = 0;
 
+    if (!group)
+        return;
     mpi_watch_stop(group);
     MPI_Finalized(&finalised);
     if (!finalised && group->comm != MPI_COMM_NULL)
@@ -206,60 +225,62 @@ static tern_status watch(struct mpi_group *group, char *message, size_t size)
                 worst, group->ranks[worst].host, error ? ": " : "", error ? strerror(error) : "");
 }
 
-static tern_status group_create(const char *version, struct wishes *wishes, struct mpi_group **out, char *message,
-                                size_t size)
+/* NULL: no memory, which group_create() tells all ranks. */
+static struct mpi_group *group_begin(const struct wishes *wishes)
 {
     struct mpi_group *group = calloc(1, sizeof *group);
+
+    if (!group)
+        return NULL;
+    group->comm = MPI_COMM_NULL;
+    group->pid = getpid();
+    group->timeout = wishes->timeout;
+    mpi_watch_init(group);
+    mpi_watch_opening(group, told_rank());
+    return group;
+}
+
+static tern_status group_create(struct mpi_group *group, const char *version, struct wishes *wishes, char *message,
+                                size_t size)
+{
     int good = group != NULL, all = 0, n = 0;
 
     MPI_Comm_size(MPI_COMM_WORLD, &n);
     if (group) {
-        group->comm = MPI_COMM_NULL;
-        group->pid = getpid();
-        group->stop = -1;
         group->size = n;
-        group->timeout = wishes->timeout;
         MPI_Comm_rank(MPI_COMM_WORLD, &group->rank);
+        if (n > 1)
+            mpi_watch_opening(group, group->rank);
         group->ranks = calloc((size_t)n, sizeof *group->ranks);
         good = group->ranks != NULL;
-        if (n > 1)
-            mpi_watch_begin(group);
     }
     /* Of no use to the ranks that have memory is one that has none. */
-    if (MPI_Allreduce(&good, &all, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD) != MPI_SUCCESS || !all) {
-        if (group)
-            group_free(group);
+    if (MPI_Allreduce(&good, &all, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD) != MPI_SUCCESS || !all)
         return fail(TERN_ERR_MEMORY, message, size, "out of memory on a rank: a group of %d ranks", n);
-    }
-    if (MPI_Comm_dup(MPI_COMM_WORLD, &group->comm) != MPI_SUCCESS) {
-        group_free(group);
+    if (MPI_Comm_dup(MPI_COMM_WORLD, &group->comm) != MPI_SUCCESS)
         return fail(TERN_ERR_IO, message, size, "MPI_Comm_dup failed");
-    }
     MPI_Comm_set_errhandler(group->comm, MPI_ERRORS_RETURN);
     tern_status status = join(group, version, wishes, message, size);
     if (status == TERN_OK)
         status = watch(group, message, size);
-    if (status != TERN_OK) {
+    if (status != TERN_OK)
         leave(group);
-        group_free(group);
-        return status;
-    }
-    *out = group;
-    return TERN_OK;
+    return status;
 }
 
 static tern_status open_mpi(const char *version, tern_comm *out, char *message, size_t size)
 {
-    struct mpi_group *group = NULL;
     struct wishes wishes;
     tern_status status = read_environment(&wishes, message, size);
 
-    if (status == TERN_OK)
-        status = start_mpi(message, size);
     if (status != TERN_OK)
         return status;
-    status = group_create(version, &wishes, &group, message, size);
+    struct mpi_group *group = group_begin(&wishes);
+    status = start_mpi(message, size);
+    if (status == TERN_OK)
+        status = group_create(group, version, &wishes, message, size);
     if (status != TERN_OK) {
+        group_free(group);
         stop_mpi();
         return status;
     }

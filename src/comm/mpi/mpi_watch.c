@@ -26,7 +26,8 @@
 #define LONGEST_TURN     0.2 /* what one turn counts at most */
 #define GONE_SECONDS     4.0 /* left to who started the ranks, to end them, which takes mpirun up to 2 */
 #define TOLD_SECONDS     1.5 /* left to the process that tells why */
-#define OPENING_SECONDS  5.0
+#define DEPUTY_SECONDS   1.0 /* left to the rank before, where ranks do not know each other yet */
+#define OPENING_SECONDS  5.0 /* and one more: of MPI's start and ours */
 #define TEARDOWN_SECONDS 8
 
 struct mpi_watched {
@@ -212,7 +213,8 @@ static void tell_late(const char *format, ...)
     va_end(args);
 }
 
-/* Until the ranks know each other no one can say which of them is missing; after MPI's own start it is a matter of moments. */
+/* Until the ranks know each other no one can say which of them is missing.  MPI's own start has no bound: a rank that is stopped in it
+ * is waited for by all.  Nothing of `group` is read here that opening it writes. */
 static void *watch_opening(void *p)
 {
     struct mpi_group *group = p;
@@ -230,14 +232,14 @@ static void *watch_opening(void *p)
     if (atomic_load(&group->stopped))
         return NULL;
     /* Rank 0 speaks, unless it is the one: then rank 1.  The first that ends takes all others with it. */
-    pause_for(group->rank < 2 ? group->rank * TOLD_SECONDS : 2 * TOLD_SECONDS);
+    pause_for((group->told < 2 ? group->told : 2) * DEPUTY_SECONDS);
     if (atomic_load(&group->stopped))
         return NULL;
-    if (group->rank < 2)
-        tell_late("rank %d of %d (process %d) has waited %g s for the others to join (one is stopped, killed or cut "
-                  "off): the "
-                  "run ends",
-                  group->rank, group->size, (int)group->pid, patience);
+    if (group->told < 2)
+        tell_late(
+            "rank %d (process %d) has waited %g s for the others to join (one is stopped, killed or cut off): the "
+            "run ends",
+            group->told, (int)group->pid, patience);
     _exit(EXIT_FAILURE);
 }
 
@@ -280,19 +282,25 @@ static void stop(struct mpi_group *group)
     group->watches = false;
 }
 
-void mpi_watch_begin(struct mpi_group *group)
+void mpi_watch_init(struct mpi_group *group)
 {
     group->parent = getppid();
     group->patience = 1 + (group->timeout > OPENING_SECONDS ? group->timeout : OPENING_SECONDS);
-    group->watched = calloc((size_t)group->size, sizeof *group->watched);
     group->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (group->watched && group->stop >= 0 && group->timeout > 0)
-        (void)start(group, watch_opening); /* mpi_watch_start() will tell */
+}
+
+void mpi_watch_opening(struct mpi_group *group, int rank)
+{
+    if (rank < 0 || group->watches || group->stop < 0 || group->timeout == 0)
+        return;
+    group->told = rank;
+    (void)start(group, watch_opening); /* where there can be no thread, mpi_watch_start() will tell */
 }
 
 int mpi_watch_start(struct mpi_group *group)
 {
     stop(group);
+    group->watched = calloc((size_t)group->size, sizeof *group->watched);
     if (!group->watched || group->stop < 0)
         return !group->watched ? ENOMEM : EMFILE;
     return start(group, watch);
