@@ -59,6 +59,8 @@ void cli_signal_session(tern_session *session);
 /* ---- stdout ---- */
 /* Writes and flushes.  false: it failed, and cli_stdout_end() will say why. */
 bool cli_print(const char *text, size_t size);
+/* Flushes what was printed by other means; what fails cli_stdout_end() says. */
+void cli_stdout_flush(void);
 /* Flushes and closes stdout: `code`, or 1 where anything could not be written.  A closed pipe is told by the code alone. */
 int cli_stdout_end(int code);
 

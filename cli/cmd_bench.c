@@ -100,8 +100,10 @@ static int choose_contexts(int32_t **list, size_t *n, bool encoder, int64_t n_co
     return 0;
 }
 
-static int run_here(const struct settings *s, const tern_model_shape *shape, tern_ctx *ctx)
+static int run_here(void *user, tern_ctx *ctx)
 {
+    const struct settings *s = user;
+    const tern_model_shape *shape = s->shape ? cli_shape_find(s->shape) : NULL;
     struct bench_plan plan = { .sequences = (int32_t)s->sequences, .runs = (int)s->runs, .bar = !s->quiet };
     struct bench bench = { .name = s->shape ? s->shape : s->model ? s->model : "tiny-shakespeare", .plan = &plan };
     tern_model *model = NULL;
@@ -144,24 +146,16 @@ static int run_here(const struct settings *s, const tern_model_shape *shape, ter
     return code;
 }
 
-static int run(const struct settings *s)
+static int run(struct settings *s)
 {
     const tern_model_shape *shape = s->shape ? cli_shape_find(s->shape) : NULL;
-    tern_ctx *ctx = NULL;
-    int code;
+    const struct ranks_job job = { .model = s->model, .shape = shape, .dtype = s->dtype, .run = run_here, .user = s };
 
     if (s->shape && !shape)
         return CLI_USAGE;
     if (shape && shape->encoder && s->has_decode)
         return cli_error(CLI_USAGE, "%s is an encoder: there is nothing to --decode", s->shape);
-    if (ranks_launch(s->tp, &code))
-        return code;
-    code = ranks_open(s->threads, &ctx);
-    if (!code)
-        code = ranks_is_worker() ? ranks_work(ctx, s->model, shape, s->dtype) : run_here(s, shape, ctx);
-    code = ranks_close(code);
-    tern_ctx_destroy(&ctx);
-    return code;
+    return ranks_run(s->tp, s->threads, &job);
 }
 
 int cmd_bench(int argc, char **argv)

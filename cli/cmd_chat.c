@@ -558,8 +558,9 @@ static int prepare(struct talk *t, struct cli_text *tools, char **variables, ter
     return code ? code : cli_session_open(t->ctx, t->model, &session, &t->session);
 }
 
-static int run_here(struct settings *s, tern_ctx *ctx)
+static int run_here(void *user, tern_ctx *ctx)
 {
+    struct settings *s = user;
     struct talk t = { .s = s, .ctx = ctx, .sequence = -1, .terminal = isatty(STDIN_FILENO) };
     struct cli_text tools = { 0 };
     tern_logit_bias *biases = NULL;
@@ -591,26 +592,12 @@ static int run_here(struct settings *s, tern_ctx *ctx)
     return code;
 }
 
-static int run(struct settings *s)
-{
-    tern_ctx *ctx = NULL;
-    int code;
-
-    if (ranks_launch(s->tp, &code))
-        return code;
-    code = ranks_open(s->threads, &ctx);
-    if (!code)
-        code = ranks_is_worker() ? ranks_work(ctx, s->model, NULL, s->dtype) : run_here(s, ctx);
-    code = ranks_close(code);
-    tern_ctx_destroy(&ctx);
-    return code;
-}
-
 int cmd_chat(int argc, char **argv)
 {
     struct settings s = { 0 };
     const enum option_outcome outcome = parse(&s, argc, argv);
-    const int code = outcome == OPTION_PARSED ? run(&s) : options_exit(outcome);
+    const struct ranks_job job = { .model = s.model, .dtype = s.dtype, .run = run_here, .user = &s };
+    const int code = outcome == OPTION_PARSED ? ranks_run(s.tp, s.threads, &job) : options_exit(outcome);
 
     sampling_free(&s.sampling, NULL);
     option_texts_free(&s.set);

@@ -101,8 +101,9 @@ static enum option_outcome parse(struct settings *s, int argc, char **argv)
     return options_parse(&line, argc, argv);
 }
 
-static int run_here(const struct settings *s, tern_ctx *ctx)
+static int run_here(void *user, tern_ctx *ctx)
 {
+    const struct settings *s = user;
     struct cli_text text = { 0 };
     tern_model *model = NULL;
     tern_ids from_text = { 0 };
@@ -134,8 +135,6 @@ int cmd_logits(int argc, char **argv)
 {
     struct settings s = { .dtype = TERN_MODEL_AUTO };
     const enum option_outcome outcome = parse(&s, argc, argv);
-    tern_ctx *ctx = NULL;
-    int code;
 
     if (outcome != OPTION_PARSED)
         return options_exit(outcome);
@@ -143,14 +142,8 @@ int cmd_logits(int argc, char **argv)
         return cli_error(CLI_USAGE, "logits wants -o FILE.npy");
     if (s.list && (s.p || s.f))
         return cli_error(CLI_USAGE, "logits takes a text or --ids, got both");
-    if (ranks_launch(s.tp, &code))
-        return code;
     if (strcmp(s.output, "-") == 0 && isatty(STDOUT_FILENO))
         return cli_error(CLI_USAGE, "logits -o - writes binary data, and stdout is a terminal");
-    code = ranks_open(s.threads, &ctx);
-    if (!code)
-        code = ranks_is_worker() ? ranks_work(ctx, s.model, NULL, s.dtype) : run_here(&s, ctx);
-    code = ranks_close(code);
-    tern_ctx_destroy(&ctx);
-    return code;
+    const struct ranks_job job = { .model = s.model, .dtype = s.dtype, .run = run_here, .user = &s };
+    return ranks_run(s.tp, s.threads, &job);
 }

@@ -220,8 +220,9 @@ static int generate(struct settings *s, const struct cli_text *text, tern_ctx *c
     return code;
 }
 
-static int run_here(struct settings *s, tern_ctx *ctx)
+static int run_here(void *user, tern_ctx *ctx)
 {
+    struct settings *s = user;
     struct cli_text text = { 0 };
     tern_tokenizer *tokenizer = NULL;
     tern_model *model = NULL;
@@ -247,19 +248,11 @@ static int run_here(struct settings *s, tern_ctx *ctx)
 
 static int run(struct settings *s)
 {
-    tern_ctx *ctx = NULL;
-    int code;
+    const struct ranks_job job = { .model = s->model, .dtype = s->dtype, .run = run_here, .user = s };
 
     if (s->echo && s->json)
         return cli_error(CLI_USAGE, "run takes --echo or --json, got both: the object has the prompt's ids");
-    if (ranks_launch(s->tp, &code))
-        return code;
-    code = ranks_open(s->threads, &ctx);
-    if (!code)
-        code = ranks_is_worker() ? ranks_work(ctx, s->model, NULL, s->dtype) : run_here(s, ctx);
-    code = ranks_close(code);
-    tern_ctx_destroy(&ctx);
-    return code;
+    return ranks_run(s->tp, s->threads, &job);
 }
 
 int cmd_run(int argc, char **argv)

@@ -154,6 +154,12 @@ bool cli_print(const char *text, size_t size)
     return !stdout_errno;
 }
 
+void cli_stdout_flush(void)
+{
+    if (fflush(stdout) && !stdout_errno)
+        stdout_errno = errno ? errno : EIO;
+}
+
 int cli_stdout_end(int code)
 {
     const bool failed = ferror(stdout) != 0;

@@ -42,6 +42,7 @@ struct rank {
 struct launcher {
     int n;
     struct rank *ranks;            /* [n] */
+    struct pollfd *polled;         /* [n + 3] */
     int listening, signals, words; /* words: mpirun's stderr; -1: not there */
     pid_t mpirun;
     pid_t handed; /* the group that the terminal was handed to; 0: none */
@@ -49,7 +50,9 @@ struct launcher {
     int asked;    /* signals so far */
     double since; /* when the first of them came */
     int signal;   /* the last of them */
-    int lost; /* the first rank that ended without a word; -1: none; n: before all had reported, so another may have been first */
+    /* The first rank that ended without a word before rank 0 knew its exit code; -1: none; n: before all had reported, so another may
+     * have been first. */
+    int lost;
     int code;            /* rank 0's exit code; -1: not known */
     bool told;           /* someone has said why the run failed */
     size_t n_kept, line; /* bytes in `kept`; where its last line begins */
@@ -67,7 +70,7 @@ static int listen_for_ranks(char name[static 64])
     if (fd < 0 || getrandom(&random, sizeof(random), 0) != sizeof(random))
         return -1;
     snprintf(name, 64, "tern-%d-%016" PRIx64, (int)getpid(), random);
-    strcpy(at.sun_path + 1, name); /* a name without a file */
+    memcpy(at.sun_path + 1, name, strlen(name)); /* a name without a file */
     const socklen_t length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name));
     return bind(fd, (struct sockaddr *)&at, length) || listen(fd, SOMAXCONN) ? -1 : fd;
 }
@@ -227,7 +230,7 @@ static void hear_rank(struct launcher *l, int r)
         close(l->ranks[r].fd);
         l->ranks[r].fd = -1;
     } else if (n >= 0 || (errno != EAGAIN && errno != EINTR)) {
-        if (l->lost < 0)
+        if (l->lost < 0 && l->code < 0)
             l->lost = all_reported(l) ? r : l->n;
         close(l->ranks[r].fd);
         l->ranks[r].fd = -1;
@@ -333,10 +336,10 @@ static char **compose(int n, const char *program, char **argv, char number[stati
 
 static void watch(struct launcher *l)
 {
-    struct pollfd *p = calloc((size_t)l->n + 3, sizeof(*p));
+    struct pollfd *p = l->polled;
     bool words = true;
 
-    while (p && words) { /* ranks and mpirun hold the other end, so its end is theirs */
+    while (words) { /* ranks and mpirun hold the other end, so its end is theirs */
         nfds_t n = 0;
 
         p[n++] = (struct pollfd){ .fd = l->words, .events = POLLIN };
@@ -360,13 +363,21 @@ static void watch(struct launcher *l)
     }
     /* mpirun has seen the ranks' ends, unless it was killed: then they find that out. */
     const double deadline = cli_seconds() + 5;
-    for (int r = 0; p && r < l->n; r++)
+    for (int r = 0; r < l->n; r++)
         while (l->ranks[r].fd >= 0 && cli_seconds() < deadline) {
             p[0] = (struct pollfd){ .fd = l->ranks[r].fd, .events = POLLIN };
             if (poll(p, 1, 100) > 0)
                 hear_rank(l, r);
         }
-    free(p);
+}
+
+/* Whether rank 0 has come to an end of its own, and so has said all that there is to say.  When a rank is lost, mpirun ends the others with
+ * a signal, which rank 0 may take for the user's. */
+static bool ended_by_itself(const struct launcher *l, int code)
+{
+    if (l->code < 0)
+        return false;
+    return l->signal || (l->code == 0 ? code == 0 : l->code < CLI_SIGNAL || l->lost < 0);
 }
 
 /* The exit code, behind a line if the run failed and no one has said why. */
@@ -374,8 +385,8 @@ static int sum_up(struct launcher *l, int status)
 {
     const int code = WIFEXITED(status) ? WEXITSTATUS(status) : CLI_SIGNAL + WTERMSIG(status);
 
-    if (l->code >= 0) /* rank 0 came to its end, and has said all that there is to say */
-        return l->code ? l->code : code > 1 ? CLI_FAIL : code;
+    if (ended_by_itself(l, code))
+        return l->code;
     if (l->signal)
         return CLI_SIGNAL + l->signal;
     if (code == 127 && !l->ranks[0].pid && l->n_kept == 0)
@@ -390,6 +401,9 @@ static int sum_up(struct launcher *l, int status)
     if (code > CLI_SIGNAL && l->lost >= 0 && l->lost < l->n)
         return cli_error(CLI_FAIL, "rank %d of %d (process %d) was ended by signal %d (%s): the run ends", l->lost,
                          l->n, (int)l->ranks[l->lost].pid, code - CLI_SIGNAL, strsignal(code - CLI_SIGNAL));
+    if (code > CLI_SIGNAL && all_reported(l))
+        return cli_error(CLI_FAIL, "one of %d ranks was ended by signal %d (%s): the run ends", l->n, code - CLI_SIGNAL,
+                         strsignal(code - CLI_SIGNAL));
     if (code > CLI_SIGNAL)
         return cli_error(CLI_FAIL, "one of %d ranks was ended by signal %d (%s) before all were there: the run ends",
                          l->n, code - CLI_SIGNAL, strsignal(code - CLI_SIGNAL));
@@ -398,7 +412,7 @@ static int sum_up(struct launcher *l, int status)
         return cli_error(CLI_FAIL, "mpirun ended with status %d%s", code,
                          l->ranks[0].pid ? "" : " before rank 0 was there");
     }
-    return CLI_FAIL; /* rank 0's own watch has ended it, with a line */
+    return CLI_FAIL; /* a rank's own watch has ended it, with a line */
 }
 
 static int processors(void)
@@ -456,6 +470,7 @@ static void launcher_free(struct launcher *l)
         if (files[i] >= 0)
             close(files[i]);
     free(l->ranks);
+    free(l->polled);
     free(l);
 }
 
@@ -468,7 +483,8 @@ static struct launcher *launcher_create(int n)
     l->n = n;
     l->lost = l->code = l->words = l->signals = l->listening = -1;
     l->ranks = calloc((size_t)n, sizeof(*l->ranks));
-    if (!l->ranks) {
+    l->polled = calloc((size_t)n + 3, sizeof(*l->polled));
+    if (!l->ranks || !l->polled) {
         launcher_free(l);
         return NULL;
     }

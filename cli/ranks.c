@@ -173,7 +173,8 @@ bool ranks_silent(void)
     return silent;
 }
 
-bool ranks_launch(int64_t tp, int *code)
+/* Whether this process has done its part by that; true with the exit code. */
+static bool start_ranks(int64_t tp, int *code)
 {
     if (tp <= 1)
         return false;
@@ -236,7 +237,12 @@ const char *ranks_threads_reason(const tern_ctx *ctx)
     return has_share ? "a rank's share" : tern_ctx_threads_reason(ctx);
 }
 
-int ranks_open(int64_t threads, tern_ctx **ctx)
+const tern_comm *ranks_comm(void)
+{
+    return comm;
+}
+
+static int join(int64_t threads, tern_ctx **ctx)
 {
     if (!in_group())
         return cli_context_open(threads, ctx);
@@ -249,43 +255,51 @@ int ranks_open(int64_t threads, tern_ctx **ctx)
     return status ? cli_fail(status, tern_error(*ctx)) : code;
 }
 
-int ranks_close(int code)
+/* What is printed is out before the group is left: a rank that is lost then may end this process. */
+static int leave(int code)
 {
+    cli_stdout_flush();
     say(RANKS_CODE, code);
     tern_comm_close(&comm);
     return code;
 }
 
-const tern_comm *ranks_comm(void)
-{
-    return comm;
-}
-
-bool ranks_is_worker(void)
-{
-    return comm && comm->rank > 0;
-}
-
-int ranks_work(tern_ctx *ctx, const char *name, const tern_model_shape *shape, int dtype)
+/* A rank other than 0: opens the model as rank 0 does, and takes part in what that is asked for, until it closes the model. */
+static int work(tern_ctx *ctx, const struct ranks_job *job)
 {
     tern_model_options options = tern_model_options_default();
     tern_model *model = NULL;
     char *path = NULL;
     tern_status status;
 
-    options.dtype = (tern_model_dtype)dtype;
+    options.dtype = (tern_model_dtype)job->dtype;
     options.comm = comm;
-    if (shape) {
-        status = tern_model_create_random(ctx, shape, &options, &model);
+    if (job->shape) {
+        status = tern_model_create_random(ctx, job->shape, &options, &model);
     } else {
         /* What is not found here is an error of all, which opening tells rank 0. */
-        if (cli_model_find(ctx, name, &path))
+        if (cli_model_find(ctx, job->model, &path))
             path = NULL;
-        status = tern_model_open(ctx, path ? path : name ? name : "tiny-shakespeare", &options, &model);
+        status = tern_model_open(ctx, path ? path : job->model ? job->model : "tiny-shakespeare", &options, &model);
     }
     if (!status)
         status = tern_worker_run(ctx, model);
     tern_model_close(&model);
     free(path);
     return CLI_OK; /* what went wrong here rank 0 has been told, and says */
+}
+
+int ranks_run(int64_t tp, int64_t threads, const struct ranks_job *job)
+{
+    tern_ctx *ctx = NULL;
+    int code;
+
+    if (start_ranks(tp, &code))
+        return code;
+    code = join(threads, &ctx);
+    if (!code)
+        code = comm && comm->rank > 0 ? work(ctx, job) : job->run(job->user, ctx);
+    code = leave(code);
+    tern_ctx_destroy(&ctx);
+    return code;
 }

@@ -23,27 +23,28 @@
 void ranks_init(char **argv, bool takes_part);
 /* At its end, with the exit code. */
 void ranks_end(int code);
-/* This process is a rank other than 0: its lines would be one too many.  Before the group is open it may be the only one with a line to
- * say: it waits whether it is ended, because rank 0 has failed and said so, and speaks if not. */
+/* Whether this process is to keep its line to itself: a rank other than 0's would be one too many.  Before the group is open it may be the
+ * only one with a line to say: then this waits for 3 s whether it is ended, because rank 0 has failed and said so, and is false if not. */
 bool ranks_silent(void);
 
-/* Where --tp asks for ranks that are not there: starts them and waits for their end; true with the exit code.  Also true, behind a line,
- * where that cannot be.  0 stands for "not given". */
-bool ranks_launch(int64_t tp, int *code);
+/* What ranks share. */
+struct ranks_job {
+    /* The model that rank 0 opens and the others with it; `shape`: NULL, or what is made instead of opening `model`. */
+    const char *model;
+    const tern_model_shape *shape;
+    int dtype;
+    /* The command itself, on rank 0; the model is closed when it returns. */
+    int (*run)(void *user, tern_ctx *ctx);
+    void *user;
+};
 
-/* cli_context_open() with this rank's share of the processors, and the group that this process was started in.  0 or the exit code. */
-int ranks_open(int64_t threads, tern_ctx **ctx);
-/* Why that context has the threads it has. */
+/* Runs a command on the ranks that there are, with cli_context_open() and this rank's share of the processors; or on this process alone;
+ * or, where --tp (0: not given) asks for ranks that are not there, starts them and waits for their end.  The exit code. */
+int ranks_run(int64_t tp, int64_t threads, const struct ranks_job *job);
+/* Why the context has the threads it has. */
 const char *ranks_threads_reason(const tern_ctx *ctx);
-/* Leaves the group, after the model is closed, with what will be the exit code, which is handed through. */
-int ranks_close(int code);
 /* For tern_model_options; NULL: one process. */
 const tern_comm *ranks_comm(void);
-/* Whether ranks_work() is all that is left to do. */
-bool ranks_is_worker(void);
-/* Opens the model as rank 0 does and takes part in what that is asked for, until it closes the model.  `shape`: NULL, or what is opened
- * instead of `name`. */
-int ranks_work(tern_ctx *ctx, const char *name, const tern_model_shape *shape, int dtype);
 
 /* ---- launch.c ---- */
 /* A rank and its launcher speak in these, through a socket whose name is in TERN_LAUNCHER. */

@@ -1,15 +1,41 @@
 /* mpi_collective.c: what collectives through a window and through messages share. */
 #include "mpi_group.h"
 
+#include <time.h>
+
+double mpi_group_seconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+void mpi_group_pause(double seconds)
+{
+    const struct timespec t = { .tv_sec = (time_t)seconds,
+                                .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9) };
+
+    nanosleep(&t, NULL);
+}
+
+bool mpi_group_agree(struct mpi_group *group, bool good)
+{
+    int mine = good, all = 0;
+
+    mpi_group_check(group, MPI_Allreduce(&mine, &all, 1, MPI_INT, MPI_MIN, group->comm), "MPI_Allreduce");
+    return all;
+}
+
 void mpi_group_begin(struct mpi_group *group)
 {
     atomic_store_explicit(&group->collective, true, memory_order_relaxed);
 }
 
-tern_status mpi_group_done(struct mpi_group *group, bool all)
+tern_status mpi_group_done(struct mpi_group *group, bool good)
 {
     atomic_store_explicit(&group->collective, false, memory_order_relaxed);
-    return all ? TERN_OK : TERN_ERR_STATE;
+    return good ? TERN_OK : TERN_ERR_STATE;
 }
 
 void mpi_group_part(const struct mpi_group *group, int rank, size_t n, size_t *begin, size_t *count)

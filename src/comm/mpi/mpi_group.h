@@ -69,9 +69,6 @@ struct mpi_group {
     struct mpi_group *next; /* of the groups that are open in this process */
 };
 
-/* Seconds of a clock that stands while the machine is suspended. */
-double mpi_group_seconds(void);
-
 /* A line on stderr, unless another rank of this host has had the word, and the end of every process.  Does not return.
  * From any thread. */
 void mpi_group_end(struct mpi_group *group, const char *format, ...) TERN_PRINTF(2, 3) __attribute__((noreturn));
@@ -81,15 +78,21 @@ const char *mpi_group_name(const struct mpi_group *group, int rank, char text[st
 void mpi_group_check(struct mpi_group *group, int error, const char *call);
 
 /* ---- mpi_collective.c: what both kinds of collectives share ---- */
+/* Seconds of a clock that stands while the machine is suspended. */
+double mpi_group_seconds(void);
+void mpi_group_pause(double seconds);
+/* Whether all ranks have `good`. */
+bool mpi_group_agree(struct mpi_group *group, bool good);
 /* A collective begins on the opening thread, and ends: TERN_OK, or TERN_ERR_STATE where rank 0 has left. */
 void mpi_group_begin(struct mpi_group *group);
-tern_status mpi_group_done(struct mpi_group *group, bool all);
+tern_status mpi_group_done(struct mpi_group *group, bool good);
 /* The part of n floats that a rank adds up: whole cache lines, none for ranks beyond the last of them. */
 void mpi_group_part(const struct mpi_group *group, int rank, size_t n, size_t *begin, size_t *count);
 
 /* ---- mpi_window.c ---- */
-/* Collective, like all that opens or closes.  false on every rank: MPI has no window for us; `text` says why. */
-bool mpi_window_open(struct mpi_group *group, char *text, size_t size);
+/* Collective, like all that opens or closes.  TERN_OK on every rank; or TERN_ERR_MEMORY, or TERN_ERR_IO where MPI has no window for us, on
+ * every rank: `text` says why. */
+tern_status mpi_window_open(struct mpi_group *group, char *text, size_t size);
 void mpi_window_close(struct mpi_group *group);
 void mpi_window_operations(tern_comm *out);
 /* Signs of life, from the watching thread. */
@@ -104,7 +107,8 @@ void mpi_window_end(struct mpi_group *group);
 bool mpi_window_ended(const struct mpi_group *group);
 
 /* ---- mpi_network.c ---- */
-bool mpi_network_open(struct mpi_group *group, char *text, size_t size);
+/* TERN_OK on every rank, or TERN_ERR_MEMORY on every rank. */
+tern_status mpi_network_open(struct mpi_group *group, char *text, size_t size);
 void mpi_network_close(struct mpi_group *group);
 void mpi_network_operations(tern_comm *out);
 
@@ -137,8 +141,10 @@ void mpi_watch_opening(struct mpi_group *group, int rank);
 int mpi_watch_start(struct mpi_group *group);
 /* This rank leaves: returns when every rank has, or one is gone for good (false). */
 bool mpi_watch_leave(struct mpi_group *group);
-/* Ends the watching: what comes now is MPI's own ending, which gets some seconds. */
-void mpi_watch_teardown(struct mpi_group *group);
+/* Watches that MPI's own ending comes to its end, which gets some seconds. */
+void mpi_watch_closing(struct mpi_group *group);
+/* Ends the watching, of whatever kind. */
 void mpi_watch_stop(struct mpi_group *group);
+void mpi_watch_free(struct mpi_group *group);
 
 #endif

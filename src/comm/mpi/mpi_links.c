@@ -26,6 +26,7 @@
 #define WORD         16
 #define MANY         16  /* addresses that are tried */
 #define CALL_SECONDS 4.0 /* until every rank has called */
+#define BEAT_SECONDS 0.4 /* between two signs of life: fewer than within a host, they are messages */
 
 struct place {
     int port;
@@ -138,8 +139,8 @@ static double left_of(double deadline)
 
 /* ---- rank 0 is called ---------------------------------------------------------------------------------------------------- */
 
-/* Who was called by all others.  -1: they were all there; else the first rank that is missing. */
-static int answer_calls(struct mpi_group *group, int listening, const struct place *place)
+/* Answers the calls of all other ranks.  -1: they were all there; else the first rank that is missing, and why if the system said so. */
+static int answer_calls(struct mpi_group *group, int listening, const struct place *place, int *reason)
 {
     struct mpi_links *links = group->links;
     const double deadline = mpi_group_seconds() + CALL_SECONDS;
@@ -151,6 +152,10 @@ static int answer_calls(struct mpi_group *group, int listening, const struct pla
 
         poll(&p, 1, (int)(left_of(deadline) * 1000) + 1);
         const int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+        if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
+            *reason = errno;
+            break;
+        }
         if (fd < 0)
             continue;
         /* What is said comes at once: a stranger who says nothing is not waited for. */
@@ -277,7 +282,7 @@ static int call_out(const struct mpi_group *group, const struct place *place, in
 
 /* ---- opening and closing ---------------------------------------------------------------------------------------------------- */
 
-static void links_free(struct mpi_group *group)
+void mpi_links_close(struct mpi_group *group)
 {
     struct mpi_links *links = group->links;
 
@@ -301,64 +306,91 @@ static void describe(const struct place *place, char *text, size_t size)
         n += (size_t)snprintf(text + n, size - n, "%s%s", i ? ", " : "", place->address[i]);
 }
 
-tern_status mpi_links_open(struct mpi_group *group, char *text, size_t size)
+static bool links_allocate(struct mpi_group *group)
 {
     struct mpi_links *links = calloc(1, sizeof *links);
-    struct place place = { .port = 0 };
-    int listening = -1, reason = 0, worst = -1, bad = -1;
 
-    if (links)
-        links->link = malloc((size_t)group->size * sizeof *links->link);
-    if (links)
-        links->polled = calloc((size_t)group->size + 1, sizeof *links->polled);
-    for (int r = 0; links && links->link && r < group->size; r++)
-        links->link[r] = (struct link){ .fd = -1 };
     group->links = links;
-    const bool memory = links && links->link && links->polled;
+    if (!links)
+        return false;
+    links->link = malloc((size_t)group->size * sizeof *links->link);
+    links->polled = calloc((size_t)group->size + 1, sizeof *links->polled);
+    for (int r = 0; links->link && r < group->size; r++)
+        links->link[r] = (struct link){ .fd = -1 };
+    return links->link && links->polled;
+}
+
+/* Every rank learns where rank 0 listens; its socket, -1 on the others.  0 or the system's error number. */
+static int find_rank_0(struct mpi_group *group, struct place *place, int *listening)
+{
+    int reason = 0;
+
+    *listening = -1;
     if (group->rank == 0) {
-        list_addresses(group->one_host, &place);
-        listening = listen_anywhere(group->one_host, &place.port);
-        reason = listening < 0 ? errno : 0;
-        if (listening >= 0 && getrandom(place.word, WORD, 0) != WORD)
+        list_addresses(group->one_host, place);
+        *listening = listen_anywhere(group->one_host, &place->port);
+        reason = *listening < 0 ? errno : 0;
+        if (*listening >= 0 && getrandom(place->word, WORD, 0) != WORD)
             reason = EIO;
     }
     mpi_group_check(group, MPI_Bcast(&reason, 1, MPI_INT, 0, group->comm), "MPI_Bcast");
-    if (reason) {
-        links_free(group);
-        if (listening >= 0)
-            close(listening);
-        snprintf(text, size, "rank 0 (%s) cannot listen for the others: %s", group->ranks[0].host, strerror(reason));
-        return TERN_ERR_IO;
-    }
-    mpi_group_check(group, MPI_Bcast(&place, sizeof place, MPI_BYTE, 0, group->comm), "MPI_Bcast");
-    if (!memory) {
-        reason = ENOMEM;
-        bad = group->rank;
-    } else if (group->rank == 0) {
-        bad = answer_calls(group, listening, &place);
-    } else {
-        links->link[0].fd = call_out(group, &place, &reason);
-        bad = links->link[0].fd < 0 ? group->rank : -1;
-    }
-    if (listening >= 0)
-        close(listening);
-    mpi_group_check(group, MPI_Allreduce(&bad, &worst, 1, MPI_INT, MPI_MAX, group->comm), "MPI_Allreduce");
-    if (worst < 0)
-        return TERN_OK;
-    char where[256];
-    describe(&place, where, sizeof where);
-    mpi_group_check(group, MPI_Bcast(&reason, 1, MPI_INT, worst, group->comm), "MPI_Bcast");
-    links_free(group);
-    snprintf(text, size,
-             "rank %d (%s) does not reach rank 0 (%s) at port %d of %s%s%s; TERN_COMM_TIMEOUT=0 does without", worst,
-             group->ranks[worst].host, group->ranks[0].host, place.port, place.n ? where : "no address",
-             reason ? ": " : "", reason ? strerror(reason) : "");
-    return TERN_ERR_IO;
+    if (!reason)
+        mpi_group_check(group, MPI_Bcast(place, sizeof *place, MPI_BYTE, 0, group->comm), "MPI_Bcast");
+    return reason;
 }
 
-void mpi_links_close(struct mpi_group *group)
+/* -1: every rank has its connection; else one that has none, and why, on every rank alike. */
+static int connect_all(struct mpi_group *group, const struct place *place, int listening, int *reason)
 {
-    links_free(group);
+    int bad, worst = -1;
+
+    *reason = 0;
+    if (group->rank == 0) {
+        bad = answer_calls(group, listening, place, reason);
+    } else {
+        group->links->link[0].fd = call_out(group, place, reason);
+        bad = group->links->link[0].fd < 0 ? group->rank : -1;
+    }
+    /* Where rank 0 could not accept, its reason is the one. */
+    int reasons[2] = { group->rank == 0 ? *reason : 0, 0 };
+    mpi_group_check(group, MPI_Allreduce(&bad, &worst, 1, MPI_INT, MPI_MAX, group->comm), "MPI_Allreduce");
+    if (worst < 0)
+        return worst;
+    reasons[1] = group->rank == worst ? *reason : 0;
+    mpi_group_check(group, MPI_Bcast(&reasons[0], 1, MPI_INT, 0, group->comm), "MPI_Bcast");
+    mpi_group_check(group, MPI_Bcast(&reasons[1], 1, MPI_INT, worst, group->comm), "MPI_Bcast");
+    *reason = reasons[0] ? reasons[0] : reasons[1];
+    return worst;
+}
+
+tern_status mpi_links_open(struct mpi_group *group, char *text, size_t size)
+{
+    struct place place = { .port = 0 };
+    char where[256];
+    int listening;
+
+    if (!mpi_group_agree(group, links_allocate(group))) {
+        mpi_links_close(group);
+        snprintf(text, size, "out of memory for connections of %d ranks", group->size);
+        return TERN_ERR_MEMORY;
+    }
+    int reason = find_rank_0(group, &place, &listening);
+    const bool listens = !reason;
+    const int missing = listens ? connect_all(group, &place, listening, &reason) : 0;
+    if (listening >= 0)
+        close(listening);
+    if (listens && missing < 0)
+        return TERN_OK;
+    mpi_links_close(group);
+    describe(&place, where, sizeof where);
+    if (!listens)
+        snprintf(text, size, "rank 0 (%s) cannot listen for the others: %s", group->ranks[0].host, strerror(reason));
+    else
+        snprintf(text, size,
+                 "rank %d (%s) does not reach rank 0 (%s) at port %d of %s%s%s; TERN_COMM_TIMEOUT=0 does without",
+                 missing, group->ranks[missing].host, group->ranks[0].host, place.port, place.n ? where : "no address",
+                 reason ? ": " : "", reason ? strerror(reason) : "");
+    return TERN_ERR_IO;
 }
 
 /* ---- messages ---------------------------------------------------------------------------------------------------------------- */
@@ -387,7 +419,7 @@ void mpi_links_beat(struct mpi_group *group)
     struct mpi_links *links = group->links;
     const double now = mpi_group_seconds();
 
-    if (now - links->beaten < 0.4 && links->beaten > 0)
+    if (now - links->beaten < BEAT_SECONDS && links->beaten > 0)
         return;
     links->beaten = now;
     say(group, 'h');

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define PIECE        262144u     /* floats added up at a time */
 #define DIRECT_BYTES (128 << 10) /* of all ranks' numbers, up to which each rank adds up all itself */
@@ -29,13 +28,6 @@ struct mpi_network {
     MPI_Request *asked; /* [2 * size] */
     int n_asked;
 };
-
-static void sleep_for(double seconds)
-{
-    const struct timespec t = { .tv_nsec = (long)(seconds * 1e9) };
-
-    nanosleep(&t, NULL);
-}
 
 /* Gives up what is under way. */
 static void drop(struct mpi_network *net)
@@ -66,7 +58,7 @@ static bool finish(struct mpi_group *group)
         if (start <= 0)
             start = now;
         if (waited > SPIN_SECONDS)
-            sleep_for(waited / 8 < SLEEP_SECONDS ? waited / 8 : SLEEP_SECONDS);
+            mpi_group_pause(waited / 8 < SLEEP_SECONDS ? waited / 8 : SLEEP_SECONDS);
         else if (waited > YIELD_SECONDS || group->crowded)
             sched_yield();
         if (!atomic_load_explicit(&group->over, memory_order_relaxed))
@@ -257,23 +249,21 @@ void mpi_network_operations(tern_comm *out)
     out->barrier = barrier;
 }
 
-bool mpi_network_open(struct mpi_group *group, char *text, size_t size)
+tern_status mpi_network_open(struct mpi_group *group, char *text, size_t size)
 {
     const size_t n = (size_t)group->size;
     struct mpi_network *net = calloc(1, sizeof *net);
     const size_t capacity = PIECE + n * MPI_GROUP_UNIT > DIRECT_BYTES / sizeof(float) ? PIECE + n * MPI_GROUP_UNIT
                                                                                       : DIRECT_BYTES / sizeof(float);
-    int good =
+    const bool good =
         net && (net->asked = calloc(2 * n, sizeof(MPI_Request))) && (net->got = malloc(capacity * sizeof(float)));
-    int all = 0;
 
     group->network = net;
-    mpi_group_check(group, MPI_Allreduce(&good, &all, 1, MPI_INT, MPI_MIN, group->comm), "MPI_Allreduce");
-    if (!all) {
-        mpi_network_close(group);
-        snprintf(text, size, "out of memory: %zu bytes for messages of %zu ranks", capacity * sizeof(float), n);
-    }
-    return all;
+    if (mpi_group_agree(group, good))
+        return TERN_OK;
+    mpi_network_close(group);
+    snprintf(text, size, "out of memory: %zu bytes for messages of %zu ranks", capacity * sizeof(float), n);
+    return TERN_ERR_MEMORY;
 }
 
 void mpi_network_close(struct mpi_group *group)

@@ -170,7 +170,7 @@ static void group_free(struct mpi_group *group)
 
     if (!group)
         return;
-    mpi_watch_stop(group);
+    mpi_watch_free(group);
     MPI_Finalized(&finalised);
     if (!finalised && group->comm != MPI_COMM_NULL)
         MPI_Comm_free(&group->comm);
@@ -194,13 +194,10 @@ static tern_status join(struct mpi_group *group, const char *version, struct wis
     mpi_group_check(group, MPI_Bcast(common, 2, MPI_DOUBLE, 0, group->comm), "MPI_Bcast");
     group->timeout = common[1];
     look_around(group);
-    if (group->size == 1)
-        return mpi_network_open(group, message, size) ? TERN_OK : TERN_ERR_MEMORY;
-    if (group->one_host && common[0] == 0)
-        return mpi_window_open(group, message, size) ? TERN_OK : TERN_ERR_IO;
-    if (!mpi_network_open(group, message, size))
-        return TERN_ERR_MEMORY;
-    return group->timeout > 0 ? mpi_links_open(group, message, size) : TERN_OK;
+    if (group->size > 1 && group->one_host && common[0] == 0)
+        return mpi_window_open(group, message, size);
+    const tern_status opened = mpi_network_open(group, message, size);
+    return opened == TERN_OK && group->size > 1 && group->timeout > 0 ? mpi_links_open(group, message, size) : opened;
 }
 
 static void leave(struct mpi_group *group)
@@ -254,7 +251,7 @@ static tern_status group_create(struct mpi_group *group, const char *version, st
         group->ranks = calloc((size_t)n, sizeof *group->ranks);
         good = group->ranks != NULL;
     }
-    /* Of no use to the ranks that have memory is one that has none. */
+    /* Where one rank has no memory, those that have some do not go on without it. */
     if (MPI_Allreduce(&good, &all, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD) != MPI_SUCCESS || !all)
         return fail(TERN_ERR_MEMORY, message, size, "out of memory on a rank: a group of %d ranks", n);
     if (MPI_Comm_dup(MPI_COMM_WORLD, &group->comm) != MPI_SUCCESS)
@@ -311,7 +308,7 @@ static void close_mpi(tern_comm *comm)
         mpi_watch_stop(group);
         return;
     }
-    mpi_watch_teardown(group);
+    mpi_watch_closing(group);
     leave(group);
     MPI_Comm_free(&group->comm);
     stop_mpi();

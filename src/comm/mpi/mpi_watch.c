@@ -1,6 +1,7 @@
 /* mpi_watch.c: the thread that ends the process when another rank is lost.
  *
- * Every rank gives a sign of life each tenth of a second, from this thread, so that a long computation is no silence.  A process that
+ * Every rank gives a sign of life each tenth of a second (between hosts less often), from this thread, so that a long computation is no
+ * silence.  A process that
  * was killed, stopped or cut off gives none; its peers wait `timeout` seconds for it.  Time is counted in this thread's own turns,
  * each of them at most two tenths: while a machine is suspended, or all ranks are stopped together, no one's silence grows.
  *
@@ -19,30 +20,21 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
-#define TURN_SECONDS     0.1
-#define LONGEST_TURN     0.2 /* what one turn counts at most */
-#define GONE_SECONDS     4.0 /* left to who started the ranks, to end them, which takes mpirun up to 2 */
-#define TOLD_SECONDS     1.5 /* left to the process that tells why */
-#define DEPUTY_SECONDS   1.0 /* left to the rank before, where ranks do not know each other yet */
-#define OPENING_SECONDS  5.0 /* and one more: of MPI's start and ours */
-#define TEARDOWN_SECONDS 8
+#define TURN_SECONDS    0.1
+#define LONGEST_TURN    0.2 /* what one turn counts at most */
+#define GONE_SECONDS    4.0 /* left to who started the ranks, to end them, which takes mpirun up to 2 */
+#define TOLD_SECONDS    1.5 /* left to the process that tells why */
+#define DEPUTY_SECONDS  1.0 /* left to the rank before, where ranks do not know each other yet */
+#define OPENING_SECONDS 5.0 /* and one more: of MPI's start and ours */
+#define CLOSING_SECONDS 7.0
 
 struct mpi_watched {
     unsigned beats;
     double silent; /* seconds since `beats` changed */
     double gone;   /* seconds since it ended, or since it was missed after it closed the group */
 };
-
-double mpi_group_seconds(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 const char *mpi_group_name(const struct mpi_group *group, int rank, char text[static 160])
 {
@@ -53,14 +45,6 @@ const char *mpi_group_name(const struct mpi_group *group, int rank, char text[st
 }
 
 /* ---- ending ------------------------------------------------------------------------------------------------------------ */
-
-static void pause_for(double seconds)
-{
-    const struct timespec t = { .tv_sec = (time_t)seconds,
-                                .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9) };
-
-    nanosleep(&t, NULL);
-}
 
 /* Whether the word is this process's.  On several hosts rank 0 has it; where that is lost, the first rank of another host, else rank 1.
  * The others give that one its time and are silent. */
@@ -108,7 +92,7 @@ void mpi_group_end(struct mpi_group *group, const char *format, ...)
         if (group->links)
             mpi_links_end(group);
     } else {
-        pause_for(TOLD_SECONDS);
+        mpi_group_pause(TOLD_SECONDS);
     }
     _exit(EXIT_FAILURE);
 }
@@ -123,7 +107,7 @@ void mpi_group_check(struct mpi_group *group, int error, const char *call)
     MPI_Error_string(error, text, &n);
     /* The others' systems may have told them why: rank 0 has the word, and who it reaches ends without one. */
     if (group->links && group->rank != 0)
-        pause_for(TOLD_SECONDS);
+        mpi_group_pause(TOLD_SECONDS);
     mpi_group_end(group, "%s: %s failed: %s: the run ends", mpi_group_name(group, group->rank, name), call, text);
 }
 
@@ -203,25 +187,12 @@ static void *watch(void *p)
     return NULL;
 }
 
-static void tell_late(const char *format, ...) TERN_PRINTF(1, 2);
-static void tell_late(const char *format, ...)
+/* Until this thread is stopped, or `seconds` of its own turns have gone by: false. */
+static bool stopped_within(struct mpi_group *group, double seconds)
 {
-    va_list args;
-
-    va_start(args, format);
-    tell(format, args);
-    va_end(args);
-}
-
-/* Until the ranks know each other no one can say which of them is missing.  MPI's own start has no bound: a rank that is stopped in it
- * is waited for by all.  Nothing of `group` is read here that opening it writes. */
-static void *watch_opening(void *p)
-{
-    struct mpi_group *group = p;
-    const double patience = group->patience;
     double before = mpi_group_seconds(), waited = 0;
 
-    while (!atomic_load(&group->stopped) && waited < patience) {
+    while (!atomic_load(&group->stopped) && waited < seconds) {
         struct pollfd stop = { .fd = group->stop, .events = POLLIN };
 
         poll(&stop, 1, (int)(TURN_SECONDS * 1000));
@@ -229,28 +200,50 @@ static void *watch_opening(void *p)
         waited += now - before < LONGEST_TURN ? now - before : LONGEST_TURN;
         before = now;
     }
-    if (atomic_load(&group->stopped))
-        return NULL;
-    /* Rank 0 speaks, unless it is the one: then rank 1.  The first that ends takes all others with it. */
-    pause_for((group->told < 2 ? group->told : 2) * DEPUTY_SECONDS);
-    if (atomic_load(&group->stopped))
-        return NULL;
-    if (group->told < 2)
-        tell_late(
-            "rank %d (process %d) has waited %g s for the others to join (one is stopped, killed or cut off): the "
-            "run ends",
-            group->told, (int)group->pid, patience);
+    return atomic_load(&group->stopped);
+}
+
+/* Where ranks cannot tell each other who has the word: rank 0 speaks, unless it is the one that is missing: then rank 1.  The first that
+ * ends takes all others with it. */
+static void end_in_turn(struct mpi_group *group, int rank, const char *format, ...) TERN_PRINTF(3, 4);
+static void end_in_turn(struct mpi_group *group, int rank, const char *format, ...)
+{
+    va_list args;
+
+    if (stopped_within(group, (rank < 2 ? rank : 2) * DEPUTY_SECONDS))
+        return;
+    if (rank < 2) {
+        va_start(args, format);
+        tell(format, args);
+        va_end(args);
+    }
     _exit(EXIT_FAILURE);
 }
 
-/* MPI's own ending waits for all ranks, one of which may be lost just now. */
-static void *wait_for_teardown(void *p)
+/* Until the ranks know each other no one can say which of them is missing.  MPI's own start has no bound: a rank that is stopped in it
+ * is waited for by all.  Nothing of `group` is read here that opening it writes. */
+static void *watch_opening(void *p)
 {
     struct mpi_group *group = p;
-    struct pollfd stop = { .fd = group->stop, .events = POLLIN };
 
-    if (poll(&stop, 1, TEARDOWN_SECONDS * 1000) == 0)
-        _exit(EXIT_FAILURE);
+    if (!stopped_within(group, group->patience))
+        end_in_turn(group, group->told,
+                    "rank %d (process %d) has waited %g s for the others to join (one is stopped, killed or cut off): "
+                    "the run ends",
+                    group->told, (int)group->pid, group->patience);
+    return NULL;
+}
+
+/* MPI's own ending waits for all ranks, one of which may be lost just now. */
+static void *watch_closing(void *p)
+{
+    struct mpi_group *group = p;
+
+    if (!stopped_within(group, CLOSING_SECONDS))
+        end_in_turn(group, group->rank,
+                    "rank %d (process %d) has waited %g s for MPI to end (another rank is stopped, killed or cut off): "
+                    "the run ends",
+                    group->rank, (int)group->pid, CLOSING_SECONDS);
     return NULL;
 }
 
@@ -314,7 +307,7 @@ bool mpi_watch_leave(struct mpi_group *group)
         mpi_window_leave(group, MPI_RANK_CLOSED);
     else if (group->links)
         mpi_links_leave(group, MPI_RANK_CLOSED);
-    for (;; pause_for(pause), pause = pause < 2e-3 ? 1.5 * pause : pause) {
+    for (;; mpi_group_pause(pause), pause = pause < 2e-3 ? 1.5 * pause : pause) {
         bool all = true;
 
         for (int r = 0; r < group->size; r++)
@@ -332,18 +325,22 @@ bool mpi_watch_leave(struct mpi_group *group)
     }
 }
 
-void mpi_watch_teardown(struct mpi_group *group)
+void mpi_watch_closing(struct mpi_group *group)
 {
     stop(group);
-    (void)start(group, wait_for_teardown); /* without it there is no bound, and that is all */
+    if (group->size > 1 && group->timeout > 0 && group->stop >= 0)
+        (void)start(group, watch_closing); /* without it there is no bound, and that is all */
 }
 
 void mpi_watch_stop(struct mpi_group *group)
 {
     stop(group);
+}
+
+void mpi_watch_free(struct mpi_group *group)
+{
+    stop(group);
     if (group->stop >= 0)
         close(group->stop);
-    group->stop = -1;
     free(group->watched);
-    group->watched = NULL;
 }

@@ -35,10 +35,7 @@
 #define SPIN_SECONDS      100e-6
 #define YIELD_SECONDS     4e-6
 #define SLEEP_NANOSECONDS 100000000  /* between looks at whether the group still is */
-#define SPARE             (64 << 10) /* bytes of MPI\'s own beside the windows */
-
-#define SHM   "/dev/shm" /* where Open MPI keeps windows on Linux */
-#define SPARE (64 << 10) /* bytes of MPI's own beside the windows */
+#define SPARE             (64 << 10) /* bytes of MPI's own beside the windows */
 
 struct mailbox {
     _Alignas(MPI_GROUP_LINE) atomic_uint arrived; /* the step; written by its owner alone */
@@ -390,16 +387,7 @@ static void window_free(struct mpi_window *w)
     }
 }
 
-/* Whether all ranks have `good`. */
-static bool agree(struct mpi_group *group, bool good)
-{
-    int mine = good, all = 0;
-
-    mpi_group_check(group, MPI_Allreduce(&mine, &all, 1, MPI_INT, MPI_MIN, group->comm), "MPI_Allreduce");
-    return all;
-}
-
-/* Where Open MPI keeps windows. */
+/* Where Open MPI keeps windows on Linux. */
 static const char *folder_of_windows(void)
 {
     const char *folder = getenv("OMPI_MCA_osc_sm_backing_directory");
@@ -425,7 +413,7 @@ static bool has_room(struct mpi_group *group, size_t bytes, char *text, size_t s
     return least >= needed;
 }
 
-bool mpi_window_open(struct mpi_group *group, char *text, size_t size)
+tern_status mpi_window_open(struct mpi_group *group, char *text, size_t size)
 {
     const size_t n = (size_t)group->size;
     struct mpi_window *w = calloc(1, sizeof *w);
@@ -433,10 +421,10 @@ bool mpi_window_open(struct mpi_group *group, char *text, size_t size)
                 (w->sums = calloc(n, sizeof(*w->sums)));
     void *base = NULL;
 
-    if (!agree(group, good)) {
+    if (!mpi_group_agree(group, good)) {
         window_free(w);
         snprintf(text, size, "out of memory for a window of %zu ranks", n);
-        return false;
+        return TERN_ERR_MEMORY;
     }
     w->part = round_up((PIECE + n - 1) / n, MPI_GROUP_UNIT);
     w->direct = group->size == 2 ? SIZE_MAX : group->crowded ? DIRECT_CROWDED : DIRECT_MANY / n;
@@ -444,14 +432,14 @@ bool mpi_window_open(struct mpi_group *group, char *text, size_t size)
         round_up(sizeof(struct mailbox) + 2 * (PIECE + w->part) * sizeof(float) + MPI_GROUP_LINE, 4096);
     if (!has_room(group, bytes, text, size)) {
         window_free(w);
-        return false;
+        return TERN_ERR_IO;
     }
     const int error = MPI_Win_allocate_shared((MPI_Aint)bytes, 1, MPI_INFO_NULL, group->comm, &base, &w->win);
     good = error == MPI_SUCCESS;
-    if (!agree(group, good)) {
+    if (!mpi_group_agree(group, good)) {
         window_free(w);
         snprintf(text, size, "MPI_Win_allocate_shared refuses %zu bytes for each of %zu ranks", bytes, n);
-        return false;
+        return TERN_ERR_IO;
     }
     mpi_group_check(group, MPI_Win_lock_all(MPI_MODE_NOCHECK, w->win), "MPI_Win_lock_all");
     for (int r = 0; r < group->size; r++) {
@@ -465,7 +453,7 @@ bool mpi_window_open(struct mpi_group *group, char *text, size_t size)
     memset(base, 0, bytes); /* by its owner, in whose memory it then lies */
     group->window = w;
     mpi_group_check(group, MPI_Barrier(group->comm), "MPI_Barrier");
-    return true;
+    return TERN_OK;
 }
 
 void mpi_window_close(struct mpi_group *group)
