@@ -163,7 +163,11 @@ static void report_model(struct report *r, const tern_model *model, const tern_t
     line(r, "weights", "%s (--dtype %s), products of rows in %s", tern_dtype_name(c->weight_dtype),
          tern_model_dtype_name(c->model_dtype), tern_dtype_name(c->row_dtype));
     fact_int(r, "parameters", (int64_t)stats.n_parameters);
-    fact_int(r, "layers", c->n_layers);
+    if (r->json) {
+        out_int(&r->j, "layers", c->n_layers);
+        out_bool(&r->j, "parallel_layers", c->parallel_layers);
+    }
+    line(r, "layers", "%d%s", c->n_layers, c->parallel_layers ? ", attention and feed-forward side by side" : "");
     fact_int(r, "hidden_size", c->hidden_size);
     fact_int(r, "feed_forward", c->intermediate_size);
     fact_int(r, "heads", c->heads);
@@ -209,6 +213,8 @@ static void report_memory(struct report *r, const tern_model *model, uint64_t kv
     section(r, "memory");
     fact_bytes(r, "file_bytes", "weights in files", stats.file_bytes);
     fact_bytes(r, "weight_bytes", "weights packed", stats.packed_bytes);
+    if (tern_model_get_config(model)->task == TERN_TASK_GENERATE)
+        fact_bytes(r, "token_bytes", "read for a token", stats.layer_bytes + stats.head_bytes);
     fact_bytes(r, "kv_bytes", "keys and values", kv_bytes);
     fact_bytes(r, "scratch_bytes", "scratch", scratch_bytes);
     fact_bytes(r, "needed_bytes", "needed", stats.packed_bytes + kv_bytes + scratch_bytes);

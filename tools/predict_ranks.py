@@ -2,54 +2,56 @@
 """How many tokens a second a model gives on 1 to 64 ranks, predicted from its sizes and from a few figures of the machines.
 
     tools/predict_ranks.py MODEL [options]                                  a directory, as tern info reads it
-    tools/predict_ranks.py --size LAYERS,HIDDEN,FEED_FORWARD,HEADS,KV_HEADS,VOCABULARY [--gated] [--tied] [options]
+    tools/predict_ranks.py --size LAYERS,HIDDEN,FEED_FORWARD,HEADS,KV_HEADS,VOCABULARY [--gated] [--parallel] [options]
 
 Single tokens of one sequence.  A rank reads its share of the weights, and of keys and values; sums of the hidden state are made between ranks
-twice a layer (once in families whose attention and feed-forward stand side by side: --parallel) and behind the embedding, scores are
-gathered, and one message says what to do.  docs/distributed.md has the formulas, and what they were held against.
+twice a layer (once where attention and feed-forward stand side by side) and behind the embedding, scores are gathered, and one message says
+what to do.  docs/distributed.md has the formulas, and what they were held against.
 """
 import argparse
 import json
 import math
-import os
 import subprocess
 import sys
 
-PARALLEL = {"falcon", "gpt_neox", "gptj", "phi"}
-MESSAGE = 264         # bytes of what rank 0 says of a step
+MESSAGE = 256         # bytes of what rank 0 says of a step (src/comm/message.h)
 DIRECT_SHARED = 16384  # floats of all ranks up to which a sum takes one wait (src/comm/mpi/mpi_window.c)
 DIRECT_NETWORK = 131072  # bytes of all ranks up to which a sum takes one message's time (src/comm/mpi/mpi_network.c)
 
 
-def from_info(tern, path):
-    answer = subprocess.run([tern, "info", path, "--json"], capture_output=True, text=True, check=False)
+def from_info(tern, path, bytes_each):
+    try:
+        answer = subprocess.run([tern, "info", path, "--json"], capture_output=True, text=True, check=False)
+    except OSError as error:
+        sys.exit(f"cannot run {tern}: {error.strerror} (--tern says where it is)")
     if answer.returncode:
         sys.exit(answer.stderr.strip())
     all_of_it = json.loads(answer.stdout)
     m, memory = all_of_it["model"], all_of_it["memory"]
+    if "token_bytes" not in memory:
+        sys.exit(f"{path}: is for the task '{m['task']}', expected a model that generates")
+    now = memory["weight_bytes"] / m["parameters"]
     return {"L": m["layers"], "H": m["hidden_size"], "h": m["heads"], "G": m["kv_heads"], "E": m["head_dim"], "V": m["vocabulary"],
-            "bytes": memory["weight_bytes"] / m["parameters"], "weights": m["parameters"], "tied": m["tied_embeddings"],
-            "kv": memory["kv_bytes"] / m["context"], "parallel": m["family"] in PARALLEL}
+            "bytes": bytes_each or now, "read": memory["token_bytes"] * (bytes_each or now) / now,
+            "kv": memory["kv_bytes"] / m["context"], "parallel": m["parallel_layers"]}
 
 
-def from_size(text, gated, tied, bytes_each):
+def from_size(text, gated, parallel, bytes_each):
     L, H, I, h, G, V = (int(part) for part in text.split(","))
     E = H // h
     layer = H * (h + 2 * G) * E + h * E * H + (3 if gated else 2) * H * I
-    return {"L": L, "H": H, "h": h, "G": G, "E": E, "V": V, "bytes": bytes_each, "weights": L * layer + (1 if tied else 2) * V * H,
-            "tied": tied, "kv": 2 * 4 * L * G * E, "parallel": False}
+    return {"L": L, "H": H, "h": h, "G": G, "E": E, "V": V, "bytes": bytes_each, "read": (L * layer + V * H) * bytes_each,
+            "kv": 2 * 4 * L * G * E, "parallel": parallel}
 
 
 def share(m, n):
     """bytes that the rank with most of them reads for a token, and of keys and values for each position before it"""
-    head = m["V"] * m["H"] * m["bytes"]
-    layers = m["weights"] * m["bytes"] - head * (1 if m["tied"] else 2)
-    attention = min(layers, m["L"] * m["H"] * m["E"] * 2 * (m["h"] + m["G"]) * m["bytes"])
+    attention = min(m["read"], m["L"] * m["H"] * m["E"] * 2 * (m["h"] + m["G"]) * m["bytes"])
     # Heads are dealt out with the keys and values that they read; where those are fewer than ranks, several ranks have the same ones.
     group, kv_heads = m["h"] // m["G"], math.ceil(m["G"] / n)
     heads = kv_heads * group if n <= m["G"] else math.ceil(group / (n // m["G"]))
     own = attention * (heads + kv_heads) / (m["h"] + m["G"])
-    return own + (layers - attention + head) / n, m["kv"] * kv_heads / m["G"]
+    return own + (m["read"] - attention) / n, m["kv"] * kv_heads / m["G"]
 
 
 def one_sum(a, floats, n, hosts):
@@ -74,7 +76,7 @@ def predict(a, m, n):
     read = (weights + kv * a.context) / (min(a.rank_gbs, a.host_gbs / on_host) * 1e9)
     if n == 1:
         return weights, read, 0
-    sums = (m["L"] if a.parallel or m["parallel"] else 2 * m["L"]) + 1
+    sums = (1 if m["parallel"] else 2) * m["L"] + 1
     between = sums * one_sum(a, m["H"] + 1, n, hosts)
     scores = 4 * m["V"] * (n - 1) / n
     if hosts == 1:
@@ -89,16 +91,14 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("model", nargs="?", metavar="MODEL")
     p.add_argument("--tern", default="tern", help="the command; tern")
-    p.add_argument("--size", help="instead of MODEL")
+    p.add_argument("--size", help="instead of MODEL; FEED_FORWARD of a mixture of experts: of those together that a token goes to")
     p.add_argument("--gated", action="store_true", help="with --size: three matrices in a feed-forward")
-    p.add_argument("--tied", action="store_true", help="with --size: the head is the embedding")
-    p.add_argument("--parallel", action="store_true", help="one sum a layer")
+    p.add_argument("--parallel", action="store_true", help="with --size: attention and feed-forward stand side by side")
     p.add_argument("--bytes", type=float, help="of a weight: 4 fp32, 2 bf16 and fp16, 1 int8; 2, or what the files have")
     p.add_argument("--context", type=int, default=128, help="tokens before; 128")
-    p.add_argument("--active", type=float, default=1, help="part of the weights that a token reads, of a mixture of experts; 1")
     p.add_argument("--ranks", default="1,2,4,8,16,32,64", help="1,2,4,8,16,32,64")
     p.add_argument("--ranks-per-host", type=int, default=1)
-    p.add_argument("--rank-gbs", type=float, required=True, help="GB/s that one rank alone reads: tern bench --threads T, its line of ceilings")
+    p.add_argument("--rank-gbs", type=float, required=True, help="GB/s that one rank alone reads: tern bench --threads T, its line with \"read\"")
     p.add_argument("--host-gbs", type=float, help="GB/s that all ranks of a host read together; as one rank does")
     p.add_argument("--wait-us", type=float, default=0.5, help="within a host: a wait for all others, microseconds; 0.5")
     p.add_argument("--copy-gbs", type=float, default=15, help="within a host: what a rank reads of another's; 15")
@@ -110,10 +110,9 @@ def main():
     if bool(a.model) == bool(a.size):
         p.error("expected either MODEL or --size")
     a.host_gbs = a.host_gbs or a.rank_gbs
-    m = from_info(a.tern, a.model) if a.model else from_size(a.size, a.gated, a.tied, a.bytes or 2)
-    if a.model and a.bytes:
-        m["bytes"] = a.bytes
-    m["weights"] = m["weights"] * a.active
+    if a.model and (a.gated or a.parallel):
+        p.error("--gated and --parallel are for --size: MODEL says so itself")
+    m = from_info(a.tern, a.model, a.bytes) if a.model else from_size(a.size, a.gated, a.parallel, a.bytes or 2)
     rows = []
     for n in (int(text) for text in a.ranks.split(",")):
         weights, read, between = predict(a, m, n)

@@ -130,6 +130,7 @@ typedef struct tern_model_config {
     bool tied_embeddings;
     bool scale_attention;         /**< GPT-2's scale_attn_weights */
     bool scale_by_inverse_layer;  /**< GPT-2's scale_attn_by_inverse_layer_idx */
+    bool parallel_layers;         /**< attention and feed-forward both read a layer's input */
     tern_dtype dtype;             /**< of the largest weight in the files */
     tern_model_dtype model_dtype; /**< what the model was opened as */
     tern_dtype weight_dtype;      /**< what the largest weight is packed as */

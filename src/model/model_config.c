@@ -133,7 +133,9 @@ tern_status tern_model_config_parse(tern_ctx *ctx, const struct tern_json *json,
     TERN_TRY(refuse_quantization(ctx, json));
     TERN_TRY(tern_config_refuse(ctx, json, "is_encoder_decoder"));
     TERN_TRY(tern_config_ids(ctx, json, out));
-    return (*arch)->parse_config(ctx, json, out, spec);
+    TERN_TRY((*arch)->parse_config(ctx, json, out, spec));
+    out->parallel_layers = spec->form == TERN_BLOCK_PARALLEL;
+    return TERN_OK;
 }
 
 /* ---- pieces ---- */

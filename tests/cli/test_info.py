@@ -83,6 +83,8 @@ class Info(unittest.TestCase):
             said = [config[n] for n in names if n in config]
             if said:
                 self.assertIn(model[key], said, key)
+        parallel = config.get("use_parallel_residual", config.get("parallel_attn") or config.get("new_decoder_architecture"))
+        self.assertEqual(model["parallel_layers"], bool(parallel) or config["model_type"] in ("gptj", "phi"))
         skipped = set(model["skipped_tensors"])
         self.assertTrue(skipped <= set(tensors))
         upper = sum(size(t) for n, t in tensors.items() if n not in skipped)
@@ -90,6 +92,8 @@ class Info(unittest.TestCase):
         self.assertGreater(model["parameters"], upper * 0.4)  # buffers and tied heads are left out
         self.assertEqual(memory["needed_bytes"], memory["weight_bytes"] + memory["kv_bytes"] + memory["scratch_bytes"])
         self.assertGreater(min(memory.values()), 0)
+        self.assertEqual("token_bytes" in memory, model["task"] == "generate")
+        self.assertLessEqual(memory.get("token_bytes", 0), memory["weight_bytes"])
         self.assertLessEqual(memory["file_bytes"], sum(os.path.getsize(f) for f in glob.glob(os.path.join(folder, "*.safetensors"))))
         has_tokenizer = any(os.path.exists(os.path.join(folder, f)) for f in ("tokenizer.json", "vocab.json", "vocab.txt"))
         self.assertEqual(model["tokenizer"] is not None, has_tokenizer)
