@@ -19,9 +19,9 @@ DIRECT_SHARED = 16384  # floats of all ranks up to which a sum takes one wait (s
 DIRECT_NETWORK = 131072  # bytes of all ranks up to which a sum takes one message's time (src/comm/mpi/mpi_network.c)
 
 
-def from_info(tern, path, bytes_each):
+def from_info(tern, path, dtype):
     try:
-        answer = subprocess.run([tern, "info", path, "--json"], capture_output=True, text=True, check=False)
+        answer = subprocess.run([tern, "info", path, "--dtype", dtype, "--json"], capture_output=True, text=True, check=False)
     except OSError as error:
         sys.exit(f"cannot run {tern}: {error.strerror} (--tern says where it is)")
     if answer.returncode:
@@ -30,10 +30,9 @@ def from_info(tern, path, bytes_each):
     m, memory = all_of_it["model"], all_of_it["memory"]
     if "token_bytes" not in memory:
         sys.exit(f"{path}: is for the task '{m['task']}', expected a model that generates")
-    now = memory["weight_bytes"] / m["parameters"]
     return {"L": m["layers"], "H": m["hidden_size"], "h": m["heads"], "G": m["kv_heads"], "E": m["head_dim"], "V": m["vocabulary"],
-            "bytes": bytes_each or now, "read": memory["token_bytes"] * (bytes_each or now) / now,
-            "kv": memory["kv_bytes"] / m["context"], "parallel": m["parallel_layers"]}
+            "bytes": memory["weight_bytes"] / m["parameters"], "read": memory["token_bytes"], "kv": memory["kv_bytes"] / m["context"],
+            "parallel": m["parallel_layers"]}
 
 
 def from_size(text, gated, parallel, bytes_each):
@@ -94,7 +93,8 @@ def main():
     p.add_argument("--size", help="instead of MODEL; FEED_FORWARD of a mixture of experts: of those together that a token goes to")
     p.add_argument("--gated", action="store_true", help="with --size: three matrices in a feed-forward")
     p.add_argument("--parallel", action="store_true", help="with --size: attention and feed-forward stand side by side")
-    p.add_argument("--bytes", type=float, help="of a weight: 4 fp32, 2 bf16 and fp16, 1 int8; 2, or what the files have")
+    p.add_argument("--bytes", type=float, help="with --size: of a weight: 4 fp32, 2 bf16 and fp16, 1 int8; 2")
+    p.add_argument("--dtype", help="with MODEL: as of tern run; auto")
     p.add_argument("--context", type=int, default=128, help="tokens before; 128")
     p.add_argument("--ranks", default="1,2,4,8,16,32,64", help="1,2,4,8,16,32,64")
     p.add_argument("--ranks-per-host", type=int, default=1)
@@ -110,9 +110,11 @@ def main():
     if bool(a.model) == bool(a.size):
         p.error("expected either MODEL or --size")
     a.host_gbs = a.host_gbs or a.rank_gbs
-    if a.model and (a.gated or a.parallel):
-        p.error("--gated and --parallel are for --size: MODEL says so itself")
-    m = from_info(a.tern, a.model, a.bytes) if a.model else from_size(a.size, a.gated, a.parallel, a.bytes or 2)
+    if a.model and (a.gated or a.parallel or a.bytes):
+        p.error("--gated, --parallel and --bytes are for --size: MODEL says so itself")
+    if a.size and a.dtype:
+        p.error("--dtype is for MODEL, expected --bytes with --size")
+    m = from_info(a.tern, a.model, a.dtype or "auto") if a.model else from_size(a.size, a.gated, a.parallel, a.bytes or 2)
     rows = []
     for n in (int(text) for text in a.ranks.split(",")):
         weights, read, between = predict(a, m, n)

@@ -202,7 +202,9 @@ class Predictions(unittest.TestCase):
         script = [sys.executable, os.path.join(SOURCE, "tools", "predict_ranks.py"), "--rank-gbs", "40"]
         for args, words in ((["--tern", TERN, os.path.join(GOLDEN, "bert-tiny")], "expected a model that generates"),
                             (["--tern", TERN, "/nowhere"], "/nowhere"), (["--tern", "/nowhere/tern", MODEL], "--tern says where it is"),
-                            (["--tern", TERN, MODEL, "--parallel"], "MODEL says so itself"), ([], "expected either MODEL or --size")):
+                            (["--tern", TERN, MODEL, "--parallel"], "MODEL says so itself"),
+                            (["--tern", TERN, MODEL, "--dtype", "int4"], "int4"),
+                            (["--size", "1,8,8,1,1,9", "--dtype", "int8"], "--bytes"), ([], "expected either MODEL or --size")):
             with self.subTest(args=args):
                 done = subprocess.run(script + args, capture_output=True, text=True, timeout=SECONDS, check=False)
                 self.assertNotEqual(done.returncode, 0)
