@@ -86,14 +86,16 @@ function(tern_kernel_flags)
                                 "${avx2};-mavxvnni;${no_copies}")
     # The same there, and constants of widening are not worth a register for the whole loop.
     set(no_constants "$<$<C_COMPILER_ID:GNU>:-fno-move-loop-invariants>")
+    # A loop split in two has the numbers of both alive around each; strides of rows then go through vector registers at each step.
+    set(no_split "$<$<C_COMPILER_ID:GNU>:-fno-split-loops>")
     set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/isa_avx512.c PROPERTIES COMPILE_OPTIONS
-                                "${avx2};${avx512};${no_copies};${no_constants}")
+                                "${avx2};${avx512};${no_copies};${no_constants};${no_split}")
     # Else the sums of eleven rows go through memory at each step (tools/check_spills.py).
     set(no_jumps "$<$<C_COMPILER_ID:GNU>:-fno-thread-jumps>")
     set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/isa_avx512vnni.c PROPERTIES COMPILE_OPTIONS
                                 "${avx2};${avx512};-mavx512vnni;${no_jumps}")
     set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/isa_avx512bf16.c PROPERTIES COMPILE_OPTIONS
-                                "${avx2};${avx512};-mavx512bf16")
+                                "${avx2};${avx512};-mavx512bf16;${no_copies};${no_constants};${no_split}")
     # Scheduling before registers are given out moves loads so far ahead that gcc spills accumulators for them.
     set(neon "$<$<C_COMPILER_ID:GNU>:-fno-schedule-insns>")
     set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/isa_neon.c PROPERTIES COMPILE_OPTIONS "${neon}")

@@ -8,8 +8,10 @@ static void TERN_K(gemm_f32)(float *c, size_t ldc, const float *a, size_t lda, c
                gemm_hint(panel, k, 128, m, next, next_bytes));
 }
 
-static void TERN_K(gemm_f32_f16)(float *c, size_t ldc, const float *a, size_t lda, const uint16_t *panel, size_t k,
-                                 size_t m, bool accumulate, const void *next, size_t next_bytes)
+/* A function also where attention uses it: between what that keeps in 16 registers, two of the sums would be in memory. */
+static __attribute__((noinline)) void TERN_K(gemm_f32_f16)(float *c, size_t ldc, const float *a, size_t lda,
+                                                           const uint16_t *panel, size_t k, size_t m, bool accumulate,
+                                                           const void *next, size_t next_bytes)
 {
     gemm_steps(V16_F16, c, ldc, a, lda, (const char *)panel, k, m, accumulate,
                gemm_hint(panel, k, 64, m, next, next_bytes));

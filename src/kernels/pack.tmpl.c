@@ -62,13 +62,20 @@ V16_FN void pack_any(const enum pack_type type, float *panel, const void *w, siz
     } else if (ldk == 1) {
         pack_columns(type, panel, w, ldn, k, n);
     } else {
-        for (size_t i = 0; i < k; i++)
-            for (size_t j = 0; j < TERN_PANEL; j++) {
-                float one[16] = { 0 };
-                if (j < n)
-                    v16_store(one, pack_load_n(type, w, i * ldk + j * ldn, 1));
-                panel[i * TERN_PANEL + j] = one[0];
-            }
+        union {
+            float f32[TERN_PANEL];
+            uint16_t half[TERN_PANEL];
+        } step = { { 0 } };
+
+        for (size_t i = 0; i < k; i++, panel += TERN_PANEL) {
+            for (size_t j = 0; j < n; j++)
+                if (type == PACK_F32)
+                    memcpy(&step.f32[j], (const float *)w + i * ldk + j * ldn, sizeof(float));
+                else
+                    memcpy(&step.half[j], (const uint16_t *)w + i * ldk + j * ldn, sizeof(uint16_t));
+            v16_store(panel, pack_load(type, &step, 0));
+            v16_store(panel + 16, pack_load(type, &step, 16));
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 #include "kernels/vec.h"
 
 /* The largest |x|, in *sum a NaN as soon as one of x is not finite.  Four of each: one waits for the multiply-add before it, four
- * wait for memory.  Neither depends on the order. */
+ * wait for memory.  Sixteen registers hold no more than two of the sums beside the four largest, which are enough for 256 bits at a time.
+ * Neither depends on the order. */
 V16_FN float row_largest(const float *x, size_t n, float *sum)
 {
     const v16 zero = v16_set1(0);
@@ -11,20 +12,23 @@ V16_FN float row_largest(const float *x, size_t n, float *sum)
     v16 finite0 = zero, finite1 = zero, finite2 = zero, finite3 = zero;
     size_t i = 0;
 
-#define ROW_LARGEST(j, load)                          \
-    {                                                 \
-        const v16 v = load;                           \
-        largest##j = v16_max(v16_abs(v), largest##j); \
-        finite##j = v16_fma(v, zero, finite##j);      \
+#define ROW_LARGEST(i, of_two, load)                           \
+    {                                                          \
+        const v16 v = load;                                    \
+        largest##i = v16_max(v16_abs(v), largest##i);          \
+        if (V16_GEMM_ROWS == 3)                                \
+            finite##of_two = v16_fma(v, zero, finite##of_two); \
+        else                                                   \
+            finite##i = v16_fma(v, zero, finite##i);           \
     }
     for (; i + 64 <= n; i += 64) {
-        ROW_LARGEST(0, v16_load(x + i))
-        ROW_LARGEST(1, v16_load(x + i + 16))
-        ROW_LARGEST(2, v16_load(x + i + 32))
-        ROW_LARGEST(3, v16_load(x + i + 48))
+        ROW_LARGEST(0, 0, v16_load(x + i))
+        ROW_LARGEST(1, 1, v16_load(x + i + 16))
+        ROW_LARGEST(2, 0, v16_load(x + i + 32))
+        ROW_LARGEST(3, 1, v16_load(x + i + 48))
     }
     for (; i < n; i += 16)
-        ROW_LARGEST(0, v16_load_n(x + i, n - i))
+        ROW_LARGEST(0, 0, v16_load_n(x + i, n - i))
 #undef ROW_LARGEST
     *sum = v16_sum(v16_add(v16_add(finite0, finite1), v16_add(finite2, finite3)));
     return v16_largest(v16_max(v16_max(largest0, largest1), v16_max(largest2, largest3)));
@@ -58,16 +62,12 @@ static void TERN_K(quantize_row_q8)(uint8_t *q, float *scale, const float *x, si
 static void TERN_K(pair_bf16)(uint16_t *panel, const float *from, size_t k)
 {
     for (size_t i = 0; i < k; i += 2, from += 2 * TERN_PANEL, panel += 2 * TERN_PANEL) {
-        uint16_t even[TERN_PANEL], odd[TERN_PANEL] = { 0 };
-
         for (size_t j = 0; j < TERN_PANEL; j += 16) {
-            v16_store_bf16(even + j, v16_load(from + j));
-            if (i + 1 < k)
-                v16_store_bf16(odd + j, v16_load(from + TERN_PANEL + j));
-        }
-        for (size_t j = 0; j < TERN_PANEL; j++) {
-            panel[2 * j] = even[j];
-            panel[2 * j + 1] = odd[j];
+            uint16_t even[16], odd[16];
+
+            v16_store_bf16(even, v16_load(from + j));
+            v16_store_bf16(odd, i + 1 < k ? v16_load(from + TERN_PANEL + j) : v16_set1(0));
+            v16_zip(panel + 2 * j, even, odd);
         }
     }
 }

@@ -284,6 +284,28 @@ V16_FN void v16_store_bf16_n(uint16_t *p, v16 v, size_t n)
     memcpy(p, copy, (n < 16 ? n : 16) * sizeof *p);
 }
 
+#define V16_ZIP
+V16_FN void v16_zip(uint16_t *to, const uint16_t *a, const uint16_t *b)
+{
+    for (size_t i = 0; i < 16; i += 8) {
+        const __m128i even = _mm_loadu_si128((const __m128i *)(a + i)), odd = _mm_loadu_si128((const __m128i *)(b + i));
+
+        _mm_storeu_si128((__m128i *)(to + 2 * i), _mm_unpacklo_epi16(even, odd));
+        _mm_storeu_si128((__m128i *)(to + 2 * i + 8), _mm_unpackhi_epi16(even, odd));
+    }
+}
+
+V16_FN void v16_unzip(uint16_t *a, uint16_t *b, const float *from)
+{
+    const __m256i lower = _mm256_set1_epi32(0xffff);
+    const __m256i lo = _mm256_loadu_si256((const __m256i *)from), hi = _mm256_loadu_si256((const __m256i *)(from + 8));
+    const __m256i even = _mm256_packus_epi32(_mm256_and_si256(lo, lower), _mm256_and_si256(hi, lower)),
+                  odd = _mm256_packus_epi32(_mm256_srli_epi32(lo, 16), _mm256_srli_epi32(hi, 16));
+
+    _mm256_storeu_si256((__m256i *)a, _mm256_permute4x64_epi64(even, 0xd8));
+    _mm256_storeu_si256((__m256i *)b, _mm256_permute4x64_epi64(odd, 0xd8));
+}
+
 #define V16_EVENS
 
 /* Of each half of 128 bits the chosen elements, then the quarters in order. */

@@ -143,21 +143,25 @@ V16_FN float v16_largest(v16 v)
 #define V16_TRANSPOSE
 
 /* Four elements of each of the rows r, r + 4, r + 8 and r + 12. */
-V16_FN v16 v16_quarters(const float *from, size_t ld)
+V16_FN v16 v16_quarters(const float *r0, const float *r4, const float *r8, const float *r12)
 {
-    v16 v = _mm512_castps128_ps512(_mm_loadu_ps(from));
+    v16 v = _mm512_castps128_ps512(_mm_loadu_ps(r0));
 
-    v = _mm512_mask_broadcast_f32x4(v, 0x00f0, _mm_loadu_ps(from + 4 * ld));
-    v = _mm512_mask_broadcast_f32x4(v, 0x0f00, _mm_loadu_ps(from + 8 * ld));
-    return _mm512_mask_broadcast_f32x4(v, 0xf000, _mm_loadu_ps(from + 12 * ld));
+    v = _mm512_mask_broadcast_f32x4(v, 0x00f0, _mm_loadu_ps(r4));
+    v = _mm512_mask_broadcast_f32x4(v, 0x0f00, _mm_loadu_ps(r8));
+    return _mm512_mask_broadcast_f32x4(v, 0xf000, _mm_loadu_ps(r12));
 }
 
 /* Four columns at a time: rows 4 i + j meet in quarter i of vector j, and four of these are turned within their quarters. */
 V16_FN void v16_transpose(float *to, size_t ld, const float *from, size_t ld_from)
 {
-    for (size_t c = 0; c < 16; c += 4) {
-        const v16 a = v16_quarters(from + c, ld_from), b = v16_quarters(from + c + ld_from, ld_from);
-        const v16 d = v16_quarters(from + c + 2 * ld_from, ld_from), e = v16_quarters(from + c + 3 * ld_from, ld_from);
+    const float *r0 = from, *r4 = r0 + 4 * ld_from, *r8 = r4 + 4 * ld_from, *r12 = r8 + 4 * ld_from;
+
+    for (size_t c = 0; c < 16; c += 4, r0 += 4, r4 += 4, r8 += 4, r12 += 4) {
+        const size_t one = ld_from, two = 2 * ld_from, three = 3 * ld_from;
+        const v16 a = v16_quarters(r0, r4, r8, r12), b = v16_quarters(r0 + one, r4 + one, r8 + one, r12 + one);
+        const v16 d = v16_quarters(r0 + two, r4 + two, r8 + two, r12 + two),
+                  e = v16_quarters(r0 + three, r4 + three, r8 + three, r12 + three);
         const __m512d ab_lo = _mm512_castps_pd(_mm512_unpacklo_ps(a, b)),
                       ab_hi = _mm512_castps_pd(_mm512_unpackhi_ps(a, b));
         const __m512d de_lo = _mm512_castps_pd(_mm512_unpacklo_ps(d, e)),
