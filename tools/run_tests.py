@@ -5,7 +5,7 @@
 
 ctest counts programs; a program of cmocka holds many cases.  Cases are counted from the output of each program: one that
 was begun and neither passed nor was skipped has failed, a crash included.  Python's unittest is counted by its summary,
-any other test (a script, a replay) as one.  Failed programs are printed in full, skipped cases with their reason.
+any other test (a script, a replay) as one, which is skipped if all that it says is "skipped: ...".  Failed programs are printed in full, skipped cases with their reason.
 Programs run side by side, one per processor or TERN_TEST_JOBS.  The last line is
 "N passed, N failed", alone; the exit status is 0 if nothing failed and something passed.
 """
@@ -53,7 +53,8 @@ def count(output, program_failed):
         if program_failed and not failed:
             failed = ["(the program)"]
     elif cases == 0 and not program_failed:
-        passed = 1
+        skipped = int(re.fullmatch(r"(skipped: .*\s*)+", output) is not None)
+        passed = 1 - skipped
     elif program_failed and not failed:
         failed.append("(the program)")
     return passed, skipped, failed
