@@ -13,8 +13,8 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
-packages="gcc libc6-dev g++ cmake ninja-build pkg-config libjansson-dev libutf8proc-dev libpcre2-dev libcmocka-dev python3 libopenmpi-dev openmpi-bin"
-programs="cc c++ cmake ninja pkg-config python3 mpirun"
+packages="gcc libc6-dev g++ cmake ninja-build pkg-config libjansson-dev libutf8proc-dev libpcre2-dev libcmocka-dev python3 libopenmpi-dev openmpi-bin iproute2"
+programs="cc c++ cmake ninja pkg-config python3 mpirun ip"
 if [ "${1:-}" = full ]; then
     packages="$packages clang libclang-rt-14-dev clang-format"
 fi
