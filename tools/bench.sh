@@ -42,7 +42,7 @@ if [ -x "$build/bench_comm" ] && command -v mpirun >/dev/null; then
     as_root=
     [ "$(id -u)" -ne 0 ] || as_root=--allow-run-as-root
     # shellcheck disable=SC2086 # none or one word
-    mpirun -q $as_root --oversubscribe -n 2 "$build/bench_comm" --out build/bench/comm.json
+    OMPI_MCA_oob_tcp_if_include=lo OMPI_MCA_btl_tcp_if_include=lo mpirun -q $as_root --oversubscribe -n 2 "$build/bench_comm" --out build/bench/comm.json
 fi
 if [ -x "$build/tern" ]; then
     heading "models"

@@ -50,6 +50,7 @@ if [ -e "$build/libtern_mpi.so" ]; then
     [ -e "$lib/libtern_mpi.so" ] || { echo "install: no libtern_mpi.so in $lib"; exit 1; }
     ! ldd "$lib/libtern.so" | grep -q libmpi || { echo "install: libtern.so links MPI"; exit 1; }
     if command -v mpirun >/dev/null; then
+        export OMPI_MCA_oob_tcp_if_include=lo OMPI_MCA_btl_tcp_if_include=lo # nothing leaves this host
         cp -r "$work/moved/share/tern/models/tiny-shakespeare" "$work/model"
         TERN_PLUGINS='' "$work/moved/bin/tern" run --tp 2 "$work/model" -p ROMEO: -n 2 -q >/dev/null
         cat >"$work/group.c" <<'C'
