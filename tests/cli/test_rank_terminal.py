@@ -6,6 +6,7 @@ import pty
 import select
 import signal
 import sys
+import tempfile
 import time
 import unittest
 
@@ -16,25 +17,25 @@ import mpi_runs  # noqa: E402
 SOURCE = os.path.abspath(os.environ.get("TERN_SOURCE", os.path.join(HERE, "..", "..")))
 TERN = os.path.abspath(os.environ.get("TERN", os.path.join(SOURCE, "build", "tern")))
 MODEL = os.path.join(SOURCE, "models", "tiny-shakespeare")
-SECONDS = 20
 
 
 class Shell:
     """bash at a terminal of its own; commands are echoed, so what is waited for is written in two parts"""
 
     def __init__(self, **env):
+        self.folder = tempfile.TemporaryDirectory()
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            env = dict(mpi_runs.environment(), PS1="> ", TERM="dumb", **env)
+            env = dict(mpi_runs.environment(), PS1="> ", TERM="dumb", TERN_TEST_RUN=self.folder.name, **env)
             os.execvpe("bash", ["bash", "--norc", "--noprofile", "--noediting", "-i"], env)
         self.said = ""
 
     def type(self, text):
         os.write(self.fd, text.encode())
 
-    def until(self, text, seconds=SECONDS):
+    def until(self, text):
         """what is said up to there, and whether it came"""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + mpi_runs.START
         while text not in self.said and time.monotonic() < end:
             if select.select([self.fd], [], [], 0.1)[0]:
                 try:
@@ -44,15 +45,28 @@ class Shell:
         before, found, self.said = self.said.partition(text)
         return before, bool(found)
 
+    def job(self):
+        """{process: its rank, or None} of what it has started"""
+        return {pid: rank for pid, rank in mpi_runs.members(self.folder.name).items() if pid != self.pid}
+
+    def is_stopped(self):
+        """the launcher and both ranks are"""
+        return sum(mpi_runs.state(pid) == "T" for pid in self.job()) == 3
+
+    def is_read(self):
+        """rank 0 is in its group, has the terminal and waits"""
+        words = [mpi_runs.stat(pid) for pid, rank in self.job().items() if rank == 0 and mpi_runs.has_window(pid)]
+        return any(w and w[0] == "S" and w[2] == w[5] for w in words)
+
     def close(self):
-        for number in (signal.SIGHUP, signal.SIGKILL):
+        for pid in [*self.job(), self.pid]:
             try:
-                os.kill(self.pid, number)
+                os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
-                break
-            time.sleep(0.1)
+                pass
         os.waitpid(self.pid, 0)
         os.close(self.fd)
+        self.folder.cleanup()
 
 
 class Terminal(unittest.TestCase):
@@ -66,45 +80,42 @@ class Terminal(unittest.TestCase):
         self.assertTrue(found, before)
         return before
 
+    def wait(self, shell, there):
+        self.assertTrue(mpi_runs.until(there), (shell.said, shell.job()))
+
     def test_one_that_is_stopped_and_ended_leaves_the_shell_its_terminal(self):
         shell = self.shell()
         shell.type(f"'{TERN}' bench '{MODEL}' --tp 2 --no-ceilings --runs 999 --decode 200\n")
-        self.expect(shell, "loading")
-        time.sleep(1.5)
+        self.expect(shell, "measuring")
         shell.type("\x1a")
         self.expect(shell, "Stopped")
-        shell.type("kill %1\n")  # which lets it go on, and end
-        time.sleep(3)
+        self.wait(shell, shell.is_stopped)
+        shell.type("kill %1; wait %1; echo 'sta''tus' $?\n")  # which lets it go on, and end
+        self.expect(shell, "status 143")
+        self.assertTrue(mpi_runs.until(lambda: not shell.job(), mpi_runs.BOUND), shell.job())
         shell.type("echo 'sti''ll' here\n")
         self.expect(shell, "still here")
 
     def test_one_that_reads_in_the_background_waits_for_the_foreground(self):
         shell = self.shell(TERN_COMM_TIMEOUT="1")
         shell.type(f"'{TERN}' run '{MODEL}' --tp 2 -q --echo -f - -n 5 --temp 0 &\n")
-        time.sleep(4)
+        self.wait(shell, shell.is_stopped)
+        time.sleep(1.5)  # longer than one that is stopped alone would be waited for
         shell.type("jobs\n")
         self.expect(shell, "Stopped")
-        shell.type("fg\n")
-        time.sleep(1)
-        shell.type("ROMEO:\n")
-        time.sleep(0.5)
-        shell.type("\x04")
+        shell.type("fg; echo 'sta''tus' $?\n")
+        self.wait(shell, shell.is_read)
+        shell.type("ROMEO:\n\x04")
         self.expect(shell, "ROMEO:")
-        time.sleep(3)
-        shell.type("echo 'sta''tus' $?\n")
         before = self.expect(shell, "status 0")
         self.assertIn("ROMEO:", before)  # as the command says it, behind the terminal's echo
         self.assertNotIn("tern: ", before)
 
     def test_one_that_is_brought_to_the_foreground_before_it_reads(self):
         shell = self.shell(TERN_COMM_TIMEOUT="1")
-        shell.type(f"'{TERN}' run '{MODEL}' --tp 2 -q --echo -f - -n 5 --temp 0 & fg\n")
-        time.sleep(3)
-        shell.type("ROMEO:\n")
-        time.sleep(0.5)
-        shell.type("\x04")
-        time.sleep(3)
-        shell.type("echo 'sta''tus' $?\n")
+        shell.type(f"'{TERN}' run '{MODEL}' --tp 2 -q --echo -f - -n 5 --temp 0 & fg; echo 'sta''tus' $?\n")
+        self.wait(shell, shell.is_read)
+        shell.type("ROMEO:\n\x04")
         self.assertNotIn("tern: ", self.expect(shell, "status 0"))
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -13,8 +14,13 @@ BUILD = os.environ.get("TERN_BUILD", "build/release")
 RANKS = os.path.join(BUILD, "tests", "comm", "test_ranks")
 PLUGIN = os.path.join(BUILD, "libtern_mpi.so")
 
-# Traffic stays on the loopback; messages of ranks go through TCP, as they would between hosts.
-LOOPBACK = ["--mca", "oob_tcp_if_include", "lo", "--mca", "btl_tcp_if_include", "lo"]
+BOUND = 10.0  # seconds from a fault to the end of the last process
+START = 60.0  # until then ranks have started, on a busy machine
+
+# So many runs start at a time, however many wait for what then happens: ranks are given six seconds to find each other.
+STARTING = threading.BoundedSemaphore(4)
+
+# Messages of ranks go through TCP, as they would between hosts.
 AS_BETWEEN_HOSTS = ["--mca", "pml", "ob1", "--mca", "btl", "tcp,self"]
 
 
@@ -23,13 +29,13 @@ def missing():
     if not shutil.which("mpirun"):
         return "mpirun is not installed (openmpi-bin)"
     if not os.path.exists(PLUGIN):
-        return f"no {PLUGIN}: built without Open MPI"
+        sys.exit(f"mpirun is here and {PLUGIN} is not: built without Open MPI (libopenmpi-dev)")
     return None
 
 
 def mpirun(n, path="auto", quiet=True):
     """the beginning of a command line"""
-    command = ["mpirun", "-n", str(n), "--oversubscribe", *LOOPBACK]
+    command = ["mpirun", "-n", str(n), "--oversubscribe"]
     if os.geteuid() == 0:
         command.append("--allow-run-as-root")
     if quiet:
@@ -41,6 +47,10 @@ def mpirun(n, path="auto", quiet=True):
 
 def environment(path="auto", **more):
     env = dict(os.environ, TERN_COMM=path, TERN_PLUGINS=os.path.abspath(BUILD))
+    # Traffic stays on the loopback, also that of ranks which tern starts itself.
+    env.update(OMPI_MCA_oob_tcp_if_include="lo", OMPI_MCA_btl_tcp_if_include="lo")
+    # What the ranks' group has to have if there are several: see ranks.c.
+    env["TERN_TEST_WINDOW"] = "1" if path == "auto" else "0"
     # What Open MPI keeps at its end is not ours.
     env["ASAN_OPTIONS"] = env.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
     env["TSAN_OPTIONS"] = env.get("TSAN_OPTIONS", "") + ":detect_deadlocks=0"  # its TCP takes two locks in both orders; we have none
@@ -48,76 +58,153 @@ def environment(path="auto", **more):
     return env
 
 
-def alive(pid):
-    """whether a process is there and does not only wait for its parent to look at it"""
+def until(true, seconds=START):
+    """whether it becomes so in time"""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def stat(pid):
+    """the system's words on a process, from its state on; None: it is gone"""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
-            return f.read().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except (FileNotFoundError, ProcessLookupError):
+            return f.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+
+
+def state(pid):
+    """what a process does, in the system's letters; None: it is gone"""
+    words = stat(pid)
+    return words and words[0]
+
+
+def alive(pid):
+    """whether it is there and does not only wait for its parent to look at it"""
+    return state(pid) not in (None, "Z", "X")
+
+
+def has_window(pid):
+    """whether a rank has come to the shared window, which is the last that it opens"""
+    try:
+        with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as f:
+            return "/osc_sm." in f.read()
+    except OSError:
         return False
 
 
-class Run:
-    """A command that starts ranks, each of which writes its process id into a folder."""
+def members(folder):
+    """{process: its rank, or None} of all that are there and have that folder in their environment"""
+    mark, told = b"TERN_TEST_RUN=" + folder.encode(), b"OMPI_COMM_WORLD_RANK="
+    found = {}
+    for name in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{name}/environ", "rb") as f:
+                words = f.read().split(b"\0")
+        except OSError:  # no process, gone, or someone else's
+            continue
+        if mark in words:
+            found[int(name)] = next((int(word[len(told):]) for word in words if word.startswith(told)), None)
+    return found
 
-    def __init__(self, command, env):
+
+class Run:
+    """A command that starts ranks.  What it starts is known by a folder in its environment, where ranks of ranks.c write their process ids once
+    they are in the group, and when they did what a test has told them to."""
+
+    def __init__(self, command, env, stdin=subprocess.DEVNULL):
         self.folder = tempfile.TemporaryDirectory()
         self.out = tempfile.TemporaryFile()
         self.err = tempfile.TemporaryFile()
+        self.ended = None
+        STARTING.acquire()  # pylint: disable=consider-using-with
+        self.starting = True
         self.began = time.monotonic()
-        self.process = subprocess.Popen(command, env=dict(env, TERN_TEST_PIDS=self.folder.name), stdin=subprocess.DEVNULL,
-                                        stdout=self.out, stderr=self.err, start_new_session=True)
-        self.pids = {}
+        self.process = subprocess.Popen(command, env=dict(env, TERN_TEST_RUN=self.folder.name), stdin=stdin, stdout=self.out, stderr=self.err,
+                                        start_new_session=True)
 
-    def ranks(self, n, seconds=30):
-        """their process ids, once all are there"""
-        end = time.monotonic() + seconds
-        while len(self.pids) < n and time.monotonic() < end and self.process.poll() is None:
-            self.look()
+    def has_started(self):
+        if self.starting:
+            self.starting = False
+            STARTING.release()
+
+    def members(self):
+        return members(self.folder.name)
+
+    def wait(self, there, what):
+        """what there() gives, once it gives something"""
+        end = time.monotonic() + START
+        while True:
+            late = self.process.poll() is not None or time.monotonic() > end
+            found = there()
+            if found:
+                self.has_started()
+                return found
+            if late:
+                status, out, err, _ = self.end(0)
+                raise AssertionError(f"{what}: they did not come; status {status}: {out}{err}")
             time.sleep(0.02)
-        return [self.pids[r] for r in range(n)]
 
-    def look(self):
-        for name in os.listdir(self.folder.name):
+    def read(self, name):
+        """what a rank wrote into the folder; None: nothing yet"""
+        try:
             with open(os.path.join(self.folder.name, name), encoding="ascii") as f:
                 text = f.read()
-            if text.endswith("\n"):
-                self.pids[int(name)] = int(text)
+        except FileNotFoundError:
+            return None
+        return text if text.endswith("\n") else None
 
-    def end(self, seconds):
-        """(status, stdout, stderr, processes that are left); status None: it did not end"""
+    def ranks(self, n):
+        """the process ids of ranks.c, once all are in the group"""
+        self.wait(lambda: all(self.read(str(r)) for r in range(n)), f"{n} ranks")
+        return [int(self.read(str(r))) for r in range(n)]
+
+    def tern_ranks_now(self, n):
+        """those of the command, if it has started them all"""
+        pids = {rank: pid for pid, rank in self.members().items() if rank is not None}
+        return [pids[r] for r in range(n)] if len(pids) == n else None
+
+    def struck(self):
+        """when a rank did what it was told to, by time.monotonic()"""
+        return float(self.wait(lambda: self.read("struck"), "a fault"))
+
+    def end(self, seconds, since=None):
+        """(status, stdout, stderr, processes that are left) at the latest so many seconds after `since`, which is now;
+        status None: the command did not end"""
+        if self.ended:
+            return self.ended
+        deadline = (time.monotonic() if since is None else since) + seconds
         try:
-            status = self.process.wait(max(0.1, seconds))
+            status = self.process.wait(max(0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             status = None
-        self.look()
-        self.seconds = time.monotonic() - self.began
-        # A process that was killed may need a moment to be gone.
-        patience = time.monotonic() + 3
-        while any(map(alive, self.pids.values())) and time.monotonic() < patience:
+        left = self.members()
+        while left and time.monotonic() < deadline:
             time.sleep(0.02)
-        left = [pid for pid in self.pids.values() if alive(pid)]
+            left = self.members()
         for pid in left:
-            os.kill(pid, signal.SIGKILL)
-        if status is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.process.wait()
+        self.has_started()
         texts = []
         for f in (self.out, self.err):
             f.seek(0)
             texts.append(f.read().decode(errors="replace"))
             f.close()
         self.folder.cleanup()
-        return status, texts[0], texts[1], left
+        self.ended = status, *texts, sorted(left)
+        return self.ended
 
 
-def main(side_by_side=4, not_here=None):
+def main(side_by_side=8, not_here=None):
     """unittest.main() of a file whose tests mostly wait: several at a time.  Says what cannot be tested here, and leaves it."""
-    reason = missing() or (not_here() if not_here else None)
-    if reason:
-        print(f"skipped: {reason}")
-        sys.exit(0)
-
     def flat(suite):
         return [case for part in suite for case in (flat(part) if isinstance(part, unittest.TestSuite) else [part])]
 
@@ -129,6 +216,10 @@ def main(side_by_side=4, not_here=None):
     cases = [case for case in flat(unittest.defaultTestLoader.loadTestsFromModule(sys.modules["__main__"]))
              if len(sys.argv) < 2 or any(name in case.id() for name in sys.argv[1:])]
     began = time.monotonic()
+    reason = missing() or (not_here() if not_here else None)
+    if reason:
+        print(f"skipped: {reason}\nRan {len(cases)} tests in 0.0s\nOK (skipped={len(cases)})")
+        sys.exit(0)
     with concurrent.futures.ThreadPoolExecutor(side_by_side) as pool:
         results = list(pool.map(run, cases))
     wrong = [(kind, case, text) for r in results for kind, found in (("ERROR", r.errors), ("FAIL", r.failures)) for case, text in found]

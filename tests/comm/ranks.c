@@ -7,9 +7,13 @@
  *   test_ranks absent RANK [MILLISECONDS]
  *                                    that rank stops in the middle of its opening, or that long after MPI's start has begun
  *   test_ranks twice                 two groups in one process, one after and one beside the other
+ *   test_ranks outlive               closes the group, and lives on for longer than MPI's ending is given
+ *   test_ranks poor RANK N           that rank's plugin gets no memory the N-th time that it asks, counted from 0
  *
  * FAULT: RANK kill|stop|exit|close|return MILLISECONDS; that rank does so then, in the thread that computes.
- * With TERN_TEST_PIDS each rank writes its process id to that folder as a file named after its rank. */
+ * With TERN_TEST_RUN each rank writes its process id to that folder as a file named after its rank, once it is in the group, and
+ * before a fault the time to a file "struck".  TERN_TEST_WINDOW is 1 or 0: whether a group of several has a window to share, or
+ * messages. */
 #include "comm/plugin.h"
 
 #include <tern/comm.h>
@@ -19,6 +23,8 @@
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +42,14 @@
         }                                                                     \
     } while (0)
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define OWN_MEMORY 0 /* sanitizers have allocators of their own */
+#elif defined(__has_feature)
+#define OWN_MEMORY (!__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer))
+#else
+#define OWN_MEMORY 1
+#endif
+
 static int rank_of = -1;
 
 static bool stops_opening;
@@ -48,10 +62,50 @@ static void sleep_ms(unsigned ms)
     nanosleep(&t, NULL);
 }
 
+static double seconds(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* A line in a file of the test's folder. */
+static void note(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void note(const char *name, const char *format, ...)
+{
+    const char *folder = getenv("TERN_TEST_RUN");
+    char path[4096], text[64];
+    va_list args;
+
+    if (!folder)
+        return;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *f = fopen(path, "w");
+    CHECK(f && fprintf(f, "%s\n", text) > 0 && fclose(f) == 0, "cannot write %s", path);
+}
+
+static void note_rank(int rank)
+{
+    char name[16];
+
+    snprintf(name, sizeof name, "%d", rank);
+    note(name, "%d", (int)getpid());
+}
+
+static void note_fault(void)
+{
+    note("struck", "%.6f", seconds());
+}
+
 static void *stop_later(void *unused)
 {
     (void)unused;
     sleep_ms(stops_init);
+    note_fault();
     kill(getpid(), SIGSTOP);
     return NULL;
 }
@@ -78,18 +132,41 @@ int MPI_Comm_split_type(void *comm, int type, int key, void *info, void *out)
     void *symbol = dlsym(RTLD_DEFAULT, "PMPI_Comm_split_type");
 
     memcpy(&real, &symbol, sizeof real);
-    if (stops_opening)
+    if (stops_opening) {
+        note_fault();
         raise(SIGSTOP);
+    }
     return real(comm, type, key, info, out);
 }
 
-static double seconds(void)
-{
-    struct timespec t;
+/* Memory that the plugin asks for. */
+static atomic_long refused = -1, asked; /* which time there is none; -1: never */
 
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+#if OWN_MEMORY
+extern void *__libc_malloc(size_t size);
+extern void *__libc_calloc(size_t count, size_t size);
+
+static bool refuses(const void *caller)
+{
+    Dl_info info;
+
+    if (atomic_load(&refused) < 0 || !dladdr(caller, &info) || !info.dli_fname ||
+        !strstr(info.dli_fname, "libtern_mpi.so") || atomic_fetch_add(&asked, 1) != atomic_load(&refused))
+        return false;
+    note_fault();
+    return true;
 }
+
+__attribute__((visibility("default"))) void *malloc(size_t size)
+{
+    return refuses(__builtin_return_address(0)) ? NULL : __libc_malloc(size);
+}
+
+__attribute__((visibility("default"))) void *calloc(size_t count, size_t size)
+{
+    return refuses(__builtin_return_address(0)) ? NULL : __libc_calloc(count, size);
+}
+#endif
 
 static uint64_t mix(uint64_t x)
 {
@@ -255,25 +332,26 @@ static void check_barrier(const tern_comm *comm)
     }
 }
 
-/* Who waits for long takes next to no time. */
+/* Who waits for long sleeps. */
 static void check_idle(const tern_comm *comm)
 {
     struct rusage before, after;
+    const double began = seconds();
     char message = 0;
 
     CHECK(comm->barrier(comm->user) == TERN_OK, "barrier");
-    getrusage(RUSAGE_SELF, &before);
+    getrusage(RUSAGE_THREAD, &before);
     if (comm->rank == 0)
-        sleep_ms(1000);
+        sleep_ms(300);
     CHECK(comm->broadcast(comm->user, &message, 1, 0) == TERN_OK, "broadcast");
-    getrusage(RUSAGE_SELF, &after);
+    getrusage(RUSAGE_THREAD, &after);
+    CHECK(after.ru_nvcsw > before.ru_nvcsw, "rank %d never slept while it waited", comm->rank);
     const double used =
         (double)(after.ru_utime.tv_sec - before.ru_utime.tv_sec + after.ru_stime.tv_sec - before.ru_stime.tv_sec) +
         1e-6 * (double)(after.ru_utime.tv_usec - before.ru_utime.tv_usec + after.ru_stime.tv_usec -
                         before.ru_stime.tv_usec);
-    CHECK(used < 0.1, "waiting for a second took %.3f s of a processor", used);
     if (getenv("TERN_TEST_FIGURES") && comm->rank == comm->size - 1)
-        printf("waiting for a second took %.4f s of a processor\n", used);
+        printf("waiting took %.1f %% of a processor\n", 100 * used / (seconds() - began));
 }
 
 /* ---- faults ------------------------------------------------------------------------------------------------------------- */
@@ -292,6 +370,7 @@ static bool fault_due(const tern_comm *comm, const struct fault *fault)
 /* true: the rank closes the group, or returns without doing so. */
 static bool strike(const struct fault *fault)
 {
+    note_fault();
     if (strcmp(fault->what, "kill") == 0)
         raise(SIGKILL);
     else if (strcmp(fault->what, "stop") == 0)
@@ -348,16 +427,20 @@ static int open_as(const char *version)
     return 0;
 }
 
-static void write_pid(int rank)
+/* Sums take the path that they were to take. */
+static void check_path(const tern_comm *comm)
 {
-    const char *folder = getenv("TERN_TEST_PIDS");
-    char path[4096];
+    const char *wish = getenv("TERN_TEST_WINDOW");
+    FILE *maps = fopen("/proc/self/maps", "r");
+    bool window = false;
+    char line[4096];
 
-    if (!folder)
-        return;
-    snprintf(path, sizeof path, "%s/%d", folder, rank);
-    FILE *f = fopen(path, "w");
-    CHECK(f && fprintf(f, "%d\n", (int)getpid()) > 0 && fclose(f) == 0, "cannot write %s", path);
+    CHECK(maps, "no /proc/self/maps");
+    while (fgets(line, sizeof line, maps))
+        window = window || strstr(line, "/osc_sm.");
+    fclose(maps);
+    CHECK(!wish || comm->size == 1 || window == (strcmp(wish, "1") == 0), "the group has %s window",
+          window ? "a" : "no");
 }
 
 int main(int argc, char **argv)
@@ -373,9 +456,14 @@ int main(int argc, char **argv)
         const char *told = getenv("OMPI_COMM_WORLD_RANK");
 
         rank_of = told ? atoi(told) : 0;
-        write_pid(rank_of);
+        note_rank(rank_of);
         stops_opening = rank_of == atoi(argv[2]) && argc < 4;
         stops_init = rank_of == atoi(argv[2]) && argc == 4 ? (unsigned)atoi(argv[3]) : 0;
+    }
+    if (strcmp(what, "poor") == 0) {
+        const char *told = getenv("OMPI_COMM_WORLD_RANK");
+
+        atomic_store(&refused, OWN_MEMORY && told && atoi(told) == atoi(argv[2]) ? atol(argv[3]) : -1);
     }
     if (strcmp(what, "open") == 0 && argc == 3)
         return open_as(argv[2]);
@@ -385,7 +473,8 @@ int main(int argc, char **argv)
         return 3;
     }
     rank_of = comm->rank;
-    write_pid(rank_of);
+    check_path(comm);
+    note_rank(rank_of);
     if (argc >= 5)
         fault = (struct fault){ atoi(argv[2]), argv[3], seconds() + 1e-3 * atof(argv[4]) };
     if (strcmp(what, "collectives") == 0) {
@@ -404,6 +493,10 @@ int main(int argc, char **argv)
         status = loop(comm, &fault);
     } else if (strcmp(what, "idle") == 0) {
         status = idle(comm, &fault);
+    } else if (strcmp(what, "outlive") == 0) {
+        check_sum(comm, 1, 5000);
+        tern_comm_close(&comm);
+        sleep_ms(9000);
     }
     if (fault.rank == rank_of && strcmp(fault.what, "return") == 0)
         return 0;
