@@ -9,6 +9,8 @@
 #include <tern/comm.h>
 
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,8 +20,8 @@ struct rank_group {
     pthread_mutex_t lock;
     pthread_cond_t change;
     int size, waiting;
-    uint64_t round;
-    bool broken;
+    atomic_uint round;
+    atomic_bool broken;
     void *data[MOST_RANKS]; /* what each rank brought to the operation in progress */
     struct rank_of {
         struct rank_group *group;
@@ -28,23 +30,26 @@ struct rank_group {
     } ranks[MOST_RANKS];
 };
 
-/* Until all are here.  False: somebody will not come. */
+/* Until all are here.  False: somebody will not come.  Looks a while before it sleeps, which takes longer than most waits. */
 static inline bool rank_group_meet(struct rank_group *g)
 {
-    bool met;
-
     pthread_mutex_lock(&g->lock);
-    const uint64_t round = g->round;
+    const unsigned round = g->round;
     if (++g->waiting == g->size) {
         g->waiting = 0;
         g->round++;
         pthread_cond_broadcast(&g->change);
     }
+    pthread_mutex_unlock(&g->lock);
+    for (int i = 0; i < 1000 && g->round == round && !g->broken; i++)
+        sched_yield();
+    if (g->round != round)
+        return true;
+    pthread_mutex_lock(&g->lock);
     while (g->round == round && !g->broken)
         pthread_cond_wait(&g->change, &g->lock);
-    met = g->round != round;
     pthread_mutex_unlock(&g->lock);
-    return met;
+    return g->round != round;
 }
 
 static inline void rank_group_leave(struct rank_group *g)

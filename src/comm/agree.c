@@ -6,6 +6,13 @@
 
 #define TEXT_SIZE 1024 /* bytes of an error's text that go to other ranks */
 
+tern_status tern_comm_check(tern_ctx *ctx, const tern_comm *comm, tern_status status)
+{
+    TERN_REQUIRE(ctx, status == TERN_OK, status, "rank %d of %d: the ranks cannot reach each other: %s", comm->rank,
+                 comm->size, tern_status_name(status));
+    return TERN_OK;
+}
+
 tern_status tern_agree(tern_ctx *ctx, const tern_comm *comm, tern_status status)
 {
     float codes[TERN_MAX_RANKS], mine = (float)status; /* small whole numbers: exact */
@@ -20,8 +27,7 @@ tern_status tern_agree(tern_ctx *ctx, const tern_comm *comm, tern_status status)
         rank++;
     if (sent == TERN_OK && rank < comm->size)
         sent = comm->broadcast(comm->user, text, sizeof text, rank);
-    TERN_REQUIRE(ctx, sent == TERN_OK, sent, "rank %d of %d: the ranks cannot reach each other: %s", comm->rank,
-                 comm->size, tern_status_name(sent));
+    TERN_TRY(tern_comm_check(ctx, comm, sent));
     if (rank == comm->size)
         return TERN_OK;
     text[sizeof text - 1] = '\0';

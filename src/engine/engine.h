@@ -20,9 +20,9 @@ struct tern_session {
     tern_ctx *ctx;
     const tern_model *model;
     tern_kv_cache *cache;
-    struct tern_group *group; /* whom rank 0 tells what it does; NULL: nobody, or this does what rank 0 tells */
-    int32_t number;           /* of this session, with a group */
-    int32_t vocab_size;       /* V */
+    bool tells;         /* other ranks what it does; else there are none, or this does what rank 0 tells */
+    int32_t number;     /* of this session, where other ranks have it too */
+    int32_t vocab_size; /* V */
     int32_t n_sequences;
     int64_t n_context;
     size_t max_batch, max_logits;

@@ -92,7 +92,6 @@ static tern_status plan(tern_ctx *ctx, const tern_model *model, const tern_sessi
 static tern_status prepare(tern_ctx *ctx, const tern_model *model, const tern_session_options *options,
                            tern_kv_shape *shape, tern_session **out)
 {
-    const tern_session_options standard = tern_session_options_default();
     tern_session *s = NULL;
     tern_status status;
 
@@ -101,7 +100,7 @@ static tern_status prepare(tern_ctx *ctx, const tern_model *model, const tern_se
     s->ctx = ctx;
     s->model = model;
     atomic_init(&s->cancel, false);
-    TERN_TRY_OR_FAIL(plan(ctx, model, options ? options : &standard, s, shape));
+    TERN_TRY_OR_FAIL(plan(ctx, model, options, s, shape));
     *out = s;
     return TERN_OK;
 
@@ -122,34 +121,23 @@ static tern_status take_memory(tern_session *s, const tern_kv_shape *shape)
     return TERN_OK;
 }
 
-/* The ranks have lost each other: what they would do next is not the same. */
-static tern_status lost(tern_session *s, tern_status status)
-{
-    if (s->group && status != TERN_OK)
-        s->group->over = true;
-    return status;
-}
-
-/* To the other ranks. */
+/* To the other ranks, if this session tells anyone. */
 static tern_status say(tern_session *s, enum tern_message_kind kind, int64_t first, int64_t second)
 {
-    struct tern_message message = { .kind = kind, .session = s->number, .values = { first, second } };
+    struct tern_message message = { .kind = kind, .object = s->number, .values = { first, second } };
 
-    if (!s->group)
-        return TERN_OK;
-    TERN_REQUIRE(s->ctx, !s->group->over, TERN_ERR_STATE, "session: the ranks of the model have lost each other");
-    return lost(s, tern_message_send(s->ctx, s->model->comm, &message));
+    return s->tells ? tern_group_say(s->ctx, s->model, &message, NULL, 0) : TERN_OK;
 }
 
 static tern_status say_create(tern_session *s, const tern_session_options *o)
 {
     struct tern_message message = {
         .kind = TERN_SAY_SESSION_CREATE,
-        .session = s->number,
+        .object = s->number,
         .values = { o->n_positions, o->n_sequences, o->n_context, o->max_batch, o->max_logits },
     };
 
-    return lost(s, tern_message_send(s->ctx, s->model->comm, &message));
+    return tern_group_say(s->ctx, s->model, &message, NULL, 0);
 }
 
 tern_status tern_session_make(tern_ctx *ctx, const tern_model *model, const tern_session_options *options,
@@ -177,23 +165,14 @@ tern_status tern_session_create(tern_ctx *ctx, const tern_model *model, const te
     TERN_REQUIRE(ctx, out, TERN_ERR_ARG, "session: out is NULL");
     *out = NULL;
     TERN_REQUIRE(ctx, ctx && model, TERN_ERR_ARG, "session: %s is NULL", ctx ? "model" : "ctx");
-    TERN_REQUIRE(ctx, model->comm->rank == 0, TERN_ERR_STATE,
-                 "session: this is rank %d of %d, expected 0: the others call tern_worker_run()", model->comm->rank,
-                 model->comm->size);
-    TERN_REQUIRE(ctx, !model->group || !model->group->over, TERN_ERR_STATE,
-                 "session: the ranks of the model have lost each other");
+    TERN_TRY(tern_group_leads(ctx, model, "session"));
     options = options ? options : &standard;
     TERN_TRY(prepare(ctx, model, options, &shape, &s));
-    if (model->group) {
-        s->group = model->group;
-        s->number = model->group->n_sessions++;
-        TERN_TRY_OR_FAIL(say_create(s, options));
-    }
-    status = tern_agree(ctx, model->comm, take_memory(s, &shape));
-    if (status != TERN_OK) {
-        s->group = NULL; /* nobody has one */
-        goto fail;
-    }
+    if (model->group)
+        s->number = model->group->n_objects++;
+    TERN_TRY_OR_FAIL(say_create(s, options));
+    TERN_TRY_OR_FAIL(tern_agree(ctx, model->comm, take_memory(s, &shape)));
+    s->tells = model->group != NULL;
     *out = s;
     return TERN_OK;
 
@@ -230,7 +209,7 @@ void tern_session_destroy(tern_session **session)
 {
     if (!session || !*session)
         return;
-    if ((*session)->group && !(*session)->group->over)
+    if ((*session)->tells && !(*session)->model->group->mute)
         (void)say(*session, TERN_SAY_SESSION_DESTROY, 0, 0); /* it is gone here whatever comes of it */
     tern_arena_destroy(&(*session)->arena);
     tern_kv_cache_destroy(&(*session)->cache);
@@ -379,14 +358,13 @@ static struct tern_batch lay_out(tern_session *s, const tern_row *rows, size_t n
 static tern_status say_step(tern_session *s, const tern_row *rows, size_t n_rows, size_t n_ids)
 {
     struct tern_message message = { .kind = TERN_SAY_STEP,
-                                    .session = s->number,
+                                    .object = s->number,
                                     .values = { (int64_t)n_rows, (int64_t)n_ids } };
     const size_t n = 3 * n_rows + n_ids;
     int32_t *numbers = n <= TERN_MESSAGE_NUMBERS ? message.numbers : s->numbers, *ids = numbers + 3 * n_rows;
 
-    if (!s->group)
+    if (!s->tells)
         return TERN_OK;
-    TERN_REQUIRE(s->ctx, !s->group->over, TERN_ERR_STATE, "step: the ranks of the model have lost each other");
     for (size_t r = 0; r < n_rows; r++) {
         numbers[3 * r] = rows[r].sequence;
         numbers[3 * r + 1] = rows[r].n_ids;
@@ -394,10 +372,7 @@ static tern_status say_step(tern_session *s, const tern_row *rows, size_t n_rows
         memcpy(ids, rows[r].ids, (size_t)rows[r].n_ids * sizeof *ids);
         ids += rows[r].n_ids;
     }
-    TERN_TRY(lost(s, tern_message_send(s->ctx, s->model->comm, &message)));
-    if (numbers == s->numbers)
-        TERN_TRY(lost(s, tern_message_pass(s->ctx, s->model->comm, numbers, n)));
-    return TERN_OK;
+    return tern_group_say(s->ctx, s->model, &message, numbers, n);
 }
 
 /* After it the blocks that were reserved beyond the sequences' lengths are to be given back, if it fails. */
@@ -405,7 +380,7 @@ static tern_status run_step(tern_session *s, const tern_row *rows, size_t n_rows
 {
     TERN_TRY(say_step(s, rows, n_rows, batch->kv.n_rows));
     const tern_status status = tern_model_forward(s->ctx, s->model, batch, &s->work);
-    return status == TERN_ERR_CANCELLED ? status : lost(s, status);
+    return status == TERN_ERR_CANCELLED ? status : tern_group_done(s->model, status);
 }
 
 tern_status tern_session_step(tern_session *s, const tern_row *rows, size_t n_rows)

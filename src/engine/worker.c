@@ -1,4 +1,4 @@
-/* worker.c: rank 0's sessions, mirrored.
+/* worker.c: rank 0's sessions and encoders, mirrored.
  *
  * Rank 0 has checked what it says, and sizes are the same on all ranks: what goes wrong here went wrong there as well, or the ranks are
  * out of step and this one ends. */
@@ -6,21 +6,22 @@
 
 #include "base/memory.h"
 #include "comm/agree.h"
+#include "engine/encoder.h"
 #include "engine/engine.h"
 
-/* A session of rank 0, by the number that it has there. */
+/* A session or an encoder of rank 0, by the number that it has there. */
 struct mirrored {
     int32_t number;
-    tern_session *session;
+    tern_session *session; /* one of these two */
+    tern_encoder *encoder;
 };
 
 struct worker {
     tern_ctx *ctx;
     const tern_model *model;
-    tern_worker_watch *watch;
-    void *user;
-    struct mirrored *sessions;
-    size_t n_sessions, capacity;
+    const struct tern_worker_watch *watch; /* NULL: no one */
+    struct mirrored *objects;
+    size_t n_objects, capacity;
     tern_row *rows; /* of a step of any of them */
     size_t rows_capacity;
 };
@@ -28,54 +29,78 @@ struct worker {
 static tern_status out_of_step(const struct worker *w, const struct tern_message *message)
 {
     return tern_fail(w->ctx, TERN_ERR_FORMAT,
-                     "rank %d of %d: rank 0 sent message %" PRId32 " of session %" PRId32
+                     "rank 0 sent message %" PRId32 " of object %" PRId32
                      ", expected one that fits what it sent before",
-                     w->model->comm->rank, w->model->comm->size, message->kind, message->session);
+                     message->kind, message->object);
 }
 
 static struct mirrored *find(const struct worker *w, int32_t number)
 {
-    for (size_t i = 0; i < w->n_sessions; i++)
-        if (w->sessions[i].number == number)
-            return &w->sessions[i];
+    for (size_t i = 0; i < w->n_objects; i++)
+        if (w->objects[i].number == number)
+            return &w->objects[i];
     return NULL;
 }
 
-/* All that this rank needs for the session's steps, so that none of them can fail here alone. */
-static tern_status make(struct worker *w, const struct tern_message *m, tern_session **session)
+/* All that this rank needs for what the object will do, so that none of it can fail here alone. */
+static tern_status make(struct worker *w, const struct tern_message *m, struct mirrored *object)
 {
-    const tern_session_options options = {
+    const tern_session_options session = {
         .n_positions = m->values[0],
         .n_sequences = (int32_t)m->values[1],
         .n_context = m->values[2],
         .max_batch = (int32_t)m->values[3],
         .max_logits = (int32_t)m->values[4],
     };
+    const tern_encoder_options encoder = { .max_batch = (int32_t)m->values[0],
+                                           .max_texts = (int32_t)m->values[1],
+                                           .n_context = (int32_t)m->values[2] };
 
-    if (find(w, m->session))
+    if (find(w, m->object))
         return out_of_step(w, m);
-    TERN_TRY(TERN_GROW(w->ctx, &w->sessions, &w->capacity, w->n_sessions + 1, "the sessions of rank 0"));
-    TERN_TRY(tern_session_make(w->ctx, w->model, &options, session));
-    return TERN_GROW(w->ctx, &w->rows, &w->rows_capacity, (size_t)(*session)->n_sequences, "the rows of a step");
+    TERN_TRY(TERN_GROW(w->ctx, &w->objects, &w->capacity, w->n_objects + 1, "the sessions of rank 0"));
+    if (m->kind == TERN_SAY_ENCODER_CREATE)
+        return tern_encoder_make(w->ctx, w->model, &encoder, w->watch != NULL, &object->encoder);
+    TERN_TRY(tern_session_make(w->ctx, w->model, &session, &object->session));
+    return TERN_GROW(w->ctx, &w->rows, &w->rows_capacity, (size_t)object->session->n_sequences, "the rows of a step");
+}
+
+static void drop(struct mirrored *object)
+{
+    tern_session_destroy(&object->session);
+    tern_encoder_destroy(&object->encoder);
 }
 
 /* Agreed: where it cannot be made on some rank there is none on any, and rank 0, which hears of it, may try another one. */
 static tern_status create(struct worker *w, const struct tern_message *m)
 {
-    tern_session *session = NULL;
-    const tern_status here = make(w, m, &session), status = tern_agree(w->ctx, w->model->comm, here);
+    struct mirrored object = { .number = m->object };
+    const tern_status here = make(w, m, &object), status = tern_agree(w->ctx, w->model->comm, here);
 
     if (status == TERN_OK)
-        w->sessions[w->n_sessions++] = (struct mirrored){ m->session, session };
+        w->objects[w->n_objects++] = object;
     else
-        tern_session_destroy(&session);
-    return here == TERN_ERR_FORMAT || status == TERN_ERR_IO ? status : TERN_OK;
+        drop(&object);
+    return here == TERN_ERR_FORMAT ? status : TERN_OK;
 }
 
-static void destroy(struct worker *w, struct mirrored *mirrored)
+static void destroy(struct worker *w, struct mirrored *object)
 {
-    tern_session_destroy(&mirrored->session);
-    *mirrored = w->sessions[--w->n_sessions];
+    drop(object);
+    *object = w->objects[--w->n_objects];
+}
+
+static tern_status encode(struct worker *w, tern_encoder *encoder, struct tern_message *m)
+{
+    const float *states = NULL, *answers = NULL;
+    bool understood;
+    const tern_status status = tern_encoder_follow(encoder, m, &understood, &states, &answers);
+
+    if (!understood)
+        return out_of_step(w, m);
+    if (w->watch && w->watch->pass && status == TERN_OK)
+        w->watch->pass(w->watch->user, states, (size_t)m->values[1], answers, (size_t)m->values[2]);
+    return status;
 }
 
 static tern_status step(struct worker *w, tern_session *session, struct tern_message *m)
@@ -88,7 +113,7 @@ static tern_status step(struct worker *w, tern_session *session, struct tern_mes
     const size_t n = (size_t)(3 * n_rows + n_ids);
     if (n > TERN_MESSAGE_NUMBERS) {
         numbers = session->numbers;
-        TERN_TRY(tern_message_pass(w->ctx, w->model->comm, numbers, n));
+        TERN_TRY(tern_message_share(w->ctx, w->model->comm, numbers, n * sizeof *numbers));
     }
     const int32_t *ids = numbers + 3 * n_rows, *end = numbers + n;
     for (int64_t r = 0; r < n_rows; r++) {
@@ -101,25 +126,16 @@ static tern_status step(struct worker *w, tern_session *session, struct tern_mes
         ids += w->rows[r].n_ids;
     }
     const tern_status status = tern_session_step(session, w->rows, (size_t)n_rows);
-    if (w->watch)
-        w->watch(w->user, session, status);
+    if (w->watch && w->watch->step)
+        w->watch->step(w->watch->user, session, status);
     return status == TERN_ERR_CANCELLED ? TERN_OK : status;
 }
 
-static tern_status hear(struct worker *w, struct tern_message *m)
+static tern_status hear_session(struct worker *w, tern_session *session, struct tern_message *m)
 {
     int32_t sequence;
 
-    if (m->kind == TERN_SAY_SESSION_CREATE)
-        return create(w, m);
-    struct mirrored *mirrored = find(w, m->session);
-    if (!mirrored)
-        return out_of_step(w, m);
-    tern_session *session = mirrored->session;
     switch (m->kind) {
-    case TERN_SAY_SESSION_DESTROY:
-        destroy(w, mirrored);
-        return TERN_OK;
     case TERN_SAY_SEQUENCE_ADD:
         return tern_sequence_add(session, &sequence);
     case TERN_SAY_SEQUENCE_PLAN:
@@ -137,32 +153,48 @@ static tern_status hear(struct worker *w, struct tern_message *m)
     }
 }
 
-tern_status tern_worker_serve(tern_ctx *ctx, const tern_model *model, tern_worker_watch *watch, void *user)
+static tern_status hear(struct worker *w, struct tern_message *m)
 {
-    struct worker w = { .ctx = ctx, .model = model, .watch = watch, .user = user };
+    if (m->kind == TERN_SAY_SESSION_CREATE || m->kind == TERN_SAY_ENCODER_CREATE)
+        return create(w, m);
+    struct mirrored *object = find(w, m->object);
+    if (!object)
+        return out_of_step(w, m);
+    if (m->kind == (object->session ? TERN_SAY_SESSION_DESTROY : TERN_SAY_ENCODER_DESTROY)) {
+        destroy(w, object);
+        return TERN_OK;
+    }
+    if (object->session)
+        return hear_session(w, object->session, m);
+    return m->kind == TERN_SAY_ENCODE ? encode(w, object->encoder, m) : out_of_step(w, m);
+}
+
+tern_status tern_worker_serve(tern_ctx *ctx, const tern_model *model, const struct tern_worker_watch *watch)
+{
+    struct worker w = { .ctx = ctx, .model = model, .watch = watch };
     struct tern_message message = { 0 };
     tern_status status = TERN_OK;
 
     TERN_REQUIRE(ctx, ctx && model, TERN_ERR_ARG, "worker: %s is NULL", ctx ? "model" : "ctx");
-    TERN_REQUIRE(ctx, model->comm->rank > 0 && model->group && !model->group->over, TERN_ERR_STATE,
+    TERN_REQUIRE(ctx, model->comm->rank > 0 && model->group && !model->group->mute, TERN_ERR_STATE,
                  "worker: this is rank %d of %d%s, expected one above 0 of an open model", model->comm->rank,
-                 model->comm->size, model->group && model->group->over ? ", and rank 0 has closed the model" : "");
+                 model->comm->size, model->group && model->group->mute ? ", and rank 0 has closed the model" : "");
     while (status == TERN_OK) {
-        status = tern_message_receive(ctx, model->comm, &message);
+        status = tern_message_pass(ctx, model->comm, &message);
         if (status == TERN_OK && message.kind == TERN_SAY_CLOSE)
             break;
         if (status == TERN_OK)
             status = hear(&w, &message);
     }
-    model->group->over = true;
-    while (w.n_sessions > 0)
-        destroy(&w, w.sessions);
-    tern_free(w.sessions);
+    model->group->mute = true;
+    while (w.n_objects > 0)
+        destroy(&w, w.objects);
+    tern_free(w.objects);
     tern_free(w.rows);
     return status;
 }
 
 tern_status tern_worker_run(tern_ctx *ctx, const tern_model *model)
 {
-    return tern_worker_serve(ctx, model, NULL, NULL);
+    return tern_worker_serve(ctx, model, NULL);
 }

@@ -29,7 +29,7 @@ tern_status tern_group_model(tern_ctx *ctx, const tern_comm *comm, tern_model **
     if (comm->size == 1)
         return TERN_OK;
     TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, 1, "the ranks of a model", &(*out)->group));
-    (*out)->group->over = true;
+    (*out)->group->mute = true;
     return TERN_OK;
 
 fail:
@@ -45,12 +45,39 @@ void tern_group_close(tern_model *model)
     if (!model->group)
         return;
     /* The model is gone whatever comes of it. */
-    if (!model->group->over && model->comm->rank == 0)
-        (void)tern_message_send(NULL, model->comm, &message);
-    else if (!model->group->over)
-        (void)tern_message_receive(NULL, model->comm, &message);
+    if (!model->group->mute)
+        (void)tern_message_pass(NULL, model->comm, &message);
     tern_free(model->group);
     model->group = NULL;
+}
+
+tern_status tern_group_leads(tern_ctx *ctx, const tern_model *model, const char *what)
+{
+    TERN_REQUIRE(ctx, model->comm->rank == 0, TERN_ERR_STATE,
+                 "%s: this is rank %d of %d, expected 0: the others call tern_worker_run()", what, model->comm->rank,
+                 model->comm->size);
+    TERN_REQUIRE(ctx, !model->group || !model->group->mute, TERN_ERR_STATE,
+                 "%s: the ranks of the model have lost each other", what);
+    return TERN_OK;
+}
+
+tern_status tern_group_say(tern_ctx *ctx, const tern_model *model, struct tern_message *message, int32_t *numbers,
+                           size_t n_numbers)
+{
+    if (!model->group)
+        return TERN_OK;
+    TERN_REQUIRE(ctx, !model->group->mute, TERN_ERR_STATE, "the ranks of the model have lost each other");
+    tern_status status = tern_message_pass(ctx, model->comm, message);
+    if (status == TERN_OK && numbers && numbers != message->numbers)
+        status = tern_message_share(ctx, model->comm, numbers, n_numbers * sizeof *numbers);
+    return tern_group_done(model, status);
+}
+
+tern_status tern_group_done(const tern_model *model, tern_status status)
+{
+    if (model->group && status != TERN_OK)
+        model->group->mute = true;
+    return status;
 }
 
 /* ---- the same on every rank ---- */
@@ -137,8 +164,7 @@ tern_status tern_group_compare(tern_ctx *ctx, const tern_model *model, struct te
     tern_status status = take_fingerprint(ctx, model, files, options, &mine);
 
     first = mine;
-    TERN_REQUIRE(ctx, comm->broadcast(comm->user, &first, sizeof first, 0) == TERN_OK, TERN_ERR_IO,
-                 "rank %d of %d: the ranks cannot reach each other", comm->rank, comm->size);
+    TERN_TRY(tern_message_share(ctx, comm, &first, sizeof first));
     if (status == TERN_OK)
         status = compare(ctx, model, &mine, &first);
     return tern_agree(ctx, comm, status);

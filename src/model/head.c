@@ -105,7 +105,7 @@ static tern_status gather(const struct tern_head *head, float *logits, size_t n,
     for (size_t row = 0, rows; row < n; row += rows) {
         rows = n - row < work->gather_rows ? n - row : work->gather_rows;
         TERN_TRY(comm->all_gather(comm->user, work->words + row * most, work->gathered, rows * most));
-        for (int rank = 0; rank < comm->size; rank++) {
+        for (int rank = 0; logits && rank < comm->size; rank++) {
             const struct tern_shard shard = tern_shard_of(head->words, TERN_PANEL, rank, comm->size);
             for (size_t r = 0; r < rows; r++)
                 memcpy(logits + (row + r) * C + (size_t)shard.first, work->gathered + ((size_t)rank * rows + r) * most,

@@ -123,7 +123,7 @@ tern_status tern_model_open(tern_ctx *ctx, const char *name, const tern_model_op
     tern_safetensors_close(&files);
     model->stats.load_seconds = tern_machine_seconds() - start;
     if (model->group)
-        model->group->over = false;
+        model->group->mute = false;
     *out = model;
     return TERN_OK;
 

@@ -544,7 +544,7 @@ tern_status tern_model_create_random(tern_ctx *ctx, const tern_model_shape *shap
     TERN_TRY_OR_FAIL(tern_agree(ctx, m.comm, status));
     model->stats.load_seconds = tern_machine_seconds() - start;
     if (model->group)
-        model->group->over = false;
+        model->group->mute = false;
     *out = model;
     return TERN_OK;
 

@@ -30,6 +30,7 @@ struct rank_run {
     const char *path;
     const tern_json_value *prompts;
     bool decoder;
+    size_t width, outputs; /* numbers of a state and of an answer */
     tern_model_dtype dtype;
     struct rank_of *of; /* NULL: a process of its own */
     struct answers out;
@@ -75,9 +76,11 @@ static void watch_step(void *user, const tern_session *session, tern_status step
     const struct session_row *row = &session->rows[0];
     const size_t n = row->logits == TERN_LOGITS_ALL ? (size_t)row->n_ids : row->logits == TERN_LOGITS_LAST;
 
-    ((struct answers *)user)->n_passes++;
+    struct answers *a = &((struct rank_run *)user)->out;
+
+    a->n_passes++;
     if (step == TERN_OK)
-        digest(user, session->logits + row->first_logit * (size_t)session->vocab_size,
+        digest(a, session->logits + row->first_logit * (size_t)session->vocab_size,
                n * (size_t)session->vocab_size * sizeof(float));
 }
 
@@ -90,14 +93,15 @@ static tern_status score(struct rank_run *r, tern_session *session, const int32_
 
     if (!status)
         status = tern_sequence_plan(session, sequence, n);
-    for (int32_t first = 0; !status && first<n; first = cut> first ? cut : n) {
+    for (int32_t first = 0; !status && first < n;) {
         const int32_t end = cut > first ? cut : n;
         const tern_row row = { sequence, ids + first, end - first, TERN_LOGITS_ALL };
         status = tern_session_step(session, &row, 1);
         if (status)
             break;
-        watch_step(&r->out, session, status);
+        watch_step(r, session, status);
         keep(&r->out, tern_session_logits(session, 0, 0), (size_t)(end - first) * (size_t)session->vocab_size);
+        first = end;
     }
     if (!status)
         status = tern_sequence_remove(session, sequence);
@@ -117,7 +121,7 @@ static tern_status continue_greedily(struct rank_run *r, tern_session *session, 
         status = tern_session_step(session, &row, 1);
         if (status)
             break;
-        watch_step(&r->out, session, status);
+        watch_step(r, session, status);
         const float *logits = tern_session_logits(session, 0, row.n_ids - 1);
         next = 0;
         for (int32_t k = 1; k < session->vocab_size; k++)
@@ -149,26 +153,38 @@ static tern_status run_session(struct rank_run *r, tern_ctx *ctx, const tern_mod
     return status;
 }
 
-/* Encoders are run by all ranks alike. */
+static void take_pass(struct answers *a, const float *states, size_t n_states, const float *scores, size_t n_scores)
+{
+    a->n_passes++;
+    digest(a, states, n_states * sizeof *states);
+    if (n_scores)
+        digest(a, scores, n_scores * sizeof *scores);
+}
+
+static void watch_pass(void *user, const float *states, size_t n_ids, const float *scores, size_t n_scores)
+{
+    struct rank_run *r = user;
+
+    take_pass(&r->out, states, n_ids * r->width, scores, n_scores * r->outputs);
+}
+
 static tern_status run_encoder(struct rank_run *r, tern_ctx *ctx, const tern_model *model)
 {
-    const size_t H = (size_t)tern_model_get_config(model)->hidden_size;
     tern_encoder *encoder = NULL;
     tern_status status = tern_encoder_create(ctx, model, NULL, &encoder);
 
     for (size_t i = 0; !status && i < tern_json_size(r->prompts); i++) {
         int32_t n, *ids = ids_of(r->prompts, i, &n);
         const tern_encode_text text = { .ids = ids, .n_ids = n };
-        const size_t n_states = (size_t)n * H, C = (size_t)tern_model_outputs(model);
-        const size_t n_answers = model->spec.head.pool != TERN_POOL_NONE ? C : (size_t)n * C;
-        float *states = calloc(n_states + n_answers, sizeof *states);
+        const size_t n_states = (size_t)n * r->width;
+        const size_t n_scores = (model->spec.head.pool != TERN_POOL_NONE ? 1 : (size_t)n) * r->outputs;
+        float *states = calloc(n_states + n_scores, sizeof *states);
         if (!states)
             abort();
-        status = tern_encode(encoder, &text, 1, states, C ? states + n_states : NULL);
-        r->out.n_passes++;
+        status = tern_encode(encoder, &text, 1, states, r->outputs ? states + n_states : NULL);
         if (!status) {
-            keep(&r->out, states, n_states + n_answers);
-            digest(&r->out, states, (n_states + n_answers) * sizeof *states);
+            keep(&r->out, states, n_states + n_scores);
+            take_pass(&r->out, states, n_states, states + n_states, n_scores);
         }
         free(states);
         free(ids);
@@ -186,7 +202,8 @@ static void *run_rank(void *user)
     tern_model *model = NULL;
     tern_status status;
 
-    threads.n_threads = r->of && r->of->comm.size > 2 ? 1 : 2;
+    /* Teams beside each other: where one family shows it, the others need no more time than they take. */
+    threads.n_threads = !r->of || (r->of->comm.size == 2 && strstr(r->path, "llama")) ? 2 : 1;
     status = tern_ctx_create(&ctx, &threads, r->error, sizeof r->error);
     r->out.digest = 0xcbf29ce484222325;
     options.dtype = r->dtype;
@@ -197,9 +214,12 @@ static void *run_rank(void *user)
         /* One behind the embedding, and two in a layer, or one where attention and feed-forward stand side by side. */
         r->out.sums =
             1 + (size_t)tern_model_get_config(model)->n_layers * (model->spec.form == TERN_BLOCK_PARALLEL ? 1 : 2);
-        status = !r->decoder                      ? run_encoder(r, ctx, model)
-                 : r->of && r->of->comm.rank != 0 ? tern_worker_serve(ctx, model, watch_step, &r->out)
-                                                  : run_session(r, ctx, model);
+        r->width = (size_t)tern_model_get_config(model)->hidden_size;
+        r->outputs = (size_t)tern_model_outputs(model);
+        const struct tern_worker_watch watch = { .step = watch_step, .pass = watch_pass, .user = r };
+        status = r->of && r->of->comm.rank != 0 ? tern_worker_serve(ctx, model, &watch)
+                 : r->decoder                   ? run_session(r, ctx, model)
+                                                : run_encoder(r, ctx, model);
     }
     if (status && ctx)
         snprintf(r->error, sizeof r->error, "%s", tern_error(ctx));

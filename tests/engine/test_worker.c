@@ -4,6 +4,8 @@
 #include "engine/engine.h"
 #include "engine/worker.h"
 #include "model/checkpoint.h"
+#include "model/golden.h"
+#include "model/shard.h"
 #include "rank_group.h"
 
 #include <math.h>
@@ -81,6 +83,7 @@ static void *sit(void *user)
     struct seat *s = r->seat;
     tern_ctx_options threads = tern_ctx_options_default();
     tern_model_options options = tern_model_options_default();
+    const struct tern_worker_watch watch = { .step = digest_step, .user = r };
     tern_model *model = NULL;
     tern_ctx *ctx = NULL;
 
@@ -92,7 +95,7 @@ static void *sit(void *user)
         r->opened = tern_model_open(ctx, s->paths[r->comm.rank], &options, &model);
         r->stats = tern_model_get_stats(model);
         if (r->opened == TERN_OK && r->comm.rank > 0)
-            r->status = tern_worker_serve(ctx, model, digest_step, r);
+            r->status = tern_worker_serve(ctx, model, &watch);
         else if (r->opened == TERN_OK && s->use)
             r->status = s->use(s, ctx, model);
         snprintf(r->text, sizeof r->text, "%s", tern_error(ctx));
@@ -248,7 +251,7 @@ done:
 static void check_against_one(const char *path, tern_model_dtype dtype, double tolerance)
 {
     struct seat alone, shared;
-    double largest = 0, off = 0;
+    double largest;
 
     seat_init(&alone, 1, path, dtype);
     alone.use = use_sessions;
@@ -260,10 +263,7 @@ static void check_against_one(const char *path, tern_model_dtype dtype, double t
         seat_run(&shared);
         assert_went_well(&shared);
         assert_int_equal(shared.n_out, alone.n_out);
-        for (size_t i = 0; i < alone.n_out; i++) {
-            largest = fmax(largest, fabs((double)alone.out[i]));
-            off = fmax(off, fabs((double)alone.out[i] - (double)shared.out[i]));
-        }
+        const double off = difference(shared.out, alone.out, alone.n_out, &largest);
         if (!(off <= tolerance * largest))
             fail_msg("%s as %s on %d ranks: off by %g of %g", path, tern_model_dtype_name(dtype), size, off, largest);
         free(shared.out);
@@ -497,58 +497,133 @@ static void add_tensor(char **header, size_t *data_size, const char *name, int64
     *data_size += size;
 }
 
-/* A LLaMA whose heads, channels and words 2 and 4 ranks share alike. */
-static void test_weights_are_copied_once(void **state)
-{
-    static const char config[] =
-        "{\"model_type\":\"llama\",\"architectures\":[\"LlamaForCausalLM\"],\"hidden_size\":128,"
-        "\"intermediate_size\":256,\"num_hidden_layers\":2,\"num_attention_heads\":8,\"num_key_value_heads\":4,"
-        "\"vocab_size\":512,\"max_position_embeddings\":64,\"rms_norm_eps\":1e-5,\"hidden_act\":\"silu\","
-        "\"tie_word_embeddings\":false,\"rope_theta\":10000.0}";
-    const char *dir = test_temp_dir();
-    char *header = calloc(1, 1), name[128];
-    size_t data_size = 0;
-    const uint64_t norms = (2 * 2 + 1) * 128 * 2;
+/* A LLaMA or Mixtral in bf16, of two layers; its sizes. */
+struct shares {
+    int64_t H, I, heads, kv_heads, V, experts; /* 0: a feed-forward instead of experts */
+    bool tied;
+};
 
-    (void)state;
-    assert_non_null(header);
-    add_tensor(&header, &data_size, "model.embed_tokens.weight", 512, 128);
-    add_tensor(&header, &data_size, "lm_head.weight", 512, 128);
-    add_tensor(&header, &data_size, "model.norm.weight", 128, 0);
-    for (int layer = 0; layer < 2; layer++) {
-        static const struct {
-            const char *name;
-            int64_t rows, columns;
-        } parts[] = {
-            { "input_layernorm", 128, 0 },   { "post_attention_layernorm", 128, 0 }, { "self_attn.q_proj", 128, 128 },
-            { "self_attn.k_proj", 64, 128 }, { "self_attn.v_proj", 64, 128 },        { "self_attn.o_proj", 128, 128 },
-            { "mlp.up_proj", 256, 128 },     { "mlp.gate_proj", 256, 128 },          { "mlp.down_proj", 128, 256 },
-        };
-        for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-            snprintf(name, sizeof name, "model.layers.%d.%s.weight", layer, parts[i].name);
-            add_tensor(&header, &data_size, name, parts[i].rows, parts[i].columns);
-        }
+static void add_matrices(char **header, size_t *data_size, const struct shares *m, int layer)
+{
+    const int64_t D = m->H / m->heads;
+    char name[128];
+    const struct {
+        const char *name;
+        int64_t rows, columns;
+    } parts[] = {
+        { "input_layernorm", m->H, 0 },
+        { "post_attention_layernorm", m->H, 0 },
+        { "self_attn.q_proj", m->H, m->H },
+        { "self_attn.k_proj", m->kv_heads * D, m->H },
+        { "self_attn.v_proj", m->kv_heads * D, m->H },
+        { "self_attn.o_proj", m->H, m->H },
+        { m->experts ? "block_sparse_moe.gate" : "mlp.up_proj", m->experts ? m->experts : m->I, m->H },
+        { "mlp.gate_proj", m->I, m->H },
+        { "mlp.down_proj", m->H, m->I },
+    };
+
+    for (size_t i = 0; i < (m->experts ? 7 : 9); i++) {
+        snprintf(name, sizeof name, "model.layers.%d.%s.weight", layer, parts[i].name);
+        add_tensor(header, data_size, name, parts[i].rows, parts[i].columns);
     }
+    for (int64_t x = 0; x < m->experts; x++)
+        for (int w = 1; w <= 3; w++) {
+            snprintf(name, sizeof name, "model.layers.%d.block_sparse_moe.experts.%" PRId64 ".w%d.weight", layer, x, w);
+            add_tensor(header, data_size, name, w == 2 ? m->H : m->I, w == 2 ? m->I : m->H);
+        }
+}
+
+static size_t write_shares(const char *dir, const struct shares *m)
+{
+    char *header = calloc(1, 1), config[1024];
+    size_t data_size = 0;
+    const int n = snprintf(config, sizeof config,
+                           "{\"model_type\":\"%s\",\"architectures\":[\"%s\"],\"hidden_size\":%" PRId64
+                           ",\"intermediate_size\":%" PRId64 ",\"num_hidden_layers\":2,\"num_attention_heads\":%" PRId64
+                           ",\"num_key_value_heads\":%" PRId64 ",\"vocab_size\":%" PRId64
+                           ",\"max_position_embeddings\":64,\"rms_norm_eps\":1e-5,\"hidden_act\":\"silu\","
+                           "\"tie_word_embeddings\":%s,\"rope_theta\":10000.0,\"num_local_experts\":%" PRId64
+                           ",\"num_experts_per_tok\":2}",
+                           m->experts ? "mixtral" : "llama", m->experts ? "MixtralForCausalLM" : "LlamaForCausalLM",
+                           m->H, m->I, m->heads, m->kv_heads, m->V, m->tied ? "true" : "false", m->experts);
+
+    assert_non_null(header);
+    add_tensor(&header, &data_size, "model.embed_tokens.weight", m->V, m->H);
+    if (!m->tied)
+        add_tensor(&header, &data_size, "lm_head.weight", m->V, m->H);
+    add_tensor(&header, &data_size, "model.norm.weight", m->H, 0);
+    for (int layer = 0; layer < 2; layer++)
+        add_matrices(&header, &data_size, m, layer);
     header = realloc(header, strlen(header) + 2);
+    assert_non_null(header);
     strcat(header, "}");
     void *data = calloc(1, data_size);
     assert_non_null(data);
     write_safetensors(dir, "model.safetensors", header, strlen(header), data, data_size);
-    test_write(dir, "config.json", config, sizeof config - 1);
-    for (int size = 1; size <= 4; size *= 2) {
-        struct seat s;
-        seat_init(&s, size, dir, TERN_MODEL_AUTO);
-        seat_run(&s);
-        assert_went_well(&s);
-        for (int i = 0; i < size; i++) {
-            const tern_model_stats *stats = &s.ranks[i].stats;
-            assert_int_equal(stats->file_bytes, data_size);
-            assert_int_equal(stats->weight_bytes_copied, (data_size - norms) / (uint64_t)size + norms);
-        }
-    }
+    test_write(dir, "config.json", config, (size_t)n);
     free(data);
     free(header);
+    return data_size;
+}
+
+/* What a rank with that share copies: its part of each matrix, and norms and routers whole. */
+static uint64_t share_bytes(const struct shares *m, const struct tern_shards *part)
+{
+    const int64_t D = m->H / m->heads;
+    const int64_t attention = (2 * part->heads.count + 2 * part->kv_heads.count) * D * m->H;
+    const int64_t forward = 3 * m->H * (m->experts ? part->experts.count * m->I : part->channels.count);
+    const int64_t whole = 2 * m->H + m->experts * m->H;
+
+    return 2 * (uint64_t)(2 * (attention + forward + whole) + m->H + (m->tied ? 1 : 2) * part->vocabulary.count * m->H);
+}
+
+static void check_shares(const struct shares *m, int size)
+{
+    const char *dir = test_temp_dir();
+    const size_t data_size = write_shares(dir, m);
+    uint64_t words = 0, heads = 0;
+    tern_ctx *ctx = test_ctx(1);
+    struct seat s;
+
+    seat_init(&s, size, dir, TERN_MODEL_AUTO);
+    seat_run(&s);
+    assert_went_well(&s);
+    for (int i = 0; i < size; i++) {
+        const tern_model_stats *stats = &s.ranks[i].stats;
+        const tern_model_config config = { .hidden_size = (int32_t)m->H,
+                                           .intermediate_size = (int32_t)m->I,
+                                           .heads = (int32_t)m->heads,
+                                           .kv_heads = (int32_t)m->kv_heads,
+                                           .vocab_size = (int32_t)m->V };
+        const struct tern_spec spec = { .experts = { .n = (int32_t)m->experts } };
+        struct tern_shards part;
+
+        assert_ok(ctx, tern_shards_make(ctx, &config, &spec, &s.ranks[i].comm, &part));
+        assert_int_equal(stats->file_bytes, data_size);
+        assert_int_equal(stats->weight_bytes_copied, share_bytes(m, &part));
+        words += (uint64_t)part.vocabulary.count;
+        heads += (uint64_t)part.heads.count;
+    }
+    assert_int_equal(words, m->V); /* nothing twice */
+    assert_int_equal(heads, m->heads);
+    tern_ctx_destroy(&ctx);
     test_remove_dir(dir);
+}
+
+/* Even shares, uneven ones, more ranks than heads of keys and values, a tied table, experts. */
+static void test_weights_are_copied_once(void **state)
+{
+    static const struct shares all[] = {
+        { .H = 128, .I = 256, .heads = 8, .kv_heads = 4, .V = 512 },
+        { .H = 96, .I = 200, .heads = 6, .kv_heads = 2, .V = 301, .tied = true },
+        { .H = 80, .I = 96, .heads = 5, .kv_heads = 1, .V = 130 },
+        { .H = 64, .I = 64, .heads = 4, .kv_heads = 2, .V = 97, .experts = 5 },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        for (int size = 1; size <= 4; size++)
+            check_shares(&all[i], size);
 }
 
 int main(void)
