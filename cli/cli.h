@@ -86,6 +86,8 @@ const tern_model_shape *cli_shape_find(const char *name);
 char *cli_shapes_list(void);
 /* A directory, a file, or a name in the Hugging Face cache; NULL: the built-in model.  Freed with free(). */
 int cli_model_find(tern_ctx *ctx, const char *name, char **path);
+/* The same of what an embedder stands on: tern_embedder_find(). */
+int cli_transformer_find(tern_ctx *ctx, const char *name, char **path);
 /* The same without entering the folder of a sentence-transformers directory's transformer. */
 int cli_directory_find(tern_ctx *ctx, const char *name, char **path);
 /* As `dtype`, a tern_model_dtype; with a progress bar if `bar` and stderr is a terminal. */

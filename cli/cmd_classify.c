@@ -77,19 +77,33 @@ static int print_texts(const struct score_job *j, bool json)
     return code;
 }
 
-static int classify_texts(const struct text_options *o, const char *pair)
+struct settings {
+    struct text_options o;
+    const char *pair;
+    bool tokens, tags;
+};
+
+static int classify_texts(const struct settings *s, tern_ctx *ctx)
 {
+    const struct text_options *o = &s->o;
     struct score_job j = { 0 };
     int code = text_lines_read(o->command, o->p, o->f, &j.lines);
 
     if (!code)
-        code = score_job_open(&j, o);
+        code = score_job_open(&j, ctx, o);
     if (!code)
-        code = score_job_run(&j, o, pair);
+        code = score_job_run(&j, o, s->pair);
     if (!code)
         code = print_texts(&j, o->json);
     score_job_close(&j);
     return code;
+}
+
+static int run_here(void *user, tern_ctx *ctx)
+{
+    const struct settings *s = user;
+
+    return s->tags ? tags_run(&s->o, ctx, s->tokens) : classify_texts(s, ctx);
 }
 
 /* Whether the model labels tokens; all else is told where it is opened for good. */
@@ -115,21 +129,19 @@ static int labels_tokens(const char *name, bool *tags)
 
 int cmd_classify(int argc, char **argv)
 {
-    struct text_options o = { .command = "classify" };
-    const char *pair = NULL;
-    bool tokens = false, tags = false;
+    struct settings s = { .o = { .command = "classify" } };
     const struct option options[] = {
-        OPTIONS_LINES(o),
+        OPTIONS_LINES(s.o),
         { 0, "pair", "TEXT", "TEXT is the first of two texts that are read together, each line the second", OPTION_TEXT,
-          &pair, NULL, 0, 0, false },
+          &s.pair, NULL, 0, 0, false },
         { 0, "tokens", NULL, "of a model that labels tokens: each token apart, with its own label", OPTION_FLAG,
-          &tokens, NULL, 0, 0, false },
-        OPTION_CUT(o, "read the beginning of a text that is too long for the model"),
-        OPTIONS_TEXTS(o, "an array for each text, of all labels (label, probability, score) or of\n"
-                         "entities (label, probability, begin, end, text)"),
+          &s.tokens, NULL, 0, 0, false },
+        OPTION_CUT(s.o, "read the beginning of a text that is too long for the model"),
+        OPTIONS_TEXTS(s.o, "an array for each text, of all labels (label, probability, score) or of\n"
+                           "entities (label, probability, begin, end, text)"),
     };
     const struct command_line line = {
-        .command = o.command,
+        .command = s.o.command,
         .arguments = "MODEL [-p TEXT | -f LINES] [OPTIONS]",
         .about = "The label that MODEL gives to each text: probability, label.  The probability is a softmax over the "
                  "labels, of\n"
@@ -140,20 +152,20 @@ int cmd_classify(int argc, char **argv)
                  "O is left out.",
         .options = options,
         .n_options = sizeof(options) / sizeof(options[0]),
-        .model = &o.model,
+        .model = &s.o.model,
         .model_required = true,
     };
 
     const enum option_outcome outcome = options_parse(&line, argc, argv);
     if (outcome != OPTION_PARSED)
         return options_exit(outcome);
-    const int code = labels_tokens(o.model, &tags);
+    const int code = labels_tokens(s.o.model, &s.tags);
     if (code)
         return code;
-    if (tags && pair)
+    if (s.tags && s.pair)
         return cli_error(CLI_USAGE,
                          "the model labels tokens: it reads one text at a time, --pair is for labels of texts");
-    if (!tags && tokens)
+    if (!s.tags && s.tokens)
         return cli_error(CLI_USAGE, "the model labels texts, --tokens is for labels of tokens");
-    return tags ? tags_run(&o, tokens) : classify_texts(&o, pair);
+    return text_run(&s.o, run_here, &s);
 }

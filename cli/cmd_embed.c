@@ -102,20 +102,44 @@ static int embed_lines(tern_ctx *ctx, tern_embedder *embedder, const struct text
     return code;
 }
 
+struct settings {
+    struct text_options o;
+    const char *npy, *prompt;
+};
+
+static int run_here(void *user, tern_ctx *ctx)
+{
+    const struct settings *s = user;
+    const tern_model_options how = text_model_options(&s->o);
+    struct text_lines lines = { 0 };
+    tern_embedder *embedder = NULL;
+    int code = text_lines_read(s->o.command, s->o.p, s->o.f, &lines);
+
+    if (!code) {
+        const tern_status status = tern_embedder_open(ctx, s->o.model, &how, &embedder);
+        cli_progress_end();
+        code = status ? cli_fail(status, tern_error(ctx)) : 0;
+    }
+    if (!code)
+        code = embed_lines(ctx, embedder, &lines, &s->o, s->prompt, s->npy);
+    tern_embedder_close(&embedder);
+    text_lines_free(&lines);
+    return code;
+}
+
 int cmd_embed(int argc, char **argv)
 {
-    struct text_options o = { .command = "embed" };
-    const char *npy = NULL, *prompt = NULL;
+    struct settings s = { .o = { .command = "embed" } };
     const struct option options[] = {
-        OPTIONS_LINES(o),
-        { 0, "npy", "FILE", "a float32 matrix [texts, width] in NumPy's format; - is stdout", OPTION_TEXT, &npy, NULL,
+        OPTIONS_LINES(s.o),
+        { 0, "npy", "FILE", "a float32 matrix [texts, width] in NumPy's format; - is stdout", OPTION_TEXT, &s.npy, NULL,
           0, 0, false },
         { 0, "prompt", "NAME", "put the model's prompt of that name before each text (default: default_prompt_name's)",
-          OPTION_TEXT, &prompt, NULL, 0, 0, false },
-        OPTIONS_TEXTS(o, "one object {\"model\":...,\"width\":...,\"embeddings\":[[...],...]}"),
+          OPTION_TEXT, &s.prompt, NULL, 0, 0, false },
+        OPTIONS_TEXTS(s.o, "one object {\"model\":...,\"width\":...,\"embeddings\":[[...],...]}"),
     };
     const struct command_line line = {
-        .command = o.command,
+        .command = s.o.command,
         .arguments = "MODEL [-p TEXT | -f LINES] [--json | --npy FILE] [OPTIONS]",
         .about = "Turns texts into vectors, as the sentence-transformers directory MODEL says (modules.json; without "
                  "it the\n"
@@ -124,34 +148,19 @@ int cmd_embed(int argc, char **argv)
                  "for each text, in their order.  A text has the same numbers alone and beside any others.",
         .options = options,
         .n_options = sizeof(options) / sizeof(options[0]),
-        .model = &o.model,
+        .model = &s.o.model,
         .model_required = true,
     };
-    struct text_lines lines = { 0 };
-    tern_embedder *embedder = NULL;
-    tern_ctx *ctx = NULL;
 
     const enum option_outcome outcome = options_parse(&line, argc, argv);
     if (outcome != OPTION_PARSED)
         return options_exit(outcome);
-    if (o.json && npy)
+    if (s.o.json && s.npy)
         return cli_error(CLI_USAGE, "embed takes --json or --npy, got both");
-    if (npy && strcmp(npy, "-") != 0 && !cli_can_write(npy))
-        return cli_error(CLI_FAIL, "cannot write '%s': %s", npy, strerror(errno));
-    int code = text_lines_read(o.command, o.p, o.f, &lines);
-    if (!code)
-        code = cli_context_open(o.threads, &ctx);
-    if (!code) {
-        const tern_model_options how = text_model_options(&o);
-        const tern_status status = tern_embedder_open(ctx, o.model, &how, &embedder);
-        cli_progress_end();
-        if (status)
-            code = cli_fail(status, tern_error(ctx));
-    }
-    if (!code)
-        code = embed_lines(ctx, embedder, &lines, &o, prompt, npy);
-    tern_embedder_close(&embedder);
-    tern_ctx_destroy(&ctx);
-    text_lines_free(&lines);
-    return code;
+    if (s.npy && strcmp(s.npy, "-") != 0 && !cli_can_write(s.npy))
+        return cli_error(CLI_FAIL, "cannot write '%s': %s", s.npy, strerror(errno));
+    const struct ranks_job job = {
+        .model = s.o.model, .find = cli_transformer_find, .dtype = s.o.dtype, .run = run_here, .user = &s
+    };
+    return ranks_run(s.o.tp, s.o.threads, &job);
 }

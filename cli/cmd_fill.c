@@ -8,6 +8,7 @@
 #define TOP_MAX 1000
 
 struct filler {
+    struct text_options o;
     int64_t top;
     double *p;     /* [V] */
     int32_t *best; /* [top] ids, the likeliest first */
@@ -131,18 +132,41 @@ static int prepare(struct token_job *j, struct filler *f)
     return f->p && f->best && f->ids ? 0 : cli_error(CLI_FAIL, "out of memory: scores of %zu tokens", V);
 }
 
+static int run_here(void *user, tern_ctx *ctx)
+{
+    struct filler *f = user;
+    struct token_job j = { 0 };
+    const char *mask;
+    int code = text_lines_read(f->o.command, f->o.p, f->o.f, &j.lines);
+
+    if (!code)
+        code = token_job_open(&j, ctx, &f->o);
+    if (!code)
+        code = prepare(&j, f);
+    if (!code)
+        code = find_mask(&j, &mask);
+    if (!code)
+        code = token_job_run(&j, write_line, f);
+    if (!code)
+        code = token_job_print(&j);
+    token_job_close(&j);
+    free(f->p);
+    free(f->best);
+    free(f->ids);
+    return code;
+}
+
 int cmd_fill(int argc, char **argv)
 {
-    struct text_options o = { .command = "fill" };
-    struct filler f = { .top = 5 };
+    struct filler f = { .o = { .command = "fill" }, .top = 5 };
     const struct option options[] = {
-        OPTIONS_LINES(o),
+        OPTIONS_LINES(f.o),
         { 'n', "top", "N", "the N likeliest tokens (5)", OPTION_INT, &f.top, NULL, 1, TOP_MAX, false },
-        OPTION_CUT(o, "read the beginning of a text that is too long for the model"),
-        OPTIONS_TEXTS(o, "an array for each text, of an array for each mask: id, probability, token, text"),
+        OPTION_CUT(f.o, "read the beginning of a text that is too long for the model"),
+        OPTIONS_TEXTS(f.o, "an array for each text, of an array for each mask: id, probability, token, text"),
     };
     const struct command_line line = {
-        .command = o.command,
+        .command = f.o.command,
         .arguments = "MODEL [-p TEXT | -f LINES] [OPTIONS]",
         .about = "What MODEL, a masked language model (..ForMaskedLM), puts in the place of each mask token, [MASK] or "
                  "<mask> as its\n"
@@ -150,29 +174,12 @@ int cmd_fill(int argc, char **argv)
         .after = "Example:\n  tern fill google-bert/bert-base-uncased -p 'Paris is the [MASK] of France.'",
         .options = options,
         .n_options = sizeof(options) / sizeof(options[0]),
-        .model = &o.model,
+        .model = &f.o.model,
         .model_required = true,
     };
-    struct token_job j = { 0 };
-    const char *mask;
 
     const enum option_outcome outcome = options_parse(&line, argc, argv);
     if (outcome != OPTION_PARSED)
         return options_exit(outcome);
-    int code = text_lines_read(o.command, o.p, o.f, &j.lines);
-    if (!code)
-        code = token_job_open(&j, &o);
-    if (!code)
-        code = prepare(&j, &f);
-    if (!code)
-        code = find_mask(&j, &mask);
-    if (!code)
-        code = token_job_run(&j, write_line, &f);
-    if (!code)
-        code = token_job_print(&j);
-    token_job_close(&j);
-    free(f.p);
-    free(f.best);
-    free(f.ids);
-    return code;
+    return text_run(&f.o, run_here, &f);
 }

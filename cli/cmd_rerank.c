@@ -67,24 +67,49 @@ static int print_places(const struct score_job *j, int64_t top, bool raw, bool j
     return code;
 }
 
+struct settings {
+    struct text_options o;
+    const char *query;
+    int64_t top;
+    bool raw;
+};
+
+static int run_here(void *user, tern_ctx *ctx)
+{
+    const struct settings *s = user;
+    struct score_job j = { 0 };
+    int code = text_lines_read(s->o.command, NULL, s->o.f, &j.lines);
+
+    if (!code)
+        code = score_job_open(&j, ctx, &s->o);
+    if (!code && j.n_labels != 1)
+        code = cli_error(CLI_UNSUPPORTED,
+                         "the model scores %zu labels, expected a cross-encoder, with one; tern classify --pair has "
+                         "them all",
+                         j.n_labels);
+    if (!code)
+        code = score_job_run(&j, &s->o, s->query);
+    if (!code)
+        code = print_places(&j, s->top, s->raw, s->o.json);
+    score_job_close(&j);
+    return code;
+}
+
 int cmd_rerank(int argc, char **argv)
 {
-    struct text_options o = { .command = "rerank" };
-    const char *query = NULL;
-    int64_t top = 0;
-    bool raw = false;
+    struct settings s = { .o = { .command = "rerank" } };
     const struct option options[] = {
-        { 'p', "query", "TEXT", "the query", OPTION_TEXT, &query, NULL, 0, 0, false },
-        { 'f', "file", "DOCS", "a document on each line of the file; - is stdin", OPTION_TEXT, &o.f, NULL, 0, 0,
+        { 'p', "query", "TEXT", "the query", OPTION_TEXT, &s.query, NULL, 0, 0, false },
+        { 'f', "file", "DOCS", "a document on each line of the file; - is stdin", OPTION_TEXT, &s.o.f, NULL, 0, 0,
           false },
-        { 'n', "top", "N", "print the best N; 0 (the default): all", OPTION_INT, &top, NULL, 0, 1e9, false },
-        { 0, "raw", NULL, "scores as the model gives them, without the activation", OPTION_FLAG, &raw, NULL, 0, 0,
+        { 'n', "top", "N", "print the best N; 0 (the default): all", OPTION_INT, &s.top, NULL, 0, 1e9, false },
+        { 0, "raw", NULL, "scores as the model gives them, without the activation", OPTION_FLAG, &s.raw, NULL, 0, 0,
           false },
-        OPTION_CUT(o, "cut the longer of query and document where both are too long for the model"),
-        OPTIONS_TEXTS(o, "an object for each document: line, score, logit (before the activation), text"),
+        OPTION_CUT(s.o, "cut the longer of query and document where both are too long for the model"),
+        OPTIONS_TEXTS(s.o, "an object for each document: line, score, logit (before the activation), text"),
     };
     const struct command_line line = {
-        .command = o.command,
+        .command = s.o.command,
         .arguments = "MODEL -p QUERY [-f DOCS] [OPTIONS]",
         .about = "Scores each document against the query with a cross-encoder, a model of one label, and prints them "
                  "with the\n"
@@ -95,28 +120,14 @@ int cmd_rerank(int argc, char **argv)
                  "name none; no order changes by it.",
         .options = options,
         .n_options = sizeof(options) / sizeof(options[0]),
-        .model = &o.model,
+        .model = &s.o.model,
         .model_required = true,
     };
-    struct score_job j = { 0 };
 
     const enum option_outcome outcome = options_parse(&line, argc, argv);
     if (outcome != OPTION_PARSED)
         return options_exit(outcome);
-    if (!query)
+    if (!s.query)
         return cli_error(CLI_USAGE, "rerank wants -p QUERY");
-    int code = text_lines_read(o.command, NULL, o.f, &j.lines);
-    if (!code)
-        code = score_job_open(&j, &o);
-    if (!code && j.n_labels != 1)
-        code = cli_error(CLI_UNSUPPORTED,
-                         "the model scores %zu labels, expected a cross-encoder, with one; tern classify --pair has "
-                         "them all",
-                         j.n_labels);
-    if (!code)
-        code = score_job_run(&j, &o, query);
-    if (!code)
-        code = print_places(&j, top, raw, o.json);
-    score_job_close(&j);
-    return code;
+    return text_run(&s.o, run_here, &s);
 }

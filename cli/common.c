@@ -354,6 +354,11 @@ int cli_model_find(tern_ctx *ctx, const char *name, char **path)
     return find(ctx, name, tern_model_find, path);
 }
 
+int cli_transformer_find(tern_ctx *ctx, const char *name, char **path)
+{
+    return find(ctx, name, tern_embedder_find, path);
+}
+
 int cli_directory_find(tern_ctx *ctx, const char *name, char **path)
 {
     return find(ctx, name, tern_directory_find, path);

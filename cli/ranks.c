@@ -278,15 +278,20 @@ static int work(tern_ctx *ctx, const struct ranks_job *job)
         status = tern_model_create_random(ctx, job->shape, &options, &model);
     } else {
         /* What is not found here is an error of all, which opening tells rank 0. */
-        if (cli_model_find(ctx, job->model, &path))
+        if ((job->find ? job->find : cli_model_find)(ctx, job->model, &path))
             path = NULL;
         status = tern_model_open(ctx, path ? path : job->model ? job->model : "tiny-shakespeare", &options, &model);
     }
-    if (!status)
+    const bool opened = status == TERN_OK;
+    if (opened)
         status = tern_worker_run(ctx, model);
     tern_model_close(&model);
     free(path);
-    return CLI_OK; /* what went wrong here rank 0 has been told, and says */
+    /* What went wrong until the model was open rank 0 has been told, and says; when it has left, there is nothing to say. */
+    if (!opened || status == TERN_OK || status == TERN_ERR_STATE)
+        return CLI_OK;
+    silent = false;
+    return cli_error(CLI_FAIL, "rank %d of %d: %s", comm->rank, comm->size, tern_error(ctx));
 }
 
 int ranks_run(int64_t tp, int64_t threads, const struct ranks_job *job)

@@ -5,14 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-int score_job_open(struct score_job *j, const struct text_options *o)
+int score_job_open(struct score_job *j, tern_ctx *ctx, const struct text_options *o)
 {
     const tern_model_options options = text_model_options(o);
-    int code = cli_context_open(o->threads, &j->ctx);
+    const tern_status status = tern_scorer_open(ctx, o->model, &options, &j->scorer);
 
-    if (code)
-        return code;
-    const tern_status status = tern_scorer_open(j->ctx, o->model, &options, &j->scorer);
+    j->ctx = ctx;
     cli_progress_end();
     if (status)
         return cli_fail(status, tern_error(j->ctx));
@@ -46,7 +44,6 @@ int score_job_run(struct score_job *j, const struct text_options *o, const char 
 void score_job_close(struct score_job *j)
 {
     tern_scorer_close(&j->scorer);
-    tern_ctx_destroy(&j->ctx);
     text_lines_free(&j->lines);
     free(j->scores);
 }

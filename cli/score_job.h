@@ -12,8 +12,8 @@ struct score_job {
     size_t n_labels;
 };
 
-/* Opens and reads; each returns 0 or the exit code.  score_job_close() is called once in any case. */
-int score_job_open(struct score_job *job, const struct text_options *o);
+/* Opens and reads; each returns 0 or the exit code.  score_job_close() is called once in any case, and leaves ctx to its owner. */
+int score_job_open(struct score_job *job, tern_ctx *ctx, const struct text_options *o);
 /* query: NULL, or the first text of pairs whose second ones are the lines. */
 int score_job_run(struct score_job *job, const struct text_options *o, const char *query);
 void score_job_close(struct score_job *job);

@@ -116,14 +116,14 @@ static int write_line(void *user, struct token_job *j, size_t line, const tern_e
     return 0;
 }
 
-int tags_run(const struct text_options *o, bool tokens)
+int tags_run(const struct text_options *o, tern_ctx *ctx, bool tokens)
 {
     struct tagger t = { .tokens = tokens };
     struct token_job j = { 0 };
     int code = text_lines_read(o->command, o->p, o->f, &j.lines);
 
     if (!code)
-        code = token_job_open(&j, o);
+        code = token_job_open(&j, ctx, o);
     if (!code && !(t.p = malloc((size_t)tern_model_outputs(j.model) * sizeof *t.p)))
         code = cli_error(CLI_FAIL, "out of memory: %d labels", tern_model_outputs(j.model));
     if (!code)

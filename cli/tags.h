@@ -6,6 +6,6 @@
 
 /* tern classify for a model of TERN_TASK_TAG.  tokens: each token that is labelled other than O, else entities: neighbours of one
  * label, as transformers' pipeline forms them with aggregation_strategy "simple". */
-int tags_run(const struct text_options *o, bool tokens);
+int tags_run(const struct text_options *o, tern_ctx *ctx, bool tokens);
 
 #endif

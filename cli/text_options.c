@@ -18,7 +18,15 @@ tern_model_options text_model_options(const struct text_options *o)
     options.dtype = (tern_model_dtype)o->dtype;
     options.progress = text_progress;
     options.user = o->quiet ? NULL : loading;
+    options.comm = ranks_comm();
     return options;
+}
+
+int text_run(const struct text_options *o, int (*run)(void *user, tern_ctx *ctx), void *user)
+{
+    const struct ranks_job job = { .model = o->model, .dtype = o->dtype, .run = run, .user = user };
+
+    return ranks_run(o->tp, o->threads, &job);
 }
 
 void text_tell_cut(uint64_t n_cut, size_t n, int32_t max_tokens)

@@ -4,12 +4,13 @@
 
 #include "cli.h"
 #include "options.h"
+#include "ranks.h"
 #include "text_lines.h"
 
 struct text_options {
     const char *command, *model;
     const char *p, *f; /* -p TEXT, -f FILE */
-    int64_t threads;
+    int64_t threads, tp;
     int dtype;
     bool quiet, json, cut;
 };
@@ -25,11 +26,11 @@ struct text_options {
     {                                                                  \
         0, "cut", NULL, help, OPTION_FLAG, &(o).cut, NULL, 0, 0, false \
     }
-/* --json, --threads, --dtype and -q: */
+/* --json, --threads, --tp, --dtype and -q: */
 #define OPTIONS_TEXTS(o, json_help)                                                                                \
     { 0, "json", NULL, json_help, OPTION_FLAG, &(o).json, NULL, 0, 0, false },                                     \
         { 0, "threads", "N", "0: as many as the machine allows", OPTION_INT, &(o).threads, NULL, 0, 1024, false }, \
-        OPTION_DTYPE(&(o).dtype, NULL),                                                                            \
+        OPTION_TP(&(o).tp), OPTION_DTYPE(&(o).dtype, NULL),                                                        \
     {                                                                                                              \
         'q', "quiet", NULL, "no progress bar", OPTION_FLAG, &(o).quiet, NULL, 0, 0, false                          \
     }
@@ -38,6 +39,8 @@ struct text_options {
 bool text_progress(void *user, uint64_t done, uint64_t total);
 /* Options of the model, with progress. */
 tern_model_options text_model_options(const struct text_options *o);
+/* Runs a command on all ranks; 0 or the exit code, as ranks_run(). */
+int text_run(const struct text_options *o, int (*run)(void *user, tern_ctx *ctx), void *user);
 /* Says on stderr how many texts were cut. */
 void text_tell_cut(uint64_t n_cut, size_t n, int32_t max_tokens);
 

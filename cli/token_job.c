@@ -8,16 +8,15 @@
 #define CHUNK   16   /* lines that are read together */
 #define LONGEST 8192 /* tokens of a text, whatever the model could read */
 
-int token_job_open(struct token_job *j, const struct text_options *o)
+int token_job_open(struct token_job *j, tern_ctx *ctx, const struct text_options *o)
 {
     tern_encoder_options options = tern_encoder_options_default();
     char *path = NULL;
-    int code = cli_context_open(o->threads, &j->ctx);
 
+    j->ctx = ctx;
     j->options = o;
     j->wanted = -1;
-    if (!code)
-        code = cli_model_find(j->ctx, o->model, &path);
+    int code = cli_model_find(j->ctx, o->model, &path);
     if (!code)
         code = cli_open_both(j->ctx, path, o->dtype, !o->quiet, &j->tokenizer, &j->model);
     free(path);
@@ -44,8 +43,6 @@ static int read_line(struct token_job *j, size_t line, tern_encoding *e, int32_t
 
     const tern_status status =
         tern_tokenizer_encode_with(j->ctx, j->tokenizer, j->lines.lines[line], j->lines.sizes[line], &options, e);
-    if (status == TERN_ERR_CANCELLED)
-        return cli_fail(status, NULL);
     if (status == TERN_ERR_CANCELLED)
         return cli_fail(status, NULL);
     if (status)
@@ -147,7 +144,6 @@ void token_job_close(struct token_job *j)
     tern_encoder_destroy(&j->encoder);
     tern_model_close(&j->model);
     tern_tokenizer_close(&j->tokenizer);
-    tern_ctx_destroy(&j->ctx);
     text_lines_free(&j->lines);
 }
 

@@ -27,8 +27,8 @@ struct token_job {
 typedef int token_line_fn(void *user, struct token_job *job, size_t line, const tern_encoding *tokens,
                           const int32_t *places, size_t n, const float *scores);
 
-/* Each returns 0 or the exit code.  The close is called once in any case. */
-int token_job_open(struct token_job *job, const struct text_options *o);
+/* Each returns 0 or the exit code.  The close is called once in any case, and leaves ctx to its owner. */
+int token_job_open(struct token_job *job, tern_ctx *ctx, const struct text_options *o);
 int token_job_run(struct token_job *job, token_line_fn *each, void *user);
 int token_job_print(struct token_job *job);
 void token_job_close(struct token_job *job);

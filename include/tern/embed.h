@@ -12,6 +12,14 @@ extern "C" {
 /** A model with its tokenizer and what stands behind it.  Used by one thread at a time. */
 typedef struct tern_embedder tern_embedder;
 
+/** The transformer of a sentence-transformers directory: what tern_model_open() takes on ranks other than 0, where several share an
+ *  embedder's model and rank 0 has the embedder (encode.h).
+ *
+ * @param name  what tern_model_find() takes.
+ * @param path  its directory, freed with tern_path_free(); NULL on error.
+ * @return as tern_embedder_open(). */
+TERN_API tern_status tern_embedder_find(tern_ctx *ctx, const char *name, char **path);
+
 /** Opens a directory.
  *
  * With modules.json: Transformer (max_seq_length), Pooling in all its modes and their combinations, Dense, LayerNorm, Normalize, in

@@ -30,10 +30,13 @@ typedef struct tern_encoder_options {
 /** Every field 0. */
 TERN_API tern_encoder_options tern_encoder_options_default(void);
 
-/** @param ctx    used by every later call; outlives the encoder.
+/** Where several ranks share the model, rank 0 alone has encoders, as it has sessions (session.h); so it is with what stands on one: an
+ *  embedder (embed.h) and a scorer (score.h).
+ *
+ *  @param ctx    used by every later call; outlives the encoder.
  *  @param model  borrowed; outlives the encoder.
  *  @return TERN_OK, TERN_ERR_ARG (a size, by name), TERN_ERR_CAPACITY (n_context beyond the model's), TERN_ERR_STATE (the model
- *          was opened to be described), TERN_ERR_MEMORY. */
+ *          was opened to be described; a rank other than 0), TERN_ERR_MEMORY (on any rank). */
 TERN_API tern_status tern_encoder_create(tern_ctx *ctx, const tern_model *model, const tern_encoder_options *options,
                                          tern_encoder **out);
 /** Frees it and sets *encoder to NULL.  NULL and a pointer to NULL are fine. */
@@ -59,7 +62,9 @@ TERN_API tern_status tern_encoder_measure(tern_ctx *ctx, const tern_model *model
  * @param answers  what the config's task gives, C = tern_model_outputs(): [n_texts, C] for TERN_TASK_CLASSIFY and for the
  *                 pooled state of TERN_TASK_STATES, else [sum of n_wanted or n_ids, C]; or NULL.
  * @return TERN_OK; TERN_ERR_ARG (an id or a segment that the model does not have, n_ids, wanted), TERN_ERR_CAPACITY (a text longer
- *         than n_context, with both numbers), TERN_ERR_UNSUPPORTED (answers of a model that has none), TERN_ERR_THREAD.  Before anything is computed all texts are checked; on a later error the outputs are undefined. */
+ *         than n_context, with both numbers), TERN_ERR_UNSUPPORTED (answers of a model that has none), TERN_ERR_THREAD; of a model
+ *         that ranks share also TERN_ERR_STATE and what the comm answers.  Before anything is computed all texts are checked; on a later
+ *         error the outputs are undefined. */
 TERN_API tern_status tern_encode(tern_encoder *encoder, const tern_encode_text *texts, size_t n_texts, float *states,
                                  float *answers);
 

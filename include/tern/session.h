@@ -24,10 +24,16 @@ typedef struct tern_session_options {
 TERN_API tern_session_options tern_session_options_default(void);
 
 /** Makes a session.
+ *
+ *  Where several ranks share the model (tern_model_options.comm), rank 0 alone has sessions, and every call on one, its destruction
+ *  too, is made from the thread that opened the comm: the others do the same in tern_worker_run().  Such a call answers
+ *  TERN_ERR_STATE after the ranks have lost each other, and what the comm answers when they do, besides what stands below.
+ *
  *  @param ctx      used by every later call on the session; outlives it.
  *  @param model    borrowed; outlives the session.
  *  @return TERN_OK, TERN_ERR_ARG (a size, by name), TERN_ERR_CAPACITY (n_context beyond the model's), TERN_ERR_UNSUPPORTED (a model
- *          that gives no scores of a next token), TERN_ERR_STATE (one that was opened to be described), TERN_ERR_MEMORY. */
+ *          that gives no scores of a next token), TERN_ERR_STATE (one that was opened to be described; a rank other than 0), TERN_ERR_MEMORY
+ *          (on any rank). */
 TERN_API tern_status tern_session_create(tern_ctx *ctx, const tern_model *model, const tern_session_options *options,
                                          tern_session **out);
 /** Frees the session with its sequences and sets *session to NULL.  NULL and a pointer to NULL are fine. */

@@ -8,15 +8,16 @@
 extern "C" {
 #endif
 
-/** Lends this rank's part of a model to rank 0: does here what its sessions do there, until it closes the model.
+/** Lends this rank's part of a model to rank 0: does here what its sessions and encoders do there, until it closes the model.
  *
  * Every rank opens the model with its tern_comm (tern_model_options.comm).  Then rank 0 goes on as if it were alone: it makes sessions and
- * generates, and has all text; the others call this.  All sessions of rank 0 are used by the thread that has opened comm.
+ * encoders, generates, and has all text; the others call this, from the thread that opened the comm, as rank 0 makes all its calls.
  *
  * @param ctx    threads, error text.
- * @return TERN_OK (rank 0 has closed the model; tern_model_close() is next), TERN_ERR_STATE (this is rank 0, or there is nobody else;
- *         or what comm answers when rank 0 has ended otherwise), TERN_ERR_IO (the ranks cannot reach each other), TERN_ERR_FORMAT (rank 0 speaks otherwise), TERN_ERR_MEMORY,
- *         TERN_ERR_THREAD. */
+ * @param model  open, on a rank other than 0; afterwards it is good for tern_model_close() alone.
+ * @return TERN_OK (rank 0 has closed the model), TERN_ERR_ARG (NULL), TERN_ERR_STATE (this is rank 0, or there is nobody else, or the model
+ *         was closed by rank 0 before), TERN_ERR_FORMAT (what rank 0 says fits nothing that it said before), TERN_ERR_THREAD; or what the
+ *         comm answers when the ranks lose each other: "mpi" TERN_ERR_STATE, when rank 0 has ended otherwise. */
 TERN_API tern_status tern_worker_run(tern_ctx *ctx, const tern_model *model);
 
 #ifdef __cplusplus

@@ -52,6 +52,22 @@ static void choose_pooling(struct tern_embedder *e)
         e->modules.pools[e->modules.n_pools++] = causal ? EMBED_POOL_LAST : EMBED_POOL_MEAN;
 }
 
+tern_status tern_embedder_find(tern_ctx *ctx, const char *name, char **path)
+{
+    struct embed_modules modules = { 0 };
+    char *dir;
+
+    TERN_REQUIRE(ctx, path, TERN_ERR_ARG, "embedder_find: path is NULL");
+    *path = NULL;
+    TERN_TRY(tern_directory_find(ctx, name, &dir));
+    tern_status status = embed_modules_read(ctx, dir, &modules);
+    if (status == TERN_OK)
+        status = tern_strndup(ctx, modules.transformer, strlen(modules.transformer), "a model's path", path);
+    embed_modules_free(&modules);
+    tern_path_free(dir);
+    return status;
+}
+
 tern_status tern_embedder_open(tern_ctx *ctx, const char *name, const tern_model_options *options, tern_embedder **out)
 {
     struct tern_embedder *e = NULL;

@@ -71,17 +71,19 @@ static void mean_row(const struct tern_par *par, const struct tern_head *head, f
         to[k] *= share;
 }
 
-/* cap tanh(x / cap), each thread a share.  In f64, where 1 - 2 / (e^2x + 1) loses nothing that f32 has. */
-static void cap_logits(const struct tern_par *par, float *logits, size_t n, float cap)
+/* cap tanh(x / cap) of n rows of `width`, ld apart, each thread a share.  In f64, where 1 - 2 / (e^2x + 1) loses nothing that f32
+ * has. */
+static void cap_logits(const struct tern_par *par, float *logits, size_t n, size_t width, size_t ld, float cap)
 {
     size_t i, end;
 
-    tern_share(par, n, 16, &i, &end);
+    tern_share(par, n * width, 16, &i, &end);
     for (; i < end; i++) {
-        const double x = (double)logits[i] / (double)cap;
+        float *logit = &logits[i / width * ld + i % width];
+        const double x = (double)*logit / (double)cap;
         /* Beyond 20 it is 1 to f64; the exponential of a large number is not asked for. */
         const double t = fabs(x) > 20 ? copysign(1, x) : 1 - 2 / (tern_exp_f64(2 * x) + 1);
-        logits[i] = isnan(x) ? logits[i] : (float)((double)cap * t);
+        *logit = isnan(x) ? *logit : (float)((double)cap * t);
     }
     tern_barrier(par);
 }
@@ -97,6 +99,7 @@ static void product(const struct tern_par *par, float *c, size_t ld, const float
 }
 
 /* Scores of all ranks side by side, on every rank.  Thread 0 speaks for the process. */
+/* The columns of all ranks to logits [n, C]; NULL: for the others' sake. */
 static tern_status gather(const struct tern_head *head, float *logits, size_t n, const struct tern_model_work *work)
 {
     const tern_comm *comm = head->comm;
@@ -159,7 +162,7 @@ tern_status tern_head_run(const struct tern_par *par, const struct tern_head *he
         const size_t ld = head->comm ? (size_t)head->most : (size_t)head->out->out;
         product(par, to, ld, from, n, head->out, head->bias, TERN_ACT_NONE, work->narrow); /* [n, C] */
         if (head->cap > 0)
-            cap_logits(par, to, n * ld, head->cap);
+            cap_logits(par, to, n, (size_t)head->out->out, ld, head->cap);
         if (head->comm) {
             if (par->thread == 0)
                 *work->block.status = gather(head, batch->logits, n, work);

@@ -22,8 +22,8 @@ struct tern_head {
     const float *bias;                       /* [C] or NULL */
     float cap;                               /* 0: none; else logits are cap tanh(logit / cap) */
     const tern_comm *comm;                   /* who has the other columns of out and bias; NULL: all are here */
-    int64_t words,
-        most; /* with comm: columns of all ranks, and the most of one; dealt out by tern_shard_of(words, 32, ..) */
+    /* With comm: columns of all ranks, dealt out by tern_shard_of(words, 32, ..), and the most of one. */
+    int64_t words, most;
 };
 
 /* Scratch for max_logits rows, to the parts of work that are the head's. */

@@ -213,12 +213,14 @@ struct maker {
     tern_ctx *ctx;
     const tern_model_shape *shape;
     const tern_model_options *options;
+    tern_model_dtype dtype;
     tern_dtype raw, packed; /* what numbers are made in, and what they become */
     void *numbers;          /* of the largest matrix */
     size_t numbers_bytes;
     uint64_t key;
     uint64_t done, total; /* packed bytes */
     const tern_comm *comm;
+    bool agreed;   /* on an error */
     int64_t words; /* of the vocabulary here */
 };
 
@@ -431,6 +433,27 @@ static void fill_config(tern_model_config *c, const tern_model_shape *s, tern_mo
     c->bos_id = -1;
 }
 
+/* Ranks of one host each see all of its memory: what is left to make has to fit in what the others have left by now. */
+static tern_status check_memory(const struct maker *m, uint64_t more)
+{
+    const uint64_t left = m->done < m->total ? m->total - m->done : 0, there = tern_memory_available();
+
+    TERN_REQUIRE(
+        m->ctx, left + more <= there, TERN_ERR_MEMORY,
+        "%s: as %s %s %" PRIu64 " MB, and making them %" PRIu64 " MB more; %" PRIu64 " MB of memory are available",
+        m->shape->name, tern_model_dtype_name(m->dtype), m->done ? "the rest of its weights takes" : "its weights take",
+        left / 1000000, more / 1000000, there / 1000000);
+    return TERN_OK;
+}
+
+/* Ranks hear of an error while they make their parts: one that fails alone, or is cancelled, is not waited for. */
+static tern_status agree(struct maker *m, tern_status status)
+{
+    status = tern_agree(m->ctx, m->comm, status);
+    m->agreed = status != TERN_OK;
+    return status;
+}
+
 static tern_status make(struct maker *m, tern_model *model)
 {
     const tern_model_shape *s = m->shape;
@@ -448,10 +471,14 @@ static tern_status make(struct maker *m, tern_model *model)
     TERN_TRY(TERN_ALLOC(m->ctx, (size_t)s->n_layers, "the layers of a model", &r->layers));
     TERN_TRY(TERN_ALLOC(m->ctx, (size_t)s->n_layers, "the blocks of a model", &model->blocks));
     TERN_TRY(report(m));
-    TERN_TRY(make_ends(m, r));
+    TERN_TRY(agree(m, make_ends(m, r)));
     TERN_TRY(TERN_ALLOC(m->ctx, vectors, "vectors of a layer", &scratch));
-    for (int32_t i = 0; i < s->n_layers; i++)
-        TERN_TRY_OR_FAIL(make_layer(m, &model->config, i, &r->layers[i], scratch));
+    for (int32_t i = 0; i < s->n_layers; i++) {
+        status = check_memory(m, 0);
+        if (status == TERN_OK)
+            status = make_layer(m, &model->config, i, &r->layers[i], scratch);
+        TERN_TRY_OR_FAIL(agree(m, status));
+    }
     r->norm = (struct tern_norm_args){ s->norm_type, r->norm_w, r->norm_b, s->norm_eps };
     model->head = (struct tern_head){ .norm = r->encoder ? NULL : &r->norm, .out = r->head ? r->head : r->embed };
     for (int32_t i = 0; i < model->config.n_layers; i++)
@@ -496,6 +523,7 @@ static tern_status make_here(struct maker *m, tern_model_dtype dtype, tern_model
                                          [TERN_MODEL_BF16] = TERN_BF16,
                                          [TERN_MODEL_FP16] = TERN_FP16,
                                          [TERN_MODEL_INT8] = TERN_INT8 };
+    m->dtype = dtype;
     m->packed = packed[dtype];
     model->arch = &arch_random;
     fill_config(&model->config, s, dtype, m->packed);
@@ -508,12 +536,7 @@ static tern_status make_here(struct maker *m, tern_model_dtype dtype, tern_model
     m->raw = m->packed == TERN_FP32 ? TERN_FP32 : TERN_BF16;
     m->numbers_bytes = (size_t)s->hidden_size * (size_t)largest * tern_dtype_size(m->raw);
     m->total = total_bytes(m);
-    const uint64_t need = m->total + m->numbers_bytes, there = tern_memory_available();
-    TERN_REQUIRE(ctx, need <= there, TERN_ERR_MEMORY,
-                 "%s: as %s its weights take %" PRIu64 " MB, and making them %zu MB more; %" PRIu64
-                 " MB of memory are available",
-                 s->name, tern_model_dtype_name(dtype), m->total / 1000000, m->numbers_bytes / 1000000,
-                 there / 1000000);
+    TERN_TRY(check_memory(m, m->numbers_bytes));
     TERN_TRY(tern_pages_alloc(ctx, m->numbers_bytes, "numbers of a matrix", &m->numbers));
     TERN_TRY_OR_FAIL(tern_strndup(ctx, s->name, strlen(s->name), "the name of a model", &model->path));
     status = make(m, model);
@@ -541,7 +564,10 @@ tern_status tern_model_create_random(tern_ctx *ctx, const tern_model_shape *shap
     status = tern_group_model(ctx, m.comm, &model);
     if (status == TERN_OK)
         status = make_here(&m, m.options->dtype == TERN_MODEL_AUTO ? TERN_MODEL_FP32 : m.options->dtype, model);
-    TERN_TRY_OR_FAIL(tern_agree(ctx, m.comm, status));
+    if (!m.agreed)
+        status = tern_agree(ctx, m.comm, status);
+    if (status != TERN_OK)
+        goto fail;
     model->stats.load_seconds = tern_machine_seconds() - start;
     if (model->group)
         model->group->mute = false;

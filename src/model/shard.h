@@ -6,8 +6,8 @@
  *     experts                 whole ones
  *
  * KV heads are dealt out with the query heads that read them.  Where there are fewer of them than ranks, several ranks have the same
- * one and share its query heads.  Shares may differ by one; a rank may have no head or no expert.  Norms, biases that are added to
- * sums of all ranks, routers and tables of positions are whole on every rank. */
+ * one and share its query heads.  Shares may differ by a grain (a head, an expert, 32 channels or words); a rank may have no head or no
+ * expert.  Norms, biases that are added to sums of all ranks, routers and tables of positions are whole on every rank. */
 #ifndef TERN_MODEL_SHARD_H
 #define TERN_MODEL_SHARD_H
 

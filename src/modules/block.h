@@ -48,8 +48,8 @@ struct tern_block_work {
     void *narrow;  /* rows of a product, rounded; NULL where they stay fp32 */
     struct tern_experts_work experts;
     tern_status *status; /* of the last all-reduce, from thread 0 to the others */
-    const atomic_bool
-        *cancel; /* NULL, or what ends the run at the next all-reduce, on every rank alike; by the owner */
+    /* NULL, or what ends the run at the next all-reduce, on every rank alike; by the owner. */
+    const atomic_bool *cancel;
 };
 
 /* Floats behind the rows that tern_rows_reduce() adds up. */
