@@ -26,10 +26,12 @@ AS_BETWEEN_HOSTS = ["--mca", "pml", "ob1", "--mca", "btl", "tcp,self"]
 
 def missing():
     """why nothing of this can be tested here; None if it can"""
+    if os.environ.get("TERN_MPI") == "OFF":
+        return "built with -DTERN_MPI=OFF"
     if not shutil.which("mpirun"):
         return "mpirun is not installed (openmpi-bin)"
     if not os.path.exists(PLUGIN):
-        sys.exit(f"mpirun is here and {PLUGIN} is not: built without Open MPI (libopenmpi-dev)")
+        sys.exit(f"mpirun is here and {PLUGIN} is not: was libopenmpi-dev missing when tern was built?")
     return None
 
 
