@@ -166,12 +166,11 @@ int cmd_verify(int argc, char **argv)
     if (!code)
         code = cli_directory_find(ctx, name, &path);
     if (!code && !golden) {
-        static const char standard[] = "/golden.safetensors";
-        file = malloc(strlen(path) + sizeof standard);
-        if (!file)
+        if (asprintf(&file, "%s/golden.safetensors", path) < 0) {
+            file = NULL;
             code = cli_error(CLI_FAIL, "out of memory: the name of a file");
-        else
-            golden = strcat(strcpy(file, path), standard);
+        }
+        golden = file;
     }
     if (!code) {
         const tern_model_dtype one = (tern_model_dtype)dtype;

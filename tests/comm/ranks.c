@@ -140,9 +140,11 @@ int MPI_Comm_split_type(void *comm, int type, int key, void *info, void *out)
 }
 
 /* Memory that the plugin asks for. */
-static atomic_long refused = -1, asked; /* which time there is none; -1: never */
+static atomic_long refused = -1; /* which time there is none; -1: never */
 
 #if OWN_MEMORY
+static atomic_long asked;
+
 extern void *__libc_malloc(size_t size);
 extern void *__libc_calloc(size_t count, size_t size);
 
