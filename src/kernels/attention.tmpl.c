@@ -38,9 +38,13 @@
 /* Whether scores of a tile end with half a panel where no row sees the other half. */
 #define ATTN_HALVES(m) (ATTN_HEIGHT == ATTN_TILE && (m) == ATTN_TILE)
 
-/* Bytes between what is read and what is prefetched.  At 4 KiB memory does not keep up with rows of few instructions, at 8 KiB prefetches
- * and reads are in different pages, and what the processor prefetches by itself suffers (bench/LOG.md). */
-#define ATTN_AHEAD 6144
+/* Whether scores of a row or a few take the two panels of a storage block side by side: two streams are read, of which one goes on while the
+ * other begins a page.  Panels of bf16 are a page or less, and better read one after the other. */
+#define ATTN_PAIRS(form, m) ((m) <= ATTN_FEW && ATTN_PER(form) == 1)
+
+/* Bytes between what is read and what is prefetched.  One row of few instructions is back sooner.  At 8 KiB prefetches and reads are in
+ * different pages, and what the processor prefetches by itself suffers (bench/LOG.md). */
+#define ATTN_AHEAD(form, m) ((m) == 1 && (form) == V16_F32 ? 3072 : 6144)
 
 /* Elements of a step of a panel, and bytes of the steps that hold k of them. */
 #define ATTN_PER(form)      ((form) == V16_BF16 || (form) == V16_BF16_DOT ? 2 : 1)
@@ -197,18 +201,19 @@ V16_FN v16 attention_first(const enum v16_panel form, v16 x, v16 w, v16 sum)
         const int at = e;                                                                                          \
         ATTN_ROWS(STEP)                                                                                            \
     }
-/* `steps` steps of a panel, and of the `other` one where there are two, in turns of four with few rows.  Meanwhile what is `ahead` is prefetched. */
+/* `steps` steps of a panel, and of the `other` one where there are two, `aside` bytes from it, in turns of four with few rows.  Meanwhile what is
+ * `ahead` is prefetched. */
 #define ATTN_TURN(STEP)                                   \
     ATTN_ELEMENT(0, STEP)                                 \
     if (form == V16_BF16)                                 \
         ATTN_ELEMENT(1, STEP)                             \
     panel += GEMM_BYTES(form), other += GEMM_BYTES(form); \
     a0 += GEMM_PER(form), a3 += GEMM_PER(form), a6 += GEMM_PER(form);
-#define ATTN_PREFETCH(step)                                                                         \
-    for (size_t line = 0; line < GEMM_BYTES(form); line += 64) {                                    \
-        GEMM_PREFETCH(next + (step)*GEMM_BYTES(form) + line);                                       \
-        if (two)                                                                                    \
-            GEMM_PREFETCH(next + ATTN_BYTES(form, TERN_KV_BLOCK) + (step)*GEMM_BYTES(form) + line); \
+#define ATTN_PREFETCH(step)                                               \
+    for (size_t line = 0; line < GEMM_BYTES(form); line += 64) {          \
+        GEMM_PREFETCH(next + (step)*GEMM_BYTES(form) + line);             \
+        if (two)                                                          \
+            GEMM_PREFETCH(next + aside + (step)*GEMM_BYTES(form) + line); \
     }
 #define ATTN_LOOP(steps, turn, STEP)              \
     size_t left = (steps);                        \
@@ -237,22 +242,29 @@ V16_FN v16 attention_first(const enum v16_panel form, v16 x, v16 w, v16 sum)
         ATTN_TURN(ATTN_STEP_STAIR) \
     }
 /* The steps of positions [begin, end) of V, storage block by storage block. */
-#define ATTN_POSITIONS(begin, end, turn, STEP)                                                                     \
-    for (size_t p = (begin), stop; p < (end); p = stop) {                                                          \
-        const char *panel = attention_panel(form, a, p, column), *other = panel + ATTN_BYTES(form, TERN_KV_BLOCK); \
-        stop = attention_stop(p, end);                                                                             \
-        const size_t steps = (stop - p) / ATTN_PER(form);                                                          \
-        const char *const then = stop < last ? attention_panel(form, a, stop, column) : after;                     \
-        const size_t distance = attention_least(two ? ATTN_AHEAD / 2 : ATTN_AHEAD, steps * GEMM_BYTES(form));      \
-        struct attention_ahead ahead =                                                                             \
-            attention_ahead(panel, panel + steps * GEMM_BYTES(form), then, distance, turn, GEMM_BYTES(form));      \
-        const char *next = ahead.next;                                                                             \
-        ATTN_LOOP(steps, turn, STEP)                                                                               \
+#define ATTN_POSITIONS(begin, end, turn, STEP)                                                                \
+    for (size_t p = (begin), stop; p < (end); p = stop) {                                                     \
+        const size_t aside = ATTN_BYTES(form, TERN_KV_BLOCK);                                                 \
+        const char *panel = attention_panel(form, a, p, column), *other = panel + aside;                      \
+        stop = attention_stop(p, end);                                                                        \
+        const size_t steps = (stop - p) / ATTN_PER(form);                                                     \
+        const char *const then = stop < last ? attention_panel(form, a, stop, column) : after;                \
+        const size_t distance = attention_distance(form, m, two, steps);                                      \
+        struct attention_ahead ahead =                                                                        \
+            attention_ahead(panel, panel + steps * GEMM_BYTES(form), then, distance, turn, GEMM_BYTES(form)); \
+        const char *next = ahead.next;                                                                        \
+        ATTN_LOOP(steps, turn, STEP)                                                                          \
     }
 
 V16_FN size_t attention_least(size_t x, size_t y)
 {
     return x < y ? x : y;
+}
+
+/* How far ahead of a panel's steps, or of two panels' at once, these are prefetched: not further than they reach. */
+V16_FN size_t attention_distance(const enum v16_panel form, const int m, const bool two, size_t steps)
+{
+    return attention_least(ATTN_AHEAD(form, m) / (two ? 2 : 1), steps * GEMM_BYTES(form));
 }
 
 /* Where the prefetch of a stream is while `from` is read, and after how many turns of `turn` steps it goes on at `then`, the stream having a gap at
@@ -298,6 +310,8 @@ V16_FN void attention_scores_of(const enum v16_panel form, const int m, const st
         v16 top = v16_max(r##i##_a, form == V16_BF16 ? largest[i] : top##i); \
         if (!narrow)                                                         \
             top = v16_max(r##i##_b, top);                                    \
+        if (two)                                                             \
+            top = v16_max(r##i##_d, v16_max(r##i##_c, top));                 \
         if (form == V16_BF16)                                                \
             largest[i] = top;                                                \
         else                                                                 \
@@ -312,39 +326,47 @@ V16_FN void attention_scores_of(const enum v16_panel form, const int m, const st
         r##i##_a = attention_within(r##i##_a, p, begin, end, v16_set1(-INFINITY));          \
         if (!narrow)                                                                        \
             r##i##_b = attention_within(r##i##_b, p + 16, begin, end, v16_set1(-INFINITY)); \
+        if (two) {                                                                          \
+            r##i##_c = attention_within(r##i##_c, p + 32, begin, end, v16_set1(-INFINITY)); \
+            r##i##_d = attention_within(r##i##_d, p + 48, begin, end, v16_set1(-INFINITY)); \
+        }                                                                                   \
     }
     ATTN_ROWS(ATTN_TOP)
-/* One panel, or the first half of it. */
-#define ATTN_SCORES(half)                                                                                              \
-    {                                                                                                                  \
-        const bool two = false, narrow = half;                                                                         \
-        const size_t piece = ATTN_TURNS(m) == 1 ? p + TERN_PANEL : attention_stop(p, last);                            \
-        const char *panel = attention_keys(form, a, p), *other = panel;                                                \
-        const char *const end = attention_keys(form, a, piece - TERN_PANEL) + steps * GEMM_BYTES(form);                \
-        const char *const then = piece < last ? attention_keys(form, a, piece) : values;                               \
-        struct attention_ahead ahead = attention_ahead(panel, end, then, ATTN_AHEAD, ATTN_TURNS(m), GEMM_BYTES(form)); \
-        const char *next = ahead.next;                                                                                 \
-        const float *a0 = s->q + t->row * lda, *a3 = a0 + 3 * lda, *a6 = a3 + 3 * lda;                                 \
-        float *c = s->strip + (p - s->block);                                                                          \
-                                                                                                                       \
-        ATTN_ROWS(ATTN_ZERO)                                                                                           \
-        ATTN_LOOP(steps, ATTN_TURNS(m), ATTN_STEP_ALL)                                                                 \
-        if (t->plain) {                                                                                                \
-            if (p < t->whole || p >= t->whole_end) {                                                                   \
-                ATTN_ROWS(ATTN_EDGE)                                                                                   \
-            }                                                                                                          \
-            ATTN_ROWS(ATTN_TOP_OF)                                                                                     \
-        }                                                                                                              \
-        ATTN_ROWS(ATTN_STORE)                                                                                          \
+/* One panel, the first half of it, or the two of a storage block. */
+#define ATTN_SCORES(half, pair)                                                                                      \
+    {                                                                                                                \
+        const bool two = pair, narrow = half;                                                                        \
+        const size_t n = two ? 2 * TERN_PANEL : TERN_PANEL, aside = two ? ATTN_BYTES(form, a->k_width) : 0;          \
+        const size_t piece = two || ATTN_TURNS(m) == 1 ? p + n : attention_stop(p, last);                            \
+        const char *panel = attention_keys(form, a, p), *other = panel + aside;                                      \
+        const char *const end = attention_keys(form, a, two ? p : piece - TERN_PANEL) + steps * GEMM_BYTES(form);    \
+        const char *const then = piece < last ? attention_keys(form, a, piece) : values;                             \
+        const size_t distance = two ? attention_distance(form, m, two, steps) : ATTN_AHEAD(form, m);                 \
+        struct attention_ahead ahead = attention_ahead(panel, end, then, distance, ATTN_TURNS(m), GEMM_BYTES(form)); \
+        const char *next = ahead.next;                                                                               \
+        const float *a0 = s->q + t->row * lda, *a3 = a0 + 3 * lda, *a6 = a3 + 3 * lda;                               \
+        float *c = s->strip + (p - s->block);                                                                        \
+                                                                                                                     \
+        ATTN_ROWS(ATTN_ZERO)                                                                                         \
+        ATTN_LOOP(steps, ATTN_TURNS(m), ATTN_STEP_ALL)                                                               \
+        if (t->plain) {                                                                                              \
+            if (p < t->whole || p + n > t->whole_end) {                                                              \
+                ATTN_ROWS(ATTN_EDGE)                                                                                 \
+            }                                                                                                        \
+            ATTN_ROWS(ATTN_TOP_OF)                                                                                   \
+        }                                                                                                            \
+        ATTN_ROWS(ATTN_STORE)                                                                                        \
     }
     const size_t last = (t->to + TERN_PANEL - 1) / TERN_PANEL * TERN_PANEL;
     const char *const values = attention_first_values(form, a, t);
     size_t p = t->from;
 
+    for (; ATTN_PAIRS(form, m) && p % TERN_KV_BLOCK == 0 && p + TERN_KV_BLOCK <= t->to; p += TERN_KV_BLOCK)
+        ATTN_SCORES(false, true)
     for (; p + TERN_PANEL <= t->to; p += TERN_PANEL)
-        ATTN_SCORES(false)
+        ATTN_SCORES(false, false)
     if (ATTN_HALVES(m) && p < t->to)
-        ATTN_SCORES(true)
+        ATTN_SCORES(true, false)
     ATTN_ROWS(ATTN_TOP_STORE)
 #undef ATTN_TOP
 #undef ATTN_TOP_OF
@@ -642,13 +664,42 @@ V16_FN void attention_weights(const enum v16_panel form, float *strip, v16 e0, v
     v16_store(strip + 16, round ? attention_round(e1) : e1);
 }
 
+/* Lines of values that are prefetched for 32 exponentials. */
+#define ATTN_LINES 2
+
+/* From one such line to the other: they are of two panels, where values are taken so. */
+V16_FN size_t attention_beside(const enum v16_panel form, const struct attention_state *s)
+{
+    return ATTN_HEIGHT == ATTN_TILE && s->width >= 2 * TERN_PANEL ? ATTN_BYTES(form, TERN_KV_BLOCK) : 64;
+}
+
+/* With few rows memory is what is waited for, and would rest while exponentials are made: meanwhile values are prefetched, behind those that
+ * scores prefetch and those of the rows before.  NULL: none are. */
+V16_FN const char *attention_values_ahead(const enum v16_panel form, const struct tern_attention_rows *a,
+                                          const struct attention_state *s, const struct attention_tile *t, size_t i)
+{
+    const size_t bytes = ATTN_BYTES(form, TERN_KV_BLOCK), each = ATTN_LINES * TERN_ATTN_BLOCK / 32 * 64;
+    const size_t at = (ATTN_AHEAD(form, t->m) + i * each) / (attention_beside(form, s) > 64 ? 2 : 1);
+    const size_t p = t->begin / TERN_KV_BLOCK * TERN_KV_BLOCK + at / bytes * TERN_KV_BLOCK;
+
+    if (t->m > ATTN_FEW || p >= t->end)
+        return NULL;
+    const char *ahead = attention_panel(form, a, p, 0) + at % bytes;
+    if (ATTN_HEIGHT == ATTN_TILE)
+        return ahead;
+    for (size_t line = 0; line < each; line += 64) /* at once: 16 registers have no room for the place */
+        GEMM_PREFETCH(ahead + line);
+    return NULL;
+}
+
 /* Row r's scores become exponentials of their difference to `base`, marked where it does not see; its sum goes on, in 32 lanes. */
 V16_FN void attention_exponentials(const enum v16_panel form, const bool round, const struct attention_state *s,
-                                   const struct attention_tile *t, size_t r, float scale, float base)
+                                   const struct attention_tile *t, size_t r, float scale, float base, const char *ahead)
 {
     const float *from = s->strip + (r - t->row) * TERN_ATTN_BLOCK;
     float *to = s->strip + (r - t->row) * TERN_ATTN_BLOCK, *sum = s->sum + r * 32;
     const v16 factor = v16_set1(scale), less = v16_set1(base), unseen = v16_set1(ATTN_UNSEEN(form));
+    const size_t beside = attention_beside(form, s), step = beside == 64 ? 128 : 64;
     v16 sum0 = v16_set1(0), sum1 = v16_set1(0);
 
     if (!t->fresh) {
@@ -658,6 +709,11 @@ V16_FN void attention_exponentials(const enum v16_panel form, const bool round, 
 #define ATTN_EXPONENTIALS(low, high, edge)                                           \
     for (size_t p = (low); p < (high); p += 32) {                                    \
         const float *at = from + (p - s->block);                                     \
+        if (ahead) {                                                                 \
+            GEMM_PREFETCH(ahead);                                                    \
+            GEMM_PREFETCH(ahead + beside);                                           \
+            ahead += step;                                                           \
+        }                                                                            \
         v16 e0 = attention_exp(v16_mul(v16_load(at), factor), less);                 \
         v16 e1 = v16_set1(0);                                                        \
         if (!(edge) || p + 16 < t->to)                                               \
@@ -722,19 +778,6 @@ V16_FN void attention_begin(struct attention_state *s, struct attention_tile *t)
     }
 }
 
-/* With few rows memory is what is waited for, and would rest while exponentials are made: values behind those that scores prefetch. */
-V16_FN void attention_values_ahead(const enum v16_panel form, const struct tern_attention_rows *a,
-                                   const struct attention_state *s, const struct attention_tile *t, size_t i)
-{
-    const size_t block = s->width / TERN_PANEL * ATTN_BYTES(form, TERN_KV_BLOCK), at = ATTN_AHEAD + i * 2048;
-    const size_t p = t->begin / TERN_KV_BLOCK * TERN_KV_BLOCK + at / block * TERN_KV_BLOCK;
-
-    if (p >= t->end)
-        return;
-    for (size_t line = 0; line < 2048; line += 64)
-        GEMM_PREFETCH(attention_panel(form, a, p, 0) + at % block + line);
-}
-
 /* Whether the last positions that eight rows from `row` on see are stairs. */
 V16_FN bool attention_stairs(const struct attention_state *s, size_t row, size_t m)
 {
@@ -784,12 +827,15 @@ V16_FN void attention_block(const enum v16_panel form, const struct tern_attenti
         for (size_t i = 0; i < m; i++)
             base[i] = attention_maximum(s, row + i, t.fresh, attention_largest(a, s, &t, row + i));
     for (size_t i = 0; i < m; i++) {
-        if (m <= ATTN_FEW)
-            attention_values_ahead(form, a, s, &t, i);
-        if (round)
-            attention_exponentials(form, true, s, &t, row + i, t.plain ? a->scale : 1, base[i]);
+        const char *ahead = attention_values_ahead(form, a, s, &t, i);
+        if (round && ahead)
+            attention_exponentials(form, true, s, &t, row + i, t.plain ? a->scale : 1, base[i], ahead);
+        else if (round)
+            attention_exponentials(form, true, s, &t, row + i, t.plain ? a->scale : 1, base[i], NULL);
+        else if (ahead)
+            attention_exponentials(form, false, s, &t, row + i, t.plain ? a->scale : 1, base[i], ahead);
         else
-            attention_exponentials(form, false, s, &t, row + i, t.plain ? a->scale : 1, base[i]);
+            attention_exponentials(form, false, s, &t, row + i, t.plain ? a->scale : 1, base[i], NULL);
     }
     for (size_t i = 0; t.hides && i < m; i++)
         attention_hide(form, a, s, &t, row + i);
