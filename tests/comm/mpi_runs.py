@@ -126,8 +126,9 @@ class Run:
         STARTING.acquire()  # pylint: disable=consider-using-with
         self.starting = True
         self.began = time.monotonic()
-        self.process = subprocess.Popen(command, env=dict(env, TERN_TEST_RUN=self.folder.name), stdin=stdin, stdout=self.out, stderr=self.err,
-                                        start_new_session=True)
+        # What a killed mpirun leaves of Open MPI's own shared memory goes with the folder.
+        env = dict(env, TERN_TEST_RUN=self.folder.name, OMPI_MCA_btl_vader_backing_directory=self.folder.name)
+        self.process = subprocess.Popen(command, env=env, stdin=stdin, stdout=self.out, stderr=self.err, start_new_session=True)
 
     def has_started(self):
         if self.starting:
