@@ -127,7 +127,8 @@ class Run:
         self.starting = True
         self.began = time.monotonic()
         # What a killed mpirun leaves of Open MPI's own shared memory goes with the folder.
-        env = dict(env, TERN_TEST_RUN=self.folder.name, OMPI_MCA_btl_vader_backing_directory=self.folder.name)
+        env = dict(env, TERN_TEST_RUN=self.folder.name, OMPI_MCA_btl_vader_backing_directory=self.folder.name,
+                   OMPI_MCA_orte_tmpdir_base=self.folder.name)
         self.process = subprocess.Popen(command, env=env, stdin=stdin, stdout=self.out, stderr=self.err, start_new_session=True)
 
     def has_started(self):
