@@ -209,31 +209,33 @@ V16_FN v16 attention_first(const enum v16_panel form, v16 x, v16 w, v16 sum)
         ATTN_ELEMENT(1, STEP)                             \
     panel += GEMM_BYTES(form), other += GEMM_BYTES(form); \
     a0 += GEMM_PER(form), a3 += GEMM_PER(form), a6 += GEMM_PER(form);
-#define ATTN_PREFETCH(step)                                               \
-    for (size_t line = 0; line < GEMM_BYTES(form); line += 64) {          \
-        GEMM_PREFETCH(next + (step)*GEMM_BYTES(form) + line);             \
-        if (two)                                                          \
-            GEMM_PREFETCH(next + aside + (step)*GEMM_BYTES(form) + line); \
+#define ATTN_PREFETCH(step)                                                                      \
+    for (size_t line = 0; line < GEMM_BYTES(form); line += 64) {                                 \
+        GEMM_PREFETCH(next + (step)*GEMM_BYTES(form) + line);                                    \
+        if (two)                                                                                 \
+            GEMM_PREFETCH((apart ? next_other : next + aside) + (step)*GEMM_BYTES(form) + line); \
     }
-#define ATTN_LOOP(steps, turn, STEP)              \
-    size_t left = (steps);                        \
-    for (; (turn) == 4 && left >= 4; left -= 4) { \
-        ATTN_PREFETCH(0)                          \
-        ATTN_PREFETCH(1)                          \
-        ATTN_PREFETCH(2)                          \
-        ATTN_PREFETCH(3)                          \
-        next += 4 * GEMM_BYTES(form);             \
-        if (--ahead.turns == 0)                   \
-            next = ahead.then;                    \
-        ATTN_TURN(STEP)                           \
-        ATTN_TURN(STEP)                           \
-        ATTN_TURN(STEP)                           \
-        ATTN_TURN(STEP)                           \
-    }                                             \
-    for (; left > 0; left--) {                    \
-        ATTN_PREFETCH(0)                          \
-        next += GEMM_BYTES(form);                 \
-        ATTN_TURN(STEP)                           \
+#define ATTN_LOOP(steps, turn, STEP)                      \
+    size_t left = (steps);                                \
+    for (; (turn) == 4 && left >= 4; left -= 4) {         \
+        ATTN_PREFETCH(0)                                  \
+        ATTN_PREFETCH(1)                                  \
+        ATTN_PREFETCH(2)                                  \
+        ATTN_PREFETCH(3)                                  \
+        next += 4 * GEMM_BYTES(form);                     \
+        next_other += 4 * GEMM_BYTES(form);               \
+        if (--ahead.turns == 0)                           \
+            next = ahead.then, next_other = next + aside; \
+        ATTN_TURN(STEP)                                   \
+        ATTN_TURN(STEP)                                   \
+        ATTN_TURN(STEP)                                   \
+        ATTN_TURN(STEP)                                   \
+    }                                                     \
+    for (; left > 0; left--) {                            \
+        ATTN_PREFETCH(0)                                  \
+        next += GEMM_BYTES(form);                         \
+        next_other += GEMM_BYTES(form);                   \
+        ATTN_TURN(STEP)                                   \
     }
 /* Position i of stairs, the first of its step. */
 #define ATTN_STAIR(i)              \
@@ -244,6 +246,7 @@ V16_FN v16 attention_first(const enum v16_panel form, v16 x, v16 w, v16 sum)
 /* The steps of positions [begin, end) of V, storage block by storage block. */
 #define ATTN_POSITIONS(begin, end, turn, STEP)                                                                \
     for (size_t p = (begin), stop; p < (end); p = stop) {                                                     \
+        const bool apart = false;                                                                             \
         const size_t aside = ATTN_BYTES(form, TERN_KV_BLOCK);                                                 \
         const char *panel = attention_panel(form, a, p, column), *other = panel + aside;                      \
         stop = attention_stop(p, end);                                                                        \
@@ -252,7 +255,7 @@ V16_FN v16 attention_first(const enum v16_panel form, v16 x, v16 w, v16 sum)
         const size_t distance = attention_distance(form, m, two, steps);                                      \
         struct attention_ahead ahead =                                                                        \
             attention_ahead(panel, panel + steps * GEMM_BYTES(form), then, distance, turn, GEMM_BYTES(form)); \
-        const char *next = ahead.next;                                                                        \
+        const char *next = ahead.next, *next_other = next + aside;                                            \
         ATTN_LOOP(steps, turn, STEP)                                                                          \
     }
 
@@ -335,7 +338,7 @@ V16_FN void attention_scores_of(const enum v16_panel form, const int m, const st
 /* One panel, the first half of it, or the two of a storage block. */
 #define ATTN_SCORES(half, pair)                                                                                      \
     {                                                                                                                \
-        const bool two = pair, narrow = half;                                                                        \
+        const bool two = pair, narrow = half, apart = pair;                                                          \
         const size_t n = two ? 2 * TERN_PANEL : TERN_PANEL, aside = two ? ATTN_BYTES(form, a->k_width) : 0;          \
         const size_t piece = two || ATTN_TURNS(m) == 1 ? p + n : attention_stop(p, last);                            \
         const char *panel = attention_keys(form, a, p), *other = panel + aside;                                      \
@@ -343,7 +346,7 @@ V16_FN void attention_scores_of(const enum v16_panel form, const int m, const st
         const char *const then = piece < last ? attention_keys(form, a, piece) : values;                             \
         const size_t distance = two ? attention_distance(form, m, two, steps) : ATTN_AHEAD(form, m);                 \
         struct attention_ahead ahead = attention_ahead(panel, end, then, distance, ATTN_TURNS(m), GEMM_BYTES(form)); \
-        const char *next = ahead.next;                                                                               \
+        const char *next = ahead.next, *next_other = next + aside;                                                   \
         const float *a0 = s->q + t->row * lda, *a3 = a0 + 3 * lda, *a6 = a3 + 3 * lda;                               \
         float *c = s->strip + (p - s->block);                                                                        \
                                                                                                                      \
@@ -425,49 +428,13 @@ V16_FN void attention_values_of(const enum v16_panel form, const int m, const bo
 #undef ATTN_POSITIONS
 
 #if ATTN_HEIGHT == ATTN_TILE
-/* Whole tiles are functions: within a kernel, gcc would have addresses of their innermost loop on the stack. */
-#define ATTN_WHOLE(name, form)                                                                                   \
-    static __attribute__((noinline)) void TERN_K(attention_##name)(const struct tern_attention_rows *a,          \
-                                                                   const struct attention_state *s,              \
-                                                                   const struct attention_tile *t, v16 *largest) \
-    {                                                                                                            \
-        attention_scores_of(form, ATTN_TILE, a, s, t, largest);                                                  \
-    }
-#ifdef TERN_VEC_BF16
-ATTN_WHOLE(scores_bf16, V16_BF16_DOT)
-#else
-ATTN_WHOLE(scores_f32, V16_F32)
-ATTN_WHOLE(scores_f32_f16, V16_F16)
-ATTN_WHOLE(scores_f32_bf16, V16_BF16)
-#endif
-#undef ATTN_WHOLE
-
-V16_FN void attention_scores_whole(const enum v16_panel form, const struct tern_attention_rows *a,
-                                   const struct attention_state *s, const struct attention_tile *t, v16 *largest)
-{
-#ifdef TERN_VEC_BF16
-    (void)form;
-    TERN_K(attention_scores_bf16)(a, s, t, largest);
-#else
-    if (form == V16_F32)
-        TERN_K(attention_scores_f32)(a, s, t, largest);
-    else if (form == V16_F16)
-        TERN_K(attention_scores_f32_f16)(a, s, t, largest);
-    else
-        TERN_K(attention_scores_f32_bf16)(a, s, t, largest);
-#endif
-}
-
 /* Products of the tile, by attention_scores_of(). */
-V16_FN void attention_scores(const enum v16_panel form, const struct tern_attention_rows *a,
-                             const struct attention_state *s, const struct attention_tile *t, v16 *largest)
+V16_FN void attention_scores_in(const enum v16_panel form, const struct tern_attention_rows *a,
+                                const struct attention_state *s, const struct attention_tile *t, v16 *largest)
 {
-#define ATTN_CASE(i)                                            \
-    case i + 1:                                                 \
-        if (i + 1 == ATTN_TILE)                                 \
-            attention_scores_whole(form, a, s, t, largest);     \
-        else                                                    \
-            attention_scores_of(form, i + 1, a, s, t, largest); \
+#define ATTN_CASE(i)                                        \
+    case i + 1:                                             \
+        attention_scores_of(form, i + 1, a, s, t, largest); \
         break;
     switch (t->m) {
         ATTN_ROWS(ATTN_CASE)
@@ -476,8 +443,8 @@ V16_FN void attention_scores(const enum v16_panel form, const struct tern_attent
 }
 
 /* out += exponentials times values for the tile.  Whole steps: a pair of which no row sees one position is not for the sums of all. */
-V16_FN void attention_values(const enum v16_panel form, const struct tern_attention_rows *a,
-                             const struct attention_state *s, const struct attention_tile *t)
+V16_FN void attention_values_in(const enum v16_panel form, const struct tern_attention_rows *a,
+                                const struct attention_state *s, const struct attention_tile *t)
 {
     const size_t begin = t->begin / ATTN_PER(form) * ATTN_PER(form);
     const size_t end = (t->end + ATTN_PER(form) - 1) / ATTN_PER(form) * ATTN_PER(form);
@@ -497,6 +464,46 @@ V16_FN void attention_values(const enum v16_panel form, const struct tern_attent
     }
 #undef ATTN_CASE
 }
+
+/* Functions of their own: within a kernel, gcc would have strides of their innermost loops out of integer registers. */
+#define ATTN_APART(suffix, form)                                                                              \
+    static __attribute__((noinline)) void TERN_K(attention_scores_##suffix)(                                  \
+        const struct tern_attention_rows *a, const struct attention_state *s, const struct attention_tile *t, \
+        v16 *largest)                                                                                         \
+    {                                                                                                         \
+        attention_scores_in(form, a, s, t, largest);                                                          \
+    }                                                                                                         \
+    static __attribute__((noinline)) void TERN_K(attention_values_##suffix)(                                  \
+        const struct tern_attention_rows *a, const struct attention_state *s, const struct attention_tile *t) \
+    {                                                                                                         \
+        attention_values_in(form, a, s, t);                                                                   \
+    }
+#ifdef TERN_VEC_BF16
+ATTN_APART(bf16, V16_BF16_DOT)
+#define ATTN_CALL(form, name, ...) ((void)(form), TERN_K(attention_##name##_bf16)(__VA_ARGS__))
+#else
+ATTN_APART(f32, V16_F32)
+ATTN_APART(f32_f16, V16_F16)
+ATTN_APART(f32_bf16, V16_BF16)
+#define ATTN_CALL(form, name, ...)                                         \
+    ((form) == V16_F32   ? TERN_K(attention_##name##_f32)(__VA_ARGS__)     \
+     : (form) == V16_F16 ? TERN_K(attention_##name##_f32_f16)(__VA_ARGS__) \
+                         : TERN_K(attention_##name##_f32_bf16)(__VA_ARGS__))
+#endif
+#undef ATTN_APART
+
+V16_FN void attention_scores(const enum v16_panel form, const struct tern_attention_rows *a,
+                             const struct attention_state *s, const struct attention_tile *t, v16 *largest)
+{
+    ATTN_CALL(form, scores, a, s, t, largest);
+}
+
+V16_FN void attention_values(const enum v16_panel form, const struct tern_attention_rows *a,
+                             const struct attention_state *s, const struct attention_tile *t)
+{
+    ATTN_CALL(form, values, a, s, t);
+}
+#undef ATTN_CALL
 #else
 /* c[m][32] (+)= a[m][k] times a panel, by the product of the form. */
 V16_FN void attention_product(const enum v16_panel form, float *c, size_t ldc, const float *a, size_t lda,

@@ -210,7 +210,7 @@ static void leave(struct mpi_group *group)
 static tern_status watch(struct mpi_group *group, char *message, size_t size)
 {
     const bool wanted = group->size > 1 && group->timeout > 0;
-    const int error = wanted ? mpi_watch_start(group) : 0;
+    int error = wanted ? mpi_watch_start(group) : 0;
     int mine = error ? group->rank : -1, worst = -1;
 
     mpi_group_check(group, MPI_Allreduce(&mine, &worst, 1, MPI_INT, MPI_MAX, group->comm), "MPI_Allreduce");
@@ -218,8 +218,9 @@ static tern_status watch(struct mpi_group *group, char *message, size_t size)
         mpi_watch_stop(group);
     if (worst < 0)
         return TERN_OK;
-    return fail(TERN_ERR_THREAD, message, size, "rank %d (%s) cannot start the thread that watches the others%s%s",
-                worst, group->ranks[worst].host, error ? ": " : "", error ? strerror(error) : "");
+    mpi_group_check(group, MPI_Bcast(&error, 1, MPI_INT, worst, group->comm), "MPI_Bcast");
+    return fail(TERN_ERR_THREAD, message, size, "rank %d (%s) cannot start the thread that watches the others: %s",
+                worst, group->ranks[worst].host, strerror(error));
 }
 
 /* NULL: no memory, which group_create() tells all ranks. */
