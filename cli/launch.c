@@ -50,9 +50,9 @@ struct launcher {
     int asked;    /* signals so far */
     double since; /* when the first of them came */
     int signal;   /* the last of them */
-    /* The first rank that ended without a word before rank 0 knew its exit code; -1: none; n: before all had reported, so another may
-     * have been first. */
+    /* The first rank that ended without a word; -1: none; n: before all had reported, so another may have been first. */
     int lost;
+    bool lost_early;     /* before rank 0 knew its exit code */
     int code;            /* rank 0's exit code; -1: not known */
     bool told;           /* someone has said why the run failed */
     size_t n_kept, line; /* bytes in `kept`; where its last line begins */
@@ -230,7 +230,9 @@ static void hear_rank(struct launcher *l, int r)
         close(l->ranks[r].fd);
         l->ranks[r].fd = -1;
     } else if (n >= 0 || (errno != EAGAIN && errno != EINTR)) {
-        if (l->lost < 0 && l->code < 0)
+        if (l->lost < 0)
+            l->lost_early = l->code < 0;
+        if (l->lost < 0)
             l->lost = all_reported(l) ? r : l->n;
         close(l->ranks[r].fd);
         l->ranks[r].fd = -1;
@@ -377,7 +379,7 @@ static bool ended_by_itself(const struct launcher *l, int code)
 {
     if (l->code < 0)
         return false;
-    return l->signal || (l->code == 0 ? code == 0 : l->code < CLI_SIGNAL || l->lost < 0);
+    return l->signal || (l->code == 0 ? code == 0 : l->code < CLI_SIGNAL || !l->lost_early);
 }
 
 /* The exit code, behind a line if the run failed and no one has said why. */
@@ -420,6 +422,23 @@ static int processors(void)
     cpu_set_t set;
 
     return sched_getaffinity(0, sizeof(set), &set) ? INT_MAX / CROWD : CPU_COUNT(&set);
+}
+
+/* Where mpirun keeps what belongs to a run; what it says itself where it cannot is of no use to who did not start it. */
+static int check_folder(void)
+{
+    static const char *const names[] = { "TMPDIR", "TEMP", "TMP" };
+    const char *folder = NULL;
+
+    for (size_t i = 0; !folder && i < sizeof(names) / sizeof(names[0]); i++)
+        folder = getenv(names[i]);
+    folder = folder ? folder : "/tmp";
+    if (access(folder, W_OK | X_OK) == 0 || errno == ENOENT) /* one that is not there it makes */
+        return 0;
+    return cli_error(CLI_FAIL,
+                     "--tp starts its processes through mpirun, which keeps files in '%s' meanwhile: %s; TMPDIR names "
+                     "another folder",
+                     folder, strerror(errno));
 }
 
 /* Signals that are not ignored are read in turn from here on. */
@@ -503,11 +522,14 @@ int launch(int n, char **argv)
                          "--tp is %d, expected at most %d: this process is granted %d processors, and %d ranks on each "
                          "are many",
                          n, CROWD * processors(), processors(), CROWD);
+    int code = check_folder();
+    if (code)
+        return code;
     const ssize_t length = readlink("/proc/self/exe", program, sizeof(program) - 1);
     program[length < 0 ? 0 : length] = '\0';
     char **command = compose(n, program, argv, number, host);
     struct launcher *l = launcher_create(n);
-    int code = command && l ? start(l, command) : cli_error(CLI_FAIL, "out of memory for %d ranks", n);
+    code = command && l ? start(l, command) : cli_error(CLI_FAIL, "out of memory for %d ranks", n);
     if (!code) {
         watch(l);
         while (waitpid(l->mpirun, &status, 0) < 0 && errno == EINTR)

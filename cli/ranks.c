@@ -17,9 +17,10 @@
 static char **arguments;  /* of the program */
 static int launcher = -1; /* the socket at which it listens; -1: there is none */
 static bool silent;
-static bool joined;    /* the group was opened: rank 0 is told what goes wrong here */
-static bool alone;     /* --tp 1: whatever the process was started by */
-static bool has_share; /* its threads are its part of those that the system grants */
+static bool joined;         /* the group was opened: rank 0 is told what goes wrong here */
+static bool alone;          /* --tp 1: whatever the process was started by */
+static int own_stdout = -1; /* of a rank that is silent */
+static bool has_share;      /* its threads are its part of those that the system grants */
 static tern_comm *comm;
 
 /* ---- who started this process ------------------------------------------------------------------------------------------ */
@@ -133,21 +134,11 @@ static void report(const char *name, int rank)
         take_streams();
 }
 
-/* --tp 1 stands for a process of its own, whoever started it; known before anything is said. */
-static bool wants_to_be_alone(char **argv)
-{
-    for (; *argv && strcmp(*argv, "--") != 0; argv++)
-        if (strcmp(*argv, "--tp=1") == 0 || (strcmp(*argv, "--tp") == 0 && argv[1] && strcmp(argv[1], "1") == 0))
-            return true;
-    return false;
-}
-
 void ranks_init(char **argv, bool takes_part)
 {
     const char *name = getenv(RANKS_LAUNCHER);
 
     arguments = argv;
-    alone = wants_to_be_alone(argv);
     if (!takes_part || !in_group())
         return;
     if (name)
@@ -155,8 +146,11 @@ void ranks_init(char **argv, bool takes_part)
     unsetenv(RANKS_LAUNCHER);
     silent = told_rank() > 0;
     const int nothing = silent ? open("/dev/null", O_WRONLY | O_CLOEXEC) : -1;
-    if (nothing >= 0)
+    if (nothing >= 0) {
+        own_stdout = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
         dup2(nothing, STDOUT_FILENO);
+        close(nothing);
+    }
 }
 
 void ranks_end(int code)
@@ -173,9 +167,20 @@ bool ranks_silent(void)
     return silent;
 }
 
+/* --tp 1 stands for a process of its own, whoever started it. */
+static void go_alone(void)
+{
+    if (own_stdout >= 0)
+        dup2(own_stdout, STDOUT_FILENO);
+    silent = false;
+    alone = true;
+}
+
 /* Whether this process has done its part by that; true with the exit code. */
 static bool start_ranks(int64_t tp, int *code)
 {
+    if (tp == 1)
+        go_alone();
     if (tp <= 1)
         return false;
     if (told_rank() < 0) {
@@ -252,6 +257,8 @@ static int join(int64_t threads, tern_ctx **ctx)
     joined = !code && !status;
     if (joined)
         say(RANKS_OPEN, 0);
+    if (joined && comm->rank == 0 && cli_signal()) /* while MPI started, which did not heed it */
+        return CLI_SIGNAL + cli_signal();
     return status ? cli_fail(status, tern_error(*ctx)) : code;
 }
 

@@ -35,7 +35,8 @@ TERN_API const tern_comm *tern_comm_self(void);
  *         initialised (MPI_THREAD_FUNNELED) unless the program has done so, and used through a duplicate of the
  *         communicator.  Every rank opens the group, from its main thread.
  *
- * An operation of "mpi" answers TERN_OK, or TERN_ERR_STATE after rank 0 has closed the group or ended: there is nothing left to
+ * An operation of "mpi" answers TERN_OK, TERN_ERR_ARG (no such root), or TERN_ERR_STATE in a forked child, and after rank 0 has closed the
+ * group or ended: there is nothing left to
  * do but to close it too (with TERN_COMM_TIMEOUT=0 between hosts it waits on instead).  No other failure comes back.  A rank that is lost leaves the others nothing to
  * return to, so a thread of each process watches the others: if one was killed or has not answered for TERN_COMM_TIMEOUT seconds
  * (5; 0: no watching; rank 0's counts), one line on stderr says which, and every process ends by _exit(1).
@@ -49,7 +50,8 @@ TERN_API const tern_comm *tern_comm_self(void);
 TERN_API tern_status tern_comm_open(tern_ctx *ctx, const char *name, tern_comm **out);
 
 /** Leaves the group, from the thread that opened it, and sets *comm to NULL.  NULL and a pointer to NULL are fine.
- *  "mpi" waits until every rank has done so, and finalises MPI if tern_comm_open() initialised it and no other group is open. */
+ *  "mpi" waits until every rank has done so, and finalises MPI if tern_comm_open() initialised it and no other group is open.  Where a
+ *  program has several groups open, every rank closes them in the same order. */
 TERN_API void tern_comm_close(tern_comm **comm);
 
 #ifdef __cplusplus

@@ -157,6 +157,21 @@ class Faults(unittest.TestCase):
         run.process.send_signal(signal.SIGTERM)
         self.assertEqual(self.end(run, time.monotonic()), (143, "", ""))
 
+    def test_a_signal_while_mpi_starts_and_input_is_still_to_come(self):
+        def check(after):
+            read, write = os.pipe()
+            try:
+                run = self.begin(["run", MODEL, "-f", "-", "--tp", "2"], mpi_runs.environment(), read)
+                time.sleep(after)
+                since = time.monotonic()
+                run.process.send_signal(signal.SIGTERM)
+                return self.end(run, since)
+            finally:
+                os.close(read)
+                os.close(write)
+        for after in (0.1, 0.2, 0.3, 0.4, 0.6):
+            self.assertEqual(check(after), (143, "", ""), after)
+
     def test_a_rank_that_is_killed_before_it_has_reported(self):
         run = self.with_last_rank("sh -c 'sleep 1; kill -9 $$'")
         code, _, err = self.end(run, run.began)

@@ -135,6 +135,10 @@ class Answers(unittest.TestCase):
         self.assertEqual((answer.returncode, answer.stderr.strip()), (0, b""))
         self.assertTrue(answer.stdout)
 
+    def test_a_text_that_looks_like_an_option(self):
+        text, one = (tern("run", MODEL, "-p", "--tp=1", "-n", "20", "--temp", "0", "-q", *more).stdout for more in (["--tp", "2"], []))
+        self.assertEqual(text, one)
+
     def test_threads_are_shared_out(self):
         def threads(*tp):
             text = tern("run", MODEL, "-p", "x", "-n", "1", *tp).stderr.decode()

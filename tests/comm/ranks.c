@@ -6,6 +6,7 @@
  *   test_ranks open [VERSION]        opens and closes; with VERSION as if this rank's tern were that one
  *   test_ranks absent RANK [MILLISECONDS]
  *                                    that rank stops in the middle of its opening, or that long after MPI's start has begun
+ *   test_ranks fork                  a child of a rank uses the group
  *   test_ranks twice                 two groups in one process, one after and one beside the other
  *   test_ranks outlive               closes the group, and lives on for longer than MPI's ending is given
  *   test_ranks poor RANK N           that rank's plugin gets no memory the N-th time that it asks, counted from 0
@@ -29,6 +30,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -216,6 +218,25 @@ static void check_sum(const tern_comm *comm, uint64_t seed, size_t n)
     }
     CHECK(x[n] == 42, "all_reduce of %zu wrote behind its data", n);
     free(x);
+}
+
+/* A forked child has neither the others nor MPI, and is told so. */
+static void check_child(const tern_comm *comm)
+{
+    float x[2] = { 1, 2 }, all[16];
+    int status = -1;
+    const pid_t child = fork();
+
+    CHECK(child >= 0, "no child");
+    if (child == 0)
+        _exit(comm->all_reduce(comm->user, x, 2) == TERN_ERR_STATE &&
+                      comm->all_gather(comm->user, x, all, 2) == TERN_ERR_STATE &&
+                      comm->broadcast(comm->user, x, sizeof x, 0) == TERN_ERR_STATE &&
+                      comm->barrier(comm->user) == TERN_ERR_STATE && x[0] == 1 && x[1] == 2
+                  ? 0
+                  : 1);
+    CHECK(waitpid(child, &status, 0) == child && status == 0, "the child ended with %d", status);
+    CHECK(comm->broadcast(comm->user, x, sizeof x, comm->size) == TERN_ERR_ARG, "a root that is not there");
 }
 
 /* Infinities, zeros with a sign, numbers without a leading one, and NaNs whose bits may depend on who was first. */
@@ -483,6 +504,9 @@ int main(int argc, char **argv)
         check_all(comm, argc > 2 ? strtoull(argv[2], NULL, 10) : 1);
         check_barrier(comm);
         check_idle(comm);
+    } else if (strcmp(what, "fork") == 0) {
+        check_child(comm);
+        check_sum(comm, 1, 5000);
     } else if (strcmp(what, "twice") == 0) {
         CHECK(tern_comm_open(ctx, "mpi", &other) == TERN_OK, "%s", tern_error(ctx));
         check_sum(comm, 1, 5000);

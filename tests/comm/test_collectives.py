@@ -43,6 +43,10 @@ class Collectives(unittest.TestCase):
         for path in ("auto", "p2p"):
             self.check(2, path, "twice")
 
+    def test_a_forked_child_is_no_rank(self):
+        for path in ("auto", "p2p"):
+            self.check(2, path, "fork")
+
     def test_a_rank_of_another_version_is_refused_by_all(self):
         command = mpi_runs.mpirun(1) + [mpi_runs.RANKS, "open", "0.1.0", ":", "-n", "1", mpi_runs.RANKS, "open", "9.8.7"]
         status, _, err, left = mpi_runs.Run(command, mpi_runs.environment()).end(mpi_runs.BOUND)

@@ -83,8 +83,10 @@ double mpi_group_seconds(void);
 void mpi_group_pause(double seconds);
 /* Whether all ranks have `good`. */
 bool mpi_group_agree(struct mpi_group *group, bool good);
-/* A collective begins on the opening thread, and ends: TERN_OK, or TERN_ERR_STATE where rank 0 has left. */
-void mpi_group_begin(struct mpi_group *group);
+/* In the child of a fork, which has neither the others nor MPI. */
+void mpi_group_forked(void);
+/* A collective begins on the opening thread (false: not in a forked child), and ends: TERN_OK, or TERN_ERR_STATE where rank 0 has left. */
+bool mpi_group_begin(struct mpi_group *group);
 tern_status mpi_group_done(struct mpi_group *group, bool good);
 /* The part of n floats that a rank adds up: whole cache lines, none for ranks beyond the last of them. */
 void mpi_group_part(const struct mpi_group *group, int rank, size_t n, size_t *begin, size_t *count);

@@ -160,7 +160,8 @@ static tern_status all_reduce(void *user, float *data, size_t n)
     struct mpi_group *group = user;
     bool good = true;
 
-    mpi_group_begin(group);
+    if (!mpi_group_begin(group))
+        return TERN_ERR_STATE;
     if (group->size == 1)
         return mpi_group_done(group, true);
     if (n * sizeof *data <= DIRECT_BYTES / (size_t)group->size)
@@ -177,7 +178,8 @@ static tern_status all_gather(void *user, const float *data, float *out, size_t 
     float *own = out + (size_t)group->rank * n;
     bool good = true;
 
-    mpi_group_begin(group);
+    if (!mpi_group_begin(group))
+        return TERN_ERR_STATE;
     if (own != data && n > 0)
         memcpy(own, data, n * sizeof *data);
     for (size_t at = 0; good && at < n; at += GATHER_MANY) {
@@ -217,7 +219,10 @@ static tern_status broadcast(void *user, void *data, size_t bytes, int root)
     struct mpi_group *group = user;
     bool good = true;
 
-    mpi_group_begin(group);
+    if (root < 0 || root >= group->size)
+        return TERN_ERR_ARG;
+    if (!mpi_group_begin(group))
+        return TERN_ERR_STATE;
     for (size_t at = 0; good && at < bytes; at += BROADCAST_BYTES)
         good = broadcast_piece(group, (char *)data + at, bytes - at < BROADCAST_BYTES ? bytes - at : BROADCAST_BYTES,
                                root);
@@ -232,7 +237,8 @@ static tern_status barrier(void *user)
     char heard, said = 0;
     bool good = true;
 
-    mpi_group_begin(group);
+    if (!mpi_group_begin(group))
+        return TERN_ERR_STATE;
     for (int d = 1; good && d < size; d *= 2) {
         receive(group, &heard, 1, MPI_BYTE, (group->rank - d + size) % size);
         send(group, &said, 1, MPI_BYTE, (group->rank + d) % size);

@@ -17,6 +17,7 @@
 /* MPI is one for the whole process, and so is what we know of it. */
 static struct mpi_group *open_groups;
 static bool initialised; /* by us, who therefore finalise it */
+static bool watches_forks;
 
 static tern_status fail(tern_status status, char *message, size_t size, const char *format, ...) TERN_PRINTF(4, 5);
 static tern_status fail(tern_status status, char *message, size_t size, const char *format, ...)
@@ -96,6 +97,8 @@ static tern_status start_mpi(char *message, size_t size)
             return fail(TERN_ERR_IO, message, size, "MPI_Init_thread failed with error %d", error);
         initialised = true;
     }
+    if (!watches_forks)
+        watches_forks = pthread_atfork(NULL, NULL, mpi_group_forked) == 0;
     /* A program that has initialised MPI without threads has ours beside it all the same; they call nothing of MPI. */
     return TERN_OK;
 }

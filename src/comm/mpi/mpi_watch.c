@@ -26,7 +26,7 @@
 #define LONGEST_TURN    0.2 /* what one turn counts at most */
 #define GONE_SECONDS    4.0 /* left to who started the ranks, to end them, which takes mpirun up to 2 */
 #define TOLD_SECONDS    1.5 /* left to the process that tells why */
-#define DEPUTY_SECONDS  1.0 /* left to the rank before, where ranks do not know each other yet */
+#define DEPUTY_SECONDS  1.5 /* left to the rank before, where ranks do not know each other yet */
 #define OPENING_SECONDS 5.0 /* and one more: of MPI's start and ours */
 #define CLOSING_SECONDS 7.0
 

@@ -246,7 +246,8 @@ static tern_status all_reduce(void *user, float *data, size_t n)
 {
     struct mpi_group *group = user;
 
-    mpi_group_begin(group);
+    if (!mpi_group_begin(group))
+        return TERN_ERR_STATE;
     return mpi_group_done(group, n <= group->window->direct ? reduce_directly(group, data, n)
                                                             : reduce_in_parts(group, data, n));
 }
@@ -257,7 +258,8 @@ static tern_status all_gather(void *user, const float *data, float *out, size_t 
     struct mpi_window *w = group->window;
     bool good = true;
 
-    mpi_group_begin(group);
+    if (!mpi_group_begin(group))
+        return TERN_ERR_STATE;
     for (size_t at = 0; good && at < n; at += PIECE) {
         const size_t count = n - at < PIECE ? n - at : PIECE;
 
@@ -286,7 +288,10 @@ static tern_status broadcast(void *user, void *data, size_t bytes, int root)
     const size_t piece = PIECE * sizeof(float);
     bool good = true;
 
-    mpi_group_begin(group);
+    if (root < 0 || root >= group->size)
+        return TERN_ERR_ARG;
+    if (!mpi_group_begin(group))
+        return TERN_ERR_STATE;
     for (size_t at = 0; good && at < bytes; at += piece) {
         const size_t count = bytes - at < piece ? bytes - at : piece;
         unsigned char *here = (unsigned char *)data + at;
@@ -312,7 +317,8 @@ static tern_status barrier(void *user)
 {
     struct mpi_group *group = user;
 
-    mpi_group_begin(group);
+    if (!mpi_group_begin(group))
+        return TERN_ERR_STATE;
     group->window->step++;
     arrive(group);
     return mpi_group_done(group, wait_for_all(group, group->window->step));
