@@ -32,9 +32,9 @@ struct ranks_job {
     /* The model that rank 0 opens and the others with it; `shape`: NULL, or what is made instead of opening `model`. */
     const char *model;
     const tern_model_shape *shape;
-    int (*find)(tern_ctx *ctx, const char *name,
-                char **path); /* its directory, freed with free(); NULL: cli_model_find() */
     int dtype;
+    /* The model's directory, freed with free(); NULL: cli_model_find(). */
+    int (*find)(tern_ctx *ctx, const char *name, char **path);
     /* The command itself, on rank 0; the model is closed when it returns. */
     int (*run)(void *user, tern_ctx *ctx);
     void *user;
