@@ -45,7 +45,8 @@ TERN_API const tern_comm *tern_comm_self(void);
  * @param ctx   error text; may be NULL.  The group is independent of it afterwards.
  * @param out   the group; NULL on error.  Closed by tern_comm_close().
  * @return TERN_OK, TERN_ERR_ARG (NULL, a variable of the environment), TERN_ERR_NOT_FOUND (an unknown name: the text lists them; no
- *         plugin), TERN_ERR_UNSUPPORTED (a plugin or ranks of another version), TERN_ERR_STATE (MPI was finalised already),
+ *         plugin), TERN_ERR_FORMAT (a plugin that is cut off), TERN_ERR_UNSUPPORTED (a plugin or ranks of another version),
+ *         TERN_ERR_STATE (MPI was finalised already),
  *         TERN_ERR_IO (MPI failed, a rank cannot be reached), TERN_ERR_MEMORY, TERN_ERR_THREAD. */
 TERN_API tern_status tern_comm_open(tern_ctx *ctx, const char *name, tern_comm **out);
 

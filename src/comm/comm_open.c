@@ -8,10 +8,13 @@
 #include <tern/version.h>
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <link.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define PLUGIN "libtern_mpi.so"
@@ -75,6 +78,26 @@ static bool find(struct searched *searched, char path[static PATH_MAX])
     return strcmp(file, first) != 0 && look_beside(searched, file, path);
 }
 
+/* The loader maps a library without asking how long it is, and would be ended by a signal where one is cut off.  Its table of sections is
+ * the last that a linker writes.  What is no library the loader says itself. */
+static tern_status check_whole(tern_ctx *ctx, const char *path)
+{
+    ElfW(Ehdr) header = { .e_shoff = 0 };
+    struct stat st = { .st_size = 0 };
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return TERN_OK;
+    const bool known = fstat(fd, &st) == 0 && pread(fd, &header, sizeof header, 0) == sizeof header &&
+                       memcmp(header.e_ident, ELFMAG, SELFMAG) == 0;
+    close(fd);
+    const uint64_t end = (uint64_t)header.e_shoff + (uint64_t)header.e_shnum * header.e_shentsize;
+    TERN_REQUIRE(ctx, !known || end <= (uint64_t)st.st_size, TERN_ERR_FORMAT,
+                 "comm 'mpi': '%s' is cut off: it has %" PRIu64 " bytes, its header says at least %" PRIu64, path,
+                 (uint64_t)st.st_size, end);
+    return TERN_OK;
+}
+
 static tern_status load(tern_ctx *ctx, const struct tern_comm_plugin **out)
 {
     const char *folder = getenv("TERN_PLUGINS");
@@ -85,6 +108,8 @@ static tern_status load(tern_ctx *ctx, const struct tern_comm_plugin **out)
 
     TERN_REQUIRE(ctx, found || !given, TERN_ERR_NOT_FOUND, "comm 'mpi': there is no " PLUGIN " in '%s' (TERN_PLUGINS)",
                  folder);
+    if (found)
+        TERN_TRY(check_whole(ctx, path));
     /* Open MPI's own plugins look for its symbols among those of the whole program. */
     void *object = dlopen(found ? path : PLUGIN, RTLD_NOW | RTLD_GLOBAL);
     const char *reason = object ? NULL : dlerror();

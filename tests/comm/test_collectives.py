@@ -93,6 +93,15 @@ class Plugins(unittest.TestCase):
                 f.write("no object\n")
             self.assertIn(f"'{path}' cannot be loaded: ", self.open(folder))
 
+    def test_a_file_that_is_cut_off(self):
+        with open(mpi_runs.PLUGIN, "rb") as f:
+            whole = f.read()
+        for size in (5000, len(whole) // 2, len(whole) - 1):
+            with tempfile.TemporaryDirectory() as folder:
+                with open(os.path.join(folder, "libtern_mpi.so"), "wb") as f:
+                    f.write(whole[:size])
+                self.assertIn(f"libtern_mpi.so' is cut off: it has {size} bytes, its header says at least {len(whole)}", self.open(folder))
+
     def compiled(self, text):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
