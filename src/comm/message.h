@@ -31,6 +31,8 @@ struct tern_message {
     int32_t numbers[TERN_MESSAGE_NUMBERS]; /* of a step or an encoding, where they fit */
 };
 
+_Static_assert(sizeof(struct tern_message) == 256, "tools/predict_ranks.py and docs/distributed.md count its bytes");
+
 /* From rank 0 to the others, who hear it in this call.
  * What comm answers, with a text. */
 tern_status tern_message_pass(tern_ctx *ctx, const tern_comm *comm, struct tern_message *message);
