@@ -294,6 +294,26 @@ static void test_calls(void **state)
 #define LIST(rest)              "[" OURS("0", "Transformer", "") "," OURS("1", "Pooling", "1") rest "]"
 
 /* Files beside each other with something wrong in one; the model is not reached. */
+/* What other ranks open: the transformer's own folder, whether modules.json stands beside or above it. */
+static void test_the_transformer_is_found(void **state)
+{
+    tern_ctx *ctx = test_ctx(1);
+    char *path;
+
+    (void)state;
+    assert_ok(ctx, tern_embedder_find(ctx, test_golden("sentences/older"), &path));
+    assert_non_null(strstr(path, "sentences/older/0_Transformer"));
+    tern_path_free(path);
+    assert_ok(ctx, tern_embedder_find(ctx, test_golden("sentences/bare"), &path));
+    assert_non_null(strstr(path, "sentences/bare"));
+    tern_path_free(path);
+    assert_fails(ctx, tern_embedder_find(ctx, test_golden("no-such-model"), &path), TERN_ERR_NOT_FOUND,
+                 "no-such-model");
+    assert_null(path);
+    assert_fails(ctx, tern_embedder_find(ctx, "x", NULL), TERN_ERR_ARG, "path is NULL");
+    tern_ctx_destroy(&ctx);
+}
+
 static void test_refused(void **state)
 {
     static const struct {
@@ -415,9 +435,13 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_vectors),    cmocka_unit_test(test_many),
-        cmocka_unit_test(test_not_finite), cmocka_unit_test(test_a_long_text_is_cancelled),
-        cmocka_unit_test(test_calls),      cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_vectors),
+        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_a_long_text_is_cancelled),
+        cmocka_unit_test(test_calls),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_the_transformer_is_found),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
