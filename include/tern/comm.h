@@ -36,9 +36,9 @@ TERN_API const tern_comm *tern_comm_self(void);
  *         communicator.  Every rank opens the group, from its main thread.
  *
  * An operation of "mpi" answers TERN_OK, TERN_ERR_ARG (no such root), or TERN_ERR_STATE in a forked child, and after rank 0 has closed the
- * group or ended: there is nothing left to
- * do but to close it too (with TERN_COMM_TIMEOUT=0 between hosts it waits on instead).  No other failure comes back.  A rank that is lost leaves the others nothing to
- * return to, so a thread of each process watches the others: if one was killed or has not answered for TERN_COMM_TIMEOUT seconds
+ * group or ended: there is nothing left to do but to close it too (with TERN_COMM_TIMEOUT=0 between hosts it waits on instead).  No other
+ * failure comes back.  A rank that is lost leaves the others nothing to return to, so a thread of each process watches the others: while
+ * they join, MPI's own start included, and then whether one was killed or has not answered for TERN_COMM_TIMEOUT seconds
  * (5; 0: no watching; rank 0's counts), one line on stderr says which, and every process ends by _exit(1).
  * TERN_COMM=p2p takes the path between hosts also within one (docs/distributed.md).
  *

@@ -1,4 +1,4 @@
-/* mpi_collective.c: what collectives through a window and through messages share. */
+/* mpi_collective.c: what collectives through a window and through messages share, and the clock of all files. */
 #include "mpi_group.h"
 
 #include <time.h>
