@@ -1,8 +1,9 @@
 /* ceilings.c: measuring what a machine can do, in one parallel region.
  *
  * First the caller's thread alone, while the others wait at a barrier and soon park; then all of them.  A sample of the team is timed
- * from a barrier that everybody has just left awake, to one that everybody has reached.  Of several samples the best counts: noise, from
- * others on the machine above all, only ever makes one slower. */
+ * from where the first of them begins, behind a barrier that everybody has just left awake, to a barrier that everybody has reached: one
+ * that the system keeps waiting at the first, as it does where threads are more than processors, must not be who takes the time.  Of
+ * several samples the best counts: noise, from others on the machine above all, only ever makes one slower. */
 #include "base/ctx.h"
 #include "base/machine.h"
 #include "base/memory.h"
@@ -24,8 +25,9 @@ enum { READ, COPY, COPY_STREAMING, MEMORY_COUNT };
 
 struct ceilings {
     unsigned char *memory;
-    size_t bytes; /* of memory, a multiple of 2 UNIT; 0: none */
-    bool more;    /* whether the team takes another sample: from thread 0, behind a barrier */
+    size_t bytes;                   /* of memory, a multiple of 2 UNIT; 0: none */
+    bool more;                      /* whether the team takes another sample: from thread 0, behind a barrier */
+    double start[TERN_MAX_THREADS]; /* of each thread, in the sample that is taken; seconds */
     tern_rate arithmetic[TERN_PEAK_COUNT], rates[MEMORY_COUNT];
 };
 
@@ -68,6 +70,15 @@ static double best_of_one(const struct ceilings *c, const struct tern_par *par, 
     return best;
 }
 
+static double first(const double *start, int n)
+{
+    double least = start[0];
+
+    for (int i = 1; i < n; i++)
+        least = start[i] < least ? start[i] : least;
+    return least;
+}
+
 /* Called by all threads; the answer is thread 0's. */
 static double best_of_team(struct ceilings *c, const struct tern_par *par, sample_fn *sample, int what, double seconds)
 {
@@ -78,9 +89,10 @@ static double best_of_team(struct ceilings *c, const struct tern_par *par, sampl
     do {
         tern_barrier(par); /* may wake those who park, the next one finds all awake */
         tern_barrier(par);
-        const double start = tern_machine_seconds(), work = sample(c, par, what);
+        c->start[par->thread] = tern_machine_seconds();
+        const double work = sample(c, par, what);
         tern_barrier(par);
-        const double end = tern_machine_seconds();
+        const double end = tern_machine_seconds(), start = first(c->start, par->count);
         best = work > best * (end - start) ? work / (end - start) : best;
         if (par->thread == 0)
             c->more = end < begin + seconds;
