@@ -73,12 +73,14 @@ V16_FN struct gemm_columns gemm_columns(const struct tern_gemm_block *g, const s
                                   .c = g->c ? g->c + col : NULL };
 }
 
-/* First row of tile i: tiles differ by a row at most. */
-V16_FN size_t gemm_tile_row(const struct tern_gemm_block *g, size_t i)
-{
-    const size_t rows = g->m / g->tiles, more = g->m % g->tiles;
+/* How rows are cut: tiles differ by a row at most, the first `more` have one more. */
+struct gemm_cut {
+    size_t each, more;
+};
 
-    return rows * i + (i < more ? i : more);
+V16_FN struct gemm_cut gemm_cut(const struct tern_gemm_block *g)
+{
+    return (struct gemm_cut){ g->m / g->tiles, g->m % g->tiles };
 }
 
 /* What `tiles` tiles prefetch at each step, for each panel, from `at` on. */
@@ -93,6 +95,21 @@ V16_FN struct gemm_hint gemm_block_hint(const struct tern_gemm_block *g, const s
         return gemm_hint(b->panel, steps, 128, g->m, b->next, b->next_bytes);
     const size_t step = (b->next_bytes + all - 1) / all;
     return (struct gemm_hint){ b->next, step < 128 ? step : 128 };
+}
+
+/* Where the sums of a row begin: `whole` rows are finished. */
+V16_FN size_t gemm_sums_at(const struct tern_gemm_block *g, size_t row, size_t whole)
+{
+    return TERN_PANEL * (!g->begin ? row : g->c ? 0 : g->finish ? row - whole : row);
+}
+
+/* Rows [row, end) of block `block` are summed up, and a tile has `tallest` rows at most.  Returns the first that is not finished. */
+V16_FN size_t gemm_finish(const struct tern_gemm_block *g, size_t block, size_t row, size_t end, size_t tallest)
+{
+    if (end < g->m && end + tallest <= row + TERN_FINISH_ROWS)
+        return row;
+    g->finish(g->user, block, row, end - row, (const float *)g->sums + gemm_sums_at(g, row, row));
+    return end;
 }
 
 /* Weights that nobody has sent for: the first lines at once, and the rest by the first tile, so far ahead of itself. */
@@ -268,6 +285,7 @@ V16_FN void gemm_pair_tile(const enum v16_panel form, const int m, const struct 
 V16_FN void gemm_block(const enum v16_panel form, const size_t per_word, const struct tern_gemm_block *g)
 {
     const size_t steps = (g->k + per_word - 1) / per_word, lda = g->lda / per_word;
+    const struct gemm_cut cut = gemm_cut(g);
     struct gemm_vectors v;
 
     gemm_vectors(g, &v);
@@ -280,9 +298,9 @@ V16_FN void gemm_block(const enum v16_panel form, const size_t per_word, const s
         struct gemm_hint hint = streams ? own : ahead;
 
         gemm_columns_ahead(g, i);
-        for (size_t tile = 0, row = 0; tile < g->tiles; tile++) {
-            const size_t end = gemm_tile_row(g, tile + 1), rows = end - row;
-            float *sums = (float *)g->sums + row * TERN_PANEL;
+        for (size_t tile = 0, row = 0, whole = 0; tile < g->tiles; tile++) {
+            const size_t rows = cut.each + (tile < cut.more), end = row + rows;
+            float *sums = (float *)g->sums + gemm_sums_at(g, row, whole);
             const struct gemm_place p = { .a = (const float *)g->a + row * lda,
                                           .lda = lda,
                                           .panel = b.panel,
@@ -320,6 +338,8 @@ V16_FN void gemm_block(const enum v16_panel form, const size_t per_word, const s
             hint.at += steps * hint.step;
             if (streams && tile == 0)
                 hint = ahead;
+            if (g->finish)
+                whole = gemm_finish(g, i, whole, end, cut.each + (cut.more > 0));
             row = end;
         }
     }
@@ -350,31 +370,34 @@ V16_FN void gemm_block_finish(const struct tern_gemm_block *g, const bool intege
 }
 
 /* Tile by tile through a level's kernel of one tile: `call` for one panel's rows [row, end), sums from `at` on. */
-#define GEMM_BLOCK_BY_TILES(integers, per, call)                                                \
-    do {                                                                                        \
-        const size_t block_steps = (g->k + (per)-1) / (per);                                    \
-        struct gemm_vectors v;                                                                  \
-        gemm_vectors(g, &v);                                                                    \
-        for (size_t block = 0; block < g->count; block++) {                                     \
-            const struct gemm_columns b = gemm_columns(g, &v, block, block_steps * 128);        \
-            struct gemm_hint hint = gemm_block_hint(g, &b, block_steps, g->tiles);              \
-            for (size_t tile = 0, row = 0; tile < g->tiles; tile++) {                           \
-                const size_t end = gemm_tile_row(g, tile + 1), bytes = hint.step * block_steps; \
-                for (size_t panel = 0; panel < g->panels; panel++) {                            \
-                    const size_t kept = g->c && g->begin ? 0 : row * TERN_PANEL;                \
-                    const size_t at = panel * g->sums_second + kept;                            \
-                    const char *words = b.panel + panel * g->second;                            \
-                    const int32_t *start = b.start ? b.start + panel * TERN_PANEL : NULL;       \
-                    const void *next = hint.step ? hint.at + panel * b.next_second : NULL;      \
-                    (void)start;                                                                \
-                    call;                                                                       \
-                    if (g->c)                                                                   \
-                        gemm_block_finish(g, integers, &b, panel, at, row, end);                \
-                }                                                                               \
-                hint.at += bytes;                                                               \
-                row = end;                                                                      \
-            }                                                                                   \
-        }                                                                                       \
+#define GEMM_BLOCK_BY_TILES(integers, per, call)                                            \
+    do {                                                                                    \
+        const size_t block_steps = (g->k + (per)-1) / (per);                                \
+        const struct gemm_cut cut = gemm_cut(g);                                            \
+        struct gemm_vectors v;                                                              \
+        gemm_vectors(g, &v);                                                                \
+        for (size_t block = 0; block < g->count; block++) {                                 \
+            const struct gemm_columns b = gemm_columns(g, &v, block, block_steps * 128);    \
+            struct gemm_hint hint = gemm_block_hint(g, &b, block_steps, g->tiles);          \
+            for (size_t tile = 0, row = 0, whole = 0; tile < g->tiles; tile++) {            \
+                const size_t end = row + cut.each + (tile < cut.more);                      \
+                const size_t bytes = hint.step * block_steps;                               \
+                for (size_t panel = 0; panel < g->panels; panel++) {                        \
+                    const size_t at = panel * g->sums_second + gemm_sums_at(g, row, whole); \
+                    const char *words = b.panel + panel * g->second;                        \
+                    const int32_t *start = b.start ? b.start + panel * TERN_PANEL : NULL;   \
+                    const void *next = hint.step ? hint.at + panel * b.next_second : NULL;  \
+                    (void)start;                                                            \
+                    call;                                                                   \
+                    if (g->c)                                                               \
+                        gemm_block_finish(g, integers, &b, panel, at, row, end);            \
+                }                                                                           \
+                hint.at += bytes;                                                           \
+                if (g->finish)                                                              \
+                    whole = gemm_finish(g, block, whole, end, cut.each + (cut.more > 0));   \
+                row = end;                                                                  \
+            }                                                                               \
+        }                                                                                   \
     } while (0)
 
 #endif

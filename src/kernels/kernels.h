@@ -236,8 +236,14 @@ typedef void tern_epilogue_s32_fn(float *c, size_t ldc, const int32_t *tile, con
  *   c given:  C[i][32 p + j] = sums[p][i][j] * scale[32 p + j] + bias[32 p + j],  with the roundings of epilogue_f32 or epilogue_s32
  *
  * so that all of K is one call, or several with sums kept between them.  The whole of a tile's rows, all steps and the results of many
- * tiles are one call of the level's best loop.  So are `count` such blocks, where nothing is kept between calls (begin and c given):
- * block b has panels [b * panels, (b + 1) * panels), all `second` bytes apart, and their columns of start, scale, bias and c. */
+ * tiles are one call of the level's best loop.  So are `count` such blocks, where nothing is kept between calls (begin, and c or
+ * finish given): block b has panels [b * panels, (b + 1) * panels), all `second` bytes apart, and their columns of start, scale, bias
+ * and c.
+ *
+ * What more may follow a sum is the caller's: finish(user, b, row, rows, sums) takes rows [row, row + rows) of block b as soon as they
+ * are whole, while their sums are in the first-level cache; sums as below, from the first of these rows on.  Of a tile all rows, and of
+ * tiles as many as TERN_FINISH_ROWS take. */
+#define TERN_FINISH_ROWS 24
 struct tern_gemm_block {
     const void *a; /* rows in the type of the kernel, lda elements apart, from this block's first k on */
     size_t lda;
@@ -252,14 +258,16 @@ struct tern_gemm_block {
     bool begin; /* sums begin at +0, or `start`; else as they are in sums */
     const int32_t *start; /* [count * panels * 32], gemm_q8's */
     void *
-        sums; /* f32 or s32 [m][32] for each panel of a block, 64-byte aligned; [a tile's rows][32] where begin and c are given:
-                 * what c gets need not be kept there */
+        sums; /* f32 or s32 [m][32] for each panel of a block, 64-byte aligned; [a tile's rows][32] where begin and c are given,
+                 * [TERN_FINISH_ROWS][32] where begin and finish: what is passed on need not be kept there */
     size_t sums_second; /* elements to the second panel's, at least as many */
     const void *
         next; /* NULL, or the weights that come after all: next_bytes of each panel are prefetched with the last block, evenly */
     size_t next_bytes, next_second; /* bytes to the second panel's; 0: there is only one */
-    float *c; /* rows ldc apart, the columns of these panels, all of them there; NULL: sums are kept */
+    float *c; /* rows ldc apart, the columns of these panels, all of them there; NULL: sums are kept, or finished */
     size_t ldc;
+    void (*finish)(void *user, size_t block, size_t row, size_t rows, const void *sums); /* NULL where c is given */
+    void *user;
     const float *scale, *bias; /* [count * panels * 32] or NULL, and */
     const float *row_scale;    /* [m] of q8: read where c is given */
 };

@@ -189,91 +189,97 @@ static size_t element_bytes(enum tern_weight_format format)
     return format == TERN_WEIGHT_F32 ? 4 : format == TERN_WEIGHT_BF16 ? 2 : 1;
 }
 
-/* Rows between the sums and an epilogue that is not plain: 6 KiB of sums, which stay in the first-level cache. */
-#define FINISH_ROWS 24
-
 /* What a kernel of blocks adds up: f32, or s32 where rows and weights are integers. */
 union block_sums {
     float f32[2 * GROUP_ROWS * TERN_PANEL];
     int32_t s32[2 * GROUP_ROWS * TERN_PANEL];
 };
 
+/* Whose sums a kernel of blocks is to pass on: blocks of the piece's panels, the piece's being the first. */
+struct block_end {
+    const struct product *p;
+    const struct piece *piece;
+    size_t second; /* sums to the second panel's */
+};
+
+static void block_finish(void *user, size_t block, size_t row, size_t rows, const void *sums)
+{
+    const struct block_end *end = user;
+    const bool integers = end->p->row_scale != NULL;
+
+    for (size_t i = 0, at = 0; i < end->piece->panels; i++, at += end->second)
+        finish(end->p, end->piece, block * end->piece->panels + i, (const float *)sums + at,
+               integers ? (const int32_t *)sums + at : NULL, row, rows);
+}
+
 /* One panel or two by a kernel of blocks. */
 static void block_product(const struct product *p, const struct piece *piece, tern_gemm_block_f32_fn *kernel)
 {
     const size_t steps = p->layout.steps, step_bytes = p->layout.step_bytes, panels = piece->panels;
     const size_t n_blocks = count_blocks(p->kernels, &p->plan, steps, step_bytes), col = piece->panel * TERN_PANEL;
-    const size_t element = element_bytes(p->w->format);
+    const size_t element = element_bytes(p->w->format), row = piece->row;
     const size_t in = (size_t)p->w->in, per = p->layout.per;
     const char *words = (const char *)p->w->words + piece->panel * steps * step_bytes;
-    const size_t n_tiles =
-        panels == 2 ? (piece->m + TERN_PAIR_ROWS - 1) / TERN_PAIR_ROWS : count_tiles(&p->plan, piece->m);
-    const size_t each = FINISH_ROWS * n_tiles / piece->m; /* tiles */
-    const struct cut blocks = cut(steps, n_blocks), tiles = cut(piece->m, n_tiles);
+    const struct cut blocks = cut(steps, n_blocks);
     const bool plain = is_plain(p) && col + panels * TERN_PANEL <= (size_t)p->w->out;
     _Alignas(64) union block_sums sums;
+    struct block_end end = { p, piece, GROUP_ROWS * TERN_PANEL };
     struct tern_gemm_block g = { .lda = p->lda,
                                  .second = steps * step_bytes,
                                  .panels = panels,
                                  .count = 1,
-                                 .sums_second = GROUP_ROWS * TERN_PANEL,
+                                 .m = piece->m,
+                                 .tiles = panels == 2 ? (piece->m + TERN_PAIR_ROWS - 1) / TERN_PAIR_ROWS
+                                                      : count_tiles(&p->plan, piece->m),
+                                 .sums = &sums,
+                                 .sums_second = end.second,
                                  .start = p->w->start ? p->w->start + col : NULL,
                                  .next_second = steps * step_bytes,
                                  .ldc = p->ldc,
+                                 .user = &end,
                                  .scale = p->e.scale ? p->e.scale + col : NULL,
-                                 .bias = p->e.bias ? p->e.bias + col : NULL };
+                                 .bias = p->e.bias ? p->e.bias + col : NULL,
+                                 .row_scale = p->row_scale ? p->row_scale + row : NULL };
 
     for (size_t block = 0; block < n_blocks; block++) {
         const size_t s0 = cut_at(blocks, block), s1 = cut_at(blocks, block + 1);
         const bool last = block + 1 == n_blocks;
         const size_t ahead = last ? cut_at(blocks, 1) : cut_at(blocks, block + 2) - s1;
-        const size_t pieces = last && !plain && n_tiles > each ? (n_tiles + each - 1) / each : 1;
-        const struct cut piece_tiles = cut(n_tiles, pieces), piece_ahead = cut(ahead, pieces);
-        const char *next = last ? piece->next : words + s1 * step_bytes;
 
+        g.a = (const char *)p->a + (row * p->lda + s0 * per) * element;
         g.panel = words + s0 * step_bytes;
         g.k = (s1 * per < in ? s1 * per : in) - s0 * per;
+        g.cold = piece->cold && block == 0;
         g.begin = block == 0;
-        for (size_t i = 0; i < pieces; i++) {
-            const size_t t0 = cut_at(piece_tiles, i), t1 = cut_at(piece_tiles, i + 1);
-            const size_t r0 = cut_at(tiles, t0), rows = cut_at(tiles, t1) - r0;
-            const size_t row = piece->row + r0;
-            const size_t h0 = cut_at(piece_ahead, i), h1 = cut_at(piece_ahead, i + 1);
-            const size_t at = n_blocks > 1 ? r0 * TERN_PANEL : 0; /* in the first-level cache, where it may be */
-
-            g.cold = piece->cold && block == 0 && i == 0;
-            g.a = (const char *)p->a + (row * p->lda + s0 * per) * element;
-            g.m = rows;
-            g.tiles = t1 - t0;
-            g.sums = sums.f32 + at;
-            g.next = next && h1 > h0 ? next + h0 * step_bytes : NULL;
-            g.next_bytes = (h1 - h0) * step_bytes;
-            g.c = last && plain ? p->c + row * p->ldc + col : NULL;
-            g.row_scale = p->row_scale ? p->row_scale + row : NULL;
-            kernel(&g);
-            for (size_t j = 0, s = at; last && !plain && j < panels; j++, s += g.sums_second)
-                finish(p, piece, j, sums.f32 + s, p->row_scale ? sums.s32 + s : NULL, r0, rows);
-        }
+        g.next = last ? piece->next : words + s1 * step_bytes;
+        g.next_bytes = ahead * step_bytes;
+        g.c = last && plain ? p->c + row * p->ldc + col : NULL;
+        g.finish = last && !plain ? block_finish : NULL;
+        kernel(&g);
     }
 }
 
-/* Rows [row, row + m) with the panels [panel, panel_end) in one call, if all of K is one block and nothing but scale and bias follows:
- * with few rows a call for each panel would cost a twentieth of its product.  How many panels that are: 0 if not so, else all but those
- * that are no block of `panels`, or not full. */
+/* Rows [row, row + m) with the panels [panel, panel_end) in one call, if all of K is one block and no gate follows: with few rows a
+ * call for each panel would cost a twentieth of its product.  How many panels that are: 0 if not so, else all but those that are no
+ * block of `panels`, or not full where the kernel stores them. */
 static size_t whole_product(const struct product *p, size_t row, size_t m, size_t panel, size_t panel_end,
                             size_t panels)
 {
     const size_t steps = p->layout.steps, step_bytes = p->layout.step_bytes, col = panel * TERN_PANEL;
-    const size_t full = (size_t)p->w->out / TERN_PANEL, end = full < panel_end ? full : panel_end;
-    const size_t count = end > panel ? (end - panel) / panels : 0, done = panel + count * panels;
+    const size_t full = (size_t)p->w->out / TERN_PANEL;
+    const bool plain = is_plain(p);
+    const size_t last = plain && full < panel_end ? full : panel_end;
+    const size_t count = last > panel ? (last - panel) / panels : 0, done = panel + count * panels;
     const char *words = (const char *)p->w->words;
     tern_gemm_block_f32_fn *const kernel = block_kernel(p);
     _Alignas(64) union {
-        float f32[2 * TERN_TILE_ROWS * TERN_PANEL];
-        int32_t s32[2 * TERN_TILE_ROWS * TERN_PANEL];
-    } sums; /* of a tile */
+        float f32[2 * TERN_FINISH_ROWS * TERN_PANEL];
+        int32_t s32[2 * TERN_FINISH_ROWS * TERN_PANEL];
+    } sums; /* of some tiles */
+    const struct piece piece = { .row = row, .m = m, .panel = panel, .panels = panels };
+    struct block_end end = { p, &piece, TERN_FINISH_ROWS * TERN_PANEL };
 
-    if (!kernel || !count || !m || !is_plain(p) || count_blocks(p->kernels, &p->plan, steps, step_bytes) > 1)
+    if (!kernel || !count || !m || p->gated || count_blocks(p->kernels, &p->plan, steps, step_bytes) > 1)
         return 0;
     kernel(&(struct tern_gemm_block){ .a = (const char *)p->a + row * p->lda * element_bytes(p->w->format),
                                       .lda = p->lda,
@@ -289,11 +295,13 @@ static size_t whole_product(const struct product *p, size_t row, size_t m, size_
                                       .begin = true,
                                       .start = p->w->start ? p->w->start + col : NULL,
                                       .sums = &sums,
-                                      .sums_second = TERN_TILE_ROWS * TERN_PANEL,
+                                      .sums_second = end.second,
                                       .next = done < panel_end ? words + done * steps * step_bytes : NULL,
                                       .next_bytes = steps * step_bytes,
-                                      .c = p->c + row * p->ldc + col,
+                                      .c = plain ? p->c + row * p->ldc + col : NULL,
                                       .ldc = p->ldc,
+                                      .finish = plain ? NULL : block_finish,
+                                      .user = &end,
                                       .scale = p->e.scale ? p->e.scale + col : NULL,
                                       .bias = p->e.bias ? p->e.bias + col : NULL,
                                       .row_scale = p->row_scale ? p->row_scale + row : NULL });

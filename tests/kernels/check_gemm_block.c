@@ -1,5 +1,5 @@
-/* check_gemm_block.c: all rows of a product with a block of one or two panels, kept as sums or stored with scale and bias, and with
- * several such blocks. */
+/* check_gemm_block.c: all rows of a product with a block of one or two panels, kept as sums, stored with scale and bias, or passed on
+ * as they are finished, and with several such blocks. */
 #include "tc.h"
 
 enum form { F32, BF16, Q8 };
@@ -81,7 +81,7 @@ static void term_sizes(const struct tern_gemm_block *g, const float *sums, float
                 }
                 if (g->c)
                     sum = sum * (g->scale ? fabsf(g->scale[col]) : 1) + (g->bias ? fabsf(g->bias[col]) : 0);
-                size[g->c ? i * ld + col : p * g->sums_second + i * 32 + j] = (float)sum;
+                size[g->c || g->finish ? i * ld + col : p * g->sums_second + i * 32 + j] = (float)sum;
             }
 }
 
@@ -103,6 +103,26 @@ static void compare(struct tc *t, enum form form, const struct tern_gemm_block *
         tc_same_f32(t, results[1], results[2], n);
 }
 
+/* What finish got: the bits of all sums, a row of c being those of all blocks. */
+struct passed_on {
+    float *c;
+    size_t ldc, panels, second, m;
+    size_t rows[4]; /* of each block, so far */
+    bool right;     /* in order, and no more at once than there may be */
+};
+
+static void pass_on(void *user, size_t block, size_t row, size_t rows, const void *sums)
+{
+    struct passed_on *to = user;
+
+    to->right = to->right && row == to->rows[block] && rows > 0 && rows <= TERN_FINISH_ROWS && row + rows <= to->m;
+    to->rows[block] += rows;
+    for (size_t p = 0; p < to->panels; p++)
+        for (size_t i = 0; i < rows; i++)
+            memcpy(to->c + (row + i) * to->ldc + (block * to->panels + p) * 32,
+                   (const float *)sums + p * to->second + i * 32, 32 * sizeof(float));
+}
+
 /* The block in two calls over k, tiles of other heights in the second. */
 static void call_in_parts(const struct tern_kernels *kernels, enum form form, const struct tern_gemm_block *g,
                           size_t tiles)
@@ -112,6 +132,7 @@ static void call_in_parts(const struct tern_kernels *kernels, enum form form, co
 
     part.k = half;
     part.c = NULL;
+    part.finish = NULL;
     part.next = (const char *)g->panel + half / per[form] * 128;
     part.next_bytes = 128;
     call(kernels, form, &part);
@@ -132,21 +153,29 @@ static void check_form(struct tc *t, const enum form form)
     for (size_t panels = 1; panels <= 2; panels++)
         for (size_t s = 0; s < TC_COUNT(ks); s++)
             for (size_t i = 0; i < TC_COUNT(ms); i++)
-                for (int variant = 0; variant < 8; variant++) {
+                for (int variant = 0; variant < 11; variant++) {
                     const size_t m = ms[i], k = ks[s], steps = (k + per[form] - 1) / per[form];
                     const size_t padded = steps * per[form], highest = panels == 2 ? TERN_PAIR_ROWS : TERN_TILE_ROWS;
-                    const size_t count = variant < 6 ? 1 : variant - 4, all_panels = count * panels;
+                    const size_t count = variant == 6 || variant == 10 ? 2
+                                         : variant == 7                ? 3
+                                                                       : 1,
+                                 all_panels = count * panels;
                     const size_t lda = padded + (variant & 1 ? 8 : 0), ldc = 32 * all_panels + (variant & 1 ? 7 : 0);
-                    const bool stored = variant >= 2, begin = variant != 1 && variant != 5;
-                    const size_t kept = count > 1 && m > highest ? highest : m; /* rows */
+                    const bool finished = variant >= 8, stored = variant >= 2 && !finished, dense = stored || finished;
+                    const bool begin = variant != 1 && variant != 5 && variant != 9;
+                    const size_t room = finished ? TERN_FINISH_ROWS : highest, kept = count > 1 && m > room ? room : m;
                     const size_t sums_second = 32 * kept + (variant & 1 ? 16 : 0);
                     const size_t sums_size = (panels - 1) * sums_second + 32 * kept,
                                  c_size = (m - 1) * ldc + 32 * all_panels;
 
                     if (k > 64 && m % 4 != 1 && m != TERN_TILE_ROWS)
                         continue;
+                    if (finished &&
+                        (k % 3 != 0 || (m < 12 && m != 1 && m != 6))) /* 0, 3, 15: where it is called, not what with */
+                        continue;
                     if (!tc_case(t, "panels=%zu,m=%zu,k=%zu%s%s", panels, m, k,
-                                 !stored        ? ""
+                                 !dense         ? ""
+                                 : finished     ? (count > 1 ? ",finished,count=2" : ",finished")
                                  : variant == 2 ? ",stored"
                                  : variant == 3 ? ",scale"
                                  : variant == 4 ? ",bias"
@@ -176,17 +205,20 @@ static void check_form(struct tc *t, const enum form form)
                     g.start = start;
                     if (variant == 3 || variant == 5 || variant == 6)
                         g.scale = tc_in_f32(t, 32 * all_panels, TC_NORMAL);
-                    if (variant >= 4)
+                    if (variant >= 4 && stored)
                         g.bias = tc_in_f32(t, 32 * all_panels, TC_NORMAL);
                     g.row_scale = tc_in_f32(t, m, TC_NEAR_ONE);
                     const struct tern_kernels *kernels[] = { &t->ref, &t->base, &t->new };
                     for (int n = 0; n < 4; n++) {
                         float *const at = tc_out_panel(t, (sums_size + 15) / 16 * 16);
                         memcpy(at, sums, sums_size * sizeof(*at));
-                        all[n] = stored ? tc_out_f32(t, c_size) : at;
+                        all[n] = dense ? tc_out_f32(t, c_size) : at;
+                        struct passed_on to = { all[n], ldc, panels, sums_second, m, { 0 }, true };
                         results[n] = all[n];
                         g.sums = at;
                         g.c = stored ? all[n] : NULL;
+                        g.finish = finished ? pass_on : NULL;
+                        g.user = &to;
                         g.next = n == 1 ? (const char *)g.panel + steps * 128 : n == 2 ? g.panel : NULL;
                         g.next_bytes = steps * 128 / (n == 2 ? 3 : 1);
                         g.next_second = panels == 2 ? g.second : 0;
@@ -197,13 +229,17 @@ static void check_form(struct tc *t, const enum form form)
                             call(kernels[n < 3 ? n : 2], form, &g);
                         else
                             call_in_parts(&t->new, form, &g, m);
+                        for (size_t b = 0; finished && b < count; b++)
+                            if (!to.right || to.rows[b] != m)
+                                tc_fail(t, "finish: %zu rows of %zu of block %zu%s", to.rows[b], m, b,
+                                        to.right ? "" : ", not as promised");
                     }
-                    compare(t, form, &g, sums, results, stored ? c_size : sums_size);
+                    compare(t, form, &g, sums, results, dense ? c_size : sums_size);
                     if (form == Q8 && !stored)
                         tc_same_s32(t, (const int32_t *)(const void *)all[2], (const int32_t *)(const void *)all[3],
-                                    sums_size);
+                                    dense ? c_size : sums_size);
                     else
-                        tc_same_f32(t, all[2], all[3], stored ? c_size : sums_size);
+                        tc_same_f32(t, all[2], all[3], dense ? c_size : sums_size);
                 }
 
     if (form == F32 && tc_case(t, "special"))
