@@ -15,20 +15,36 @@ V16_FN void kv_store_words(float *to, const float *words, size_t ld, size_t c, s
             memcpy(to + c * TERN_PANEL + j, words + j * ld + c, sizeof *to);
 }
 
+/* Rows of V, n of them, to position p of their panels: whole panels as they are, the last one filled with 0. */
+V16_FN void kv_store_values(float *v_block, const float *v, size_t stride, size_t v_dim, size_t p, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const float *from = v + i * stride;
+        float *to = v_block + (p + i) * TERN_PANEL;
+        size_t left = v_dim;
+
+        for (; left >= 32; left -= 32, from += 32, to += TERN_KV_BLOCK * TERN_PANEL) {
+            v16_store(to, v16_load(from));
+            v16_store(to + 16, v16_load(from + 16));
+        }
+        if (left > 0) {
+            v16_store(to, v16_load_n(from, left));
+            v16_store(to + 16, left > 16 ? v16_load_n(from + 16, left - 16) : v16_set1(0));
+        }
+    }
+}
+
 static void TERN_K(kv_store_f32)(float *k_block, float *v_block, const float *k, const float *v, size_t stride,
                                  size_t head_dim, size_t v_dim, size_t k_width, size_t p, size_t n)
 {
-    const size_t width = (v_dim + TERN_PANEL - 1) / TERN_PANEL * TERN_PANEL;
+    for (size_t i = 0, m; i < n; i += m) {
+        const size_t at = p + i;
 
-    for (size_t i = 0, m; i < n; i += m, p += m) {
-        m = p % 16 == 0 && n - i >= 16 ? 16 : 1;
-        kv_store_words(k_block + p / TERN_PANEL * k_width * TERN_PANEL + p % TERN_PANEL, k + i * stride, stride, 0,
+        m = at % 16 == 0 && n - i >= 16 ? 16 : 1;
+        kv_store_words(k_block + at / TERN_PANEL * k_width * TERN_PANEL + at % TERN_PANEL, k + i * stride, stride, 0,
                        head_dim, m);
-        for (size_t j = 0; j < m; j++)
-            for (size_t c = 0; c < width; c += 16)
-                v16_store(v_block + (c / TERN_PANEL * TERN_KV_BLOCK + p + j) * TERN_PANEL + c % TERN_PANEL,
-                          c < v_dim ? v16_load_n(v + (i + j) * stride + c, v_dim - c) : v16_set1(0));
     }
+    kv_store_values(v_block, v, stride, v_dim, p, n);
 }
 
 static void TERN_K(kv_store_f16)(uint16_t *k_block, uint16_t *v_block, const float *k, const float *v, size_t stride,
@@ -106,15 +122,14 @@ static void TERN_K(kv_store_bf16)(uint16_t *k_block, uint16_t *v_block, const fl
 static void TERN_K(kv_move_f16)(uint16_t *k_block, uint16_t *v_block, const uint16_t *k, const uint16_t *v,
                                 size_t stride, size_t head_dim, size_t v_dim, size_t k_width, size_t p, size_t n)
 {
-    const size_t width = (v_dim + TERN_PANEL - 1) / TERN_PANEL * TERN_PANEL;
-
     float turned[16 * 16];
 
-    for (size_t i = 0, m; i < n; i += m, p += m) {
-        uint16_t *to = k_block + p / TERN_PANEL * k_width * TERN_PANEL + p % TERN_PANEL;
+    for (size_t i = 0, m; i < n; i += m) {
+        const size_t at = p + i;
+        uint16_t *to = k_block + at / TERN_PANEL * k_width * TERN_PANEL + at % TERN_PANEL;
         size_t c = 0;
 
-        m = p % 16 == 0 && n - i >= 16 ? 16 : 1;
+        m = at % 16 == 0 && n - i >= 16 ? 16 : 1;
         for (; m == 16 && stride % 2 == 0 && c + 32 <= head_dim; c += 32) { /* in words of two channels */
             v16_transpose(turned, 16, (const float *)(const void *)(k + i * stride + c), stride / 2);
             for (size_t j = 0; j < 16; j++)
@@ -123,39 +138,51 @@ static void TERN_K(kv_move_f16)(uint16_t *k_block, uint16_t *v_block, const uint
         for (; c < head_dim; c++)
             for (size_t j = 0; j < m; j++)
                 to[c * TERN_PANEL + j] = k[(i + j) * stride + c];
-        for (size_t j = 0; j < m; j++)
-            for (c = 0; c < width; c += TERN_PANEL) {
-                const size_t left = c >= v_dim ? 0 : v_dim - c < TERN_PANEL ? v_dim - c : TERN_PANEL;
-                uint16_t *row = v_block + (c / TERN_PANEL * TERN_KV_BLOCK + p + j) * TERN_PANEL;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const uint16_t *from = v + i * stride;
+        uint16_t *row = v_block + (p + i) * TERN_PANEL;
+        size_t left = v_dim;
 
-                memcpy(row, v + (i + j) * stride + c, left * sizeof *row);
-                memset(row + left, 0, (TERN_PANEL - left) * sizeof *row);
-            }
+        for (; left >= TERN_PANEL; left -= TERN_PANEL, from += TERN_PANEL, row += TERN_KV_BLOCK * TERN_PANEL)
+            memcpy(row, from, TERN_PANEL * sizeof *row);
+        if (left > 0) {
+            memcpy(row, from, left * sizeof *row);
+            memset(row + left, 0, (TERN_PANEL - left) * sizeof *row);
+        }
     }
 }
 
-/* Channels c .. c + 15 of a row of V, 0 beyond v_dim: in place, or put together in `part`. */
-V16_FN const uint16_t *kv_move_part(uint16_t *part, const uint16_t *row, size_t c, size_t v_dim)
+/* V at an even position and the one after it as pairs, of v_dim channels; 0 where the last panel has no more. */
+V16_FN void kv_move_pairs(uint16_t *to, const uint16_t *row, const uint16_t *next, size_t v_dim)
 {
-    if (c + 16 <= v_dim)
-        return row + c;
-    memset(part, 0, 16 * sizeof *part);
-    if (c < v_dim)
-        memcpy(part, row + c, (v_dim - c) * sizeof *part);
-    return part;
+    uint16_t end[2][TERN_PANEL] = { { 0 } };
+    size_t left = v_dim;
+
+    for (; left >= TERN_PANEL; left -= TERN_PANEL, row += TERN_PANEL, next += TERN_PANEL) {
+        v16_zip(to, row, next);
+        v16_zip(to + TERN_PANEL, row + 16, next + 16);
+        to += TERN_KV_BLOCK * TERN_PANEL;
+    }
+    if (left > 0) {
+        memcpy(end[0], row, left * sizeof *row);
+        memcpy(end[1], next, left * sizeof *row);
+        v16_zip(to, end[0], end[1]);
+        v16_zip(to + TERN_PANEL, end[0] + 16, end[1] + 16);
+    }
 }
 
 static void TERN_K(kv_move_bf16)(uint16_t *k_block, uint16_t *v_block, const uint16_t *k, const uint16_t *v,
                                  size_t stride, size_t head_dim, size_t v_dim, size_t k_width, size_t p, size_t n)
 {
     const size_t width = (v_dim + TERN_PANEL - 1) / TERN_PANEL * TERN_PANEL, steps = (k_width + 1) / 2;
-    uint16_t part[16], other[16];
 
-    for (size_t i = 0, m; i < n; i += m, p += m) {
-        float *to = (float *)(void *)k_block + p / TERN_PANEL * steps * TERN_PANEL + p % TERN_PANEL;
+    for (size_t i = 0, m; i < n; i += m) {
+        const size_t at = p + i;
+        float *to = (float *)(void *)k_block + at / TERN_PANEL * steps * TERN_PANEL + at % TERN_PANEL;
         size_t c = 0;
 
-        m = p % 16 == 0 && n - i >= 16 ? 16 : 1;
+        m = at % 16 == 0 && n - i >= 16 ? 16 : 1;
         if (m == 16 && stride % 2 == 0) { /* whole words of rows that are whole words apart */
             for (; c + 32 <= head_dim; c += 32)
                 v16_transpose(to + c / 2 * TERN_PANEL, TERN_PANEL, (const float *)(const void *)(k + i * stride + c),
@@ -167,14 +194,17 @@ static void TERN_K(kv_move_bf16)(uint16_t *k_block, uint16_t *v_block, const uin
                                            d + 1 < head_dim ? k[(i + j) * stride + d + 1] : 0 };
                 memcpy(to + d / 2 * TERN_PANEL + j, pair, sizeof pair);
             }
-        for (c = 0; c < width; c += 16)
-            for (size_t j = 0; j < m; j += 2) {
-                const uint16_t *row = v + (i + j) * stride;
-                uint16_t *pairs = v_block + c / TERN_PANEL * TERN_KV_BLOCK * TERN_PANEL +
-                                  ((p + j) / 2 * TERN_PANEL + c % TERN_PANEL) * 2;
+    }
+    for (size_t i = 0, m; i < n; i += m) {
+        const size_t at = p + i;
+        const uint16_t *row = v + i * stride;
+        uint16_t *to = v_block + at / 2 * 2 * TERN_PANEL;
 
-                kv_store_pair(pairs, kv_move_part(part, row, c, v_dim),
-                              m > 1 ? kv_move_part(other, row + stride, c, v_dim) : NULL, p % 2);
-            }
+        m = at % 2 == 0 && n - i >= 2 ? 2 : 1;
+        if (m == 2)
+            kv_move_pairs(to, row, row + stride, v_dim);
+        for (size_t c = 0; m == 1 && c < width; c += TERN_PANEL) /* one of a pair */
+            for (size_t d = 0; d < TERN_PANEL; d++)
+                to[c * TERN_KV_BLOCK + 2 * d + at % 2] = c + d < v_dim ? row[c + d] : 0;
     }
 }
