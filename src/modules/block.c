@@ -38,7 +38,8 @@ void tern_block_work_take(struct tern_arena *arena, const struct tern_block *con
     work->normed = tern_arena_take(arena, max_rows, hidden);
     tern_attention_work_take(arena, &blocks[0]->attention, max_rows, n_threads, &work->attention);
     work->attn = tern_arena_take(arena, room, hidden);
-    work->inner = tern_arena_take(arena, max_rows, tern_mul_or_max(inner, sizeof(float)));
+    work->inner =
+        tern_arena_take(arena, tern_feed_forward_most(n_threads, max_rows), tern_mul_or_max(inner, sizeof(float)));
     work->hidden = tern_arena_take(arena, room, hidden);
     work->status = TERN_TAKE(arena, tern_status, 1);
     work->narrow = blocks[0]->narrow ? tern_arena_take(arena, narrow, 1) : NULL;

@@ -43,7 +43,7 @@ struct tern_block_work {
     float *normed; /* [T, H] */
     struct tern_attention_work attention;
     float *attn;   /* [T, H]: attention output before the residual */
-    float *inner;  /* [T, pI] of the widest feed-forward */
+    float *inner;  /* [tern_feed_forward_most() of T, pI] of the widest feed-forward */
     float *hidden; /* [T, H]: feed-forward output */
     void *narrow;  /* rows of a product, rounded; NULL where they stay fp32 */
     struct tern_experts_work experts;

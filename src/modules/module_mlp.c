@@ -96,7 +96,8 @@ struct forward {
     const float *residual_norm;
     float *z, *inner, *x, *out; /* out is x where ranks are to be added up */
     void *narrow;
-    size_t rows;
+    size_t rows, most; /* at a time, where attention comes before */
+    bool few;          /* x has room for so many */
     tern_tensor *output;
 
     /* Where attention comes before: its rows are read as they are stored, and the output is stored by the last product. */
@@ -115,9 +116,16 @@ static const float *row_of(const struct tern_kernels *kernels, const tern_tensor
     return to;
 }
 
-/* All that is to be done with a row before the products, while it is in the cache: its norm, rounded for the first of them, and in x the
- * terms that are added to the second. */
-static struct tern_rows begin_rows(const struct tern_par *par, const struct forward *f)
+/* Where a row begins, for a hint: NULL without a tensor. */
+static const void *row_at(const tern_tensor *t, size_t row, size_t n)
+{
+    return t ? (const char *)t->data + row * n * tern_dtype_size(t->dtype) : NULL;
+}
+
+/* All that is to be done with rows [first, first + n_rows) before the products, while each is in the cache: its norm, rounded for the
+ * first of them, and in x the terms that are added to the second. */
+static struct tern_rows begin_rows(const struct tern_par *par, const struct forward *f, float *x, size_t first,
+                                   size_t n_rows)
 {
     static const struct tern_trace_kind kind = { "mlp_rows", { "rows", "in" } };
     const double begin = tern_trace_begin(par);
@@ -125,30 +133,33 @@ static struct tern_rows begin_rows(const struct tern_par *par, const struct forw
     const struct tern_weight *up = bound->feed_forward.up;
     const struct tern_kernels *kernels = par->kernels;
     const size_t n = (size_t)f->mlp->hidden;
-    struct tern_rows rows = tern_feed_forward_rows(&bound->feed_forward, f->rows, f->narrow);
+    struct tern_rows rows = tern_feed_forward_rows(&bound->feed_forward, n_rows, f->narrow);
     float *own = f->own + 4 * n * (size_t)par->thread, *none = own + 2 * n, *normed = own + 3 * n;
     struct tern_residual_add_inputs in = f->in;
     size_t row, end;
 
     for (size_t i = 0; i < n; i++)
         none[i] = -0.0f; /* what a sum begins with that is not there */
-    tern_share(par, f->rows, 1, &row, &end);
+    tern_share(par, n_rows, 1, &row, &end);
     for (; row < end; row++) {
+        const size_t at = first + row, next = row + 1 < end ? at + 1 : at;
+        const struct tern_row_flow flow = { .ahead = { row_at(f->attention, next, n), row_at(f->residual, next, n) },
+                                            .ahead_bytes = n * tern_dtype_size(f->output->dtype) };
         float *y = rows.narrow ? normed : f->z + row * n;
 
-        in.residual = row_of(kernels, f->residual, row, n, own);
-        in.attention = row_of(kernels, f->attention, row, n, own + n);
+        in.residual = row_of(kernels, f->residual, at, n, own);
+        in.attention = row_of(kernels, f->attention, at, n, own + n);
         if (bound->norm.gamma)
-            tern_norm_row(kernels, y, NULL, in.attention, in.attention_bias, in.residual, n, &bound->norm);
+            tern_norm_row_ahead(kernels, y, NULL, in.attention, in.attention_bias, in.residual, n, &bound->norm, &flow);
         else
-            memcpy(y, row_of(kernels, f->normed, row, n, normed), n * sizeof *y);
+            memcpy(y, row_of(kernels, f->normed, at, n, normed), n * sizeof *y);
         in.residual_add = bound->norm.gamma ? y : NULL;
         if (rows.narrow)
             tern_rows_put(kernels, &rows, up, row, y);
-        tern_residual_add_row(kernels, &f->mlp->config, f->x + row * n, none, &in, n);
+        tern_residual_add_row(kernels, &f->mlp->config, x + row * n, none, &in, n);
     }
     tern_barrier(par);
-    tern_trace_end(par, &kind, begin, f->rows, n, 0);
+    tern_trace_end(par, &kind, begin, n_rows, n, 0);
     return rows.narrow ? rows : tern_rows_f32(f->z, n);
 }
 
@@ -157,13 +168,21 @@ static void sequential_region(void *arg, const struct tern_par *par)
     const struct forward *f = arg;
     const struct tern_mlp *m = f->mlp;
     const struct tern_par with = tern_par_with(par, f->kernels);
-    const size_t n = (size_t)m->hidden;
-    struct tern_epilogue end = { .residual = f->x, .ld_residual = n };
+    const size_t n = (size_t)m->hidden, parts = (f->rows + f->most - 1) / f->most;
 
     tern_stage_load(&with, &f->stage);
-    const struct tern_rows rows = begin_rows(&with, f);
-    float *c = m->comm->size == 1 ? tern_gemm_store(f->output, n, &end) : f->x;
-    tern_feed_forward_run_rows(&with, &m->bound.feed_forward, c, n, &rows, f->rows, f->inner, &end, f->narrow);
+    for (size_t i = 0; i < parts; i++) {
+        const size_t first = f->rows * i / parts, n_rows = f->rows * (i + 1) / parts - first, at = first * n;
+        float *x = f->x + (f->few ? 0 : at);
+        struct tern_epilogue end = { .residual = x, .ld_residual = n };
+        float *c = m->comm->size == 1 ? tern_gemm_store(f->output, n, &end) : f->x;
+        const struct tern_rows rows = begin_rows(&with, f, x, first, n_rows);
+
+        if (end.half)
+            end.half += at;
+        tern_feed_forward_run_rows(&with, &m->bound.feed_forward, c ? c + at : NULL, n, &rows, n_rows, f->inner, &end,
+                                   f->narrow);
+    }
 }
 
 /* Attention beside the feed-forward: its output comes after the sums, in the reference's order. */
@@ -205,13 +224,18 @@ static void work_take(struct tern_arena *arena, int n_threads, struct forward *f
     const tern_mlp *m = f->mlp;
     const size_t hidden = (size_t)m->hidden * sizeof(float);
     const bool sequential = m->config.mlp_after_attn;
+    const bool direct = sequential && m->comm->size == 1 && f->output->dtype == TERN_FP32;
+    const size_t most = tern_feed_forward_most(n_threads, f->rows), rows = sequential ? most : f->rows;
 
+    f->most = most;
+    f->few = sequential && m->comm->size == 1 && !direct;
     f->own = sequential ? tern_arena_take(arena, 4 * (size_t)n_threads, hidden) : NULL;
-    f->z = m->bound.norm.gamma || sequential ? tern_arena_take(arena, f->rows, hidden) : NULL;
-    f->x = tern_arena_take(arena, f->rows, hidden);
-    f->inner = tern_arena_take(arena, f->rows, (size_t)m->up * sizeof(float));
+    f->z = m->bound.norm.gamma || sequential ? tern_arena_take(arena, rows, hidden) : NULL;
+    /* A line that is stored twice waits for memory once: where the output's lines can hold x they do. */
+    f->x = direct ? f->output->data : tern_arena_take(arena, f->few ? rows : f->rows, hidden);
+    f->inner = tern_arena_take(arena, most, (size_t)m->up * sizeof(float));
     f->narrow = tern_config_narrow(&m->config)
-                    ? tern_arena_take(arena, tern_feed_forward_scratch(&m->bound.feed_forward, f->rows), 1)
+                    ? tern_arena_take(arena, tern_feed_forward_scratch(&m->bound.feed_forward, rows), 1)
                     : NULL;
 }
 

@@ -168,7 +168,10 @@ void tern_norm_run(const struct tern_par *par, float *y, float *sum, const float
 void tern_norm_run_rows(const struct tern_par *par, struct tern_rows *rows, const struct tern_weight *w, float *y,
                         bool keep, float *sum, const float *x, const float *bias, const float *residual, size_t n_rows,
                         const struct tern_norm_args *norm);
-/* One row, by the calling thread alone. */
+/* One row, by the calling thread alone; flow: what a kernel of rows takes (kernels.h). */
+void tern_norm_row_ahead(const struct tern_kernels *kernels, float *y, float *sum, const float *x, const float *bias,
+                         const float *residual, size_t n, const struct tern_norm_args *norm,
+                         const struct tern_row_flow *flow);
 void tern_norm_row(const struct tern_kernels *kernels, float *y, float *sum, const float *x, const float *bias,
                    const float *residual, size_t n, const struct tern_norm_args *norm);
 

@@ -1,20 +1,27 @@
 /* norm.c: a norm over the rows of a matrix, with what is added before it. */
 #include "ops/kernel_calls.h"
 
-void tern_norm_row(const struct tern_kernels *kernels, float *y, float *sum, const float *x, const float *bias,
-                   const float *residual, size_t n, const struct tern_norm_args *norm)
+void tern_norm_row_ahead(const struct tern_kernels *kernels, float *y, float *sum, const float *x, const float *bias,
+                         const float *residual, size_t n, const struct tern_norm_args *norm,
+                         const struct tern_row_flow *flow)
 {
     const bool plain = !bias && !residual && !sum;
     const float *gamma = norm->gamma, *beta = norm->beta;
 
     if (norm->type == TERN_LAYER_NORM && plain)
-        kernels->layer_norm_f32(y, x, gamma, beta, n, norm->eps, NULL);
+        kernels->layer_norm_f32(y, x, gamma, beta, n, norm->eps, flow);
     else if (norm->type == TERN_LAYER_NORM)
-        kernels->layer_norm_residual_f32(y, sum, x, bias, residual, gamma, beta, n, norm->eps, NULL);
+        kernels->layer_norm_residual_f32(y, sum, x, bias, residual, gamma, beta, n, norm->eps, flow);
     else if (plain)
-        kernels->rms_norm_f32(y, x, gamma, n, norm->eps, NULL);
+        kernels->rms_norm_f32(y, x, gamma, n, norm->eps, flow);
     else
-        kernels->rms_norm_residual_f32(y, sum, x, bias, residual, gamma, n, norm->eps, NULL);
+        kernels->rms_norm_residual_f32(y, sum, x, bias, residual, gamma, n, norm->eps, flow);
+}
+
+void tern_norm_row(const struct tern_kernels *kernels, float *y, float *sum, const float *x, const float *bias,
+                   const float *residual, size_t n, const struct tern_norm_args *norm)
+{
+    tern_norm_row_ahead(kernels, y, sum, x, bias, residual, n, norm, NULL);
 }
 
 /* Rows are rounded for w where `rows` is given; y then is written to row by row, or to one row of this thread's. */
@@ -30,8 +37,12 @@ static void run(const struct tern_par *par, const struct tern_rows *rows, const 
     tern_share(par, n_rows, 1, &begin, &end);
     for (size_t row = begin; row < end; row++) {
         float *yr = y + (keep ? row : begin) * n;
-        tern_norm_row(par->kernels, yr, sum ? sum + row * n : NULL, x + row * n, bias,
-                      residual ? residual + row * n : NULL, n, norm);
+        const size_t next = row + 1 < end ? row + 1 : row;
+        const struct tern_row_flow flow = { .ahead = { x + next * n, residual ? residual + next * n : NULL },
+                                            .ahead_bytes = n * sizeof *x };
+
+        tern_norm_row_ahead(par->kernels, yr, sum ? sum + row * n : NULL, x + row * n, bias,
+                            residual ? residual + row * n : NULL, n, norm, &flow);
         if (rows)
             tern_rows_put(par->kernels, rows, w, row, yr);
     }

@@ -17,13 +17,13 @@ struct block {
     tern_tensor input, residual, residual_norm, ob; /* of forward */
 };
 
-static struct block block(tern_ctx *ctx, const struct dt_kind *kind, int variant)
+static struct block block_of(tern_ctx *ctx, const struct dt_kind *kind, int variant, size_t rows)
 {
     struct block b = { .kind = kind, .norm = (enum norm)(variant % 3), .h = 24, .inner = 33 };
     const bool post = variant % 7 == 3 && b.norm != RMS, biases = variant % 4 != 1;
     const tern_dtype v = variant & 2 ? TERN_FP32 : kind->a;
     const tern_activation act = (tern_activation)(1 + variant / 3 % 4);
-    const int64_t M = b.rows = variant % 5 == 4 ? 19 : (size_t)variant % 3 * 2 + 1, H = 24;
+    const int64_t M = (int64_t)(b.rows = rows), H = 24;
 
     b.config = dt_config(kind);
     b.config.hidden_size = 24;
@@ -46,6 +46,11 @@ static struct block block(tern_ctx *ctx, const struct dt_kind *kind, int variant
     b.residual_norm = FN_IN(kind->a, 1, M, H);
     b.ob = variant % 11 ? FN_IN(v, 1, H) : tern_tensor_none();
     return b;
+}
+
+static struct block block(tern_ctx *ctx, const struct dt_kind *kind, int variant)
+{
+    return block_of(ctx, kind, variant, variant % 5 == 4 ? 19 : (size_t)variant % 3 * 2 + 1);
 }
 
 static void drop(struct block *b)
@@ -600,6 +605,54 @@ static void test_one_answer(void **state)
     }
 }
 
+/* More rows than go through both products at once, in threads that share them in other ways; the output in the place of an input. */
+static void test_many_rows(void **state)
+{
+    static const size_t picked[] = { 0, 99, 100, 127, 128, 149, 150, 299 };
+
+    (void)state;
+    for (int variant = 10; variant <= 16; variant += 6)
+        for (size_t k = 0; k < DT_KINDS; k++) {
+            tern_ctx *ctx = test_ctx(1);
+            struct answer a = { .b = block_of(ctx, &dt_kinds[k], variant, 300) };
+            const size_t n = a.b.rows * 24, size = tern_dtype_size(a.b.kind->a);
+            float *all = test_poison(n), *row = test_poison(24);
+            a.w = weights_of(&a.b);
+            run_answer(&a, ctx, all);
+
+            for (size_t i = 0; i < sizeof picked / sizeof *picked; i++) {
+                struct answer one = a;
+                tern_tensor *const t[] = { &one.b.input, &one.b.residual, &one.b.residual_norm };
+                one.b.rows = 1;
+                for (int j = 0; j < 3; j++)
+                    *t[j] = tern_tensor_view((char *)t[j]->data + picked[i] * 24 * size, t[j]->dtype, 2,
+                                             (int64_t[]){ 1, 24 });
+                run_answer(&one, ctx, row);
+                test_equal(row, all + picked[i] * 24, 24, "a row alone");
+            }
+            for (int threads = 2; threads <= 3; threads++) {
+                tern_ctx *more = test_ctx(threads);
+                float *got = test_poison(n);
+                run_answer(&a, more, got);
+                test_equal(got, all, n, "threads");
+                tern_ctx_destroy(&more);
+            }
+            tern_tensor *const in[] = { &a.b.residual, &a.b.input };
+            for (int i = 0; i < 2; i++) {
+                struct answer same = a;
+                tern_tensor place = FN_OUT(a.b.kind->a, 300, 24);
+                memcpy(place.data, in[i]->data, n * size);
+                *(i ? &same.b.input : &same.b.residual) = place;
+                run(ctx, &same.b, &same.w, NULL, NULL, &place);
+                for (size_t j = 0; j < n; j++)
+                    assert_true((float)fn_at(&place, j) == all[j]);
+            }
+            drop(&a.b);
+            tern_ctx_destroy(&ctx);
+            test_teardown(NULL);
+        }
+}
+
 static void test_allocation_failures(void **state)
 {
     (void)state;
@@ -652,6 +705,7 @@ int main(void)
         OP_TEST(test_two_ranks_are_one),
         OP_TEST(test_bad_modules),
         OP_TEST(test_one_answer),
+        OP_TEST(test_many_rows),
         OP_TEST(test_allocation_failures),
     };
     return cmocka_run_group_tests_name("modules/mlp", tests, NULL, NULL);
