@@ -281,8 +281,42 @@ V16_FN v16 epilogue_begin(const void *tile, const float *row_scale, size_t i, si
     return v16_add(v16_mul(v16_load((const float *)tile + i * TERN_PANEL + at), scale), bias);
 }
 
-/* Rows of GELU with erf whose steps (act_erf_blocks) are taken together. */
-#define ERF_ROWS (ACT_BLOCK / TERN_PANEL)
+/* Rows whose steps are taken together where there is an exponential (ACT_BLOCK). */
+#define EPILOGUE_ROWS (ACT_BLOCK / TERN_PANEL)
+
+/* Rows of f32 are many lines to wait for, which a vector's whole chain between two stores hides better than steps do, where vectors
+ * are as wide as a line; bench/LOG.md. */
+V16_FN bool epilogue_in_steps(const enum tern_act act, const bool plain)
+{
+    return v16_act_has_exp(act) && (act == TERN_ACT_GELU_ERF || !plain || V16_GEMM_ROWS != TERN_TILE_ROWS);
+}
+
+/* What the last step takes from those before, for one vector. */
+struct epilogue_steps {
+    _Alignas(64) float x[ACT_BLOCK], r[ACT_BLOCK], n[ACT_BLOCK];
+};
+
+/* Up to the exponential, or with erf to its exponent, which is as long a chain as that is. */
+V16_FN void epilogue_first(struct epilogue_steps *s, size_t j, v16 x, const enum tern_act act)
+{
+    const v16 exponent = v16_act_exponent(x, act);
+
+    v16_store(s->x + j, x);
+    if (act == TERN_ACT_GELU_ERF) {
+        v16_store(s->r + j, exponent);
+    } else {
+        const struct v16_exp_parts parts = v16_act_split(exponent, act);
+        v16_store(s->r + j, parts.r);
+        v16_store(s->n + j, parts.n);
+    }
+}
+
+V16_FN v16 epilogue_last(const struct epilogue_steps *s, size_t j, const enum tern_act act)
+{
+    const v16 r = v16_load(s->r + j);
+
+    return v16_act_of(v16_load(s->x + j), act == TERN_ACT_GELU_ERF ? r : v16_act_join(r, v16_load(s->n + j), act), act);
+}
 
 /* The tile is in L1 and C is written once: reading lines of C back after a store that missed would wait for them. */
 V16_FN void epilogue_tile(const struct epilogue_end *end, const void *tile, const float *row_scale, const float *scale,
@@ -297,28 +331,23 @@ V16_FN void epilogue_tile(const struct epilogue_end *end, const void *tile, cons
     const v16 scale_hi = scale && n_hi ? v16_load_n(scale + 16, n_hi) : one;
     const struct epilogue_end e = *end;
 
-    if (act == TERN_ACT_GELU_ERF) {
-        _Alignas(64) float x[ACT_BLOCK], f[ACT_BLOCK];
+    if (epilogue_in_steps(act, plain)) {
+        struct epilogue_steps s;
 
-        for (size_t i0 = 0; i0 < m; i0 += ERF_ROWS) {
-            const size_t rows = m - i0 < ERF_ROWS ? m - i0 : ERF_ROWS, count = rows * TERN_PANEL;
+        for (size_t i0 = 0; i0 < m; i0 += EPILOGUE_ROWS) {
+            const size_t rows = m - i0 < EPILOGUE_ROWS ? m - i0 : EPILOGUE_ROWS;
 
             for (size_t i = 0; i < rows; i++) {
-                const v16 lo = epilogue_begin(tile, row_scale, i0 + i, 0, scale_lo, bias_lo);
-                const v16 hi = epilogue_begin(tile, row_scale, i0 + i, 16, scale_hi, bias_hi);
-                v16_store(x + i * TERN_PANEL, lo);
-                v16_store(x + i * TERN_PANEL + 16, hi);
-                v16_store(f + i * TERN_PANEL, v16_gelu_erf_log(lo));
-                v16_store(f + i * TERN_PANEL + 16, v16_gelu_erf_log(hi));
+                epilogue_first(&s, i * TERN_PANEL, epilogue_begin(tile, row_scale, i0 + i, 0, scale_lo, bias_lo), act);
+                epilogue_first(&s, i * TERN_PANEL + 16, epilogue_begin(tile, row_scale, i0 + i, 16, scale_hi, bias_hi),
+                               act);
             }
-            for (size_t j = 0; j < count; j += 16)
-                v16_store(f + j, v16_exp(v16_load(f + j)));
+            for (size_t j = 0; act == TERN_ACT_GELU_ERF && j < rows * TERN_PANEL; j += 16)
+                v16_store(s.r + j, v16_exp(v16_load(s.r + j)));
             for (size_t i = 0; i < rows; i++) {
-                const float *xi = x + i * TERN_PANEL, *fi = f + i * TERN_PANEL;
-                epilogue_part(&e, v16_gelu_erf_of(v16_load(xi), v16_load(fi)), i0 + i, 0, whole, n_lo, plain);
+                epilogue_part(&e, epilogue_last(&s, i * TERN_PANEL, act), i0 + i, 0, whole, n_lo, plain);
                 if (whole || n_hi)
-                    epilogue_part(&e, v16_gelu_erf_of(v16_load(xi + 16), v16_load(fi + 16)), i0 + i, 16, whole, n_hi,
-                                  plain);
+                    epilogue_part(&e, epilogue_last(&s, i * TERN_PANEL + 16, act), i0 + i, 16, whole, n_hi, plain);
             }
         }
         return;
