@@ -38,10 +38,6 @@
 /* Whether scores of a tile end with half a panel where no row sees the other half. */
 #define ATTN_HALVES(m) (ATTN_HEIGHT == ATTN_TILE && (m) == ATTN_TILE)
 
-/* Whether scores of a row or a few take the two panels of a storage block side by side: two streams are read, of which one goes on while the
- * other begins a page.  Panels of bf16 are a page or less, and better read one after the other. */
-#define ATTN_PAIRS(form, m) ((m) <= ATTN_FEW && ATTN_PER(form) == 1)
-
 /* Bytes between what is read and what is prefetched.  One row of few instructions is back sooner.  At 8 KiB prefetches and reads are in
  * different pages, and what the processor prefetches by itself suffers (bench/LOG.md). */
 #define ATTN_AHEAD(form, m) ((m) == 1 && (form) == V16_F32 ? 3072 : 6144)
@@ -153,26 +149,18 @@ V16_FN v16 attention_first(const enum v16_panel form, v16 x, v16 w, v16 sum)
     return gemm_multiply_add(form, x, w, sum);
 }
 
-/* Sums of m rows and 32 columns, or 64 of two panels: names, as gcc keeps an array in memory. */
-#define ATTN_ZERO(i) v16 r##i##_a = v16_set1(0), r##i##_b = v16_set1(0), r##i##_c = v16_set1(0), r##i##_d = v16_set1(0);
-#define ATTN_LOAD(i)                               \
-    if (i < m) {                                   \
-        r##i##_a = v16_load(c + i * ldc);          \
-        r##i##_b = v16_load(c + i * ldc + 16);     \
-        if (two) {                                 \
-            r##i##_c = v16_load(c + i * ldc + 32); \
-            r##i##_d = v16_load(c + i * ldc + 48); \
-        }                                          \
+/* Sums of m rows and 32 columns: names, as gcc keeps an array in memory. */
+#define ATTN_ZERO(i) v16 r##i##_a = v16_set1(0), r##i##_b = v16_set1(0);
+#define ATTN_LOAD(i)                           \
+    if (i < m) {                               \
+        r##i##_a = v16_load(c + i * ldc);      \
+        r##i##_b = v16_load(c + i * ldc + 16); \
     }
 #define ATTN_STORE(i)                              \
     if (i < m) {                                   \
         v16_store(c + i * ldc, r##i##_a);          \
         if (!narrow)                               \
             v16_store(c + i * ldc + 16, r##i##_b); \
-        if (two) {                                 \
-            v16_store(c + i * ldc + 32, r##i##_c); \
-            v16_store(c + i * ldc + 48, r##i##_d); \
-        }                                          \
     }
 #define ATTN_STEP(i, add)                                                                      \
     if (i < m) {                                                                               \
@@ -180,10 +168,6 @@ V16_FN v16 attention_first(const enum v16_panel form, v16 x, v16 w, v16 sum)
         r##i##_a = add(form, x, w0, r##i##_a);                                                 \
         if (!narrow)                                                                           \
             r##i##_b = add(form, x, w1, r##i##_b);                                             \
-        if (two) {                                                                             \
-            r##i##_c = add(form, x, w2, r##i##_c);                                             \
-            r##i##_d = add(form, x, w3, r##i##_d);                                             \
-        }                                                                                      \
     }
 #define ATTN_STEP_ALL(i)  ATTN_STEP(i, gemm_multiply_add)
 #define ATTN_STEP_SEEN(i) ATTN_STEP(i, attention_seen)
@@ -194,48 +178,47 @@ V16_FN v16 attention_first(const enum v16_panel form, v16 x, v16 w, v16 sum)
     } else if (i >= (form == V16_BF16_DOT ? stair : stair + at)) { \
         ATTN_STEP_ALL(i)                                           \
     }
-#define ATTN_ELEMENT(e, STEP)                                                                                      \
-    {                                                                                                              \
-        const v16 w0 = v16_weights(form, panel, 0, e), w1 = v16_weights(form, panel, 16, e);                       \
-        const v16 w2 = two ? v16_weights(form, other, 0, e) : w0, w3 = two ? v16_weights(form, other, 16, e) : w1; \
-        const int at = e;                                                                                          \
-        ATTN_ROWS(STEP)                                                                                            \
+#define ATTN_ELEMENT(e, STEP)                                                                \
+    {                                                                                        \
+        const v16 w0 = v16_weights(form, panel, 0, e), w1 = v16_weights(form, panel, 16, e); \
+        const int at = e;                                                                    \
+        ATTN_ROWS(STEP)                                                                      \
     }
-/* `steps` steps of a panel, and of the `other` one where there are two, `aside` bytes from it, in turns of four with few rows.  Meanwhile what is
- * `ahead` is prefetched. */
-#define ATTN_TURN(STEP)                                   \
-    ATTN_ELEMENT(0, STEP)                                 \
-    if (form == V16_BF16)                                 \
-        ATTN_ELEMENT(1, STEP)                             \
-    panel += GEMM_BYTES(form), other += GEMM_BYTES(form); \
+/* `steps` steps of a panel, and meanwhile what is `ahead` is prefetched.  Few rows: in turns of four, and from so far ahead for the first
+ * steps, from elsewhere for the others. */
+#define ATTN_TURN(STEP)        \
+    ATTN_ELEMENT(0, STEP)      \
+    if (form == V16_BF16)      \
+        ATTN_ELEMENT(1, STEP)  \
+    panel += GEMM_BYTES(form); \
     a0 += GEMM_PER(form), a3 += GEMM_PER(form), a6 += GEMM_PER(form);
-#define ATTN_PREFETCH(step)                                                                      \
-    for (size_t line = 0; line < GEMM_BYTES(form); line += 64) {                                 \
-        GEMM_PREFETCH(next + (step)*GEMM_BYTES(form) + line);                                    \
-        if (two)                                                                                 \
-            GEMM_PREFETCH((apart ? next_other : next + aside) + (step)*GEMM_BYTES(form) + line); \
-    }
-#define ATTN_LOOP(steps, turn, STEP)                      \
-    size_t left = (steps);                                \
-    for (; (turn) == 4 && left >= 4; left -= 4) {         \
-        ATTN_PREFETCH(0)                                  \
-        ATTN_PREFETCH(1)                                  \
-        ATTN_PREFETCH(2)                                  \
-        ATTN_PREFETCH(3)                                  \
-        next += 4 * GEMM_BYTES(form);                     \
-        next_other += 4 * GEMM_BYTES(form);               \
-        if (--ahead.turns == 0)                           \
-            next = ahead.then, next_other = next + aside; \
-        ATTN_TURN(STEP)                                   \
-        ATTN_TURN(STEP)                                   \
-        ATTN_TURN(STEP)                                   \
-        ATTN_TURN(STEP)                                   \
-    }                                                     \
-    for (; left > 0; left--) {                            \
-        ATTN_PREFETCH(0)                                  \
-        next += GEMM_BYTES(form);                         \
-        next_other += GEMM_BYTES(form);                   \
-        ATTN_TURN(STEP)                                   \
+#define ATTN_PREFETCH(from, step)                              \
+    for (size_t line = 0; line < GEMM_BYTES(form); line += 64) \
+        GEMM_PREFETCH((const char *)(from) + (step)*GEMM_BYTES(form) + line);
+#define ATTN_LOOP(steps, turn, STEP)                                  \
+    const char *line_ahead = ahead.then;                              \
+    for (size_t left = (turn) == 1 ? (steps) : 0; left > 0; left--) { \
+        ATTN_PREFETCH(line_ahead, 0)                                  \
+        line_ahead += GEMM_BYTES(form);                               \
+        ATTN_TURN(STEP)                                               \
+    }                                                                 \
+    for (int part = 0; (turn) == 4 && part < 2; part++) {             \
+        const uintptr_t distance = part ? ahead.far : ahead.near;     \
+        size_t left = part ? (steps)-ahead.steps : ahead.steps;       \
+        for (; left >= 4; left -= 4) {                                \
+            ATTN_PREFETCH((uintptr_t)panel + distance, 0)             \
+            ATTN_PREFETCH((uintptr_t)panel + distance, 1)             \
+            ATTN_PREFETCH((uintptr_t)panel + distance, 2)             \
+            ATTN_PREFETCH((uintptr_t)panel + distance, 3)             \
+            ATTN_TURN(STEP)                                           \
+            ATTN_TURN(STEP)                                           \
+            ATTN_TURN(STEP)                                           \
+            ATTN_TURN(STEP)                                           \
+        }                                                             \
+        for (; left > 0; left--) {                                    \
+            ATTN_PREFETCH((uintptr_t)panel + distance, 0)             \
+            ATTN_TURN(STEP)                                           \
+        }                                                             \
     }
 /* Position i of stairs, the first of its step. */
 #define ATTN_STAIR(i)              \
@@ -244,19 +227,16 @@ V16_FN v16 attention_first(const enum v16_panel form, v16 x, v16 w, v16 sum)
         ATTN_TURN(ATTN_STEP_STAIR) \
     }
 /* The steps of positions [begin, end) of V, storage block by storage block. */
-#define ATTN_POSITIONS(begin, end, turn, STEP)                                                                \
-    for (size_t p = (begin), stop; p < (end); p = stop) {                                                     \
-        const bool apart = false;                                                                             \
-        const size_t aside = ATTN_BYTES(form, TERN_KV_BLOCK);                                                 \
-        const char *panel = attention_panel(form, a, p, column), *other = panel + aside;                      \
-        stop = attention_stop(p, end);                                                                        \
-        const size_t steps = (stop - p) / ATTN_PER(form);                                                     \
-        const char *const then = stop < last ? attention_panel(form, a, stop, column) : after;                \
-        const size_t distance = attention_distance(form, m, two, steps);                                      \
-        struct attention_ahead ahead =                                                                        \
-            attention_ahead(panel, panel + steps * GEMM_BYTES(form), then, distance, turn, GEMM_BYTES(form)); \
-        const char *next = ahead.next, *next_other = next + aside;                                            \
-        ATTN_LOOP(steps, turn, STEP)                                                                          \
+#define ATTN_POSITIONS(begin, end, turn, STEP)                                                                         \
+    for (size_t p = (begin), stop; p < (end); p = stop) {                                                              \
+        const char *panel = attention_panel(form, a, p, column);                                                       \
+        stop = attention_stop(p, end);                                                                                 \
+        const size_t steps = (stop - p) / ATTN_PER(form);                                                              \
+        const bool whole = (turn) == 4 && stop - p == TERN_KV_BLOCK; /* and its panels are read one after the other */ \
+        const char *const stream = whole ? attention_panel(form, a, p, s->width) : panel + steps * GEMM_BYTES(form);   \
+        const char *const then = whole ? next : stop < last ? attention_panel(form, a, stop, column) : after;          \
+        const struct attention_ahead ahead = attention_ahead(form, m, turn, panel, steps, stream, then);               \
+        ATTN_LOOP(steps, turn, STEP)                                                                                   \
     }
 
 V16_FN size_t attention_least(size_t x, size_t y)
@@ -264,29 +244,34 @@ V16_FN size_t attention_least(size_t x, size_t y)
     return x < y ? x : y;
 }
 
-/* How far ahead of a panel's steps, or of two panels' at once, these are prefetched: not further than they reach. */
-V16_FN size_t attention_distance(const enum v16_panel form, const int m, const bool two, size_t steps)
+/* x, or the end of [low, high] that is nearer. */
+V16_FN size_t attention_clip(size_t x, size_t low, size_t high)
 {
-    return attention_least(ATTN_AHEAD(form, m) / (two ? 2 : 1), steps * GEMM_BYTES(form));
+    return x < low ? low : attention_least(x, high);
 }
 
-/* Where the prefetch of a stream is while `from` is read, and after how many turns of `turn` steps it goes on at `then`, the stream having a gap at
- * `end`.  Single steps, of many rows, find what they read in the second-level cache: they bring the next piece, whatever its distance. */
+/* Where a panel's stream goes on, and how far from its steps what they prefetch lies: near for the first `steps` of them, far for those whose
+ * distance reaches over the end of the stream. */
 struct attention_ahead {
-    const char *next, *then;
-    size_t turns; /* 0: not */
+    const char *then;
+    uintptr_t near, far;
+    size_t steps;
 };
 
-V16_FN struct attention_ahead attention_ahead(const char *from, const char *end, const char *then, size_t distance,
-                                              size_t turn, size_t step)
+/* `steps` steps of a stream that ends at `end` and goes on at `then`.  Many rows, in single steps, find what they read in the second-level
+ * cache, and bring what begins at `then`, whatever its distance. */
+V16_FN struct attention_ahead attention_ahead(const enum v16_panel form, const int m, const int turn, const char *panel,
+                                              size_t steps, const char *end, const char *then)
 {
-    const size_t left = (size_t)(end - from), bytes = turn * step;
+    const size_t bytes = GEMM_BYTES(form), distance = ATTN_AHEAD(form, m), left = (size_t)(end - panel);
+    struct attention_ahead ahead = { then, distance, distance, steps };
 
-    if (turn == 1)
-        return (struct attention_ahead){ then, then, 0 };
-    if (left <= distance)
-        return (struct attention_ahead){ then + (distance - left), then, 0 };
-    return (struct attention_ahead){ from + distance, then, (left - distance + bytes - 1) / bytes };
+    if (turn > 1 && then != end && left < distance + steps * bytes) {
+        const size_t near = left > distance ? (left - distance + 4 * bytes - 1) / (4 * bytes) * 4 : 0;
+        ahead.steps = attention_least(near, steps);
+        ahead.far = (uintptr_t)then - (uintptr_t)panel - near * bytes + (left > distance ? 0 : distance - left);
+    }
+    return ahead;
 }
 
 /* What is read behind the keys. */
@@ -313,8 +298,6 @@ V16_FN void attention_scores_of(const enum v16_panel form, const int m, const st
         v16 top = v16_max(r##i##_a, form == V16_BF16 ? largest[i] : top##i); \
         if (!narrow)                                                         \
             top = v16_max(r##i##_b, top);                                    \
-        if (two)                                                             \
-            top = v16_max(r##i##_d, v16_max(r##i##_c, top));                 \
         if (form == V16_BF16)                                                \
             largest[i] = top;                                                \
         else                                                                 \
@@ -329,47 +312,38 @@ V16_FN void attention_scores_of(const enum v16_panel form, const int m, const st
         r##i##_a = attention_within(r##i##_a, p, begin, end, v16_set1(-INFINITY));          \
         if (!narrow)                                                                        \
             r##i##_b = attention_within(r##i##_b, p + 16, begin, end, v16_set1(-INFINITY)); \
-        if (two) {                                                                          \
-            r##i##_c = attention_within(r##i##_c, p + 32, begin, end, v16_set1(-INFINITY)); \
-            r##i##_d = attention_within(r##i##_d, p + 48, begin, end, v16_set1(-INFINITY)); \
-        }                                                                                   \
     }
     ATTN_ROWS(ATTN_TOP)
-/* One panel, the first half of it, or the two of a storage block. */
-#define ATTN_SCORES(half, pair)                                                                                      \
-    {                                                                                                                \
-        const bool two = pair, narrow = half, apart = pair;                                                          \
-        const size_t n = two ? 2 * TERN_PANEL : TERN_PANEL, aside = two ? ATTN_BYTES(form, a->k_width) : 0;          \
-        const size_t piece = two || ATTN_TURNS(m) == 1 ? p + n : attention_stop(p, last);                            \
-        const char *panel = attention_keys(form, a, p), *other = panel + aside;                                      \
-        const char *const end = attention_keys(form, a, two ? p : piece - TERN_PANEL) + steps * GEMM_BYTES(form);    \
-        const char *const then = piece < last ? attention_keys(form, a, piece) : values;                             \
-        const size_t distance = two ? attention_distance(form, m, two, steps) : ATTN_AHEAD(form, m);                 \
-        struct attention_ahead ahead = attention_ahead(panel, end, then, distance, ATTN_TURNS(m), GEMM_BYTES(form)); \
-        const char *next = ahead.next, *next_other = next + aside;                                                   \
-        const float *a0 = s->q + t->row * lda, *a3 = a0 + 3 * lda, *a6 = a3 + 3 * lda;                               \
-        float *c = s->strip + (p - s->block);                                                                        \
-                                                                                                                     \
-        ATTN_ROWS(ATTN_ZERO)                                                                                         \
-        ATTN_LOOP(steps, ATTN_TURNS(m), ATTN_STEP_ALL)                                                               \
-        if (t->plain) {                                                                                              \
-            if (p < t->whole || p + n > t->whole_end) {                                                              \
-                ATTN_ROWS(ATTN_EDGE)                                                                                 \
-            }                                                                                                        \
-            ATTN_ROWS(ATTN_TOP_OF)                                                                                   \
-        }                                                                                                            \
-        ATTN_ROWS(ATTN_STORE)                                                                                        \
+/* One panel, or the first half of it. */
+#define ATTN_SCORES(half)                                                                                      \
+    {                                                                                                          \
+        const bool narrow = half;                                                                              \
+        const size_t piece = ATTN_TURNS(m) == 1 ? p + TERN_PANEL : attention_stop(p, last);                    \
+        const char *panel = attention_keys(form, a, p);                                                        \
+        const char *const end = attention_keys(form, a, piece - TERN_PANEL) + steps * GEMM_BYTES(form);        \
+        const char *const then = piece < last ? attention_keys(form, a, piece) : values;                       \
+        const struct attention_ahead ahead = attention_ahead(form, m, ATTN_TURNS(m), panel, steps, end, then); \
+        const float *a0 = s->q + t->row * lda, *a3 = a0 + 3 * lda, *a6 = a3 + 3 * lda;                         \
+        float *c = s->strip + (p - s->block);                                                                  \
+                                                                                                               \
+        ATTN_ROWS(ATTN_ZERO)                                                                                   \
+        ATTN_LOOP(steps, ATTN_TURNS(m), ATTN_STEP_ALL)                                                         \
+        if (t->plain) {                                                                                        \
+            if (p < t->whole || p + TERN_PANEL > t->whole_end) {                                               \
+                ATTN_ROWS(ATTN_EDGE)                                                                           \
+            }                                                                                                  \
+            ATTN_ROWS(ATTN_TOP_OF)                                                                             \
+        }                                                                                                      \
+        ATTN_ROWS(ATTN_STORE)                                                                                  \
     }
     const size_t last = (t->to + TERN_PANEL - 1) / TERN_PANEL * TERN_PANEL;
     const char *const values = attention_first_values(form, a, t);
     size_t p = t->from;
 
-    for (; ATTN_PAIRS(form, m) && p % TERN_KV_BLOCK == 0 && p + TERN_KV_BLOCK <= t->to; p += TERN_KV_BLOCK)
-        ATTN_SCORES(false, true)
     for (; p + TERN_PANEL <= t->to; p += TERN_PANEL)
-        ATTN_SCORES(false, false)
+        ATTN_SCORES(false)
     if (ATTN_HALVES(m) && p < t->to)
-        ATTN_SCORES(true, false)
+        ATTN_SCORES(true)
     ATTN_ROWS(ATTN_TOP_STORE)
 #undef ATTN_TOP
 #undef ATTN_TOP_OF
@@ -378,15 +352,15 @@ V16_FN void attention_scores_of(const enum v16_panel form, const int m, const st
 #undef ATTN_SCORES
 }
 
-/* out += exponentials times values for m rows from `row` on and a panel of columns, or two: positions [begin, all_begin) and
- * [all_end, last) each row over those that it sees, those between them all. */
-V16_FN void attention_values_of(const enum v16_panel form, const int m, const bool two, const bool fresh,
+/* out += exponentials times values for m rows from `row` on and a panel of columns: positions [begin, all_begin) and
+ * [all_end, last) each row over those that it sees, those between them all.  next: what is read after the last panel. */
+V16_FN void attention_values_of(const enum v16_panel form, const int m, const bool fresh,
                                 const struct tern_attention_rows *a, const struct attention_state *s,
                                 const struct attention_tile *t, size_t row, size_t begin, size_t all_begin,
-                                size_t all_end, size_t last, size_t column)
+                                size_t all_end, size_t last, size_t column, const char *next)
 {
-    const size_t ldc = s->width, lda = TERN_ATTN_BLOCK, right = column + (two ? 2 : 1) * TERN_PANEL;
-    const char *after = right < s->width ? attention_panel(form, a, begin, right) : t->next;
+    const size_t ldc = s->width, lda = TERN_ATTN_BLOCK, right = column + TERN_PANEL;
+    const char *const after = right < s->width ? attention_panel(form, a, begin, right) : next;
     const float *a0 = s->strip + (row - t->row) * lda + ATTN_WORDS(form, begin - s->block);
     const float *a3 = a0 + 3 * lda, *a6 = a3 + 3 * lda;
     float *c = s->out + row * ldc + column;
@@ -399,7 +373,7 @@ V16_FN void attention_values_of(const enum v16_panel form, const int m, const bo
     ATTN_POSITIONS(begin, all_begin, 1, ATTN_STEP_SEEN)
     ATTN_POSITIONS(all_begin, all_end, ATTN_TURNS(m), ATTN_STEP_ALL)
     if (m == ATTN_TILE && t->stairs) {
-        const char *panel = attention_panel(form, a, all_end, column), *other = panel;
+        const char *panel = attention_panel(form, a, all_end, column);
         ATTN_STAIR(0)
         ATTN_STAIR(1)
         ATTN_STAIR(2)
@@ -450,14 +424,18 @@ V16_FN void attention_values_in(const enum v16_panel form, const struct tern_att
     const size_t end = (t->end + ATTN_PER(form) - 1) / ATTN_PER(form) * ATTN_PER(form);
     const bool none = t->hides || t->all_begin >= t->all_end;
     const size_t all_begin = none ? begin : t->all_begin, all_end = none ? begin : t->all_end;
-    size_t c = 0;
 
-#define ATTN_CASE(i)                                                                                               \
-    case i + 1:                                                                                                    \
-        for (; i < 4 && c + 2 * TERN_PANEL <= s->width; c += 2 * TERN_PANEL)                                       \
-            attention_values_of(form, i + 1, true, t->fresh, a, s, t, t->row, begin, all_begin, all_end, end, c);  \
-        for (; c < s->width; c += TERN_PANEL)                                                                      \
-            attention_values_of(form, i + 1, false, t->fresh, a, s, t, t->row, begin, all_begin, all_end, end, c); \
+    /* Few rows read the panels of a storage block as they stand in memory, others a panel of all storage blocks with sums in registers. */
+#define ATTN_CASE(i)                                                                                             \
+    case i + 1:                                                                                                  \
+        for (size_t p = begin, stop; p < end; p = stop) {                                                        \
+            stop = i < ATTN_FEW ? attention_stop(p, end) : end;                                                  \
+            const char *const next = stop < end ? attention_panel(form, a, stop, 0) : t->next;                   \
+            const size_t low = attention_clip(all_begin, p, stop), high = attention_clip(all_end, p, stop);      \
+            for (size_t c = 0; c < s->width; c += TERN_PANEL)                                                    \
+                attention_values_of(form, i + 1, t->fresh && p == begin, a, s, t, t->row, p, low, high, stop, c, \
+                                    next);                                                                       \
+        }                                                                                                        \
         break;
     switch (t->m) {
         ATTN_ROWS(ATTN_CASE)
@@ -554,18 +532,20 @@ V16_FN void attention_values(const enum v16_panel form, const struct tern_attent
 
     if (t->fresh)
         memset(s->out + t->row * s->width, 0, t->m * s->width * sizeof *s->out);
-    for (size_t c = 0; c < s->width; c += TERN_PANEL) {
-        for (size_t i = 0; begin < all_begin && i < t->m; i++)
-            attention_values_of(form, 1, false, false, a, s, t, t->row + i, begin, all_begin, all_begin, all_begin, c);
-        for (size_t p = all_begin, stop; p < all_end; p = stop) {
-            stop = attention_stop(p, all_end);
+    for (size_t c = 0; begin < all_begin && c < s->width; c += TERN_PANEL)
+        for (size_t i = 0; i < t->m; i++)
+            attention_values_of(form, 1, false, a, s, t, t->row + i, begin, all_begin, all_begin, all_begin, c, NULL);
+    for (size_t p = all_begin, stop; p < all_end; p = stop) {
+        stop = attention_stop(p, all_end);
+        const char *const next = stop < all_end ? attention_panel(form, a, stop, 0) : t->next;
+        for (size_t c = 0; c < s->width; c += TERN_PANEL)
             attention_product(form, s->out + t->row * s->width + c, s->width, s->strip + (p - s->block),
                               TERN_ATTN_BLOCK, attention_panel(form, a, p, c), stop - p, t->m, true,
-                              stop < all_end ? attention_panel(form, a, stop, c) : NULL);
-        }
-        for (size_t i = 0; all_end < end && i < t->m; i++)
-            attention_values_of(form, 1, false, false, a, s, t, t->row + i, all_end, end, end, end, c);
+                              c + TERN_PANEL < s->width ? attention_panel(form, a, p, c + TERN_PANEL) : next);
     }
+    for (size_t c = 0; all_end < end && c < s->width; c += TERN_PANEL)
+        for (size_t i = 0; i < t->m; i++)
+            attention_values_of(form, 1, false, a, s, t, t->row + i, all_end, end, end, end, c, NULL);
 }
 #endif
 
@@ -671,22 +651,16 @@ V16_FN void attention_weights(const enum v16_panel form, float *strip, v16 e0, v
     v16_store(strip + 16, round ? attention_round(e1) : e1);
 }
 
-/* Lines of values that are prefetched for 32 exponentials. */
-#define ATTN_LINES 2
-
-/* From one such line to the other: they are of two panels, where values are taken so. */
-V16_FN size_t attention_beside(const enum v16_panel form, const struct attention_state *s)
-{
-    return ATTN_HEIGHT == ATTN_TILE && s->width >= 2 * TERN_PANEL ? ATTN_BYTES(form, TERN_KV_BLOCK) : 64;
-}
+/* Lines of values that are prefetched for 32 exponentials: as many as memory brings meanwhile, and rows of two bytes a number are half as many. */
+#define ATTN_LINES(form) (ATTN_PER(form) == 2 ? 4 : 2)
 
 /* With few rows memory is what is waited for, and would rest while exponentials are made: meanwhile values are prefetched, behind those that
  * scores prefetch and those of the rows before.  NULL: none are. */
 V16_FN const char *attention_values_ahead(const enum v16_panel form, const struct tern_attention_rows *a,
                                           const struct attention_state *s, const struct attention_tile *t, size_t i)
 {
-    const size_t bytes = ATTN_BYTES(form, TERN_KV_BLOCK), each = ATTN_LINES * TERN_ATTN_BLOCK / 32 * 64;
-    const size_t at = (ATTN_AHEAD(form, t->m) + i * each) / (attention_beside(form, s) > 64 ? 2 : 1);
+    const size_t bytes = s->width / TERN_PANEL * ATTN_BYTES(form, TERN_KV_BLOCK);
+    const size_t each = ATTN_LINES(form) * TERN_ATTN_BLOCK / 32 * 64, at = ATTN_AHEAD(form, t->m) + i * each;
     const size_t p = t->begin / TERN_KV_BLOCK * TERN_KV_BLOCK + at / bytes * TERN_KV_BLOCK;
 
     if (t->m > ATTN_FEW || p >= t->end)
@@ -706,7 +680,6 @@ V16_FN void attention_exponentials(const enum v16_panel form, const bool round, 
     const float *from = s->strip + (r - t->row) * TERN_ATTN_BLOCK;
     float *to = s->strip + (r - t->row) * TERN_ATTN_BLOCK, *sum = s->sum + r * 32;
     const v16 factor = v16_set1(scale), less = v16_set1(base), unseen = v16_set1(ATTN_UNSEEN(form));
-    const size_t beside = attention_beside(form, s), step = beside == 64 ? 128 : 64;
     v16 sum0 = v16_set1(0), sum1 = v16_set1(0);
 
     if (!t->fresh) {
@@ -716,11 +689,8 @@ V16_FN void attention_exponentials(const enum v16_panel form, const bool round, 
 #define ATTN_EXPONENTIALS(low, high, edge)                                           \
     for (size_t p = (low); p < (high); p += 32) {                                    \
         const float *at = from + (p - s->block);                                     \
-        if (ahead) {                                                                 \
+        for (size_t line = 0; ahead && line < ATTN_LINES(form); line++, ahead += 64) \
             GEMM_PREFETCH(ahead);                                                    \
-            GEMM_PREFETCH(ahead + beside);                                           \
-            ahead += step;                                                           \
-        }                                                                            \
         v16 e0 = attention_exp(v16_mul(v16_load(at), factor), less);                 \
         v16 e1 = v16_set1(0);                                                        \
         if (!(edge) || p + 16 < t->to)                                               \

@@ -36,6 +36,11 @@ static int64_t blocks_of(int64_t positions)
     return (positions + TERN_KV_BLOCK - 1) / TERN_KV_BLOCK;
 }
 
+static int32_t groups_of(const struct tern_kv_cache *c)
+{
+    return c->n_blocks / KV_GROUP + (c->n_blocks % KV_GROUP > 0);
+}
+
 static tern_status product(tern_ctx *ctx, size_t a, size_t b, const char *what, size_t *out)
 {
     TERN_REQUIRE(ctx, tern_size_mul(a, b, out), TERN_ERR_MEMORY, "out of memory: %zu x %zu bytes for %s", a, b, what);
@@ -51,8 +56,8 @@ static tern_status fill_sizes(tern_ctx *ctx, const tern_kv_shape *shape, struct 
     const size_t e = (size_t)shape->head_dim, size = tern_dtype_size(shape->dtype);
     c->k_bytes = TERN_KV_BLOCK * size * (shape->dtype == TERN_BF16 ? (e + 1) / 2 * 2 : e);
     c->v_bytes = TERN_KV_BLOCK * size * ((e + 31) / 32 * 32);
-    c->layer_bytes = (c->k_bytes + c->v_bytes) * (size_t)shape->n_kv_heads;
-    TERN_TRY(product(ctx, c->layer_bytes, (size_t)shape->n_layers, "a KV pool", &c->block_bytes));
+    const size_t layer_bytes = (c->k_bytes + c->v_bytes) * (size_t)shape->n_kv_heads;
+    TERN_TRY(product(ctx, layer_bytes, (size_t)shape->n_layers, "a KV pool", &c->block_bytes));
     return product(ctx, c->block_bytes, (size_t)c->n_blocks, "a KV pool", &c->pool_bytes);
 }
 
@@ -84,7 +89,7 @@ tern_status tern_kv_cache_create(tern_ctx *ctx, const tern_kv_shape *shape, tern
     TERN_TRY_OR_FAIL(tern_pages_alloc(ctx, c->pool_bytes, "a KV pool", &pages));
     c->pool = pages;
 
-    TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, (size_t)c->n_blocks, "a list of KV blocks", &c->free));
+    TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, (size_t)groups_of(c), "a list of KV blocks", &c->free));
     TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, (size_t)c->n_blocks, "a list of KV blocks", &c->refs));
     TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, (size_t)c->n_blocks, "a list of KV blocks", &c->pending));
     TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, (size_t)c->n_blocks, "a list of KV blocks", &c->written));
@@ -95,9 +100,8 @@ tern_status tern_kv_cache_create(tern_ctx *ctx, const tern_kv_shape *shape, tern
     TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, heads, "KV block tables", &c->k_blocks));
     TERN_TRY_OR_FAIL(TERN_ALLOC(ctx, heads, "KV block tables", &c->v_blocks));
 
-    /* The first blocks are taken first. */
     for (int32_t i = 0; i < c->n_blocks; i++)
-        c->free[i] = c->n_blocks - 1 - i;
+        c->free[i / KV_GROUP]++;
     c->n_free = c->n_blocks;
     *out = c;
     return TERN_OK;
@@ -128,26 +132,60 @@ void tern_kv_cache_destroy(tern_kv_cache **cache)
 
 /* ---- blocks ---- */
 
-static int32_t take_block(struct tern_kv_cache *c, const unsigned char *contents)
+/* A free block: the one after `last` (-1: there is none), or the first of a group with as many free ones as any, so that more can follow. */
+static int32_t find_block(const struct tern_kv_cache *c, int32_t last)
+{
+    const int32_t n_groups = groups_of(c);
+    int32_t group = 0, block;
+
+    if (last >= 0 && last + 1 < c->n_blocks && c->refs[last + 1] == 0)
+        return last + 1;
+    for (int32_t i = 0; i < n_groups && c->free[group] < KV_GROUP; i++)
+        group = c->free[i] > c->free[group] ? i : group;
+    for (block = group * KV_GROUP; c->refs[block] > 0; block++)
+        ;
+    return block;
+}
+
+/* What a block holds becomes that of another one, or zeros (-1). */
+static void fill_block(struct tern_kv_cache *c, int32_t block, int32_t from)
+{
+    for (int32_t layer = 0; layer < c->shape.n_layers; layer++)
+        for (int32_t g = 0; g < c->shape.n_kv_heads; g++) {
+            const struct kv_place to = kv_place(c, block, layer, g);
+            if (from < 0) {
+                memset(to.k, 0, c->k_bytes);
+                memset(to.v, 0, c->v_bytes);
+            } else {
+                const struct kv_place place = kv_place(c, from, layer, g);
+                memcpy(to.k, place.k, c->k_bytes);
+                memcpy(to.v, place.v, c->v_bytes);
+            }
+        }
+}
+
+/* A block to stand after `last` in a sequence, with what `from` holds, or zeros (-1). */
+static int32_t take_block(struct tern_kv_cache *c, int32_t last, int32_t from)
 {
     assert(c->n_free > 0);
-    const int32_t block = c->free[--c->n_free];
-    unsigned char *data = c->pool + (size_t)block * c->block_bytes;
+    const int32_t block = find_block(c, last);
 
-    if (contents)
-        memcpy(data, contents, c->block_bytes);
-    else if (c->written[block])
-        memset(data, 0, c->block_bytes);
+    if (from >= 0 || c->written[block])
+        fill_block(c, block, from);
     c->written[block] = true;
     c->refs[block] = 1;
+    c->free[block / KV_GROUP]--;
+    c->n_free--;
     return block;
 }
 
 static void release_block(struct tern_kv_cache *c, int32_t block)
 {
     assert(c->refs[block] > 0);
-    if (--c->refs[block] == 0)
-        c->free[c->n_free++] = block;
+    if (--c->refs[block] > 0)
+        return;
+    c->free[block / KV_GROUP]++;
+    c->n_free++;
 }
 
 /* Gives back what a sequence holds beyond its first `keep` blocks. */
@@ -171,11 +209,11 @@ tern_status tern_kv_check_dtype(tern_ctx *ctx, const char *op, const tern_kv_cac
     return TERN_OK;
 }
 
-void tern_kv_store(const struct tern_kernels *kernels, const struct tern_kv_cache *c, unsigned char *to, const float *k,
-                   const float *v, size_t stride, size_t head_dim, size_t v_dim, size_t p, size_t n)
+void tern_kv_store(const struct tern_kernels *kernels, const struct tern_kv_cache *c, struct kv_place to,
+                   const float *k, const float *v, size_t stride, size_t head_dim, size_t v_dim, size_t p, size_t n)
 {
     const size_t k_width = (size_t)c->shape.head_dim;
-    void *k_block = to, *v_block = to + c->k_bytes;
+    void *k_block = to.k, *v_block = to.v;
 
     if (c->shape.dtype == TERN_FP16)
         kernels->kv_store_f16(k_block, v_block, k, v, stride, head_dim, v_dim, k_width, p, n);
@@ -185,12 +223,12 @@ void tern_kv_store(const struct tern_kernels *kernels, const struct tern_kv_cach
         kernels->kv_store_f32(k_block, v_block, k, v, stride, head_dim, v_dim, k_width, p, n);
 }
 
-void tern_kv_move(const struct tern_kernels *kernels, const struct tern_kv_cache *c, unsigned char *to,
+void tern_kv_move(const struct tern_kernels *kernels, const struct tern_kv_cache *c, struct kv_place to,
                   const uint16_t *k, const uint16_t *v, size_t stride, size_t head_dim, size_t v_dim, size_t p,
                   size_t n)
 {
     const size_t k_width = (size_t)c->shape.head_dim;
-    void *k_block = to, *v_block = to + c->k_bytes;
+    void *k_block = to.k, *v_block = to.v;
 
     if (c->shape.dtype == TERN_FP16)
         kernels->kv_move_f16(k_block, v_block, k, v, stride, head_dim, v_dim, k_width, p, n);
@@ -379,12 +417,12 @@ tern_status tern_kv_reserve(tern_ctx *ctx, tern_kv_cache *cache, const tern_kv_s
         for (; first < end && first < s->n_blocks; first++) {
             const int32_t shared = table[first];
             if (cache->refs[shared] > 1) {
-                table[first] = take_block(cache, cache->pool + (size_t)shared * cache->block_bytes);
+                table[first] = take_block(cache, first > 0 ? table[first - 1] : -1, shared);
                 release_block(cache, shared);
             }
         }
-        while (s->n_blocks < end)
-            table[s->n_blocks++] = take_block(cache, NULL);
+        for (; s->n_blocks < end; s->n_blocks++)
+            table[s->n_blocks] = take_block(cache, s->n_blocks > 0 ? table[s->n_blocks - 1] : -1, -1);
     }
     return TERN_OK;
 }

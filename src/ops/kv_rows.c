@@ -78,10 +78,10 @@ tern_status tern_kv_write(tern_ctx *ctx, tern_kv_cache *cache, int32_t layer, co
     for (int32_t g = 0; g < cache->shape.n_kv_heads; g++)
         for (int64_t i = 0; i < n; i++) {
             const size_t row = (size_t)g * (size_t)n + (size_t)i, p = (size_t)(span->position + i);
-            unsigned char *block = kv_block(cache, table[p / TERN_KV_BLOCK], layer, g);
             tern_wide_load(ctx->kernels, k, key->data, key->dtype, row * k_dim, k_dim);
             tern_wide_load(ctx->kernels, v, value->data, value->dtype, row * v_dim, v_dim);
-            tern_kv_store(ctx->kernels, cache, block, k, v, 0, head_dim, head_dim, p % TERN_KV_BLOCK, 1);
+            tern_kv_store(ctx->kernels, cache, kv_place(cache, table[p / TERN_KV_BLOCK], layer, g), k, v, 0, head_dim,
+                          head_dim, p % TERN_KV_BLOCK, 1);
         }
     tern_fpmode_leave(caller);
     return TERN_OK;
@@ -109,12 +109,12 @@ tern_status tern_kv_read(tern_ctx *ctx, const tern_kv_cache *cache, int32_t laye
     for (int32_t g = 0; g < cache->shape.n_kv_heads; g++)
         for (int64_t i = 0; i < n; i++) {
             const size_t at = (size_t)g * (size_t)n + (size_t)i, p = (size_t)(position + i);
-            const unsigned char *k = kv_block(cache, table[p / TERN_KV_BLOCK], layer, g), *v = k + cache->k_bytes;
+            const struct kv_place at_block = kv_place(cache, table[p / TERN_KV_BLOCK], layer, g);
             for (size_t c = 0; c < k_dim; c++)
-                tern_wide_load(ctx->kernels, row + c, k, dtype, k_channel(cache, p % TERN_KV_BLOCK, c), 1);
+                tern_wide_load(ctx->kernels, row + c, at_block.k, dtype, k_channel(cache, p % TERN_KV_BLOCK, c), 1);
             tern_wide_store(ctx->kernels, key->data, key->dtype, at * k_dim, row, k_dim);
             for (size_t c = 0; c < v_dim; c++)
-                tern_wide_load(ctx->kernels, row + c, v, dtype, v_channel(cache, p % TERN_KV_BLOCK, c), 1);
+                tern_wide_load(ctx->kernels, row + c, at_block.v, dtype, v_channel(cache, p % TERN_KV_BLOCK, c), 1);
             tern_wide_store(ctx->kernels, value->data, value->dtype, at * v_dim, row, v_dim);
         }
     tern_fpmode_leave(caller);

@@ -213,7 +213,7 @@ static void store(const struct call *call, const tern_kv_span *span, int32_t hea
     const size_t row = ((size_t)span->row + (size_t)(p - span->position)) * ld, n = (size_t)(stop - p);
     const void *k = element(args, call->qkv, row + k_column(args, g));
     const void *v = element(args, call->qkv, row + v_column(args, g));
-    unsigned char *to = kv_block(cache, kv_table(cache, span->sequence)[p / TERN_KV_BLOCK], call->layer, head);
+    const struct kv_place to = kv_place(cache, kv_table(cache, span->sequence)[p / TERN_KV_BLOCK], call->layer, head);
 
     if (args->half)
         tern_kv_move(call->par->kernels, cache, to, k, v, ld, e, v_dim, (size_t)(p % TERN_KV_BLOCK), n);
@@ -230,9 +230,9 @@ static void find_blocks(const struct call *call, const tern_kv_span *span, int32
     const int32_t *table = kv_table(cache, span->sequence);
 
     for (int64_t b = 0; b < n; b++) {
-        const unsigned char *k = kv_block(cache, table[b], call->layer, head);
-        cache->k_blocks[at + (size_t)b] = k;
-        cache->v_blocks[at + (size_t)b] = k + cache->k_bytes;
+        const struct kv_place place = kv_place(cache, table[b], call->layer, head);
+        cache->k_blocks[at + (size_t)b] = place.k;
+        cache->v_blocks[at + (size_t)b] = place.v;
     }
 }
 
@@ -340,9 +340,10 @@ static void attend(const struct call *call, const struct tile *tile)
         .softcap = args->softcap,
         .round_bf16 = args->round_bf16,
         .half = args->half,
-        .next = tile->kv_head + 1 < args->kv_heads
-                    ? kv_block(batch->cache, kv_table(batch->cache, span->sequence)[0], call->layer, tile->kv_head + 1)
-                    : NULL,
+        .next =
+            tile->kv_head + 1 < args->kv_heads
+                ? kv_place(batch->cache, kv_table(batch->cache, span->sequence)[0], call->layer, tile->kv_head + 1).k
+                : NULL,
         .next_q = next_query(call, tile),
         .scratch = call->scratch,
         .state = call->scratch + tern_attention_scratch((size_t)args->head_dim),

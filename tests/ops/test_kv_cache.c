@@ -30,6 +30,67 @@ static tern_status append(tern_ctx *ctx, tern_kv_cache *cache, int32_t sequence,
     return status;
 }
 
+/* Every byte of a block, of all layers and heads. */
+static void assert_block_holds(const tern_kv_cache *cache, int32_t block, unsigned char value)
+{
+    for (int32_t layer = 0; layer < cache->shape.n_layers; layer++)
+        for (int32_t g = 0; g < cache->shape.n_kv_heads; g++) {
+            const struct kv_place place = kv_place(cache, block, layer, g);
+            for (size_t i = 0; i < cache->k_bytes; i++)
+                assert_int_equal(place.k[i], value);
+            for (size_t i = 0; i < cache->v_bytes; i++)
+                assert_int_equal(place.v[i], value);
+        }
+}
+
+static void test_each_byte_of_the_pool_has_one_place(void **state)
+{
+    (void)state;
+    tern_ctx *ctx = test_ctx(1);
+
+    for (int32_t n = 1; n <= 17; n += 4) { /* less than a group, one and a part, two and a part */
+        tern_kv_cache *cache = cache_of(ctx, 64 * n, 1, 64 * n);
+        for (int32_t block = 0; block < n; block++)
+            for (int32_t layer = 0; layer < 2; layer++)
+                for (int32_t g = 0; g < 3; g++) {
+                    const struct kv_place place = kv_place(cache, block, layer, g);
+                    assert_true(place.k >= cache->pool && place.v + cache->v_bytes <= cache->pool + cache->pool_bytes);
+                    for (size_t i = 0; i < cache->k_bytes; i++)
+                        place.k[i]++;
+                    for (size_t i = 0; i < cache->v_bytes; i++)
+                        place.v[i]++;
+                }
+        for (size_t i = 0; i < cache->pool_bytes; i++)
+            assert_int_equal(cache->pool[i], 1);
+        tern_kv_cache_destroy(&cache);
+    }
+    tern_ctx_destroy(&ctx);
+}
+
+static void test_sequences_that_grow_in_turn_have_blocks_in_order(void **state)
+{
+    (void)state;
+    tern_ctx *ctx = test_ctx(1);
+    tern_kv_cache *cache = cache_of(ctx, 64 * (3 * KV_GROUP), 3, 64 * 2 * KV_GROUP);
+    int32_t ids[3];
+
+    for (int i = 0; i < 3; i++)
+        assert_ok(ctx, tern_kv_sequence_add(ctx, cache, &ids[i]));
+    for (int block = 0; block < KV_GROUP; block++)
+        for (int i = 0; i < 3; i++)
+            assert_ok(ctx, append(ctx, cache, ids[i], 64));
+    for (int i = 0; i < 3; i++)
+        for (int block = 0; block < KV_GROUP; block++)
+            assert_int_equal(kv_table(cache, ids[i])[block], kv_table(cache, ids[i])[0] + block);
+
+    /* Where no group is left, what is free of others' is taken. */
+    assert_ok(ctx, tern_kv_sequence_truncate(ctx, cache, ids[2], 64));
+    assert_ok(ctx, append(ctx, cache, ids[0], 64 * (KV_GROUP - 1)));
+    assert_int_equal(tern_kv_cache_free_positions(cache), 0);
+    tern_kv_cache_destroy(&cache);
+    tern_ctx_destroy(&ctx);
+}
+
 static void test_fill_free_refill(void **state)
 {
     (void)state;
@@ -75,10 +136,8 @@ static void test_blocks_come_back_zeroed(void **state)
         cache->pool[i] = 7;
     assert_ok(ctx, tern_kv_sequence_truncate(ctx, cache, a, 64));
     assert_ok(ctx, append(ctx, cache, a, 1));
-    for (size_t i = 0; i < cache->block_bytes; i++) {
-        assert_true(cache->pool[(size_t)kv_table(cache, a)[0] * cache->block_bytes + i] == 7);
-        assert_true(cache->pool[(size_t)kv_table(cache, a)[1] * cache->block_bytes + i] == 0);
-    }
+    assert_block_holds(cache, kv_table(cache, a)[0], 7);
+    assert_block_holds(cache, kv_table(cache, a)[1], 0);
     tern_kv_cache_destroy(&cache);
     tern_ctx_destroy(&ctx);
 }
@@ -92,8 +151,8 @@ static void test_fork(void **state)
 
     assert_ok(ctx, tern_kv_sequence_add(ctx, cache, &a));
     assert_ok(ctx, append(ctx, cache, a, 64 + 10));
-    unsigned char *first = kv_block(cache, kv_table(cache, a)[1], 0, 0);
-    first[0] = 3;
+    for (size_t i = 0; i < tern_kv_cache_bytes(cache); i++)
+        cache->pool[i] = 3;
     assert_ok(ctx, tern_kv_sequence_fork(ctx, cache, a, &b));
     assert_ok(ctx, tern_kv_sequence_fork(ctx, cache, b, &c));
     assert_int_equal(tern_kv_sequence_length(cache, c), 74);
@@ -110,8 +169,8 @@ static void test_fork(void **state)
     const int32_t ba = kv_table(cache, a)[1], bb = kv_table(cache, b)[1], bc = kv_table(cache, c)[1];
     assert_true(ba != bb && bb != bc && ba != bc);
     assert_true(kv_table(cache, a)[0] == kv_table(cache, b)[0] && kv_table(cache, b)[0] == kv_table(cache, c)[0]);
-    assert_true(kv_block(cache, ba, 0, 0)[0] == 3 && kv_block(cache, bb, 0, 0)[0] == 3 &&
-                kv_block(cache, bc, 0, 0)[0] == 3);
+    for (size_t i = 0; i < 3; i++)
+        assert_block_holds(cache, (int32_t[]){ ba, bb, bc }[i], 3);
 
     /* Shared blocks live until the last holder goes. */
     assert_ok(ctx, tern_kv_sequence_remove(ctx, cache, a));
@@ -309,6 +368,8 @@ static void test_allocation_failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        OP_TEST(test_each_byte_of_the_pool_has_one_place),
+        OP_TEST(test_sequences_that_grow_in_turn_have_blocks_in_order),
         OP_TEST(test_fill_free_refill),
         OP_TEST(test_blocks_come_back_zeroed),
         OP_TEST(test_fork),
