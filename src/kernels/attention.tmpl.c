@@ -917,27 +917,28 @@ V16_FN void attention_results(const enum v16_panel form, const struct tern_atten
     }
 }
 
-/* Rows [r, end) of q come into the first-level cache while others are computed; of the next call's q where there are no more. */
-V16_FN void attention_queries_ahead(const struct tern_attention_rows *a, size_t r, size_t end)
+/* `rows` rows of `bytes` bytes come into the first-level cache while others are computed. */
+V16_FN void attention_rows_ahead(const char *at, size_t rows, size_t stride, size_t bytes, const bool written)
 {
-    const size_t size = a->half ? 2 : 4;
-
-    for (size_t i = 0; r == a->n_rows && a->next_q && i < attention_least(ATTN_TILE, a->n_rows); i++)
-        for (size_t b = 0; b < a->head_dim * size; b += 64)
-            __builtin_prefetch((const char *)a->next_q + i * a->q_stride * size + b, 0, 3);
-    for (; r < end; r++)
-        for (size_t b = 0; b < a->head_dim * size; b += 64)
-            __builtin_prefetch((const char *)a->q + r * a->q_stride * size + b, 0, 3);
+    for (; rows > 0; rows--, at += stride)
+        for (size_t b = 0; b < bytes; b += 64)
+            __builtin_prefetch(at + b, written ? 1 : 0, 3);
 }
 
-/* The same for out. */
-V16_FN void attention_results_ahead(const struct tern_attention_rows *a, size_t r, size_t end)
+/* Rows [r, end) of q and of out, where these are read or written next; where there are no more, the next call's q.  A function of its
+ * own: calls that have none of it gain by not sharing registers with it. */
+static __attribute__((noinline)) void TERN_K(attention_ahead_of)(const struct tern_attention_rows *a, size_t r,
+                                                                 size_t end, bool queries, bool results)
 {
-    const size_t size = a->half ? 2 : 4;
+    const size_t size = a->half ? 2 : 4, q_stride = a->q_stride * size, out_stride = a->out_stride * size;
 
-    for (; r < end; r++)
-        for (size_t b = 0; b < a->v_dim * size; b += 64)
-            __builtin_prefetch((char *)a->out + r * a->out_stride * size + b, 1, 3);
+    __asm__ volatile(""); /* a function that does no more than prefetch would not be called at all */
+    if (queries && r == a->n_rows && a->next_q)
+        attention_rows_ahead(a->next_q, attention_least(ATTN_TILE, a->n_rows), q_stride, a->head_dim * size, false);
+    if (queries)
+        attention_rows_ahead((const char *)a->q + r * q_stride, end - r, q_stride, a->head_dim * size, false);
+    if (results)
+        attention_rows_ahead((const char *)a->out + r * out_stride, end - r, out_stride, a->v_dim * size, true);
 }
 
 V16_FN void attention_rows(const enum v16_panel form, const struct tern_attention_rows *a)
@@ -967,6 +968,8 @@ V16_FN void attention_rows(const enum v16_panel form, const struct tern_attentio
     }
 
     const size_t from = first / TERN_ATTN_BLOCK * TERN_ATTN_BLOCK;
+    /* with few positions sending for rows takes as long as waiting for them (fp16: not) */
+    const bool many = form == V16_F16 || last > from + TERN_ATTN_BLOCK / 2;
     for (s.block = from; s.block < last; s.block += TERN_ATTN_BLOCK) {
         const size_t stop = s.block + TERN_ATTN_BLOCK;
         const char *next = stop < last ? attention_keys(form, a, stop)
@@ -983,13 +986,11 @@ V16_FN void attention_rows(const enum v16_panel form, const struct tern_attentio
                 ;
             const size_t m = end - r;
             end = m ? end : r + 1;
-            const size_t ahead = attention_least(end + ATTN_TILE, a->n_rows);
             if (s.block == from)
                 attention_queries(form, a, &s, r, end);
-            if (s.block == from || !s.copy)
-                attention_queries_ahead(a, end, ahead);
-            if (stop >= last && !a->more)
-                attention_results_ahead(a, end, ahead);
+            const size_t ahead = attention_least(end + ATTN_TILE, a->n_rows);
+            if (many)
+                TERN_K(attention_ahead_of)(a, end, ahead, s.block == from || !s.copy, stop >= last && !a->more);
             if (m)
                 attention_block(form, a, &s, r, m, next);
             if (stop >= last && !a->more)
