@@ -86,7 +86,7 @@ static struct tern_epilogue epilogue_from(const struct tern_epilogue *e, size_t 
 }
 
 /* Activated rows are stored once as the second product reads them: as bf16 by the epilogue of the first.  A gate is its epilogue
- * too, where up and gate begin with whole panels.   narrow: NULL, or room for the rows of the second product. */
+ * too, where up and gate begin with whole panels.  narrow: NULL, or room for the rows of the second product. */
 static void run_some(const struct tern_par *par, const struct tern_feed_forward_args *args, float *c, size_t ldc,
                      const struct tern_rows *x, size_t n_rows, float *inner, const struct tern_epilogue *e,
                      void *narrow)
