@@ -529,12 +529,13 @@ V16_FN void attention_values(const enum v16_panel form, const struct tern_attent
     const size_t end = (t->end + ATTN_PER(form) - 1) / ATTN_PER(form) * ATTN_PER(form);
     const bool none = t->hides || t->all_begin >= t->all_end;
     const size_t all_begin = none ? end : t->all_begin, all_end = none ? end : t->all_end;
+    const char *const all = all_begin < all_end ? attention_panel(form, a, all_begin, 0) : t->next;
 
     if (t->fresh)
         memset(s->out + t->row * s->width, 0, t->m * s->width * sizeof *s->out);
     for (size_t c = 0; begin < all_begin && c < s->width; c += TERN_PANEL)
         for (size_t i = 0; i < t->m; i++)
-            attention_values_of(form, 1, false, a, s, t, t->row + i, begin, all_begin, all_begin, all_begin, c, NULL);
+            attention_values_of(form, 1, false, a, s, t, t->row + i, begin, all_begin, all_begin, all_begin, c, all);
     for (size_t p = all_begin, stop; p < all_end; p = stop) {
         stop = attention_stop(p, all_end);
         const char *const next = stop < all_end ? attention_panel(form, a, stop, 0) : t->next;
@@ -545,7 +546,7 @@ V16_FN void attention_values(const enum v16_panel form, const struct tern_attent
     }
     for (size_t c = 0; all_end < end && c < s->width; c += TERN_PANEL)
         for (size_t i = 0; i < t->m; i++)
-            attention_values_of(form, 1, false, a, s, t, t->row + i, all_end, end, end, end, c, NULL);
+            attention_values_of(form, 1, false, a, s, t, t->row + i, all_end, end, end, end, c, t->next);
 }
 #endif
 
@@ -922,7 +923,10 @@ V16_FN void attention_rows_ahead(const char *at, size_t rows, size_t stride, siz
 {
     for (; rows > 0; rows--, at += stride)
         for (size_t b = 0; b < bytes; b += 64)
-            __builtin_prefetch(at + b, written ? 1 : 0, 3);
+            if (written)
+                __builtin_prefetch(at + b, 1, 3);
+            else
+                __builtin_prefetch(at + b, 0, 3);
 }
 
 /* Rows [r, end) of q and of out, where these are read or written next; where there are no more, the next call's q.  A function of its
@@ -974,7 +978,7 @@ V16_FN void attention_rows(const enum v16_panel form, const struct tern_attentio
         const size_t stop = s.block + TERN_ATTN_BLOCK;
         const char *next = stop < last ? attention_keys(form, a, stop)
                            : a->next   ? a->next
-                                       : attention_keys(form, a, from);
+                                       : attention_keys(form, a, first);
 
         for (size_t r = 0; r < a->n_rows; r++) {
             const size_t begin = (size_t)a->first[r], end = a->last[r] > 0 ? (size_t)a->last[r] : 0;

@@ -242,7 +242,7 @@ typedef void tern_epilogue_s32_fn(float *c, size_t ldc, const int32_t *tile, con
  *
  * What more may follow a sum is the caller's: finish(user, b, row, rows, sums) takes rows [row, row + rows) of block b as soon as they
  * are whole, while their sums are in the first-level cache; sums as below, from the first of these rows on.  Of a tile all rows, and of
- * tiles as many as TERN_FINISH_ROWS take. */
+ * tiles at most as many as TERN_FINISH_ROWS take. */
 #define TERN_FINISH_ROWS 24
 struct tern_gemm_block {
     const void *a; /* rows in the type of the kernel, lda elements apart, from this block's first k on */

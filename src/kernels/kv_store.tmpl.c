@@ -23,7 +23,7 @@ V16_FN void kv_store_values(float *v_block, const float *v, size_t stride, size_
         float *to = v_block + (p + i) * TERN_PANEL;
         size_t left = v_dim;
 
-        for (; left >= 32; left -= 32, from += 32, to += TERN_KV_BLOCK * TERN_PANEL) {
+        for (; left >= TERN_PANEL; left -= TERN_PANEL, from += TERN_PANEL, to += TERN_KV_BLOCK * TERN_PANEL) {
             v16_store(to, v16_load(from));
             v16_store(to + 16, v16_load(from + 16));
         }

@@ -13,11 +13,12 @@ struct tern_feed_forward_args {
 };
 
 /* Rows of a thread that go through both products before the next ones do: what stands between the products is then read from nearby,
- * where that of 512 rows would have gone to memory.  More rows gain nothing, for a product walks a panel with as many at a time. */
+ * where that of 512 rows would have gone to memory.  Weights are read once more for each part, which products of so many rows hide:
+ * bench/LOG.md, of 64 to 512 rows. */
 #define TERN_FEED_FORWARD_ROWS 128
 size_t tern_feed_forward_most(int n_threads, size_t n_rows); /* of all threads, n_rows at most */
 
-/* x [T, ldx] -> up-projection, activation -> inner [most, pI] -> down-projection through `e` to c [T, ldc].  Barriers between
+/* x [T, ldx] -> up-projection, activation -> inner [most, pI] -> down-projection through `e` to c [T, ldc], T >= 1.  Barriers between
  * and at the end.
  * narrow: NULL, or the scratch with which rows of both products are rounded (tern_gemm_run_narrow):
  * tern_feed_forward_scratch() bytes, 64-byte aligned. */

@@ -8,6 +8,7 @@
 #include "base/machine.h"
 #include "base/memory.h"
 #include "ops/checks.h"
+#include "ops/feed_forward.h"
 #include "ops/op_table.h"
 
 #include <string.h>
@@ -482,12 +483,13 @@ static size_t products_of(const char *op, const tern_config *config, tern_tune_p
     return n;
 }
 
-/* Rows of one to TERN_TUNE_BATCH sequences. */
-static tern_tune_options rows_for(int64_t min_len, int64_t max_len)
+/* Rows of one to TERN_TUNE_BATCH sequences.  More rows than a feed-forward does at once are cut into parts of more than half as many. */
+static tern_tune_options rows_for(const tern_ctx *ctx, int64_t min_len, int64_t max_len)
 {
+    const int64_t part = (int64_t)tern_feed_forward_most(tern_ctx_threads(ctx), SIZE_MAX) / 2;
     tern_tune_options o = tern_tune_options_default();
 
-    o.min_rows = min_len;
+    o.min_rows = min_len < part ? min_len : part;
     o.max_rows = max_len > INT32_MAX ? max_len : max_len * TERN_TUNE_BATCH;
     return o;
 }
@@ -519,7 +521,7 @@ tern_status tern_autotune(tern_ctx *ctx, const char *op, int64_t min_len, int64_
         config.activation_quant = TERN_QUANT_ROW;
         n += products_of(op, &config, products + n);
     }
-    const tern_tune_options options = rows_for(min_len, max_len);
+    const tern_tune_options options = rows_for(ctx, min_len, max_len);
     return tern_tune_products(ctx, products, n, &options);
 }
 
@@ -539,7 +541,7 @@ static tern_status tune_for(tern_ctx *ctx, const char *owner, const tern_config 
                  owner, config->min_out_tokens, config->max_out_tokens);
     if (ctx->plans->off)
         return TERN_OK;
-    tern_tune_options options = rows_for(config->min_out_tokens, config->max_out_tokens);
+    tern_tune_options options = rows_for(ctx, config->min_out_tokens, config->max_out_tokens);
     options.missing_only = true;
     return tern_tune_products(ctx, products, n, &options);
 }

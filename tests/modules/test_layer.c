@@ -90,9 +90,9 @@ static void start(tern_ctx *ctx, const struct block *b, tern_kv_cache **cache, i
     const tern_kv_shape shape = { .n_layers = 1,
                                   .n_kv_heads = (int32_t)(b->kv_heads),
                                   .head_dim = (int32_t)(b->h / b->heads),
-                                  .n_positions = 256,
+                                  .n_positions = 512,
                                   .n_sequences = 1,
-                                  .n_context = 256 };
+                                  .n_context = 512 };
 
     assert_ok(ctx, tern_kv_cache_create(ctx, &shape, cache));
     assert_ok(ctx, tern_kv_sequence_add(ctx, *cache, sequence));
@@ -271,11 +271,20 @@ static void test_same_bits_everywhere(void **state)
                              .heads = 6,
                              .kv_heads = 3,
                              .inner = 130,
-                             .rows = 30,
+                             .rows = i == PRE ? 300 : 30, /* in parts through the feed-forward, and not */
                              .biases = true,
                              .act = i == 3 ? TERN_GELU : (tern_activation)(1 + i) };
         fill(&big);
         test_same_bits(run_layer, &big, big.rows * big.h);
+        if (big.rows == 300) {
+            tern_ctx *ctx = test_ctx(1);
+            float *whole = test_poison(big.rows * big.h), *parts = test_poison(big.rows * big.h);
+            run_layer(&big, ctx, whole);
+            big.chunk = 64;
+            run_layer(&big, ctx, parts);
+            test_equal(parts, whole, big.rows * big.h, "64 rows at a time");
+            tern_ctx_destroy(&ctx);
+        }
         test_teardown(NULL);
     }
 }

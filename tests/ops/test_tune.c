@@ -214,6 +214,10 @@ static void test_autotune(void **state)
     assert_ok(ctx, tern_autotune(ctx, "vector_matmul", 3, 3, 33, TERN_FP32));
     assert_true(is_known(ctx, 33, 33, TERN_FP32, false, 2) && is_known(ctx, 33, 33, TERN_FP32, false, 32));
 
+    /* What a feed-forward of 256 rows asks for: its parts have 128. */
+    assert_ok(ctx, tern_autotune(ctx, "mlp_gemm", 256, 256, 35, TERN_FP32));
+    assert_true(is_known(ctx, 35, 140, TERN_FP32, false, 64) && is_known(ctx, 140, 35, TERN_FP32, false, 128));
+
     const int known = tern_tune_count(ctx);
     assert_fails(ctx, tern_autotune(ctx, "softmax", 1, 2, 33, TERN_FP32), TERN_ERR_UNSUPPORTED,
                  "softmax has no product with a weight to tune, these have: qkv_gemm");
