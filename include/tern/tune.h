@@ -65,9 +65,8 @@ TERN_API tern_status tern_tune_products(tern_ctx *ctx, const tern_tune_product *
 
 /** Tunes an operator's products for texts of min_len to max_len tokens, alone and up to TERN_TUNE_BATCH at once: rows from
  *  min_len, or from 64 for each thread where that is less (feed-forwards take more rows in parts), to TERN_TUNE_BATCH * max_len.  An
- *  operator that is created with triton_autotune=true and layer_id=0 does the same with
- *  min_out_tokens, max_out_tokens and the sizes of its config, for what is not known yet; attention, mlp and layer (module.h) with
- *  the sizes of their weights.
+ *  operator that is created with triton_autotune=true and layer_id=0 does the same with min_out_tokens, max_out_tokens and the sizes
+ *  of its config, for what is not known yet; attention, mlp and layer (module.h) with the sizes of their weights.
  *
  * @param op     linear, qkv_gemm: [H, 3H]; vector_matmul: [H, H]; mlp_gemm, gelu_gemm: [H, 4H] and [4H, H].  Another of
  *               tern_op_name(): TERN_ERR_UNSUPPORTED, for there is nothing in it that may be chosen; a name that there is none of: the same.

@@ -59,8 +59,8 @@ void tern_experts_run(const struct tern_par *par, const struct tern_experts *exp
 /* grouped[slots[t k + j]] = x[t], rows of n; a slot below 0 has none.  Barrier at the end. */
 void tern_experts_group(const struct tern_par *par, float *grouped, const float *x, const int32_t *slots, size_t n_rows,
                         size_t k, size_t n);
-/* Rows begin[e] .. begin[e + 1] of grouped [.., n] become expert e's answers to them, for each of n_experts.  inner: [tern_feed_forward_most(), pI] of
- * the most rows of one; narrow: see tern_feed_forward_run().  Barrier at the end. */
+/* Rows begin[e] .. begin[e + 1] of grouped [.., n] become expert e's answers to them, for each of n_experts.  inner:
+ * [tern_feed_forward_most(), pI] of the most rows of one; narrow: see tern_feed_forward_run().  Barrier at the end. */
 void tern_experts_answer(const struct tern_par *par, const struct tern_expert *experts, size_t n_experts,
                          const size_t *begin, float *grouped, size_t n, float *inner, void *narrow);
 

@@ -32,8 +32,8 @@ tern_status tern_mlp_bind(tern_ctx *ctx, const char *owner, const tern_config *c
 void tern_mlp_free(struct tern_mlp_bound *mlp);
 
 /* c [T, H] = feed-forward(input) through `e`.  normed [T, H]: with `keep` it gets the normed rows, which stay as they are, else it is
- * scratch; without a norm it is not touched.  inner: scratch [tern_feed_forward_most() of T, pI].  narrow: see tern_feed_forward_run().  Called by every
- * thread; barrier at the end. */
+ * scratch; without a norm it is not touched.  inner: scratch [tern_feed_forward_most() of T, pI].  narrow: see
+ * tern_feed_forward_run().  Called by every thread; barrier at the end. */
 void tern_mlp_run(const struct tern_par *par, const struct tern_mlp_bound *mlp, float *c,
                   const struct tern_mlp_input *input, float *normed, bool keep, size_t n_rows, float *inner,
                   const struct tern_epilogue *e, void *narrow);

@@ -483,7 +483,7 @@ static size_t products_of(const char *op, const tern_config *config, tern_tune_p
     return n;
 }
 
-/* Rows of one to TERN_TUNE_BATCH sequences.  More rows than a feed-forward does at once are cut into parts of more than half as many. */
+/* Rows of one to TERN_TUNE_BATCH sequences.  More rows than a feed-forward does at once are cut into parts of at least half as many. */
 static tern_tune_options rows_for(const tern_ctx *ctx, int64_t min_len, int64_t max_len)
 {
     const int64_t part = (int64_t)tern_feed_forward_most(tern_ctx_threads(ctx), SIZE_MAX) / 2;
