@@ -572,6 +572,21 @@ static void run_answer(void *arg, tern_ctx *ctx, float *out)
         out[i] = (float)fn_at(&y, i);
 }
 
+/* Row r alone has the bits that it has among all. */
+static void check_alone(tern_ctx *ctx, const struct answer *a, size_t r, const float *all)
+{
+    struct answer one = *a;
+    tern_tensor *const t[] = { &one.b.input, &one.b.residual, &one.b.residual_norm };
+    float *row = test_poison(24);
+
+    one.b.rows = 1;
+    for (int i = 0; i < 3; i++)
+        *t[i] = tern_tensor_view((char *)t[i]->data + r * 24 * tern_dtype_size(t[i]->dtype), t[i]->dtype, 2,
+                                 (int64_t[]){ 1, 24 });
+    run_answer(&one, ctx, row);
+    test_equal(row, all + r * 24, 24, "a row alone");
+}
+
 static void test_one_answer(void **state)
 {
     (void)state;
@@ -587,18 +602,10 @@ static void test_one_answer(void **state)
         a.w.output_w_scale = a.b.w2.scale;
         test_same_bits(run_answer, &a, a.b.rows * 24);
 
-        float *all = test_poison(a.b.rows * 24), *row = test_poison(24);
+        float *all = test_poison(a.b.rows * 24);
         run_answer(&a, ctx, all);
-        for (size_t r = 0; r < a.b.rows; r++) {
-            struct answer one = a;
-            tern_tensor *const t[] = { &one.b.input, &one.b.residual, &one.b.residual_norm };
-            one.b.rows = 1;
-            for (int i = 0; i < 3; i++)
-                *t[i] = tern_tensor_view((char *)t[i]->data + r * 24 * tern_dtype_size(t[i]->dtype), t[i]->dtype, 2,
-                                         (int64_t[]){ 1, 24 });
-            run_answer(&one, ctx, row);
-            test_equal(row, all + r * 24, 24, "a row alone");
-        }
+        for (size_t r = 0; r < a.b.rows; r++)
+            check_alone(ctx, &a, r, all);
         drop(&a.b);
         tern_ctx_destroy(&ctx);
         test_teardown(NULL);
@@ -616,20 +623,12 @@ static void test_many_rows(void **state)
             tern_ctx *ctx = test_ctx(1);
             struct answer a = { .b = block_of(ctx, &dt_kinds[k], variant, 300) };
             const size_t n = a.b.rows * 24, size = tern_dtype_size(a.b.kind->a);
-            float *all = test_poison(n), *row = test_poison(24);
+            float *all = test_poison(n);
             a.w = weights_of(&a.b);
             run_answer(&a, ctx, all);
 
-            for (size_t i = 0; i < sizeof picked / sizeof *picked; i++) {
-                struct answer one = a;
-                tern_tensor *const t[] = { &one.b.input, &one.b.residual, &one.b.residual_norm };
-                one.b.rows = 1;
-                for (int j = 0; j < 3; j++)
-                    *t[j] = tern_tensor_view((char *)t[j]->data + picked[i] * 24 * size, t[j]->dtype, 2,
-                                             (int64_t[]){ 1, 24 });
-                run_answer(&one, ctx, row);
-                test_equal(row, all + picked[i] * 24, 24, "a row alone");
-            }
+            for (size_t i = 0; i < sizeof picked / sizeof *picked; i++)
+                check_alone(ctx, &a, picked[i], all);
             for (int threads = 2; threads <= 3; threads++) {
                 tern_ctx *more = test_ctx(threads);
                 float *got = test_poison(n);
