@@ -279,7 +279,9 @@ static bool hear_words(struct launcher *l)
 
 static void become_mpirun(pid_t launcher, const sigset_t *mask, int words, char **command)
 {
+    static const int usual[] = { SIGINT, SIGTERM, SIGHUP };
     const int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+    struct sigaction before;
 
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGTERM); /* should the launcher be killed, mpirun ends the ranks */
@@ -288,6 +290,9 @@ static void become_mpirun(pid_t launcher, const sigset_t *mask, int words, char 
     signal(SIGPIPE, SIG_DFL);
     signal(SIGXFSZ, SIG_DFL);
     signal(SIGTTOU, SIG_DFL);
+    for (size_t i = 0; i < sizeof(usual) / sizeof(usual[0]); i++) /* one that waits ends mpirun before it begins */
+        if (sigaction(usual[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+            signal(usual[i], SIG_DFL);
     sigprocmask(SIG_SETMASK, mask, NULL);
     if (nothing < 0 || dup2(nothing, STDIN_FILENO) < 0 || dup2(nothing, STDOUT_FILENO) < 0 ||
         dup2(words, STDERR_FILENO) < 0)
@@ -459,7 +464,7 @@ static int catch_signals(sigset_t *before)
     return signalfd(-1, &caught, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* 0, or the exit code behind a line. */
+/* 0, or the exit code: behind a line, but for a signal's. */
 static int start(struct launcher *l, char **command)
 {
     char name[64];
@@ -467,6 +472,8 @@ static int start(struct launcher *l, char **command)
     int words[2];
 
     l->signals = catch_signals(&before);
+    if (cli_signal()) /* it came before they were read here */
+        return CLI_SIGNAL + cli_signal();
     l->listening = listen_for_ranks(name);
     if (l->signals < 0 || l->listening < 0 || setenv(RANKS_LAUNCHER, name, 1) || pipe2(words, O_CLOEXEC))
         return cli_error(CLI_FAIL, "cannot prepare for %d ranks: %s", l->n, strerror(errno));

@@ -22,6 +22,8 @@ import tempfile
 import time
 import unittest
 
+import catching
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.abspath(os.environ.get("TERN_SOURCE", os.path.join(HERE, "..", "..")))
 TERN = os.path.abspath(os.environ.get("TERN", os.path.join(SOURCE, "build", "tern")))
@@ -266,7 +268,7 @@ class Run(InFolder):
 
 class Signals(InFolder):
     def start(self, *args, **more):
-        return subprocess.Popen([TERN, *args], stderr=subprocess.PIPE, env=environment(TERN_CPU="portable"), **more)
+        return catching.started(subprocess.Popen([TERN, *args], stderr=subprocess.PIPE, env=environment(TERN_CPU="portable"), **more))
 
     def finish(self, process, code):
         out, err = process.communicate(timeout=120)
@@ -284,7 +286,7 @@ class Signals(InFolder):
         self.assertLess(len(text), len(full))
 
     def test_ctrl_c_with_json_gives_what_there_is(self):
-        for delay in (0.05, 0.1, 0.2):          # somewhere between loading and the end
+        for delay in (0, 0.05, 0.1, 0.2):       # somewhere between loading and the end
             p = self.start("run", "-p", PROMPT, "--ignore-eos", "--json", "-q", "--threads", "1", stdout=subprocess.PIPE)
             time.sleep(delay)
             p.send_signal(signal.SIGINT)

@@ -13,6 +13,7 @@ import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "comm"))
+import catching  # noqa: E402
 import mpi_runs  # noqa: E402
 from mpi_runs import BOUND  # noqa: E402
 
@@ -162,6 +163,7 @@ class Faults(unittest.TestCase):
             read, write = os.pipe()
             try:
                 run = self.begin(["run", MODEL, "-f", "-", "--tp", "2"], mpi_runs.environment(), read)
+                catching.started(run.process, signal.SIGTERM)
                 time.sleep(after)
                 since = time.monotonic()
                 run.process.send_signal(signal.SIGTERM)
@@ -169,7 +171,7 @@ class Faults(unittest.TestCase):
             finally:
                 os.close(read)
                 os.close(write)
-        for after in (0.1, 0.2, 0.3, 0.4, 0.6):
+        for after in (0, 0.1, 0.2, 0.3, 0.4, 0.6):
             self.assertEqual(check(after), (143, "", ""), after)
 
     def test_a_rank_that_is_killed_before_it_has_reported(self):
