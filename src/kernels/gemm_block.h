@@ -11,6 +11,10 @@
  * Loops of one panel go two steps at a time: the end of a loop of 192 is not foreseen on a Zen 5, that of 96 is.  (For two panels that
  * takes a register more than there is.)
  *
+ * A tile's sums are passed on as soon as they are there: stores to memory then have the next tile's time to get there, where those of
+ * four tiles together are more than wait in the processor.  What is read beside them, a residual, is sent for by the tile's first steps;
+ * a burst of prefetches in front of it does half of that.
+ *
  * Two panels halve the loads of rows and give 24 sums instead of 16: longer between two ends of tiles.  That needs 32 registers; other
  * levels go tile by tile through their kernels of one. */
 #ifndef TERN_KERNELS_GEMM_BLOCK_H
@@ -35,41 +39,55 @@ V16_FN void gemm_vectors(const struct tern_gemm_block *g, struct gemm_vectors *v
 struct gemm_columns {
     const char *panel, *next;
     size_t next_bytes, next_second;
+    size_t second, second_column; /* to the second panel and its columns */
     const int32_t *start;
-    const float *scale, *bias;
+    const float *scale, *bias, *read;
     float *c;
 };
+
+/* Panels from a block's first one to the next block's. */
+V16_FN size_t gemm_panels_each(const struct tern_gemm_block *g)
+{
+    return g->panels == 2 && g->apart == 1 ? 2 : 1;
+}
+
+/* Steps that a tile of a pair sends for such rows in: two for each. */
+#define GEMM_READ_STEPS (2 * TERN_PAIR_ROWS)
 
 /* What stands beside the panels of the next block: a line or two of each, which no stream brings in time. */
 V16_FN void gemm_columns_ahead(const struct tern_gemm_block *g, size_t i)
 {
-    const size_t n = g->panels * TERN_PANEL, col = (i + 1) * n;
+    const size_t first = (i + 1) * gemm_panels_each(g) * TERN_PANEL;
 
-    for (size_t j = 0; i + 1 < g->count && j < n; j += 16) {
-        if (g->start)
-            GEMM_PREFETCH(g->start + col + j);
-        if (g->scale)
-            GEMM_PREFETCH(g->scale + col + j);
-        if (g->bias)
-            GEMM_PREFETCH(g->bias + col + j);
-    }
+    for (size_t p = 0; i + 1 < g->count && p < g->panels; p++)
+        for (size_t j = 0, col = first + p * g->apart * TERN_PANEL; j < TERN_PANEL; j += 16) {
+            if (g->start)
+                GEMM_PREFETCH(g->start + col + j);
+            if (g->scale)
+                GEMM_PREFETCH(g->scale + col + j);
+            if (g->bias)
+                GEMM_PREFETCH(g->bias + col + j);
+        }
 }
 
 V16_FN struct gemm_columns gemm_columns(const struct tern_gemm_block *g, const struct gemm_vectors *v, size_t i,
                                         size_t bytes_each)
 {
-    const size_t col = i * g->panels * TERN_PANEL, bytes = i * g->panels * g->second;
+    const size_t each = gemm_panels_each(g), col = i * each * TERN_PANEL, bytes = i * each * g->second;
     const bool last = i + 1 == g->count;
 
     return (struct gemm_columns){ .panel = (const char *)g->panel + bytes,
-                                  .next = last ? g->next : (const char *)g->panel + bytes + g->panels * g->second,
+                                  .next = last ? g->next : (const char *)g->panel + bytes + each * g->second,
                                   .next_bytes = last ? g->next_bytes : bytes_each,
                                   .next_second = last             ? g->next_second
-                                                 : g->panels == 2 ? g->second
+                                                 : g->panels == 2 ? g->apart * g->second
                                                                   : 0,
+                                  .second = g->apart * g->second,
+                                  .second_column = g->apart * TERN_PANEL,
                                   .start = g->start ? g->start + col : NULL,
                                   .scale = g->scale ? g->scale + col : v->ones,
                                   .bias = g->bias ? g->bias + col : v->nothing,
+                                  .read = g->read && bytes_each >= GEMM_READ_STEPS * 128 ? g->read + col : NULL,
                                   .c = g->c ? g->c + col : NULL };
 }
 
@@ -97,19 +115,10 @@ V16_FN struct gemm_hint gemm_block_hint(const struct tern_gemm_block *g, const s
     return (struct gemm_hint){ b->next, step < 128 ? step : 128 };
 }
 
-/* Where the sums of a row begin: `whole` rows are finished. */
-V16_FN size_t gemm_sums_at(const struct tern_gemm_block *g, size_t row, size_t whole)
+/* Where the sums of a tile begin, whose first row is `row`. */
+V16_FN size_t gemm_sums_at(const struct tern_gemm_block *g, size_t row)
 {
-    return TERN_PANEL * (!g->begin ? row : g->c ? 0 : g->finish ? row - whole : row);
-}
-
-/* Rows [row, end) of block `block` are summed up, and a tile has `tallest` rows at most.  Returns the first that is not finished. */
-V16_FN size_t gemm_finish(const struct tern_gemm_block *g, size_t block, size_t row, size_t end, size_t tallest)
-{
-    if (end < g->m && end + tallest <= row + TERN_FINISH_ROWS)
-        return row;
-    g->finish(g->user, block, row, end - row, (const float *)g->sums + gemm_sums_at(g, row, row));
-    return end;
+    return g->begin && (g->c || g->finish) ? 0 : row * TERN_PANEL;
 }
 
 /* Weights that nobody has sent for: the first lines at once, and the rest by the first tile, so far ahead of itself. */
@@ -119,7 +128,7 @@ V16_FN struct gemm_hint gemm_block_cold(const struct tern_gemm_block *g, size_t 
 
     for (size_t p = 0; p < g->panels; p++)
         for (size_t at = 0; at < far && at < all; at += 64)
-            GEMM_PREFETCH((const char *)g->panel + p * g->second + at);
+            GEMM_PREFETCH((const char *)g->panel + p * g->apart * g->second + at);
     return (struct gemm_hint){ (const char *)g->panel + far, 128 };
 }
 
@@ -141,6 +150,8 @@ struct gemm_place {
     float *c;
     size_t ldc;
     const float *row_scale, *scale, *bias;
+    const float *read; /* what finish reads: sent for; NULL: nothing */
+    size_t ld_read;
 };
 
 V16_FN v16 gemm_finished(const enum v16_panel form, v16 sum, v16 by_row, const float *scale, const float *bias)
@@ -243,15 +254,27 @@ V16_FN void gemm_pair_tile(const enum v16_panel form, const int m, const struct 
         r##i##_2 = gemm_multiply_add(form, x, w2, r##i##_2);            \
         r##i##_3 = gemm_multiply_add(form, x, w3, r##i##_3);            \
     }
-    for (; panel != end; panel += 128) {
-        const v16 w0 = v16_weights(form, panel, 0, 0), w1 = v16_weights(form, panel, 16, 0);
-        const v16 w2 = v16_weights(form, panel + second, 0, 0), w3 = v16_weights(form, panel + second, 16, 0);
+#define GEMM_PAIR_STEP                                                                                     \
+    const v16 w0 = v16_weights(form, panel, 0, 0), w1 = v16_weights(form, panel, 16, 0);                   \
+    const v16 w2 = v16_weights(form, panel + second, 0, 0), w3 = v16_weights(form, panel + second, 16, 0); \
+                                                                                                           \
+    GEMM_PREFETCH(hint.at);                                                                                \
+    GEMM_PREFETCH(hint.at + hint_second);                                                                  \
+    hint.at += hint.step;                                                                                  \
+    GEMM_EACH_PAIR(GEMM_STEP)                                                                              \
+    a0++, a3++, panel += 128;
 
-        GEMM_PREFETCH(hint.at);
-        GEMM_PREFETCH(hint.at + hint_second);
-        hint.at += hint.step;
-        GEMM_EACH_PAIR(GEMM_STEP)
-        a0++, a3++;
+    if (p->read) { /* four lines of each row */
+        const float *row = p->read;
+        for (int i = 0; i < m; i++, row += p->ld_read)
+            for (int j = 0; j < 2 * TERN_PANEL; j += TERN_PANEL) {
+                GEMM_PREFETCH(row + j);
+                GEMM_PREFETCH(row + j + 16);
+                GEMM_PAIR_STEP
+            }
+    }
+    while (panel != end) {
+        GEMM_PAIR_STEP
     }
 
 #define GEMM_FINISH(i)                                                                                         \
@@ -277,6 +300,7 @@ V16_FN void gemm_pair_tile(const enum v16_panel form, const int m, const struct 
 #undef GEMM_BASE
 #undef GEMM_BEGIN
 #undef GEMM_STEP
+#undef GEMM_PAIR_STEP
 #undef GEMM_FINISH
 #undef GEMM_KEEP
 }
@@ -298,32 +322,34 @@ V16_FN void gemm_block(const enum v16_panel form, const size_t per_word, const s
         struct gemm_hint hint = streams ? own : ahead;
 
         gemm_columns_ahead(g, i);
-        for (size_t tile = 0, row = 0, whole = 0; tile < g->tiles; tile++) {
+        for (size_t tile = 0, row = 0; tile < g->tiles; tile++) {
             const size_t rows = cut.each + (tile < cut.more), end = row + rows;
-            float *sums = (float *)g->sums + gemm_sums_at(g, row, whole);
+            float *sums = (float *)g->sums + gemm_sums_at(g, row);
             const struct gemm_place p = { .a = (const float *)g->a + row * lda,
                                           .lda = lda,
                                           .panel = b.panel,
                                           .end = b.panel + steps * 128,
-                                          .second = g->second,
+                                          .second = b.second,
                                           .from = g->begin ? start : sums,
                                           .ld_from = g->begin ? 0 : TERN_PANEL,
-                                          .from_second = g->begin ? TERN_PANEL : g->sums_second,
+                                          .from_second = g->begin ? b.second_column : g->sums_second,
                                           .sums = sums,
                                           .sums_second = g->sums_second,
                                           .c = b.c ? b.c + row * g->ldc : NULL,
                                           .ldc = g->ldc,
                                           .row_scale = g->row_scale ? g->row_scale + row : NULL,
                                           .scale = b.scale,
-                                          .bias = b.bias };
+                                          .bias = b.bias,
+                                          .read = b.read ? b.read + row * g->ld_read : NULL,
+                                          .ld_read = g->ld_read };
 
 #define GEMM_CASE(i)                          \
     case i + 1:                               \
         gemm_one_tile(form, i + 1, &p, hint); \
         break;
-#define GEMM_PAIR_CASE(i)                                                                        \
-    case i + 1:                                                                                  \
-        gemm_pair_tile(form, i + 1, &p, hint, streams && tile == 0 ? g->second : b.next_second); \
+#define GEMM_PAIR_CASE(i)                                                                       \
+    case i + 1:                                                                                 \
+        gemm_pair_tile(form, i + 1, &p, hint, streams && tile == 0 ? b.second : b.next_second); \
         break;
             if (g->panels == 1)
                 switch (rows) {
@@ -339,7 +365,7 @@ V16_FN void gemm_block(const enum v16_panel form, const size_t per_word, const s
             if (streams && tile == 0)
                 hint = ahead;
             if (g->finish)
-                whole = gemm_finish(g, i, whole, end, cut.each + (cut.more > 0));
+                g->finish(g->user, i, row, rows, sums);
             row = end;
         }
     }
@@ -370,34 +396,34 @@ V16_FN void gemm_block_finish(const struct tern_gemm_block *g, const bool intege
 }
 
 /* Tile by tile through a level's kernel of one tile: `call` for one panel's rows [row, end), sums from `at` on. */
-#define GEMM_BLOCK_BY_TILES(integers, per, call)                                            \
-    do {                                                                                    \
-        const size_t block_steps = (g->k + (per)-1) / (per);                                \
-        const struct gemm_cut cut = gemm_cut(g);                                            \
-        struct gemm_vectors v;                                                              \
-        gemm_vectors(g, &v);                                                                \
-        for (size_t block = 0; block < g->count; block++) {                                 \
-            const struct gemm_columns b = gemm_columns(g, &v, block, block_steps * 128);    \
-            struct gemm_hint hint = gemm_block_hint(g, &b, block_steps, g->tiles);          \
-            for (size_t tile = 0, row = 0, whole = 0; tile < g->tiles; tile++) {            \
-                const size_t end = row + cut.each + (tile < cut.more);                      \
-                const size_t bytes = hint.step * block_steps;                               \
-                for (size_t panel = 0; panel < g->panels; panel++) {                        \
-                    const size_t at = panel * g->sums_second + gemm_sums_at(g, row, whole); \
-                    const char *words = b.panel + panel * g->second;                        \
-                    const int32_t *start = b.start ? b.start + panel * TERN_PANEL : NULL;   \
-                    const void *next = hint.step ? hint.at + panel * b.next_second : NULL;  \
-                    (void)start;                                                            \
-                    call;                                                                   \
-                    if (g->c)                                                               \
-                        gemm_block_finish(g, integers, &b, panel, at, row, end);            \
-                }                                                                           \
-                hint.at += bytes;                                                           \
-                if (g->finish)                                                              \
-                    whole = gemm_finish(g, block, whole, end, cut.each + (cut.more > 0));   \
-                row = end;                                                                  \
-            }                                                                               \
-        }                                                                                   \
+#define GEMM_BLOCK_BY_TILES(integers, per, call)                                                              \
+    do {                                                                                                      \
+        const size_t block_steps = (g->k + (per)-1) / (per);                                                  \
+        const struct gemm_cut cut = gemm_cut(g);                                                              \
+        struct gemm_vectors v;                                                                                \
+        gemm_vectors(g, &v);                                                                                  \
+        for (size_t block = 0; block < g->count; block++) {                                                   \
+            const struct gemm_columns b = gemm_columns(g, &v, block, block_steps * 128);                      \
+            struct gemm_hint hint = gemm_block_hint(g, &b, block_steps, g->tiles);                            \
+            for (size_t tile = 0, row = 0; tile < g->tiles; tile++) {                                         \
+                const size_t end = row + cut.each + (tile < cut.more);                                        \
+                const size_t bytes = hint.step * block_steps;                                                 \
+                for (size_t panel = 0; panel < g->panels; panel++) {                                          \
+                    const size_t at = panel * g->sums_second + gemm_sums_at(g, row);                          \
+                    const char *words = b.panel + panel * b.second;                                           \
+                    const int32_t *start = b.start ? b.start + panel * b.second_column : NULL;                \
+                    const void *next = hint.step ? hint.at + panel * b.next_second : NULL;                    \
+                    (void)start;                                                                              \
+                    call;                                                                                     \
+                    if (g->c)                                                                                 \
+                        gemm_block_finish(g, integers, &b, panel, at, row, end);                              \
+                }                                                                                             \
+                hint.at += bytes;                                                                             \
+                if (g->finish)                                                                                \
+                    g->finish(g->user, block, row, end - row, (const float *)g->sums + gemm_sums_at(g, row)); \
+                row = end;                                                                                    \
+            }                                                                                                 \
+        }                                                                                                     \
     } while (0)
 
 #endif

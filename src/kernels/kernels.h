@@ -230,7 +230,7 @@ typedef void tern_epilogue_f32_fn(float *c, size_t ldc, const float *tile, const
 typedef void tern_epilogue_s32_fn(float *c, size_t ldc, const int32_t *tile, const float *row_scale,
                                   const struct tern_epilogue *e, size_t row, size_t col, size_t m, size_t n);
 
-/* All rows of a product with a block of one panel, or of two neighbours:
+/* All rows of a product with a block of one panel, or of two, neighbours or `apart` panels from each other:
  *
  *   sums[p][i][j] (+)= A[i][k] * panel_p[k][j]       as gemm_f32, gemm_bf16 or gemm_q8 has it for each tile of rows, to the bit
  *   c given:  C[i][32 p + j] = sums[p][i][j] * scale[32 p + j] + bias[32 p + j],  with the roundings of epilogue_f32 or epilogue_s32
@@ -238,28 +238,28 @@ typedef void tern_epilogue_s32_fn(float *c, size_t ldc, const int32_t *tile, con
  * so that all of K is one call, or several with sums kept between them.  The whole of a tile's rows, all steps and the results of many
  * tiles are one call of the level's best loop.  So are `count` such blocks, where nothing is kept between calls (begin, and c or
  * finish given): block b has panels [b * panels, (b + 1) * panels), all `second` bytes apart, and their columns of start, scale, bias
- * and c.
+ * and c.  Two that are no neighbours (a gate and what it is multiplied with): block b has panels b and b + apart; c is not given.
  *
- * What more may follow a sum is the caller's: finish(user, b, row, rows, sums) takes rows [row, row + rows) of block b as soon as they
- * are whole, while their sums are in the first-level cache; sums as below, from the first of these rows on.  Of a tile all rows, and of
- * tiles at most as many as TERN_FINISH_ROWS take. */
-#define TERN_FINISH_ROWS 24
+ * What more may follow a sum is the caller's: finish(user, b, row, rows, sums) takes rows [row, row + rows) of block b, a tile, as soon as
+ * they are whole, while their sums are in the first-level cache; sums as below, from the first of these rows on.  Rows that it reads are
+ * sent for while their tile is multiplied. */
 struct tern_gemm_block {
     const void *a; /* rows in the type of the kernel, lda elements apart, from this block's first k on */
     size_t lda;
     const void *panel; /* this block of the first panel; 64-byte aligned */
-    size_t second;     /* bytes to the same block of the second panel */
+    size_t second;     /* bytes to the same block of the next panel */
     size_t panels;     /* 1 or 2 */
+    size_t apart;      /* panels from the first to the second, >= 1; read if there are two */
     size_t count;      /* blocks, >= 1 */
     bool cold;         /* nothing was sent for before: a hint only */
     size_t k, m;       /* m >= 1 */
     size_t
         tiles;  /* even tiles of the rows: at least ceil(m / TERN_TILE_ROWS), for two panels ceil(m / TERN_PAIR_ROWS) */
     bool begin; /* sums begin at +0, or `start`; else as they are in sums */
-    const int32_t *start; /* [count * panels * 32], gemm_q8's */
+    const int32_t *start; /* [panels * 32] up to the last block's last one, gemm_q8's */
     void *
-        sums; /* f32 or s32 [m][32] for each panel of a block, 64-byte aligned; [a tile's rows][32] where begin and c are given,
-                 * [TERN_FINISH_ROWS][32] where begin and finish: what is passed on need not be kept there */
+        sums; /* f32 or s32 [m][32] for each panel of a block, 64-byte aligned; [a tile's rows][32] where begin and c or finish
+                 * are given: what is passed on need not be kept there */
     size_t sums_second; /* elements to the second panel's, at least as many */
     const void *
         next; /* NULL, or the weights that come after all: next_bytes of each panel are prefetched with the last block, evenly */
@@ -268,6 +268,9 @@ struct tern_gemm_block {
     size_t ldc;
     void (*finish)(void *user, size_t block, size_t row, size_t rows, const void *sums); /* NULL where c is given */
     void *user;
+    const float *
+        read; /* rows that finish reads, the columns of these panels, ld_read apart; NULL: none.  A hint for two neighbours */
+    size_t ld_read;
     const float *scale, *bias; /* [count * panels * 32] or NULL, and */
     const float *row_scale;    /* [m] of q8: read where c is given */
 };

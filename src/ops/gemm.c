@@ -5,7 +5,8 @@
  * that arithmetic and memory overlap even at 16 rows.  Each element is one chain of fused multiply-adds over k (or one sum of
  * integers), held in scratch between blocks of k: neither the cut of k, nor that of the rows, nor the number of threads shows in the
  * bits, so a plan (plans.h) may choose them.  A finished tile goes to C once, from the kernel's registers where only scale and bias
- * follow, else through the epilogue: lines of C are not read back behind stores that miss.
+ * follow, else through the epilogue: lines of C are not read back behind stores that miss.  A gated product of many rows takes a panel
+ * and that of its gates as the two of a tile.
  *
  * Weights in groups have no product of codes with f32: a block of a panel becomes f32 numbers in the first-level cache, for all
  * row tiles of a group.  With rows of u8 they have one for each part of K that shares scales.
@@ -41,7 +42,8 @@ struct product {
     size_t lda;
     bool narrow;
     const float *row_scale; /* [M], u8 rows only */
-    bool gated;             /* the second half of the panels are gates */
+    bool gated;             /* the second half of the panels are gates: */
+    size_t pair;            /* panels from one to that of its gates */
     enum tern_act gate_act;
     struct tern_weight_layout layout;
     struct tern_plan plan;
@@ -120,7 +122,7 @@ static void tile_product(const struct product *p, float *sums, size_t row, size_
 /* Panel `panel` for rows [row, row + m), m <= GROUP_ROWS. */
 struct piece {
     size_t row, m, panel;
-    size_t panels;    /* 1, or 2 neighbours */
+    size_t panels;    /* 1, or 2: neighbours, or of a gated product the panel of its gates too */
     const char *next; /* what is read after it, or NULL */
     float *gates;     /* [m][32] of a gated product: filled by the panel of gates, multiplied by the other; else NULL */
     bool is_gate;
@@ -159,6 +161,25 @@ static void finish(const struct product *p, const struct piece *piece, size_t i,
         kernels->epilogue_f32(c, ldc, sums, e, row, col, rows, n);
 }
 
+/* The same of a panel and that of its gates. */
+static void finish_gated(const struct product *p, const struct piece *piece, size_t i, const float *sums,
+                         const float *gate_sums, size_t r0, size_t rows)
+{
+    _Alignas(64) float gates[TERN_TILE_ROWS * TERN_PANEL];
+    const bool integers = p->row_scale != NULL;
+    struct piece part = { .row = piece->row + r0,
+                          .m = rows,
+                          .panel = piece->panel + i + p->pair,
+                          .panels = 1,
+                          .gates = gates,
+                          .is_gate = true };
+
+    finish(p, &part, 0, gate_sums, integers ? (const int32_t *)(const void *)gate_sums : NULL, 0, rows);
+    part.panel -= p->pair;
+    part.is_gate = false;
+    finish(p, &part, 0, sums, integers ? (const int32_t *)(const void *)sums : NULL, 0, rows);
+}
+
 /* Whether nothing but scale and bias follows the sums: kernels of blocks store them then. */
 static bool is_plain(const struct product *p)
 {
@@ -189,6 +210,12 @@ static size_t element_bytes(enum tern_weight_format format)
     return format == TERN_WEIGHT_F32 ? 4 : format == TERN_WEIGHT_BF16 ? 2 : 1;
 }
 
+/* From the first to the second of two panels. */
+static size_t panels_apart(const struct product *p)
+{
+    return p->gated ? p->pair : 1;
+}
+
 /* What a kernel of blocks adds up: f32, or s32 where rows and weights are integers. */
 union block_sums {
     float f32[2 * GROUP_ROWS * TERN_PANEL];
@@ -207,9 +234,21 @@ static void block_finish(void *user, size_t block, size_t row, size_t rows, cons
     const struct block_end *end = user;
     const bool integers = end->p->row_scale != NULL;
 
+    if (end->p->gated && end->piece->panels == 2) {
+        finish_gated(end->p, end->piece, block, sums, (const float *)sums + end->second, row, rows);
+        return;
+    }
     for (size_t i = 0, at = 0; i < end->piece->panels; i++, at += end->second)
         finish(end->p, end->piece, block * end->piece->panels + i, (const float *)sums + at,
                integers ? (const int32_t *)sums + at : NULL, row, rows);
+}
+
+/* Rows of the residual from `row` on, at the columns of so many panels; NULL where there are none, or not all of the columns. */
+static const float *read_rows(const struct product *p, size_t row, size_t panel, size_t panels)
+{
+    const bool all = p->e.residual && !p->gated && (panel + panels) * TERN_PANEL <= (size_t)p->w->out;
+
+    return all ? p->e.residual + row * p->e.ld_residual + panel * TERN_PANEL : NULL;
 }
 
 /* One panel or two by a kernel of blocks. */
@@ -227,6 +266,7 @@ static void block_product(const struct product *p, const struct piece *piece, te
     struct tern_gemm_block g = { .lda = p->lda,
                                  .second = steps * step_bytes,
                                  .panels = panels,
+                                 .apart = panels_apart(p),
                                  .count = 1,
                                  .m = piece->m,
                                  .tiles = panels == 2 ? (piece->m + TERN_PAIR_ROWS - 1) / TERN_PAIR_ROWS
@@ -234,9 +274,10 @@ static void block_product(const struct product *p, const struct piece *piece, te
                                  .sums = &sums,
                                  .sums_second = end.second,
                                  .start = p->w->start ? p->w->start + col : NULL,
-                                 .next_second = steps * step_bytes,
+                                 .next_second = panels_apart(p) * steps * step_bytes,
                                  .ldc = p->ldc,
                                  .user = &end,
+                                 .ld_read = p->e.ld_residual,
                                  .scale = p->e.scale ? p->e.scale + col : NULL,
                                  .bias = p->e.bias ? p->e.bias + col : NULL,
                                  .row_scale = p->row_scale ? p->row_scale + row : NULL };
@@ -255,6 +296,7 @@ static void block_product(const struct product *p, const struct piece *piece, te
         g.next_bytes = ahead * step_bytes;
         g.c = last && plain ? p->c + row * p->ldc + col : NULL;
         g.finish = last && !plain ? block_finish : NULL;
+        g.read = g.finish ? read_rows(p, row, piece->panel, panels) : NULL;
         kernel(&g);
     }
 }
@@ -269,23 +311,26 @@ static size_t whole_product(const struct product *p, size_t row, size_t m, size_
     const size_t full = (size_t)p->w->out / TERN_PANEL;
     const bool plain = is_plain(p);
     const size_t last = plain && full < panel_end ? full : panel_end;
-    const size_t count = last > panel ? (last - panel) / panels : 0, done = panel + count * panels;
+    const size_t each = p->gated ? 1 : panels; /* panels of a block, but for those of gates */
+    const size_t count = last > panel ? (last - panel) / each : 0, done = panel + count * each;
     const char *words = (const char *)p->w->words;
     tern_gemm_block_f32_fn *const kernel = block_kernel(p);
     _Alignas(64) union {
-        float f32[2 * TERN_FINISH_ROWS * TERN_PANEL];
-        int32_t s32[2 * TERN_FINISH_ROWS * TERN_PANEL];
+        float f32[2 * TERN_TILE_ROWS * TERN_PANEL];
+        int32_t s32[2 * TERN_TILE_ROWS * TERN_PANEL];
     } sums; /* of some tiles */
     const struct piece piece = { .row = row, .m = m, .panel = panel, .panels = panels };
-    struct block_end end = { p, &piece, TERN_FINISH_ROWS * TERN_PANEL };
+    struct block_end end = { p, &piece, TERN_TILE_ROWS * TERN_PANEL };
 
-    if (!kernel || !count || !m || p->gated || count_blocks(p->kernels, &p->plan, steps, step_bytes) > 1)
+    if (!kernel || !count || !m || (p->gated && panels == 1) ||
+        count_blocks(p->kernels, &p->plan, steps, step_bytes) > 1)
         return 0;
     kernel(&(struct tern_gemm_block){ .a = (const char *)p->a + row * p->lda * element_bytes(p->w->format),
                                       .lda = p->lda,
                                       .panel = words + panel * steps * step_bytes,
                                       .second = steps * step_bytes,
                                       .panels = panels,
+                                      .apart = panels_apart(p),
                                       .count = count,
                                       .cold = m > 1,
                                       .k = (size_t)p->w->in,
@@ -302,10 +347,12 @@ static size_t whole_product(const struct product *p, size_t row, size_t m, size_
                                       .ldc = p->ldc,
                                       .finish = plain ? NULL : block_finish,
                                       .user = &end,
+                                      .read = read_rows(p, row, panel, count * panels),
+                                      .ld_read = p->e.ld_residual,
                                       .scale = p->e.scale ? p->e.scale + col : NULL,
                                       .bias = p->e.bias ? p->e.bias + col : NULL,
                                       .row_scale = p->row_scale ? p->row_scale + row : NULL });
-    return count * panels;
+    return count * each;
 }
 
 static void panel_product(const struct product *p, const struct piece *piece)
@@ -435,7 +482,7 @@ static void run_streams(const struct product *p, size_t row, size_t m, size_t pa
 static void run(const struct tern_par *par, const struct product *p, size_t m)
 {
     const size_t n_panels = ((size_t)p->w->out + TERN_PANEL - 1) / TERN_PANEL;
-    const size_t panel_bytes = p->layout.steps * p->layout.step_bytes, pair = p->gated ? n_panels / 2 : 0;
+    const size_t panel_bytes = p->layout.steps * p->layout.step_bytes, pair = p->pair;
     size_t panel = 0, panel_end = p->gated ? pair : n_panels, row0 = 0, row_end = m;
     _Alignas(64) float gates[GROUP_ROWS * TERN_PANEL];
 
@@ -445,25 +492,29 @@ static void run(const struct tern_par *par, const struct product *p, size_t m)
         tern_share(par, panel_end, 1, &panel, &panel_end);
 
     const size_t m_here = row_end - row0, n_groups = (m_here + GROUP_ROWS - 1) / GROUP_ROWS;
-    const size_t most = block_kernel(p) && !p->gated && pairs_panels(p->kernels, &p->plan, m_here) ? 2 : 1;
+    const size_t most = block_kernel(p) && pairs_panels(p->kernels, &p->plan, m_here) ? 2 : 1;
     const size_t begin = panel;
     if (p->gated && m_here > 0 && m_here <= GATE_ROWS && count_tiles(&p->plan, m_here) == 1) {
         run_streams(p, row0, m_here, panel, panel_end, pair);
         panel = panel_end;
     }
     panel += whole_product(p, row0, m_here, panel, panel_end, most);
-    for (size_t panels; panel < panel_end; panel += panels) {
-        panels = panel_end - panel < most ? 1 : most;
-        const char *here = (const char *)p->w->words + panel * panel_bytes, *first = here + pair * panel_bytes;
-        const char *following = panel + panels < panel_end ? first + panels * panel_bytes : NULL;
+    const bool gates_first = p->gated && most == 1;
+    for (size_t panels, each; panel < panel_end; panel += each) {
+        panels = panel_end - panel < most && !p->gated ? 1 : most;
+        each = p->gated ? 1 : panels;
+        const char *here = (const char *)p->w->words + panel * panel_bytes,
+                   *first = gates_first ? here + pair * panel_bytes : here;
+        const char *following = panel + each < panel_end ? first + each * panel_bytes : NULL;
         for (size_t g = 0; g < n_groups; g++) {
             const size_t r0 = part(m_here, n_groups, g), r1 = part(m_here, n_groups, g + 1);
             struct piece piece = { .row = row0 + r0,
                                    .m = r1 - r0,
-                                   .panel = panel + pair,
+                                   .panel = panel,
                                    .panels = panels,
                                    .cold = m > 1 && panel == begin && g == 0 };
-            if (p->gated) {
+            if (gates_first) {
+                piece.panel = panel + pair;
                 piece.gates = gates;
                 piece.is_gate = true;
                 piece.next = here;
@@ -758,6 +809,7 @@ void tern_gemm_run_gated(const struct tern_par *par, float *c, size_t ldc, const
     struct product p = product_of(par, c, ldc, rows, w, e);
 
     p.gated = true;
+    p.pair = (size_t)w->out / TERN_PANEL / 2;
     p.gate_act = act;
     p.plan = tern_gemm_plan(par, m, w, p.narrow);
     run_traced(par, &p, m);

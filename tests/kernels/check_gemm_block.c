@@ -64,13 +64,20 @@ static const void *make_panels(struct tc *t, enum form form, size_t k, size_t st
     return words;
 }
 
+/* Panel `p` of all blocks' panels, as many as count * panels: where it stands among the weights. */
+static size_t panel_at(const struct tern_gemm_block *g, size_t p)
+{
+    return g->apart > 1 ? p / g->panels + p % g->panels * g->apart : p;
+}
+
 /* For a bound: the sizes of all terms of a result, or of a sum where c is not given. */
 static void term_sizes(const struct tern_gemm_block *g, const float *sums, float *size, size_t ld)
 {
     for (size_t p = 0; p < g->count * g->panels; p++)
         for (size_t i = 0; i < g->m; i++)
             for (size_t j = 0; j < 32; j++) {
-                const uint16_t *panel = (const uint16_t *)(const void *)((const char *)g->panel + p * g->second);
+                const uint16_t *panel =
+                    (const uint16_t *)(const void *)((const char *)g->panel + panel_at(g, p) * g->second);
                 const size_t col = p * 32 + j;
                 double sum = g->begin ? 0 : fabsf(sums[p * g->sums_second + i * 32 + j]);
                 for (size_t s = 0; s < g->k; s++) {
@@ -106,7 +113,7 @@ static void compare(struct tc *t, enum form form, const struct tern_gemm_block *
 /* What finish got: the bits of all sums, a row of c being those of all blocks. */
 struct passed_on {
     float *c;
-    size_t ldc, panels, second, m;
+    size_t ldc, panels, second, m, tallest;
     size_t rows[4]; /* of each block, so far */
     bool right;     /* in order, and no more at once than there may be */
 };
@@ -115,7 +122,7 @@ static void pass_on(void *user, size_t block, size_t row, size_t rows, const voi
 {
     struct passed_on *to = user;
 
-    to->right = to->right && row == to->rows[block] && rows > 0 && rows <= TERN_FINISH_ROWS && row + rows <= to->m;
+    to->right = to->right && row == to->rows[block] && rows > 0 && rows <= to->tallest && row + rows <= to->m;
     to->rows[block] += rows;
     for (size_t p = 0; p < to->panels; p++)
         for (size_t i = 0; i < rows; i++)
@@ -153,27 +160,30 @@ static void check_form(struct tc *t, const enum form form)
     for (size_t panels = 1; panels <= 2; panels++)
         for (size_t s = 0; s < TC_COUNT(ks); s++)
             for (size_t i = 0; i < TC_COUNT(ms); i++)
-                for (int variant = 0; variant < 11; variant++) {
+                for (int variant = 0; variant < 13; variant++) {
+                    if (variant >= 11 && panels == 1)
+                        continue;
                     const size_t m = ms[i], k = ks[s], steps = (k + per[form] - 1) / per[form];
                     const size_t padded = steps * per[form], highest = panels == 2 ? TERN_PAIR_ROWS : TERN_TILE_ROWS;
-                    const size_t count = variant == 6 || variant == 10 ? 2
-                                         : variant == 7                ? 3
-                                                                       : 1,
-                                 all_panels = count * panels;
-                    const size_t lda = padded + (variant & 1 ? 8 : 0), ldc = 32 * all_panels + (variant & 1 ? 7 : 0);
-                    const bool finished = variant >= 8, stored = variant >= 2 && !finished, dense = stored || finished;
+                    const size_t count = variant == 6 || variant == 10 || variant == 11 ? 2 : variant == 7 ? 3 : 1;
+                    const size_t apart = variant >= 11 ? 3 : 1, results_panels = count * panels;
+                    const size_t all_panels = apart > 1 ? count + apart : results_panels;
+                    const size_t lda = padded + (variant & 1 ? 8 : 0),
+                                 ldc = 32 * results_panels + (variant & 1 ? 7 : 0);
+                    const bool finished = variant >= 8 && variant != 12, stored = variant >= 2 && variant < 8,
+                               dense = stored || finished;
                     const bool begin = variant != 1 && variant != 5 && variant != 9;
-                    const size_t room = finished ? TERN_FINISH_ROWS : highest, kept = count > 1 && m > room ? room : m;
+                    const size_t room = highest, kept = count > 1 && m > room ? room : m;
                     const size_t sums_second = 32 * kept + (variant & 1 ? 16 : 0);
                     const size_t sums_size = (panels - 1) * sums_second + 32 * kept,
-                                 c_size = (m - 1) * ldc + 32 * all_panels;
+                                 c_size = (m - 1) * ldc + 32 * results_panels;
 
                     if (k > 64 && m % 4 != 1 && m != TERN_TILE_ROWS)
                         continue;
                     if (finished &&
                         (k % 3 != 0 || (m < 12 && m != 1 && m != 6))) /* 0, 3, 15: where it is called, not what with */
                         continue;
-                    if (!tc_case(t, "panels=%zu,m=%zu,k=%zu%s%s", panels, m, k,
+                    if (!tc_case(t, "panels=%zu,m=%zu,k=%zu%s%s%s", panels, m, k, apart > 1 ? ",apart" : "",
                                  !dense         ? ""
                                  : finished     ? (count > 1 ? ",finished,count=2" : ",finished")
                                  : variant == 2 ? ",stored"
@@ -188,6 +198,7 @@ static void check_form(struct tc *t, const enum form form)
                                                  .lda = lda,
                                                  .second = (steps + 1) * 128,
                                                  .panels = panels,
+                                                 .apart = apart,
                                                  .count = count,
                                                  .k = k,
                                                  .m = m,
@@ -213,7 +224,7 @@ static void check_form(struct tc *t, const enum form form)
                         float *const at = tc_out_panel(t, (sums_size + 15) / 16 * 16);
                         memcpy(at, sums, sums_size * sizeof(*at));
                         all[n] = dense ? tc_out_f32(t, c_size) : at;
-                        struct passed_on to = { all[n], ldc, panels, sums_second, m, { 0 }, true };
+                        struct passed_on to = { all[n], ldc, panels, sums_second, m, highest, { 0 }, true };
                         results[n] = all[n];
                         g.sums = at;
                         g.c = stored ? all[n] : NULL;
@@ -222,6 +233,8 @@ static void check_form(struct tc *t, const enum form form)
                         g.next = n == 1 ? (const char *)g.panel + steps * 128 : n == 2 ? g.panel : NULL;
                         g.next_bytes = steps * 128 / (n == 2 ? 3 : 1);
                         g.next_second = panels == 2 ? g.second : 0;
+                        g.read = n % 2 == 0 && finished && apart == 1 ? all[n] : NULL;
+                        g.ld_read = ldc;
                         g.cold = n % 2;
                         if (n == 3 && count > 1)
                             g.tiles = m;
@@ -251,6 +264,7 @@ static void check_form(struct tc *t, const enum form form)
                                          .panel = panel,
                                          .second = 40 * 128,
                                          .panels = panels,
+                                         .apart = 1,
                                          .count = 1,
                                          .k = 40,
                                          .m = 7,
@@ -275,7 +289,7 @@ static void check_form(struct tc *t, const enum form form)
         for (size_t i = 0; i < TC_COUNT(rows); i++) {
             const size_t m = rows[i], steps = 384, k = steps * per[form];
             struct tern_gemm_block g = {
-                .lda = k + 64, .second = steps * 128, .panels = panels, .count = 1, .k = k, .m = m
+                .lda = k + 64, .second = steps * 128, .panels = panels, .apart = 1, .count = 1, .k = k, .m = m
             };
 
             if (t->new.isa == TERN_ISA_PORTABLE && m > 8) /* seconds each */

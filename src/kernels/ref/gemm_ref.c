@@ -82,24 +82,26 @@ void tern_gemm_q8_ref(int32_t *c, size_t ldc, const uint8_t *a, size_t lda, cons
 }
 
 /* All rows at once by the definitions of a tile and its epilogue: one row and one panel after the other. */
-#define GEMM_BLOCK_REF(name, product, epilogue)                                                    \
-    void tern_##name##_ref(const struct tern_gemm_block *g)                                        \
-    {                                                                                              \
-        for (size_t block = 0; block < g->count; block++)                                          \
-            for (size_t i = 0; i < g->m; i++) {                                                    \
-                const size_t kept = g->begin && (g->c || g->finish) ? 0 : i * TERN_PANEL;          \
-                for (size_t p = block * g->panels; p < (block + 1) * g->panels; p++) {             \
-                    const size_t col = p * TERN_PANEL, at = p % g->panels * g->sums_second + kept; \
-                    const char *panel = (const char *)g->panel + p * g->second;                    \
-                    const struct tern_epilogue e = { .scale = g->scale ? g->scale + col : NULL,    \
-                                                     .bias = g->bias ? g->bias + col : NULL };     \
-                    product;                                                                       \
-                    if (g->c)                                                                      \
-                        epilogue;                                                                  \
-                }                                                                                  \
-                if (g->finish)                                                                     \
-                    g->finish(g->user, block, i, 1, (const float *)g->sums + kept);                \
-            }                                                                                      \
+#define GEMM_BLOCK_REF(name, product, epilogue)                                                 \
+    void tern_##name##_ref(const struct tern_gemm_block *g)                                     \
+    {                                                                                           \
+        for (size_t block = 0; block < g->count; block++)                                       \
+            for (size_t i = 0; i < g->m; i++) {                                                 \
+                const size_t kept = g->begin && (g->c || g->finish) ? 0 : i * TERN_PANEL;       \
+                for (size_t in = 0; in < g->panels; in++) {                                     \
+                    const bool apart = g->panels == 2 && g->apart > 1;                          \
+                    const size_t p = apart ? block + in * g->apart : block * g->panels + in;    \
+                    const size_t col = p * TERN_PANEL, at = in * g->sums_second + kept;         \
+                    const char *panel = (const char *)g->panel + p * g->second;                 \
+                    const struct tern_epilogue e = { .scale = g->scale ? g->scale + col : NULL, \
+                                                     .bias = g->bias ? g->bias + col : NULL };  \
+                    product;                                                                    \
+                    if (g->c)                                                                   \
+                        epilogue;                                                               \
+                }                                                                               \
+                if (g->finish)                                                                  \
+                    g->finish(g->user, block, i, 1, (const float *)g->sums + kept);             \
+            }                                                                                   \
     }
 
 GEMM_BLOCK_REF(gemm_block_f32,
