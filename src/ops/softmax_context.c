@@ -99,16 +99,16 @@ static const void *element(const struct tern_softmax_context_args *args, const v
     return (const char *)rows + i * (args->half ? sizeof(uint16_t) : sizeof(float));
 }
 
-/* Turns q or k of one head; halves that are turned are bf16. */
-static void turn_head(const struct tern_kernels *kernels, const struct tern_softmax_context_args *args, void *x,
-                      const float *cosine, const float *sine)
+/* Turns `heads` heads of q or k; halves that are turned are bf16. */
+static void turn_heads(const struct tern_kernels *kernels, const struct tern_softmax_context_args *args, void *x,
+                       size_t heads, const float *cosine, const float *sine, const struct tern_row_flow *flow)
 {
-    const size_t n = (size_t)args->rotary_dim;
+    const size_t n = (size_t)args->rotary_dim, step = q_step(args);
 
     if (args->half)
-        kernels->rotary_bf16(x, x, cosine, sine, n, args->rotate_neighbours, 1, 0, NULL);
+        kernels->rotary_bf16(x, x, cosine, sine, n, args->rotate_neighbours, heads, step, flow);
     else
-        kernels->rotary_f32(x, x, cosine, sine, n, args->rotate_neighbours, 1, 0, NULL);
+        kernels->rotary_f32(x, x, cosine, sine, n, args->rotate_neighbours, heads, step, flow);
 }
 
 /* The norm of q head i, or of k head i - heads, where there is one: rows are fp32 then. */
@@ -151,12 +151,27 @@ static void prepare_head(const struct tern_kernels *kernels, const struct tern_s
     if (!is_v)
         norm_head(kernels, args, x, i);
     if (!is_v && args->rotary_dim > 0)
-        turn_head(kernels, args, x, cosine, sine);
+        turn_heads(kernels, args, x, 1, cosine, sine, NULL);
     round_head(kernels, x, is_v ? (size_t)args->v_dim : e,
                !round             ? TERN_FP32
                : !is_q            ? args->store
                : args->round_bf16 ? TERN_BF16
                                   : TERN_FP32);
+}
+
+/* Heads [i, end) of one row, of q and k, turned and no more; meanwhile the same of the next row comes from memory where there is one. */
+static void turn_row(const struct tern_kernels *kernels, const struct tern_softmax_context_args *args, void *row,
+                     size_t i, size_t end, const void *next, const float *cosine, const float *sine)
+{
+    const size_t heads = (size_t)args->heads;
+
+    for (size_t stop; i < end; i = stop) {
+        stop = i < heads && heads < end ? heads : end;
+        const size_t at = i < heads ? i * q_step(args) : k_column(args, i - heads), size = args->half ? 2 : 4;
+        const struct tern_row_flow flow = { .ahead = { next ? (const char *)next + at * size : NULL },
+                                            .ahead_bytes = next ? (stop - i) * q_step(args) * size : 0 };
+        turn_heads(kernels, args, (char *)row + at * size, stop - i, cosine, sine, &flow);
+    }
 }
 
 /* The heads of all rows that are to be turned or rounded, a share of (row, head) for each thread. */
@@ -166,6 +181,7 @@ static void prepare(const struct tern_par *par, const struct tern_softmax_contex
     const size_t turned = (size_t)args->heads + (size_t)args->kv_heads;
     const bool round = rounds(args, batch);
     const size_t n_heads = round ? turned + (size_t)args->kv_heads : turned;
+    const bool alone = !round && !args->q_norm.gamma && !args->k_norm.gamma;
     double scratch[TERN_ROTARY_MAX];
     const double *frequency = NULL;
     float cosine[TERN_ROTARY_MAX], sine[TERN_ROTARY_MAX];
@@ -186,9 +202,14 @@ static void prepare(const struct tern_par *par, const struct tern_softmax_contex
             tern_rope_angles(par->kernels, args->rope, cosine, sine, frequency, position);
         else
             par->kernels->rotary_angles(cosine, sine, frequency, (size_t)args->rotary_dim / 2, (double)position);
-        for (; i < end && i / n_heads == row; i++)
-            prepare_head(par->kernels, args, (char *)qkv + row * ld * (args->half ? sizeof(uint16_t) : sizeof(float)),
-                         i % n_heads, round, cosine, sine);
+        const size_t bytes = ld * (args->half ? sizeof(uint16_t) : sizeof(float)), first = row * n_heads;
+        const size_t stop = end < first + n_heads ? end : first + n_heads;
+        char *const at = (char *)qkv + row * bytes;
+        if (alone)
+            turn_row(par->kernels, args, at, i - first, stop - first, stop < end ? at + bytes : NULL, cosine, sine);
+        for (; !alone && i < stop; i++)
+            prepare_head(par->kernels, args, at, i - first, round, cosine, sine);
+        i = stop;
     }
 }
 
