@@ -201,15 +201,17 @@ typedef void tern_gate_bf16_fn(uint16_t *y, const uint16_t *up, const uint16_t *
                                const struct tern_row_flow *flow);
 
 /* What happens to a finished tile of a product on its way to memory, in this order, all in f32:
- *   t *= scale[j];  t += bias[j];  t = act(t);  t *= factor[i][j];  t += residual[i][j] (and residual2, in this order);  C[i][j] = t
- * each where given.   factor: a tile as the finished one, its rows 32 apart, whatever row and col are.
+ *   t *= scale[j];  t += bias[j];  t = act(t);  t += residual[i][j] (and residual2, in this order);  C[i][j] = t
+ * each where given.   gate: t *= act(g) in place of act(t), g being of another whole tile (its rows 32 apart, whatever row and col are)
+ * after the scale and bias of its own columns, which stand gate_columns further on; n is 32 then.
  * half: stored instead of C, of which nothing is read or written (but what is a residual): t as bf16, or as f16 if half_is_f16,
  * rounded as by bf16_from_f32 and f16_from_f32. */
 struct tern_epilogue {
     const float *scale; /* [N] or NULL */
     const float *bias;  /* [N] or NULL */
     enum tern_act act;
-    const float *factor;   /* [m][32] or NULL */
+    const void *gate; /* [m][32], of the tile's type, or NULL */
+    size_t gate_columns;
     const float *residual; /* [M][ld_residual] or NULL; == C allowed */
     size_t ld_residual;
     const float *residual2; /* the same, added after it */

@@ -124,60 +124,43 @@ struct piece {
     size_t row, m, panel;
     size_t panels;    /* 1, or 2: neighbours, or of a gated product the panel of its gates too */
     const char *next; /* what is read after it, or NULL */
-    float *gates;     /* [m][32] of a gated product: filled by the panel of gates, multiplied by the other; else NULL */
+    void *gates;      /* sums [m][32] of a gated product: filled by the panel of gates, read by the other; else NULL */
     bool is_gate;
     bool cold; /* the first of all, and of more than a row: a single one gains nothing */
 };
 
-/* A finished tile of the piece's panel `i`, of floats or integers, for rows [r0, r0 + rows) of the piece. */
+/* A finished tile of floats or integers, for `rows` rows from `row` on, of panel `panel`; gate: that of its gates, or NULL. */
+static void finish_tile(const struct product *p, size_t row, size_t rows, size_t panel, const float *sums,
+                        const int32_t *integers, const void *gate)
+{
+    const struct tern_kernels *kernels = p->kernels;
+    const size_t col = panel * TERN_PANEL, left = (size_t)p->w->out - col, n = left < TERN_PANEL ? left : TERN_PANEL;
+    const struct tern_epilogue *e = &p->e;
+    struct tern_epilogue gated;
+
+    if (gate) {
+        gated = *e;
+        gated.act = p->gate_act;
+        gated.gate = gate;
+        gated.gate_columns = p->pair * TERN_PANEL;
+        e = &gated;
+    }
+    if (integers)
+        kernels->epilogue_s32(p->c, p->ldc, integers, p->row_scale + row, e, row, col, rows, n);
+    else
+        kernels->epilogue_f32(p->c, p->ldc, sums, e, row, col, rows, n);
+}
+
+/* The same of the piece's panel `i`, for rows [r0, r0 + rows) of the piece. */
 static void finish(const struct product *p, const struct piece *piece, size_t i, const float *sums,
                    const int32_t *integers, size_t r0, size_t rows)
 {
-    const struct tern_kernels *kernels = p->kernels;
-    size_t row = piece->row + r0, col = (piece->panel + i) * TERN_PANEL, ldc = p->ldc;
-    const size_t left = (size_t)p->w->out - col, n = left < TERN_PANEL ? left : TERN_PANEL;
-    const float *row_scale = integers ? p->row_scale + row : NULL;
-    const struct tern_epilogue *e = &p->e;
-    struct tern_epilogue part;
-    float *c = p->c;
+    char *gate = piece->gates ? (char *)piece->gates + r0 * TERN_PANEL * sizeof *sums : NULL;
 
-    if (piece->gates && piece->is_gate) {
-        part = (struct tern_epilogue){ .scale = e->scale ? e->scale + col : NULL,
-                                       .bias = e->bias ? e->bias + col : NULL,
-                                       .act = p->gate_act };
-        e = &part;
-        c = piece->gates;
-        ldc = TERN_PANEL;
-        row = r0;
-        col = 0;
-    } else if (piece->gates) {
-        part = *e;
-        part.factor = piece->gates + r0 * TERN_PANEL;
-        e = &part;
-    }
-    if (integers)
-        kernels->epilogue_s32(c, ldc, integers, row_scale, e, row, col, rows, n);
+    if (gate && piece->is_gate)
+        memcpy(gate, integers ? (const void *)integers : sums, rows * TERN_PANEL * sizeof *sums);
     else
-        kernels->epilogue_f32(c, ldc, sums, e, row, col, rows, n);
-}
-
-/* The same of a panel and that of its gates. */
-static void finish_gated(const struct product *p, const struct piece *piece, size_t i, const float *sums,
-                         const float *gate_sums, size_t r0, size_t rows)
-{
-    _Alignas(64) float gates[TERN_TILE_ROWS * TERN_PANEL];
-    const bool integers = p->row_scale != NULL;
-    struct piece part = { .row = piece->row + r0,
-                          .m = rows,
-                          .panel = piece->panel + i + p->pair,
-                          .panels = 1,
-                          .gates = gates,
-                          .is_gate = true };
-
-    finish(p, &part, 0, gate_sums, integers ? (const int32_t *)(const void *)gate_sums : NULL, 0, rows);
-    part.panel -= p->pair;
-    part.is_gate = false;
-    finish(p, &part, 0, sums, integers ? (const int32_t *)(const void *)sums : NULL, 0, rows);
+        finish_tile(p, piece->row + r0, rows, piece->panel + i, sums, integers, gate);
 }
 
 /* Whether nothing but scale and bias follows the sums: kernels of blocks store them then. */
@@ -235,7 +218,8 @@ static void block_finish(void *user, size_t block, size_t row, size_t rows, cons
     const bool integers = end->p->row_scale != NULL;
 
     if (end->p->gated && end->piece->panels == 2) {
-        finish_gated(end->p, end->piece, block, sums, (const float *)sums + end->second, row, rows);
+        finish_tile(end->p, end->piece->row + row, rows, end->piece->panel + block, sums, integers ? sums : NULL,
+                    (const float *)sums + end->second);
         return;
     }
     for (size_t i = 0, at = 0; i < end->piece->panels; i++, at += end->second)
@@ -459,7 +443,10 @@ static void run_piece(const struct product *p, const struct piece *piece)
 static void run_streams(const struct product *p, size_t row, size_t m, size_t panel, size_t panel_end, size_t pair)
 {
     const size_t panel_bytes = p->layout.steps * p->layout.step_bytes, most = GATE_ROWS > m ? GATE_ROWS / m : 1;
-    _Alignas(64) float gates[GATE_ROWS * TERN_PANEL];
+    _Alignas(64) union {
+        float f32[GATE_ROWS * TERN_PANEL];
+        int32_t s32[GATE_ROWS * TERN_PANEL];
+    } gates;
 
     for (size_t end; panel < panel_end; panel = end) {
         end = panel_end - panel < most ? panel_end : panel + most;
@@ -471,7 +458,7 @@ static void run_streams(const struct product *p, size_t row, size_t m, size_t pa
                                               .panel = at,
                                               .panels = 1,
                                               .next = (const char *)p->w->words + (at + 1) * panel_bytes,
-                                              .gates = gates + (i - panel) * m * TERN_PANEL,
+                                              .gates = gates.f32 + (i - panel) * m * TERN_PANEL,
                                               .is_gate = is_gate,
                                               .cold = m > 1 && i == panel });
             }
@@ -484,7 +471,10 @@ static void run(const struct tern_par *par, const struct product *p, size_t m)
     const size_t n_panels = ((size_t)p->w->out + TERN_PANEL - 1) / TERN_PANEL;
     const size_t panel_bytes = p->layout.steps * p->layout.step_bytes, pair = p->pair;
     size_t panel = 0, panel_end = p->gated ? pair : n_panels, row0 = 0, row_end = m;
-    _Alignas(64) float gates[GROUP_ROWS * TERN_PANEL];
+    _Alignas(64) union {
+        float f32[GROUP_ROWS * TERN_PANEL];
+        int32_t s32[GROUP_ROWS * TERN_PANEL];
+    } gates;
 
     if (splits_rows(&p->plan, m))
         tern_share(par, m, 8, &row0, &row_end);
@@ -515,7 +505,7 @@ static void run(const struct tern_par *par, const struct product *p, size_t m)
                                    .cold = m > 1 && panel == begin && g == 0 };
             if (gates_first) {
                 piece.panel = panel + pair;
-                piece.gates = gates;
+                piece.gates = &gates;
                 piece.is_gate = true;
                 piece.next = here;
                 run_piece(p, &piece);

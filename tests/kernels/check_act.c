@@ -153,6 +153,21 @@ static void finish(const struct tern_kernels *k, const struct finished *f, float
         k->epilogue_s32(c, ldc, f->integers, f->row_scale, e, f->row, f->col, f->m, f->n);
 }
 
+/* A gate's activation may be 6e-8 in all off, as many times over as what it is multiplied with has: sizes for the bound. */
+static void gated_sizes(struct tc *t, const struct finished *f, struct tern_epilogue e, float *size, size_t ldc)
+{
+    const size_t begin = f->row * ldc + f->col;
+    float *by = tc_copy_f32(t, size, begin + (f->m - 1) * ldc + f->n);
+
+    e.gate = NULL;
+    e.act = TERN_ACT_NONE;
+    e.residual = e.residual2 = NULL;
+    finish(&t->ref, f, by, ldc, &e);
+    for (size_t i = 0; i < f->m; i++)
+        for (size_t at = begin + i * ldc, end = at + f->n; at < end; at++)
+            size[at] = fmaxf(size[at], fabsf(by[at]) / 4);
+}
+
 /* Halves are what goes to C otherwise, narrowed: of the level and of the definition. */
 static void check_halves(struct tc *t, const struct finished *f, struct tern_epilogue e)
 {
@@ -189,18 +204,19 @@ void check_epilogue_f32(struct tc *t)
 
                 if (!tc_case(t, "%s,m=%zu,n=%zu,form=%d", acts[a].name, m, n, form))
                     continue;
-                const float *tile = tc_in_panel(t, m * 32, TC_OUTLIERS), *bias = tc_in_f32(t, col + n, TC_NORMAL);
-                const float *columns_scale = tc_in_f32(t, col + n, TC_NEAR_ONE);
+                const size_t further = 64; /* to a gate's columns */
+                const float *tile = tc_in_panel(t, m * 32, TC_OUTLIERS),
+                            *bias = tc_in_f32(t, col + further + n, TC_NORMAL);
+                const float *columns_scale = tc_in_f32(t, col + further + n, TC_NEAR_ONE);
                 const float *c = tc_in_f32(t, c_size, TC_NORMAL),
                             *second = tc_in_f32(t, (row + m - 1) * ld2 + col + n, TC_NORMAL);
                 float *want = tc_copy_f32(t, c, c_size), *base = tc_copy_f32(t, c, c_size),
                       *got = tc_copy_f32(t, c, c_size);
                 float *scale = tc_copy_f32(t, c, c_size);
-                const float *factor = tc_in_panel(t, m * 32, TC_NEAR_ONE);
-                struct tern_epilogue e = { .act = acts[a].act };
+                const float *gate = tc_in_panel(t, m * 32, TC_OUTLIERS);
+                struct tern_epilogue e = { .act = acts[a].act, .gate = n == 32 && form % 3 ? gate : NULL };
 
-                if ((form + s) % 3 == 1)
-                    e.factor = factor;
+                e.gate_columns = e.gate ? further : 0;
                 if (form & 1)
                     e.bias = bias;
                 if ((form + s) % 3 == 0)
@@ -224,6 +240,8 @@ void check_epilogue_f32(struct tc *t)
                     t->new.epilogue_f32(got, ldc, tile, &e, row, col, m, n);
                     for (size_t i = 0; i < c_size; i++)
                         scale[i] = fabsf(want[i]) + (form & 6 ? fabsf(c[i]) + 6 : 0); /* a residual is at most 6 */
+                    if (e.gate)
+                        gated_sizes(t, &(struct finished){ tile, NULL, NULL, row, col, m, n }, e, scale, ldc);
                     tc_near_f32(t, want, got, scale, c_size);
                     tc_same_f32(t, base, got, c_size);
                 }
@@ -231,6 +249,13 @@ void check_epilogue_f32(struct tc *t)
                 e.ld_residual = ldc;
                 check_halves(t, &(struct finished){ tile, NULL, NULL, row, col, m, n }, e);
             }
+    if (tc_bench(t, 0, 8 * 32, "gate,silu,m=8")) {
+        const float *tile = tc_in_panel(t, 8 * 32, TC_NORMAL), *gate = tc_in_panel(t, 8 * 32, TC_NORMAL);
+        float *c = tc_out_f32(t, 8 * 768);
+        const struct tern_epilogue e = { .act = TERN_ACT_SILU, .gate = gate };
+
+        TC_TIME(t) t->new.epilogue_f32(c, 768, tile, &e, 0, tc_turn(t) % 24 * 32, 8, 32);
+    }
     for (size_t a = 0; a < TC_COUNT(acts); a++)
         if (tc_bench(t, 0, 8 * 32, "bias,%s,residual,m=8", acts[a].name)) {
             const float *tile = tc_in_panel(t, 8 * 32, TC_NORMAL), *bias = tc_in_f32(t, 768, TC_NORMAL);
@@ -258,26 +283,31 @@ void check_epilogue_s32(struct tc *t)
                 if (!tc_case(t, "%s,m=%zu,n=%zu,form=%d", acts[a].name, m, n, form))
                     continue;
                 int32_t *tile = tc_out_s32(t, m * 32);
-                const float *row_scale = tc_in_f32(t, m, TC_NEAR_ONE), *scale = tc_in_f32(t, col + n, TC_NORMAL);
-                const float *bias = tc_in_f32(t, col + n, TC_NORMAL), *c = tc_in_f32(t, c_size, TC_NORMAL);
+                const float *row_scale = tc_in_f32(t, m, TC_NEAR_ONE), *scale = tc_in_f32(t, col + 96 + n, TC_NORMAL);
+                const float *bias = tc_in_f32(t, col + 96 + n, TC_NORMAL), *c = tc_in_f32(t, c_size, TC_NORMAL);
                 float *want = tc_copy_f32(t, c, c_size), *base = tc_copy_f32(t, c, c_size),
                       *got = tc_copy_f32(t, c, c_size), *size = tc_copy_f32(t, c, c_size);
-                const float *factor = tc_in_panel(t, m * 32, TC_NEAR_ONE);
+                int32_t *gate = tc_out_s32(t, m * 32);
                 const struct tern_epilogue e = { .scale = form & 1 ? scale : NULL,
                                                  .bias = form & 2 ? bias : NULL,
                                                  .act = acts[a].act,
-                                                 .factor = (form + s) % 3 == 1 ? factor : NULL,
+                                                 .gate = n == 32 && form % 3 ? gate : NULL,
+                                                 .gate_columns = 96,
                                                  .residual = form & 4 ? c : NULL,
                                                  .ld_residual = ldc };
 
                 for (size_t i = 0; i < m * 32; i++) /* small ones, and some that f32 rounds */
                     tile[i] = i % 5 ? (int32_t)tc_below(t, 41) - 20
                                     : (int32_t)((int64_t)tc_below(t, 0x7fffffff) * 2 - 0x7fffffff);
+                for (size_t i = 0; i < m * 32; i++)
+                    gate[i] = (int32_t)tc_below(t, 13) - 6;
                 t->ref.epilogue_s32(want, ldc, tile, row_scale, &e, row, col, m, n);
                 t->base.epilogue_s32(base, ldc, tile, row_scale, &e, row, col, m, n);
                 t->new.epilogue_s32(got, ldc, tile, row_scale, &e, row, col, m, n);
                 for (size_t i = 0; i < c_size; i++)
                     size[i] = fabsf(want[i]) + (form & 4 ? fabsf(c[i]) : 0);
+                if (e.gate)
+                    gated_sizes(t, &(struct finished){ NULL, tile, row_scale, row, col, m, n }, e, size, ldc);
                 tc_near_f32(t, want, got, size, c_size);
                 tc_same_f32(t, base, got, c_size);
                 check_halves(t, &(struct finished){ NULL, tile, row_scale, row, col, m, n }, e);

@@ -48,17 +48,17 @@ void tern_gate_f32_ref(float *y, const float *up, const float *gate, const float
     }
 }
 
-/* From the bias on, for row i of the tile: element (row + i, j) of C. */
-static void finish(float *c, size_t ldc, float t, const struct tern_epilogue *e, size_t row, size_t i, size_t col,
-                   size_t j)
+/* Element (row + i, j) of C, from the bias on; g: the gate's element after its scale. */
+static void finish(float *c, size_t ldc, float t, float g, const struct tern_epilogue *e, size_t row, size_t i,
+                   size_t col, size_t j)
 {
     const size_t r = row + i, s = col + j;
 
     if (e->bias)
         t += e->bias[s];
-    t = tern_act_ref(t, e->act);
-    if (e->factor)
-        t *= e->factor[i * TERN_PANEL + j];
+    if (e->gate && e->bias)
+        g += e->bias[s + e->gate_columns];
+    t = e->gate ? t * tern_act_ref(g, e->act) : tern_act_ref(t, e->act);
     if (e->residual)
         t += e->residual[r * e->ld_residual + s];
     if (e->residual2)
@@ -76,10 +76,11 @@ void tern_epilogue_f32_ref(float *c, size_t ldc, const float *tile, const struct
 {
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) {
-            float t = tile[i * TERN_PANEL + j];
-            if (e->scale)
-                t *= e->scale[col + j];
-            finish(c, ldc, t, e, row, i, col, j);
+            const float *scale = e->scale ? e->scale + col + j : NULL;
+            const float t = tile[i * TERN_PANEL + j];
+            const float g = e->gate ? ((const float *)e->gate)[i * TERN_PANEL + j] : 0;
+            finish(c, ldc, scale ? t * scale[0] : t, scale && e->gate ? g * scale[e->gate_columns] : g, e, row, i, col,
+                   j);
         }
 }
 
@@ -88,7 +89,10 @@ void tern_epilogue_s32_ref(float *c, size_t ldc, const int32_t *tile, const floa
 {
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) {
-            const float scale = e->scale ? row_scale[i] * e->scale[col + j] : row_scale[i];
-            finish(c, ldc, (float)tile[i * TERN_PANEL + j] * scale, e, row, i, col, j);
+            const float *scale = e->scale ? e->scale + col + j : NULL;
+            const float by = scale ? row_scale[i] * scale[0] : row_scale[i];
+            const float gate_by = scale && e->gate ? row_scale[i] * scale[e->gate_columns] : row_scale[i];
+            const float g = e->gate ? (float)((const int32_t *)e->gate)[i * TERN_PANEL + j] : 0;
+            finish(c, ldc, (float)tile[i * TERN_PANEL + j] * by, g * gate_by, e, row, i, col, j);
         }
 }
