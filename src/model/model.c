@@ -313,17 +313,25 @@ static void add_places(const struct tern_batch *batch, const struct tern_embeddi
         row[k] += position[k];
 }
 
-/* A row of the table, scaled; 0 where another rank has it. */
-static void look_up(const struct tern_par *par, const struct tern_embedding *embed, int32_t id, float *row)
+static bool has_id(const struct tern_embedding *embed, int32_t id)
 {
-    const size_t width = (size_t)embed->table->in;
     const int64_t column = id - embed->first_id;
 
-    if (column < 0 || column >= embed->table->out) {
+    return column >= 0 && column < embed->table->out;
+}
+
+/* A row of the table, scaled; 0 where another rank has it.   next: what is looked up after it. */
+static void look_up(const struct tern_par *par, const struct tern_embedding *embed, int32_t id, int32_t next,
+                    float *row)
+{
+    const size_t width = (size_t)embed->table->in;
+
+    if (!has_id(embed, id)) {
         memset(row, 0, width * sizeof *row);
         return;
     }
-    tern_weight_channel(par->kernels, embed->table, (size_t)column, row);
+    tern_weight_channel(par->kernels, embed->table, (size_t)(id - embed->first_id),
+                        (size_t)((has_id(embed, next) ? next : id) - embed->first_id), row);
     for (size_t k = 0; embed->scale != 1 && k < width; k++)
         row[k] *= embed->scale;
 }
@@ -342,7 +350,7 @@ tern_status tern_forward_embed(const struct tern_par *par, const struct tern_bat
 
     tern_share(par, n, 1, &begin, &end);
     for (size_t t = begin; t < end; t++)
-        look_up(par, embed, batch->ids[t], rows + t * width);
+        look_up(par, embed, batch->ids[t], batch->ids[t + 1 < end ? t + 1 : t], rows + t * width);
     if (embed->comm) {
         tern_barrier(par);
         TERN_TRY(tern_rows_reduce(par, embed->comm, rows, n * width, work));

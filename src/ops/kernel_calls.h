@@ -47,8 +47,10 @@ struct tern_weight_layout tern_weight_layout(enum tern_weight_format format, siz
 /* A weight of fp32, fp16, bf16 or int8 with its sizes and without its numbers, to plan memory by: nothing may be computed with it. */
 tern_status tern_weight_hollow(tern_ctx *ctx, int64_t in, int64_t out, tern_dtype dtype, tern_weight **weight);
 
-/* One output channel of a packed weight as f32: to[K].  What an embedding table that is also the output head is read by. */
-void tern_weight_channel(const struct tern_kernels *kernels, const struct tern_weight *w, size_t channel, float *to);
+/* One output channel of a packed weight as f32: to[K].  What an embedding table that is also the output head is read by.
+ * following: the channel that is read next, whose lines are sent for meanwhile, or the same again. */
+void tern_weight_channel(const struct tern_kernels *kernels, const struct tern_weight *w, size_t channel,
+                         size_t following, float *to);
 
 /* c[M, ldc] = epilogue(a[M, lda] W), a 1 <= M product of any size, computed in f32 whatever the format: each weight is widened
  * exactly.  The scales of q8 are applied to finished sums; weights in groups become f32 numbers (the bits of

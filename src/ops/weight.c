@@ -310,53 +310,74 @@ tern_dtype tern_weight_dtype(const tern_weight *w)
     return TERN_INT8;
 }
 
-/* A channel's elements stand side by side in each step, `per` of them, at one place of every step. */
-static void channel_f32(float *to, const float *at, size_t in)
+/* A channel's elements stand side by side in each step, `per` of them, at one place of every step: a cache line of its own for each, of
+ * which few come in time by themselves.   next: the same place of the channel that is read after it. */
+static void channel_f32(float *to, const float *at, const float *next, size_t in)
 {
-    for (size_t k = 0; k < in; k++, at += TERN_PANEL)
+    for (size_t k = 0; k < in; k++, at += TERN_PANEL, next += TERN_PANEL) {
+        __builtin_prefetch(next);
         to[k] = *at;
+    }
 }
 
-static void channel_q8(float *to, const int8_t *at, size_t in, float scale)
+static void channel_q8(float *to, const int8_t *at, const int8_t *next, size_t in, float scale)
 {
-    for (size_t k = 0; k < in; k += 4, at += 4 * TERN_PANEL)
-        for (size_t j = 0; j < 4 && k + j < in; j++)
-            to[k + j] = (float)at[j] * scale;
+    int8_t codes[PIECE];
+
+    for (size_t k = 0, n; k < in; k += n, to += n) {
+        n = in - k < PIECE ? in - k : PIECE;
+        for (size_t j = 0; j < n; j += 4, at += 4 * TERN_PANEL, next += 4 * TERN_PANEL) {
+            __builtin_prefetch(next);
+            memcpy(codes + j, at, 4);
+        }
+        for (size_t j = 0; j < n; j++)
+            to[j] = (float)codes[j] * scale;
+    }
 }
 
-static void channel_halves(float *to, const uint16_t *at, size_t in, const size_t per,
+static void channel_halves(float *to, const uint16_t *at, const uint16_t *next, size_t in, const size_t per,
                            void widen(float *, const uint16_t *, size_t))
 {
     uint16_t halves[PIECE];
 
     for (size_t k = 0, n; k < in; k += n) {
         n = in - k < PIECE ? in - k : PIECE;
-        for (size_t j = 0; j < n; j += per, at += per * TERN_PANEL)
+        for (size_t j = 0; j < n; j += per, at += per * TERN_PANEL, next += per * TERN_PANEL) {
+            __builtin_prefetch(next);
             for (size_t i = 0; i < per && j + i < n; i++)
                 halves[j + i] = at[i];
+        }
         widen(to + k, halves, n);
     }
 }
 
-void tern_weight_channel(const struct tern_kernels *kernels, const struct tern_weight *w, size_t channel, float *to)
+/* Where a channel begins. */
+static const void *channel_at(const struct tern_weight *w, const struct tern_weight_layout *layout, size_t channel)
+{
+    const size_t panel = channel / TERN_PANEL * layout->steps * layout->step_bytes;
+
+    return (const char *)w->words + panel + channel % TERN_PANEL * (layout->step_bytes / TERN_PANEL);
+}
+
+void tern_weight_channel(const struct tern_kernels *kernels, const struct tern_weight *w, size_t channel,
+                         size_t following, float *to)
 {
     if (w->groups) {
         tern_groups_channel(w, channel, to);
         return;
     }
     const struct tern_weight_layout layout = tern_weight_layout(w->format, (size_t)w->in);
-    const size_t panel = channel / TERN_PANEL * layout.steps * layout.step_bytes, in = (size_t)w->in;
-    const size_t step = channel % TERN_PANEL * (layout.step_bytes / TERN_PANEL);
-    const void *at = (const char *)w->words + panel + step;
+    const void *at = channel_at(w, &layout, channel), *next = channel_at(w, &layout, following);
+    const size_t in = (size_t)w->in;
 
     if (w->format == TERN_WEIGHT_F32)
-        channel_f32(to, at, in);
+        channel_f32(to, at, next, in);
     else if (w->format == TERN_WEIGHT_Q8)
-        channel_q8(to, at, in, w->scale[channel]);
+        channel_q8(to, at, next, in, w->scale[channel]);
     else if (w->format == TERN_WEIGHT_F16)
-        channel_halves(to, at, in, 1, kernels->f32_from_f16);
+        channel_halves(to, at, next, in, 1, kernels->f32_from_f16);
     else
-        channel_halves(to, at, in, 2, kernels->f32_from_bf16);
+        channel_halves(to, at, next, in, 2, kernels->f32_from_bf16);
 }
 
 void tern_weight_destroy(tern_weight **w)

@@ -491,7 +491,7 @@ static float *decoded(tern_ctx *ctx, const tern_weight *packed)
     float *numbers = test_bytes(in * out * 4), *channel = test_bytes(in * 4);
 
     for (size_t j = 0; j < out; j++) {
-        tern_weight_channel(ctx->kernels, packed, j, channel);
+        tern_weight_channel(ctx->kernels, packed, j, j, channel);
         for (size_t k = 0; k < in; k++)
             numbers[k * out + j] = channel[k];
     }

@@ -110,7 +110,7 @@ static void test_packing(void **state)
                             else
                                 tern_f32_from_bf16_ref(&column[i], &brain[at], 1);
                         }
-                        tern_weight_channel(ctx->kernels, packed, j, channel);
+                        tern_weight_channel(ctx->kernels, packed, j, j, channel);
                         uint8_t codes[132];
                         float scale = 1;
                         if (f == 3) {

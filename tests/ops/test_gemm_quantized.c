@@ -207,7 +207,7 @@ static void test_numbers(void **state)
                 for (size_t o = 0; o < n; o++) {
                     for (size_t r = 0; r < k; r++)
                         want[r] = ((float *)t.data)[transposed ? o * k + r : r * n + o];
-                    tern_weight_channel(ctx->kernels, packed, o, channel);
+                    tern_weight_channel(ctx->kernels, packed, o, o, channel);
                     test_equal(channel, want, k, name);
                 }
                 for (size_t panel = 0; packed->groups && panel < (n + 31) / 32; panel++)
