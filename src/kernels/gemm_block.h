@@ -8,8 +8,8 @@
  *        two panels, one step k:  [ 16 | 16 ] [ 16 | 16 ]     four vectors, loaded once for up to six rows
  *        row i   a[i][k]  ->        4 multiply-adds           one broadcast
  *
- * Loops of one panel go two steps at a time: the end of a loop of 192 is not foreseen on a Zen 5, that of 96 is.  (For two panels that
- * takes a register more than there is.)
+ * Loops go two steps at a time: the end of a loop of 192 is not foreseen on a Zen 5, that of 96 is.  (For two panels that takes a register
+ * more than there is, so the loop's end is read from the frame.)
  *
  * A tile's sums are passed on as soon as they are there: stores to memory then have the next tile's time to get there, where those of
  * four tiles together are more than wait in the processor.  What is read beside them, a residual, is sent for by the tile's first steps;
@@ -273,6 +273,7 @@ V16_FN void gemm_pair_tile(const enum v16_panel form, const int m, const struct 
                 GEMM_PAIR_STEP
             }
     }
+#pragma GCC unroll 2
     while (panel != end) {
         GEMM_PAIR_STEP
     }
