@@ -11,8 +11,8 @@
  * Loops go two steps at a time: the end of a loop of 192 is not foreseen on a Zen 5, that of 96 is.  (For two panels that takes a register
  * more than there is, so the loop's end is read from the frame.)
  *
- * A tile's sums are passed on as soon as they are there: stores to memory then have the next tile's time to get there, where those of
- * four tiles together are more than wait in the processor.  What is read beside them, a residual, is sent for by the tile's first steps;
+ * The sums of a pair's tile are passed on as soon as they are there: stores to memory then have the next tile's time to get there, where
+ * those of four tiles together are more than wait in the processor.  What is read beside them, a residual, is sent for by the tile's first steps;
  * a burst of prefetches in front of it does half of that.
  *
  * Two panels halve the loads of rows and give 24 sums instead of 16: longer between two ends of tiles.  That needs 32 registers; other
@@ -115,10 +115,19 @@ V16_FN struct gemm_hint gemm_block_hint(const struct tern_gemm_block *g, const s
     return (struct gemm_hint){ b->next, step < 128 ? step : 128 };
 }
 
-/* Where the sums of a tile begin, whose first row is `row`. */
-V16_FN size_t gemm_sums_at(const struct tern_gemm_block *g, size_t row)
+/* Where the sums of a row begin: `whole` rows are finished. */
+V16_FN size_t gemm_sums_at(const struct tern_gemm_block *g, size_t row, size_t whole)
 {
-    return g->begin && (g->c || g->finish) ? 0 : row * TERN_PANEL;
+    return TERN_PANEL * (!g->begin ? row : g->c ? 0 : g->finish ? row - whole : row);
+}
+
+/* Rows [row, end) of block `block` are summed up, and a tile has `tallest` rows at most.  Returns the first that is not finished. */
+V16_FN size_t gemm_finish(const struct tern_gemm_block *g, size_t block, size_t row, size_t end, size_t tallest)
+{
+    if (g->panels == 1 && end < g->m && end + tallest <= row + TERN_FINISH_ROWS)
+        return row;
+    g->finish(g->user, block, row, end - row, (const float *)g->sums + gemm_sums_at(g, row, row));
+    return end;
 }
 
 /* Weights that nobody has sent for: the first lines at once, and the rest by the first tile, so far ahead of itself. */
@@ -323,9 +332,9 @@ V16_FN void gemm_block(const enum v16_panel form, const size_t per_word, const s
         struct gemm_hint hint = streams ? own : ahead;
 
         gemm_columns_ahead(g, i);
-        for (size_t tile = 0, row = 0; tile < g->tiles; tile++) {
+        for (size_t tile = 0, row = 0, whole = 0; tile < g->tiles; tile++) {
             const size_t rows = cut.each + (tile < cut.more), end = row + rows;
-            float *sums = (float *)g->sums + gemm_sums_at(g, row);
+            float *sums = (float *)g->sums + gemm_sums_at(g, row, whole);
             const struct gemm_place p = { .a = (const float *)g->a + row * lda,
                                           .lda = lda,
                                           .panel = b.panel,
@@ -366,7 +375,7 @@ V16_FN void gemm_block(const enum v16_panel form, const size_t per_word, const s
             if (streams && tile == 0)
                 hint = ahead;
             if (g->finish)
-                g->finish(g->user, i, row, rows, sums);
+                whole = gemm_finish(g, i, whole, end, cut.each + (cut.more > 0));
             row = end;
         }
     }
@@ -397,34 +406,34 @@ V16_FN void gemm_block_finish(const struct tern_gemm_block *g, const bool intege
 }
 
 /* Tile by tile through a level's kernel of one tile: `call` for one panel's rows [row, end), sums from `at` on. */
-#define GEMM_BLOCK_BY_TILES(integers, per, call)                                                              \
-    do {                                                                                                      \
-        const size_t block_steps = (g->k + (per)-1) / (per);                                                  \
-        const struct gemm_cut cut = gemm_cut(g);                                                              \
-        struct gemm_vectors v;                                                                                \
-        gemm_vectors(g, &v);                                                                                  \
-        for (size_t block = 0; block < g->count; block++) {                                                   \
-            const struct gemm_columns b = gemm_columns(g, &v, block, block_steps * 128);                      \
-            struct gemm_hint hint = gemm_block_hint(g, &b, block_steps, g->tiles);                            \
-            for (size_t tile = 0, row = 0; tile < g->tiles; tile++) {                                         \
-                const size_t end = row + cut.each + (tile < cut.more);                                        \
-                const size_t bytes = hint.step * block_steps;                                                 \
-                for (size_t panel = 0; panel < g->panels; panel++) {                                          \
-                    const size_t at = panel * g->sums_second + gemm_sums_at(g, row);                          \
-                    const char *words = b.panel + panel * b.second;                                           \
-                    const int32_t *start = b.start ? b.start + panel * b.second_column : NULL;                \
-                    const void *next = hint.step ? hint.at + panel * b.next_second : NULL;                    \
-                    (void)start;                                                                              \
-                    call;                                                                                     \
-                    if (g->c)                                                                                 \
-                        gemm_block_finish(g, integers, &b, panel, at, row, end);                              \
-                }                                                                                             \
-                hint.at += bytes;                                                                             \
-                if (g->finish)                                                                                \
-                    g->finish(g->user, block, row, end - row, (const float *)g->sums + gemm_sums_at(g, row)); \
-                row = end;                                                                                    \
-            }                                                                                                 \
-        }                                                                                                     \
+#define GEMM_BLOCK_BY_TILES(integers, per, call)                                               \
+    do {                                                                                       \
+        const size_t block_steps = (g->k + (per)-1) / (per);                                   \
+        const struct gemm_cut cut = gemm_cut(g);                                               \
+        struct gemm_vectors v;                                                                 \
+        gemm_vectors(g, &v);                                                                   \
+        for (size_t block = 0; block < g->count; block++) {                                    \
+            const struct gemm_columns b = gemm_columns(g, &v, block, block_steps * 128);       \
+            struct gemm_hint hint = gemm_block_hint(g, &b, block_steps, g->tiles);             \
+            for (size_t tile = 0, row = 0, whole = 0; tile < g->tiles; tile++) {               \
+                const size_t end = row + cut.each + (tile < cut.more);                         \
+                const size_t bytes = hint.step * block_steps;                                  \
+                for (size_t panel = 0; panel < g->panels; panel++) {                           \
+                    const size_t at = panel * g->sums_second + gemm_sums_at(g, row, whole);    \
+                    const char *words = b.panel + panel * b.second;                            \
+                    const int32_t *start = b.start ? b.start + panel * b.second_column : NULL; \
+                    const void *next = hint.step ? hint.at + panel * b.next_second : NULL;     \
+                    (void)start;                                                               \
+                    call;                                                                      \
+                    if (g->c)                                                                  \
+                        gemm_block_finish(g, integers, &b, panel, at, row, end);               \
+                }                                                                              \
+                hint.at += bytes;                                                              \
+                if (g->finish)                                                                 \
+                    whole = gemm_finish(g, block, whole, end, cut.each + (cut.more > 0));      \
+                row = end;                                                                     \
+            }                                                                                  \
+        }                                                                                      \
     } while (0)
 
 #endif

@@ -242,9 +242,10 @@ typedef void tern_epilogue_s32_fn(float *c, size_t ldc, const int32_t *tile, con
  * finish given): block b has panels [b * panels, (b + 1) * panels), all `second` bytes apart, and their columns of start, scale, bias
  * and c.  Two that are no neighbours (a gate and what it is multiplied with): block b has panels b and b + apart; c is not given.
  *
- * What more may follow a sum is the caller's: finish(user, b, row, rows, sums) takes rows [row, row + rows) of block b, a tile, as soon as
- * they are whole, while their sums are in the first-level cache; sums as below, from the first of these rows on.  Rows that it reads are
- * sent for while their tile is multiplied. */
+ * What more may follow a sum is the caller's: finish(user, b, row, rows, sums) takes rows [row, row + rows) of block b as soon as they
+ * are whole, while their sums are in the first-level cache; sums as below, from the first of these rows on.  Of a tile all rows; of two
+ * panels one tile, of one panel as many as TERN_FINISH_ROWS take at most.  Rows that it reads are sent for while their tile is multiplied. */
+#define TERN_FINISH_ROWS 24
 struct tern_gemm_block {
     const void *a; /* rows in the type of the kernel, lda elements apart, from this block's first k on */
     size_t lda;
@@ -260,8 +261,8 @@ struct tern_gemm_block {
     bool begin; /* sums begin at +0, or `start`; else as they are in sums */
     const int32_t *start; /* [panels * 32] up to the last block's last one, gemm_q8's */
     void *
-        sums; /* f32 or s32 [m][32] for each panel of a block, 64-byte aligned; [a tile's rows][32] where begin and c or finish
-                 * are given: what is passed on need not be kept there */
+        sums; /* f32 or s32 [m][32] for each panel of a block, 64-byte aligned; [a tile's rows][32] where begin and c are given,
+                 * [TERN_FINISH_ROWS][32] where begin and finish: what is passed on need not be kept there */
     size_t sums_second; /* elements to the second panel's, at least as many */
     const void *
         next; /* NULL, or the weights that come after all: next_bytes of each panel are prefetched with the last block, evenly */

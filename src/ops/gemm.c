@@ -78,6 +78,13 @@ static bool pairs_panels(const struct tern_kernels *kernels, const struct tern_p
     return m >= kernels->pair_rows && !plan->tile_rows;
 }
 
+/* The same of a panel and that of its gates, where there are such kernels: bytes of s8 are read fast enough for two streams from 16 rows on. */
+static bool pairs_gates(const struct tern_kernels *kernels, const struct tern_plan *plan, size_t m, bool q8)
+{
+    return pairs_panels(kernels, plan, m) ||
+           (q8 && m > TERN_TILE_ROWS && kernels->pair_rows < SIZE_MAX && !plan->tile_rows);
+}
+
 /* n things in `parts` parts that differ by one at most.  Between two calls of a kernel there is no time for divisions. */
 struct cut {
     size_t each, more; /* the first `more` parts have one more */
@@ -300,11 +307,11 @@ static size_t whole_product(const struct product *p, size_t row, size_t m, size_
     const char *words = (const char *)p->w->words;
     tern_gemm_block_f32_fn *const kernel = block_kernel(p);
     _Alignas(64) union {
-        float f32[2 * TERN_TILE_ROWS * TERN_PANEL];
-        int32_t s32[2 * TERN_TILE_ROWS * TERN_PANEL];
+        float f32[2 * TERN_FINISH_ROWS * TERN_PANEL];
+        int32_t s32[2 * TERN_FINISH_ROWS * TERN_PANEL];
     } sums; /* of some tiles */
     const struct piece piece = { .row = row, .m = m, .panel = panel, .panels = panels };
-    struct block_end end = { p, &piece, TERN_TILE_ROWS * TERN_PANEL };
+    struct block_end end = { p, &piece, TERN_FINISH_ROWS * TERN_PANEL };
 
     if (!kernel || !count || !m || (p->gated && panels == 1) ||
         count_blocks(p->kernels, &p->plan, steps, step_bytes) > 1)
@@ -482,7 +489,10 @@ static void run(const struct tern_par *par, const struct product *p, size_t m)
         tern_share(par, panel_end, 1, &panel, &panel_end);
 
     const size_t m_here = row_end - row0, n_groups = (m_here + GROUP_ROWS - 1) / GROUP_ROWS;
-    const size_t most = block_kernel(p) && pairs_panels(p->kernels, &p->plan, m_here) ? 2 : 1;
+    const bool q8 = p->row_scale != NULL;
+    const bool pairs =
+        p->gated ? pairs_gates(p->kernels, &p->plan, m_here, q8) : pairs_panels(p->kernels, &p->plan, m_here);
+    const size_t most = block_kernel(p) && pairs ? 2 : 1;
     const size_t begin = panel;
     if (p->gated && m_here > 0 && m_here <= GATE_ROWS && count_tiles(&p->plan, m_here) == 1) {
         run_streams(p, row0, m_here, panel, panel_end, pair);

@@ -173,7 +173,7 @@ static void check_form(struct tc *t, const enum form form)
                     const bool finished = variant >= 8 && variant != 12, stored = variant >= 2 && variant < 8,
                                dense = stored || finished;
                     const bool begin = variant != 1 && variant != 5 && variant != 9;
-                    const size_t room = highest, kept = count > 1 && m > room ? room : m;
+                    const size_t room = finished ? TERN_FINISH_ROWS : highest, kept = count > 1 && m > room ? room : m;
                     const size_t sums_second = 32 * kept + (variant & 1 ? 16 : 0);
                     const size_t sums_size = (panels - 1) * sums_second + 32 * kept,
                                  c_size = (m - 1) * ldc + 32 * results_panels;
@@ -224,7 +224,9 @@ static void check_form(struct tc *t, const enum form form)
                         float *const at = tc_out_panel(t, (sums_size + 15) / 16 * 16);
                         memcpy(at, sums, sums_size * sizeof(*at));
                         all[n] = dense ? tc_out_f32(t, c_size) : at;
-                        struct passed_on to = { all[n], ldc, panels, sums_second, m, highest, { 0 }, true };
+                        struct passed_on to = { all[n],      ldc, panels,
+                                                sums_second, m,   panels == 2 ? highest : TERN_FINISH_ROWS,
+                                                { 0 },       true };
                         results[n] = all[n];
                         g.sums = at;
                         g.c = stored ? all[n] : NULL;
