@@ -70,14 +70,13 @@ int cli_fail(tern_status status, const char *text)
 
 /* ---- signals -------------------------------------------------------------------------------------------------------- */
 
-static volatile sig_atomic_t arrived;
+static atomic_int arrived; /* MPI has threads, one of which may run the handler */
 static _Atomic(tern_session *) running;
 
 static void on_signal(int number)
 {
+    atomic_store(&arrived, number); /* before the look at what runs: who comes to run between the two sees it */
     tern_session *session = atomic_load(&running);
-
-    arrived = number;
     if (session)
         tern_session_cancel(session);
 }
@@ -108,7 +107,7 @@ void cli_signal_forget(void)
 {
     tern_session *session = atomic_load(&running);
 
-    arrived = 0;
+    atomic_store(&arrived, 0);
     if (session)
         tern_session_resume(session);
     catch_signals();
@@ -127,7 +126,7 @@ void cli_init(void)
 
 int cli_signal(void)
 {
-    return arrived;
+    return atomic_load(&arrived);
 }
 
 bool cli_goes_on(void *user)
@@ -139,7 +138,7 @@ bool cli_goes_on(void *user)
 void cli_signal_session(tern_session *session)
 {
     atomic_store(&running, session);
-    if (session && arrived)
+    if (session && atomic_load(&arrived))
         tern_session_cancel(session);
 }
 

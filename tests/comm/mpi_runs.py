@@ -1,6 +1,7 @@
 """Programs on several ranks of this host, for the tests in this folder."""
 import concurrent.futures
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -33,6 +34,13 @@ def missing():
     if not os.path.exists(PLUGIN):
         sys.exit(f"mpirun is here and {PLUGIN} is not: was libopenmpi-dev missing when tern was built?")
     return None
+
+
+def sanitizer():
+    """the sanitizers of the build, as CMake was told; "" without any"""
+    with open(os.path.join(BUILD, "CMakeCache.txt"), encoding="utf-8") as f:
+        told = re.search(r"^TERN_SANITIZE:.*?=(.*)$", f.read(), re.M)
+    return told[1] if told else ""
 
 
 def mpirun(n, path="auto", quiet=True):
