@@ -79,6 +79,7 @@ def peaks(folder, n, model):
     return found
 
 
+@unittest.skipIf(mpi_runs.sanitizer() == "thread", "TSan keeps several times of what it watches")
 class Memory(unittest.TestCase):
     def test_ranks_take_their_share(self):
         with tempfile.TemporaryDirectory() as folder:
