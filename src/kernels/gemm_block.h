@@ -11,9 +11,9 @@
  * Loops go two steps at a time: the end of a loop of 192 is not foreseen on a Zen 5, that of 96 is.  (For two panels that takes a register
  * more than there is, so the loop's end is read from the frame.)
  *
- * The sums of a pair's tile are passed on as soon as they are there: stores to memory then have the next tile's time to get there, where
- * those of four tiles together are more than wait in the processor.  What is read beside them, a residual, is sent for by the tile's first steps;
- * a burst of prefetches in front of it does half of that.
+ * Sums of several tiles are passed on together, which saves calls; but a tile's alone where it is a gate's pair or a residual is read:
+ * stores to memory then have the next tile's time to get there.  The residual is sent for by the tile's first steps; a burst of
+ * prefetches in front of them does half of that.
  *
  * Two panels halve the loads of rows and give 24 sums instead of 16: longer between two ends of tiles.  That needs 32 registers; other
  * levels go tile by tile through their kernels of one. */
@@ -124,7 +124,9 @@ V16_FN size_t gemm_sums_at(const struct tern_gemm_block *g, size_t row, size_t w
 /* Rows [row, end) of block `block` are summed up, and a tile has `tallest` rows at most.  Returns the first that is not finished. */
 V16_FN size_t gemm_finish(const struct tern_gemm_block *g, size_t block, size_t row, size_t end, size_t tallest)
 {
-    if (g->panels == 1 && end < g->m && end + tallest <= row + TERN_FINISH_ROWS)
+    const bool alone = g->read || (g->panels == 2 && g->apart > 1);
+
+    if (!alone && end < g->m && end + tallest <= row + TERN_FINISH_ROWS)
         return row;
     g->finish(g->user, block, row, end - row, (const float *)g->sums + gemm_sums_at(g, row, row));
     return end;

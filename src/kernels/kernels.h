@@ -243,8 +243,8 @@ typedef void tern_epilogue_s32_fn(float *c, size_t ldc, const int32_t *tile, con
  * and c.  Two that are no neighbours (a gate and what it is multiplied with): block b has panels b and b + apart; c is not given.
  *
  * What more may follow a sum is the caller's: finish(user, b, row, rows, sums) takes rows [row, row + rows) of block b as soon as they
- * are whole, while their sums are in the first-level cache; sums as below, from the first of these rows on.  Of a tile all rows; of two
- * panels one tile, of one panel as many as TERN_FINISH_ROWS take at most.  Rows that it reads are sent for while their tile is multiplied. */
+ * are whole, while their sums are in the first-level cache; sums as below, from the first of these rows on.  Of a tile all rows, and of
+ * tiles at most as many as TERN_FINISH_ROWS take.  Rows that it reads are sent for while their tile is multiplied. */
 #define TERN_FINISH_ROWS 24
 struct tern_gemm_block {
     const void *a; /* rows in the type of the kernel, lda elements apart, from this block's first k on */
