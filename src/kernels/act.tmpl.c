@@ -316,28 +316,17 @@ V16_FN v16 epilogue_last(const struct epilogue_steps *s, size_t j, const enum te
     return v16_act_of(v16_load(s->x + j), act == TERN_ACT_GELU_ERF ? r : v16_act_join(r, v16_load(s->n + j), act), act);
 }
 
-/* Scale and bias of a tile's columns, the last of them perhaps less than a vector. */
-struct epilogue_columns {
-    v16 scale_lo, scale_hi, bias_lo, bias_hi;
-};
-
-V16_FN struct epilogue_columns epilogue_columns(const float *scale, const float *bias, size_t n_lo, size_t n_hi)
-{
-    const v16 none = v16_set1(-0.0f), one = v16_set1(1);
-
-    return (struct epilogue_columns){ scale ? v16_load_n(scale, n_lo) : one,
-                                      scale && n_hi ? v16_load_n(scale + 16, n_hi) : one,
-                                      bias ? v16_load_n(bias, n_lo) : none,
-                                      bias && n_hi ? v16_load_n(bias + 16, n_hi) : none };
-}
-
 /* The tile is in L1 and C is written once: reading lines of C back after a store that missed would wait for them. */
 V16_FN void epilogue_tile(const struct epilogue_end *end, const void *tile, const float *row_scale, const float *scale,
                           const float *bias, size_t m, size_t n, const bool whole, const bool plain,
                           const enum tern_act act)
 {
     const size_t n_lo = n < 16 ? n : 16, n_hi = n - n_lo;
-    const struct epilogue_columns t = epilogue_columns(scale, bias, n_lo, n_hi);
+    const v16 none = v16_set1(-0.0f), one = v16_set1(1);
+    const v16 bias_lo = bias ? v16_load_n(bias, n_lo) : none;
+    const v16 bias_hi = bias && n_hi ? v16_load_n(bias + 16, n_hi) : none;
+    const v16 scale_lo = scale ? v16_load_n(scale, n_lo) : one;
+    const v16 scale_hi = scale && n_hi ? v16_load_n(scale + 16, n_hi) : one;
     const struct epilogue_end e = *end;
 
     if (epilogue_in_steps(act, plain)) {
@@ -347,10 +336,9 @@ V16_FN void epilogue_tile(const struct epilogue_end *end, const void *tile, cons
             const size_t rows = m - i0 < EPILOGUE_ROWS ? m - i0 : EPILOGUE_ROWS;
 
             for (size_t i = 0; i < rows; i++) {
-                epilogue_first(&s, i * TERN_PANEL, epilogue_begin(tile, row_scale, i0 + i, 0, t.scale_lo, t.bias_lo),
+                epilogue_first(&s, i * TERN_PANEL, epilogue_begin(tile, row_scale, i0 + i, 0, scale_lo, bias_lo), act);
+                epilogue_first(&s, i * TERN_PANEL + 16, epilogue_begin(tile, row_scale, i0 + i, 16, scale_hi, bias_hi),
                                act);
-                epilogue_first(&s, i * TERN_PANEL + 16,
-                               epilogue_begin(tile, row_scale, i0 + i, 16, t.scale_hi, t.bias_hi), act);
             }
             for (size_t j = 0; act == TERN_ACT_GELU_ERF && j < rows * TERN_PANEL; j += 16)
                 v16_store(s.r + j, v16_exp(v16_load(s.r + j)));
@@ -363,8 +351,8 @@ V16_FN void epilogue_tile(const struct epilogue_end *end, const void *tile, cons
         return;
     }
     for (size_t i = 0; i < m; i++) {
-        const v16 lo = epilogue_begin(tile, row_scale, i, 0, t.scale_lo, t.bias_lo);
-        const v16 hi = epilogue_begin(tile, row_scale, i, 16, t.scale_hi, t.bias_hi);
+        const v16 lo = epilogue_begin(tile, row_scale, i, 0, scale_lo, bias_lo);
+        const v16 hi = epilogue_begin(tile, row_scale, i, 16, scale_hi, bias_hi);
 
         epilogue_part(&e, v16_act(lo, act), i, 0, whole, n_lo, plain);
         if (whole || n_hi)
@@ -372,22 +360,36 @@ V16_FN void epilogue_tile(const struct epilogue_end *end, const void *tile, cons
     }
 }
 
-/* A whole tile times the activation of another one. */
-V16_FN void epilogue_gated(const struct epilogue_end *end, const void *tile, const void *gate, const float *row_scale,
-                           const struct epilogue_columns *own, const struct epilogue_columns *gates, size_t m,
-                           const bool plain, const enum tern_act act)
+/* What stands for a scale or a bias that is not given. */
+#define EPILOGUE_EACH(x)                                                                               \
+    {                                                                                                  \
+        x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x \
+    }
+static const _Alignas(64) float TERN_K(epilogue_ones)[TERN_PANEL] = EPILOGUE_EACH(1);
+static const _Alignas(64) float TERN_K(epilogue_nothing)[TERN_PANEL] = EPILOGUE_EACH(-0.0f);
+
+/* A whole tile times the activation of another one.  Scales and biases are read where they are: registers for the constants of an
+ * exponential and of both tiles' columns there are not. */
+V16_FN void epilogue_by_gate(const struct epilogue_end *end, const void *tile, const void *gate, const float *row_scale,
+                             const float *scale, const float *bias, size_t further, size_t m, const bool plain,
+                             const enum tern_act act)
 {
-    const struct epilogue_columns t = *own, g = *gates;
+    const float *gate_scale = scale ? scale + further : TERN_K(epilogue_ones);
+    const float *gate_bias = bias ? bias + further : TERN_K(epilogue_nothing);
     const struct epilogue_end e = *end;
 
     struct epilogue_steps s;
+
+    scale = scale ? scale : TERN_K(epilogue_ones);
+    bias = bias ? bias : TERN_K(epilogue_nothing);
 
     for (size_t i0 = 0; i0 < m; i0 += EPILOGUE_ROWS) {
         const size_t rows = m - i0 < EPILOGUE_ROWS ? m - i0 : EPILOGUE_ROWS;
 
         for (size_t i = 0; i < rows; i++) {
-            const v16 lo = epilogue_begin(gate, row_scale, i0 + i, 0, g.scale_lo, g.bias_lo);
-            const v16 hi = epilogue_begin(gate, row_scale, i0 + i, 16, g.scale_hi, g.bias_hi);
+            const v16 lo = epilogue_begin(gate, row_scale, i0 + i, 0, v16_load(gate_scale), v16_load(gate_bias));
+            const v16 hi =
+                epilogue_begin(gate, row_scale, i0 + i, 16, v16_load(gate_scale + 16), v16_load(gate_bias + 16));
             if (v16_act_has_exp(act)) {
                 epilogue_first(&s, i * TERN_PANEL, lo, act);
                 epilogue_first(&s, i * TERN_PANEL + 16, hi, act);
@@ -402,19 +404,17 @@ V16_FN void epilogue_gated(const struct epilogue_end *end, const void *tile, con
             const bool steps = v16_act_has_exp(act);
             const v16 by_lo = steps ? epilogue_last(&s, j, act) : v16_load(s.x + j);
             const v16 by_hi = steps ? epilogue_last(&s, j + 16, act) : v16_load(s.x + j + 16);
-            const v16 lo = epilogue_begin(tile, row_scale, i0 + i, 0, t.scale_lo, t.bias_lo);
-            const v16 hi = epilogue_begin(tile, row_scale, i0 + i, 16, t.scale_hi, t.bias_hi);
+            const v16 lo = epilogue_begin(tile, row_scale, i0 + i, 0, v16_load(scale), v16_load(bias));
+            const v16 hi = epilogue_begin(tile, row_scale, i0 + i, 16, v16_load(scale + 16), v16_load(bias + 16));
             epilogue_part(&e, v16_mul(lo, by_lo), i0 + i, 0, true, 16, plain);
             epilogue_part(&e, v16_mul(hi, by_hi), i0 + i, 16, true, 16, plain);
         }
     }
 }
 
-/* Tiles with a gate, those of 32 columns that only go to C, all other whole ones, and the last columns have a loop each. */
-V16_FN void epilogue_any(float *c, size_t ldc, const void *tile, const float *row_scale, const struct tern_epilogue *e,
-                         size_t row, size_t col, size_t m, size_t n, const enum tern_act act)
+V16_FN struct epilogue_end epilogue_end(float *c, size_t ldc, const struct tern_epilogue *e, size_t row, size_t col)
 {
-    const struct epilogue_end end = {
+    return (struct epilogue_end){
         .residual = e->residual ? e->residual + row * e->ld_residual + col : NULL,
         .residual2 = e->residual2 ? e->residual2 + row * e->ld_residual2 + col : NULL,
         .ld_residual = e->ld_residual,
@@ -424,19 +424,37 @@ V16_FN void epilogue_any(float *c, size_t ldc, const void *tile, const float *ro
         .ld = e->half ? e->ld_half : ldc,
         .half_is_f16 = e->half_is_f16,
     };
+}
+
+/* A function of its own: in the one of all other tiles their constants would be in memory. */
+static __attribute__((noinline)) void epilogue_gated(float *c, size_t ldc, const void *tile, const float *row_scale,
+                                                     const struct tern_epilogue *e, size_t row, size_t col, size_t m)
+{
+    const struct epilogue_end end = epilogue_end(c, ldc, e, row, col);
+    const float *scale = e->scale ? e->scale + col : NULL, *bias = e->bias ? e->bias + col : NULL;
+    const bool plain = !e->residual && !e->residual2 && !e->half;
+
+    switch (e->act) {
+#define ACT_CASE(constant)                                                                                      \
+    case constant:                                                                                              \
+        if (plain)                                                                                              \
+            epilogue_by_gate(&end, tile, e->gate, row_scale, scale, bias, e->gate_columns, m, true, constant);  \
+        else                                                                                                    \
+            epilogue_by_gate(&end, tile, e->gate, row_scale, scale, bias, e->gate_columns, m, false, constant); \
+        break;
+        ACT_EACH(ACT_CASE)
+#undef ACT_CASE
+    }
+}
+
+/* Tiles of 32 columns that only go to C, all other whole ones, and the last columns have a loop each. */
+V16_FN void epilogue_any(float *c, size_t ldc, const void *tile, const float *row_scale, const struct tern_epilogue *e,
+                         size_t row, size_t col, size_t m, size_t n, const enum tern_act act)
+{
+    const struct epilogue_end end = epilogue_end(c, ldc, e, row, col);
     const float *scale = e->scale ? e->scale + col : NULL, *bias = e->bias ? e->bias + col : NULL;
 
-    if (e->gate) {
-        const size_t further = e->gate_columns;
-        const struct epilogue_columns own = epilogue_columns(scale, bias, 16, 16);
-        const struct epilogue_columns gates =
-            epilogue_columns(scale ? scale + further : NULL, bias ? bias + further : NULL, 16, 16);
-
-        if (e->residual || e->residual2 || e->half)
-            epilogue_gated(&end, tile, e->gate, row_scale, &own, &gates, m, false, act);
-        else
-            epilogue_gated(&end, tile, e->gate, row_scale, &own, &gates, m, true, act);
-    } else if (n < TERN_PANEL)
+    if (n < TERN_PANEL)
         epilogue_tile(&end, tile, row_scale, scale, bias, m, n, false, false, act);
     else if (e->residual || e->residual2 || e->half)
         epilogue_tile(&end, tile, row_scale, scale, bias, m, n, true, false, act);
@@ -447,6 +465,10 @@ V16_FN void epilogue_any(float *c, size_t ldc, const void *tile, const float *ro
 static void TERN_K(epilogue_f32)(float *c, size_t ldc, const float *tile, const struct tern_epilogue *e, size_t row,
                                  size_t col, size_t m, size_t n)
 {
+    if (e->gate) {
+        epilogue_gated(c, ldc, tile, NULL, e, row, col, m);
+        return;
+    }
     switch (e->act) {
 #define ACT_CASE(constant)                                             \
     case constant:                                                     \
@@ -460,6 +482,10 @@ static void TERN_K(epilogue_f32)(float *c, size_t ldc, const float *tile, const 
 static void TERN_K(epilogue_s32)(float *c, size_t ldc, const int32_t *tile, const float *row_scale,
                                  const struct tern_epilogue *e, size_t row, size_t col, size_t m, size_t n)
 {
+    if (e->gate) {
+        epilogue_gated(c, ldc, tile, row_scale, e, row, col, m);
+        return;
+    }
     switch (e->act) {
 #define ACT_CASE(constant)                                                  \
     case constant:                                                          \
