@@ -377,7 +377,6 @@ V16_FN void epilogue_by_gate(const struct epilogue_end *end, const void *tile, c
     const float *gate_scale = scale ? scale + further : TERN_K(epilogue_ones);
     const float *gate_bias = bias ? bias + further : TERN_K(epilogue_nothing);
     const struct epilogue_end e = *end;
-
     struct epilogue_steps s;
 
     scale = scale ? scale : TERN_K(epilogue_ones);
