@@ -70,15 +70,18 @@ int cli_fail(tern_status status, const char *text)
 
 /* ---- signals -------------------------------------------------------------------------------------------------------- */
 
-static atomic_int arrived; /* MPI has threads, one of which may run the handler */
+/* MPI has threads, one of which may run the handler. */
+static atomic_int arrived, cancelling;
 static _Atomic(tern_session *) running;
 
 static void on_signal(int number)
 {
+    atomic_fetch_add(&cancelling, 1);
     atomic_store(&arrived, number); /* before the look at what runs: who comes to run between the two sees it */
     tern_session *session = atomic_load(&running);
     if (session)
         tern_session_cancel(session);
+    atomic_fetch_sub(&cancelling, 1);
 }
 
 /* A standard stream that is closed gets a file that refuses what the stream is for, so that no other file takes its number,
@@ -110,6 +113,7 @@ void cli_signal_forget(void)
     atomic_store(&arrived, 0);
     if (session)
         tern_session_resume(session);
+    cli_signal_session(session); /* cancels it again if one has come meanwhile */
     catch_signals();
 }
 
@@ -138,6 +142,8 @@ bool cli_goes_on(void *user)
 void cli_signal_session(tern_session *session)
 {
     atomic_store(&running, session);
+    while (atomic_load(&cancelling)) /* the one before, which may end now */
+        ;
     if (session && atomic_load(&arrived))
         tern_session_cancel(session);
 }

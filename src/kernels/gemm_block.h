@@ -1,4 +1,4 @@
-/* gemm_block.h: all rows of a product with a block of one panel or of two neighbouring ones; gemm.tmpl.c, isa_avx512vnni.c and
+/* gemm_block.h: all rows of a product with a block of one panel or of two, neighbours or `apart`; gemm.tmpl.c, isa_avx512vnni.c and
  * isa_avx512bf16.c make kernels of it.
  *
  * What a product loses beside its multiply-adds stands between two tiles: with short chains (s8, K = 384: 96 steps of 8 cycles) a call

@@ -274,7 +274,7 @@ struct tern_gemm_block {
     const float *
         read; /* rows that finish reads, the columns of these panels, ld_read apart; NULL: none.  A hint for two neighbours */
     size_t ld_read;
-    const float *scale, *bias; /* [count * panels * 32] or NULL, and */
+    const float *scale, *bias; /* [panels * 32] up to the last block's last one, or NULL, and */
     const float *row_scale;    /* [m] of q8: read where c is given */
 };
 #define TERN_PAIR_ROWS 6

@@ -292,7 +292,7 @@ static void block_product(const struct product *p, const struct piece *piece, te
     }
 }
 
-/* Rows [row, row + m) with the panels [panel, panel_end) in one call, if all of K is one block and no gate follows: with few rows a
+/* Rows [row, row + m) with the panels [panel, panel_end) in one call, if all of K is one block and gates, if any, are panels of pairs: with few rows a
  * call for each panel would cost a twentieth of its product.  How many panels that are: 0 if not so, else all but those that are no
  * block of `panels`, or not full where the kernel stores them. */
 static size_t whole_product(const struct product *p, size_t row, size_t m, size_t panel, size_t panel_end,
@@ -472,7 +472,7 @@ static void run_streams(const struct product *p, size_t row, size_t m, size_t pa
     }
 }
 
-/* Panels, or pairs of a panel of gates and the one that is multiplied by them, in this order. */
+/* Panels, or panels of gates and those that are multiplied by them: as pairs of the kernel, or else one after the other, gates first. */
 static void run(const struct tern_par *par, const struct product *p, size_t m)
 {
     const size_t n_panels = ((size_t)p->w->out + TERN_PANEL - 1) / TERN_PANEL;

@@ -54,7 +54,7 @@ void tern_weight_channel(const struct tern_kernels *kernels, const struct tern_w
 
 /* c[M, ldc] = epilogue(a[M, lda] W), a 1 <= M product of any size, computed in f32 whatever the format: each weight is widened
  * exactly.  The scales of q8 are applied to finished sums; weights in groups become f32 numbers (the bits of
- * tern_weight_dequantize) block by block of a panel, and the product is that of these.  e->scale and e->factor are NULL for both.
+ * tern_weight_dequantize) block by block of a panel, and the product is that of these.  e->scale and e->gate are NULL for both.
  * Where e->half is given, c is NULL.
  * Split over threads by panels below 128 rows, by rows from there on, where no plan was measured.  Barrier at the end. */
 void tern_gemm_run(const struct tern_par *par, float *c, size_t ldc, const float *a, size_t lda, size_t m,

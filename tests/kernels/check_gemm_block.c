@@ -113,7 +113,7 @@ static void compare(struct tc *t, enum form form, const struct tern_gemm_block *
 /* What finish got: the bits of all sums, a row of c being those of all blocks. */
 struct passed_on {
     float *c;
-    size_t ldc, panels, second, m, most;
+    size_t ldc, panels, second, m;
     size_t rows[4]; /* of each block, so far */
     bool right;     /* in order, and no more at once than there may be */
 };
@@ -122,7 +122,7 @@ static void pass_on(void *user, size_t block, size_t row, size_t rows, const voi
 {
     struct passed_on *to = user;
 
-    to->right = to->right && row == to->rows[block] && rows > 0 && rows <= to->most && row + rows <= to->m;
+    to->right = to->right && row == to->rows[block] && rows > 0 && rows <= TERN_FINISH_ROWS && row + rows <= to->m;
     to->rows[block] += rows;
     for (size_t p = 0; p < to->panels; p++)
         for (size_t i = 0; i < rows; i++)
@@ -224,7 +224,7 @@ static void check_form(struct tc *t, const enum form form)
                         float *const at = tc_out_panel(t, (sums_size + 15) / 16 * 16);
                         memcpy(at, sums, sums_size * sizeof(*at));
                         all[n] = dense ? tc_out_f32(t, c_size) : at;
-                        struct passed_on to = { all[n], ldc, panels, sums_second, m, TERN_FINISH_ROWS, { 0 }, true };
+                        struct passed_on to = { all[n], ldc, panels, sums_second, m, { 0 }, true };
                         results[n] = all[n];
                         g.sums = at;
                         g.c = stored ? all[n] : NULL;
