@@ -292,9 +292,9 @@ static void block_product(const struct product *p, const struct piece *piece, te
     }
 }
 
-/* Rows [row, row + m) with the panels [panel, panel_end) in one call, if all of K is one block and gates, if any, are panels of pairs: with few rows a
- * call for each panel would cost a twentieth of its product.  How many panels that are: 0 if not so, else all but those that are no
- * block of `panels`, or not full where the kernel stores them. */
+/* Rows [row, row + m) with the panels [panel, panel_end) in one call, if all of K is one block and gates, if any, are panels of pairs: with
+ * few rows a call for each panel would cost a twentieth of its product.  How many panels that are: 0 if not so, else all but those that
+ * are no block of `panels`, or not full where the kernel stores them. */
 static size_t whole_product(const struct product *p, size_t row, size_t m, size_t panel, size_t panel_end,
                             size_t panels)
 {
