@@ -54,6 +54,8 @@ def absence(rank, *where):
     run = mpi_runs.Run(mpi_runs.mpirun(N) + [mpi_runs.RANKS, "absent", str(rank), *where], mpi_runs.environment())
     status, _, err, left = run.end(BOUND, run.struck())
     lines = told(err)
+    if status == -signal.SIGSEGV and "PMIx_server_finalize" in err:
+        status = 1  # mpirun, which has seen the ranks' end by then, now and then crashes at its own (Open MPI 4.1)
     if (status, left) != (1, []) or [line[:12] for line in lines] != [f"tern: rank {int(rank == 0)}"] or \
             "has waited 6 s for the others to join" not in lines[0]:
         return f"rank {rank} {where}: status {status}, left {left}: {err}"
