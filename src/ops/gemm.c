@@ -78,7 +78,8 @@ static bool pairs_panels(const struct tern_kernels *kernels, const struct tern_p
     return m >= kernels->pair_rows && !plan->tile_rows;
 }
 
-/* The same of a panel and that of its gates, where there are such kernels: bytes of s8 are read fast enough for two streams from 16 rows on. */
+/* The same of a panel and that of its gates, where there are such kernels: bytes of s8 are read fast enough for two streams as soon as one
+ * tile does not hold all rows. */
 static bool pairs_gates(const struct tern_kernels *kernels, const struct tern_plan *plan, size_t m, bool q8)
 {
     return pairs_panels(kernels, plan, m) ||

@@ -99,7 +99,8 @@ class Terminal(unittest.TestCase):
         shell.type("echo 'sti''ll' here\n")
         self.expect(shell, "still here")
 
-    @unittest.skipIf(mpi_runs.sanitizer() == "thread", "TSan runs a handler once the read that the signal interrupts has ended, which it does not")
+    @unittest.skipIf(mpi_runs.sanitizer() == "thread",
+                     "TSan runs a handler once the read that the signal interrupts has ended, which it does not")
     def test_one_that_reads_in_the_background_waits_for_the_foreground(self):
         shell = self.shell(TERN_COMM_TIMEOUT="1")
         shell.type(f"'{TERN}' run '{MODEL}' --tp 2 -q --echo -f - -n 5 --temp 0 &\n")
