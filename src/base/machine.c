@@ -99,6 +99,14 @@ bool tern_isa_parse(const char *name, enum tern_isa *out)
 /* ---- the processor's name ---- */
 
 #if defined(__x86_64__)
+/* From the first word of leaf 1. */
+static unsigned family_of(unsigned a)
+{
+    const unsigned family = a >> 8 & 15;
+
+    return family == 15 ? family + (a >> 20 & 255) : family;
+}
+
 static void describe(char *out, size_t size)
 {
     unsigned word[12] = { 0 }, a = 0, b, c, d;
@@ -111,12 +119,31 @@ static void describe(char *out, size_t size)
     while (n && brand[n - 1] == ' ')
         brand[--n] = '\0';
     __get_cpuid(1, &a, &b, &c, &d);
-    const unsigned family = a >> 8 & 15, model = a >> 4 & 15;
-    snprintf(out, size, "%s, family %u model %u stepping %u", brand + strspn(brand, " "),
-             family == 15 ? family + (a >> 20 & 255) : family,
-             family == 6 || family == 15 ? model + (a >> 12 & 0xf0) : model, a & 15);
+    const unsigned family = family_of(a), model = a >> 4 & 15;
+    snprintf(out, size, "%s, family %u model %u stepping %u", brand + strspn(brand, " "), family,
+             family == 6 || family >= 15 ? model + (a >> 12 & 0xf0) : model, a & 15);
+}
+
+unsigned tern_machine_amd_family(void)
+{
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    char maker[12];
+
+    __get_cpuid(0, &a, &b, &c, &d);
+    memcpy(maker, &b, 4);
+    memcpy(maker + 4, &d, 4);
+    memcpy(maker + 8, &c, 4);
+    if (memcmp(maker, "AuthenticAMD", sizeof maker) != 0)
+        return 0;
+    __get_cpuid(1, &a, &b, &c, &d);
+    return family_of(a);
 }
 #else
+unsigned tern_machine_amd_family(void)
+{
+    return 0;
+}
+
 /* The main identification register, as Linux shows it on AArch64. */
 static void describe(char *out, size_t size)
 {

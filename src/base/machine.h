@@ -33,6 +33,9 @@ bool tern_isa_parse(const char *name, enum tern_isa *out);
  * differ in how fast they are at something differ here; what can not be told is left out. */
 void tern_machine_describe(char *out, size_t size);
 
+/* AMD's family of processors: 25 is Zen 3 and 4, 26 Zen 5; 0: another maker's. */
+unsigned tern_machine_amd_family(void);
+
 /* Bytes that this process can still take (tern_memory_available()); UINT64_MAX if the system does not tell.
  * `root` is put before /proc and /sys, so that a recorded machine can be replayed ("" is this one). */
 uint64_t tern_machine_memory(const char *root);

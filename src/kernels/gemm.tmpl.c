@@ -2,19 +2,17 @@
 #include "kernels/gemm_block.h"
 
 static void TERN_K(gemm_f32)(float *c, size_t ldc, const float *a, size_t lda, const float *panel, size_t k, size_t m,
-                             bool accumulate, const void *next, size_t next_bytes)
+                             bool accumulate, const struct tern_gemm_next *next)
 {
-    gemm_steps(V16_F32, c, ldc, a, lda, (const char *)panel, k, m, accumulate,
-               gemm_hint(panel, k, 128, m, next, next_bytes));
+    gemm_steps(V16_F32, c, ldc, a, lda, (const char *)panel, k, m, accumulate, gemm_hint(panel, k, 128, m, next));
 }
 
 /* A function also where attention uses it: between what that keeps in 16 registers, two of the sums would be in memory. */
 static __attribute__((noinline)) void TERN_K(gemm_f32_f16)(float *c, size_t ldc, const float *a, size_t lda,
                                                            const uint16_t *panel, size_t k, size_t m, bool accumulate,
-                                                           const void *next, size_t next_bytes)
+                                                           const struct tern_gemm_next *next)
 {
-    gemm_steps(V16_F16, c, ldc, a, lda, (const char *)panel, k, m, accumulate,
-               gemm_hint(panel, k, 64, m, next, next_bytes));
+    gemm_steps(V16_F16, c, ldc, a, lda, (const char *)panel, k, m, accumulate, gemm_hint(panel, k, 64, m, next));
 }
 
 /* The elements of a last step that k does not fill: widened to a panel of f32 for which the chain goes on. */
@@ -34,26 +32,26 @@ V16_FN void gemm_rest(const enum v16_panel form, float *c, size_t ldc, const flo
         GEMM_WIDEN(2)
 #undef GEMM_WIDEN
     if (rest)
-        TERN_K(gemm_f32)(c, ldc, a, lda, panel, rest, m, true, NULL, 0);
+        TERN_K(gemm_f32)(c, ldc, a, lda, panel, rest, m, true, NULL);
 }
 
 static void TERN_K(gemm_f32_bf16)(float *c, size_t ldc, const float *a, size_t lda, const uint16_t *panel, size_t k,
-                                  size_t m, bool accumulate, const void *next, size_t next_bytes)
+                                  size_t m, bool accumulate, const struct tern_gemm_next *next)
 {
     const size_t whole = k / 2;
 
     gemm_steps(V16_BF16, c, ldc, a, lda, (const char *)panel, whole, m, accumulate,
-               gemm_hint(panel, whole, 128, m, next, next_bytes));
+               gemm_hint(panel, whole, 128, m, next));
     gemm_rest(V16_BF16, c, ldc, a + 2 * whole, lda, (const char *)panel + 128 * whole, k % 2, m);
 }
 
 static void TERN_K(gemm_f32_q8)(float *c, size_t ldc, const float *a, size_t lda, const int8_t *panel, size_t k,
-                                size_t m, bool accumulate, const void *next, size_t next_bytes)
+                                size_t m, bool accumulate, const struct tern_gemm_next *next)
 {
     const size_t whole = k / 4;
 
     gemm_steps(V16_S8, c, ldc, a, lda, (const char *)panel, whole, m, accumulate,
-               gemm_hint(panel, whole, 128, m, next, next_bytes));
+               gemm_hint(panel, whole, 128, m, next));
     gemm_rest(V16_S8, c, ldc, a + 4 * whole, lda, (const char *)panel + 128 * whole, k % 4, m);
 }
 
@@ -62,24 +60,24 @@ static void TERN_K(gemm_f32_q8)(float *c, size_t ldc, const float *a, size_t lda
 
 /* Without an instruction for pairs: rows are widened piece by piece, once for all 32 columns. */
 static void TERN_K(gemm_bf16)(float *c, size_t ldc, const uint16_t *a, size_t lda, const uint16_t *panel, size_t k,
-                              size_t m, bool accumulate, const void *next, size_t next_bytes)
+                              size_t m, bool accumulate, const struct tern_gemm_next *next)
 {
     _Alignas(64) float rows[TERN_TILE_ROWS * GEMM_ROW_PART];
     const size_t padded = (k + 1) / 2 * 2;
-    const char *at = next;
-    size_t left = next_bytes;
+    struct tern_gemm_next part = next ? *next : (struct tern_gemm_next){ NULL, 0, false };
+    size_t left = part.bytes;
 
     for (size_t begin = 0; begin < padded || begin == 0; begin += GEMM_ROW_PART) {
         const size_t n = padded - begin < GEMM_ROW_PART ? padded - begin : GEMM_ROW_PART;
-        const size_t share = n < padded - begin && left > 64 * n ? 64 * n : left;
 
+        part.bytes = n < padded - begin && left > 64 * n ? 64 * n : left;
         for (size_t i = 0; i < m; i++)
             TERN_K(f32_from_bf16)(rows + i * GEMM_ROW_PART, a + i * lda + begin, n);
         TERN_K(gemm_f32_bf16)
-        (c, ldc, rows, GEMM_ROW_PART, panel + begin * TERN_PANEL, n, m, accumulate || begin, at, share);
-        if (at)
-            at += share;
-        left -= share;
+        (c, ldc, rows, GEMM_ROW_PART, panel + begin * TERN_PANEL, n, m, accumulate || begin, &part);
+        if (part.at)
+            part.at = (const char *)part.at + part.bytes;
+        left -= part.bytes;
     }
 }
 
@@ -92,7 +90,7 @@ static void TERN_K(gemm_block_f32)(const struct tern_gemm_block *g)
 #else
     GEMM_BLOCK_BY_TILES(false, 1,
                         TERN_K(gemm_f32)((float *)g->sums + at, TERN_PANEL, (const float *)g->a + row * g->lda, g->lda,
-                                         (const float *)(const void *)words, g->k, end - row, !g->begin, next, bytes));
+                                         (const float *)(const void *)words, g->k, end - row, !g->begin, &next));
 #endif
 }
 
@@ -101,5 +99,5 @@ static void TERN_K(gemm_block_bf16)(const struct tern_gemm_block *g)
     GEMM_BLOCK_BY_TILES(false, 2,
                         TERN_K(gemm_bf16)((float *)g->sums + at, TERN_PANEL, (const uint16_t *)g->a + row * g->lda,
                                           g->lda, (const uint16_t *)(const void *)words, g->k, end - row, !g->begin,
-                                          next, bytes));
+                                          &next));
 }

@@ -108,11 +108,11 @@ V16_FN struct gemm_hint gemm_block_hint(const struct tern_gemm_block *g, const s
     const size_t all = steps * tiles;
 
     if (!b->next || !all)
-        return (struct gemm_hint){ b->panel, 0 };
+        return (struct gemm_hint){ b->panel, 0, false };
     if (g->tiles == 1 && g->panels == 1)
-        return gemm_hint(b->panel, steps, 128, g->m, b->next, b->next_bytes);
+        return gemm_hint(b->panel, steps, 128, g->m, &(struct tern_gemm_next){ b->next, b->next_bytes, g->far });
     const size_t step = (b->next_bytes + all - 1) / all;
-    return (struct gemm_hint){ b->next, step < 128 ? step : 128 };
+    return (struct gemm_hint){ b->next, step < 128 ? step : 128, g->far };
 }
 
 /* Where the sums of a row begin: `whole` rows are finished. */
@@ -140,7 +140,7 @@ V16_FN struct gemm_hint gemm_block_cold(const struct tern_gemm_block *g, size_t 
     for (size_t p = 0; p < g->panels; p++)
         for (size_t at = 0; at < far && at < all; at += 64)
             GEMM_PREFETCH((const char *)g->panel + p * g->apart * g->second + at);
-    return (struct gemm_hint){ (const char *)g->panel + far, 128 };
+    return (struct gemm_hint){ (const char *)g->panel + far, 128, g->far };
 }
 
 #if V16_GEMM_ROWS == 14
@@ -197,24 +197,32 @@ V16_FN void gemm_one_tile(const enum v16_panel form, const int m, const struct g
         r##i##_0 = gemm_multiply_add(form, x, w0, r##i##_0);            \
         r##i##_1 = gemm_multiply_add(form, x, w1, r##i##_1);            \
     }
-#define GEMM_ONE_STEP                                                                    \
+#define GEMM_ONE_STEP(prefetch)                                                          \
     const v16 w0 = v16_weights(form, panel, 0, 0), w1 = v16_weights(form, panel, 16, 0); \
                                                                                          \
-    GEMM_PREFETCH(hint.at);                                                              \
-    GEMM_PREFETCH(hint.at + 64);                                                         \
+    prefetch(hint.at);                                                                   \
+    prefetch(hint.at + 64);                                                              \
     hint.at += hint.step;                                                                \
     GEMM_ROWS(GEMM_STEP)                                                                 \
     a0++, a3++, a6++, a9++, a12++;
-    if (m <= 10) {
-#pragma GCC unroll 2
-        for (; panel != end; panel += 128) {
-            GEMM_ONE_STEP
-        }
-    } else { /* two steps would not fit the integer registers */
-        for (; panel != end; panel += 128) {
-            GEMM_ONE_STEP
-        }
+/* Two steps at a time, unless they would not fit the integer registers. */
+#define GEMM_ONE_LOOP(prefetch)                                    \
+    if (m <= 10) {                                                 \
+        _Pragma("GCC unroll 2") for (; panel != end; panel += 128) \
+        {                                                          \
+            GEMM_ONE_STEP(prefetch)                                \
+        }                                                          \
+    } else {                                                       \
+        for (; panel != end; panel += 128) {                       \
+            GEMM_ONE_STEP(prefetch)                                \
+        }                                                          \
     }
+    if (m >= GEMM_FAR_ROWS && hint.far) {
+        GEMM_ONE_LOOP(GEMM_PREFETCH_FAR)
+    } else {
+        GEMM_ONE_LOOP(GEMM_PREFETCH)
+    }
+#undef GEMM_ONE_LOOP
 #undef GEMM_ONE_STEP
 
 #define GEMM_FINISH(i)                                                                                         \
@@ -329,7 +337,7 @@ V16_FN void gemm_block(const enum v16_panel form, const size_t per_word, const s
         const struct gemm_columns b = gemm_columns(g, &v, i, steps * 128);
         const float *start = form == V16_S8_DOT ? (const float *)(const void *)b.start : NULL;
         const bool cold = g->cold && i == 0, streams = cold && g->tiles > 1;
-        const struct gemm_hint own = cold ? gemm_block_cold(g, steps) : (struct gemm_hint){ b.panel, 0 };
+        const struct gemm_hint own = cold ? gemm_block_cold(g, steps) : (struct gemm_hint){ b.panel, 0, false };
         const struct gemm_hint ahead = gemm_block_hint(g, &b, steps, g->tiles - streams);
         struct gemm_hint hint = streams ? own : ahead;
 
@@ -408,34 +416,36 @@ V16_FN void gemm_block_finish(const struct tern_gemm_block *g, const bool intege
 }
 
 /* Tile by tile through a level's kernel of one tile: `call` for one panel's rows [row, end), sums from `at` on. */
-#define GEMM_BLOCK_BY_TILES(integers, per, call)                                               \
-    do {                                                                                       \
-        const size_t block_steps = (g->k + (per)-1) / (per);                                   \
-        const struct gemm_cut cut = gemm_cut(g);                                               \
-        struct gemm_vectors v;                                                                 \
-        gemm_vectors(g, &v);                                                                   \
-        for (size_t block = 0; block < g->count; block++) {                                    \
-            const struct gemm_columns b = gemm_columns(g, &v, block, block_steps * 128);       \
-            struct gemm_hint hint = gemm_block_hint(g, &b, block_steps, g->tiles);             \
-            for (size_t tile = 0, row = 0, whole = 0; tile < g->tiles; tile++) {               \
-                const size_t end = row + cut.each + (tile < cut.more);                         \
-                const size_t bytes = hint.step * block_steps;                                  \
-                for (size_t panel = 0; panel < g->panels; panel++) {                           \
-                    const size_t at = panel * g->sums_second + gemm_sums_at(g, row, whole);    \
-                    const char *words = b.panel + panel * b.second;                            \
-                    const int32_t *start = b.start ? b.start + panel * b.second_column : NULL; \
-                    const void *next = hint.step ? hint.at + panel * b.next_second : NULL;     \
-                    (void)start;                                                               \
-                    call;                                                                      \
-                    if (g->c)                                                                  \
-                        gemm_block_finish(g, integers, &b, panel, at, row, end);               \
-                }                                                                              \
-                hint.at += bytes;                                                              \
-                if (g->finish)                                                                 \
-                    whole = gemm_finish(g, block, whole, end, cut.each + (cut.more > 0));      \
-                row = end;                                                                     \
-            }                                                                                  \
-        }                                                                                      \
+#define GEMM_BLOCK_BY_TILES(integers, per, call)                                                                  \
+    do {                                                                                                          \
+        const size_t block_steps = (g->k + (per)-1) / (per);                                                      \
+        const struct gemm_cut cut = gemm_cut(g);                                                                  \
+        struct gemm_vectors v;                                                                                    \
+        gemm_vectors(g, &v);                                                                                      \
+        for (size_t block = 0; block < g->count; block++) {                                                       \
+            const struct gemm_columns b = gemm_columns(g, &v, block, block_steps * 128);                          \
+            const struct gemm_hint hint = gemm_block_hint(g, &b, block_steps, g->tiles);                          \
+            const char *ahead = hint.at;                                                                          \
+            for (size_t tile = 0, row = 0, whole = 0; tile < g->tiles; tile++) {                                  \
+                const size_t end = row + cut.each + (tile < cut.more);                                            \
+                const size_t bytes = hint.step * block_steps;                                                     \
+                for (size_t panel = 0; panel < g->panels; panel++) {                                              \
+                    const size_t at = panel * g->sums_second + gemm_sums_at(g, row, whole);                       \
+                    const char *words = b.panel + panel * b.second;                                               \
+                    const int32_t *start = b.start ? b.start + panel * b.second_column : NULL;                    \
+                    const struct tern_gemm_next next = { hint.step ? ahead + panel * b.next_second : NULL, bytes, \
+                                                         g->far };                                                \
+                    (void)start;                                                                                  \
+                    call;                                                                                         \
+                    if (g->c)                                                                                     \
+                        gemm_block_finish(g, integers, &b, panel, at, row, end);                                  \
+                }                                                                                                 \
+                ahead += bytes;                                                                                   \
+                if (g->finish)                                                                                    \
+                    whole = gemm_finish(g, block, whole, end, cut.each + (cut.more > 0));                         \
+                row = end;                                                                                        \
+            }                                                                                                     \
+        }                                                                                                         \
     } while (0)
 
 #endif

@@ -42,8 +42,7 @@ V16_FN void q8_tile(const int m, const bool ahead, int32_t *c, size_t ldc, const
 
     for (size_t step = 0; step < steps; step++) {
         if (ahead) {
-            GEMM_PREFETCH(hint.at);
-            GEMM_PREFETCH(hint.at + 64);
+            gemm_prefetch(hint.at, hint.far ? 1 : 2, hint.far); /* a share of several passes is a line at most */
             hint.at += hint.step;
         }
 #if V16_GEMM_ROWS == 3
@@ -79,12 +78,13 @@ V16_FN void q8_pass(int32_t *c, size_t ldc, const int32_t *from, size_t ld_from,
 }
 
 static void TERN_K(gemm_q8)(int32_t *c, size_t ldc, const uint8_t *a, size_t lda, const int8_t *panel,
-                            const int32_t *start, size_t k, size_t m, bool accumulate, const void *next,
-                            size_t next_bytes)
+                            const int32_t *start, size_t k, size_t m, bool accumulate,
+                            const struct tern_gemm_next *next)
 {
     size_t steps = (k + 3) / 4;
-    struct gemm_hint hint = gemm_hint(panel, steps, 128, m, next, next_bytes);
-    const struct gemm_hint none = { NULL, 0 };
+    struct gemm_hint hint = gemm_hint(panel, steps, 128, m, next);
+    const size_t passes = (m + V16_GEMM_ROWS - 1) / V16_GEMM_ROWS * (TERN_PANEL / Q8_COLUMNS);
+    const size_t each = (hint.step + passes - 1) / passes;
     const int32_t *from = accumulate ? c : start;
     size_t ld_from = accumulate ? ldc : 0;
 #if Q8_WIDE
@@ -104,11 +104,14 @@ static void TERN_K(gemm_q8)(int32_t *c, size_t ldc, const uint8_t *a, size_t lda
 #else
         const uint8_t *rows = a;
 #endif
+        struct gemm_hint own = { hint.at, each, passes > 1 };
+
         for (size_t row = 0; row < m; row += V16_GEMM_ROWS)
-            for (size_t col = 0; col < TERN_PANEL; col += Q8_COLUMNS)
+            for (size_t col = 0; col < TERN_PANEL; col += Q8_COLUMNS) {
                 q8_pass(c + row * ldc + col, ldc, from + row * ld_from + col, ld_from, rows + row * ld_row, ld_row,
-                        panel + 4 * col, part, m - row < V16_GEMM_ROWS ? m - row : V16_GEMM_ROWS,
-                        row || col ? none : hint);
+                        panel + 4 * col, part, m - row < V16_GEMM_ROWS ? m - row : V16_GEMM_ROWS, own);
+                own.at += part * each;
+            }
         if (hint.step)
             hint.at += part * hint.step;
         a += 4 * part;
@@ -123,5 +126,5 @@ static void TERN_K(gemm_block_q8)(const struct tern_gemm_block *g)
 {
     GEMM_BLOCK_BY_TILES(true, 4,
                         TERN_K(gemm_q8)((int32_t *)g->sums + at, TERN_PANEL, (const uint8_t *)g->a + row * g->lda,
-                                        g->lda, (const int8_t *)words, start, g->k, end - row, !g->begin, next, bytes));
+                                        g->lda, (const int8_t *)words, start, g->k, end - row, !g->begin, &next));
 }

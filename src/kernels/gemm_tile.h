@@ -10,7 +10,8 @@
  * instance and the accumulators have names: gcc keeps an array in memory (a third of the speed, silently).  Row addresses
  * come from one base per three rows and the stride; one pointer per row would not fit the integer registers.
  * A step of bf16 pairs or s8 fours is two or four such steps, each widened from the same cache line.
- * Heights above V16_GEMM_ROWS are done in passes over parts of the panel that stay in the first-level cache. */
+ * Heights above V16_GEMM_ROWS are done in passes over parts of the panel that stay in the first-level cache; each pass sends for its share of
+ * a part to come, to the second level, as two parts would not fit the first: so all of them overlap with memory. */
 #ifndef TERN_KERNELS_GEMM_TILE_H
 #define TERN_KERNELS_GEMM_TILE_H
 
@@ -26,15 +27,34 @@
 #define GEMM_ROWS(X) X(0)
 #endif
 
-/* Where to prefetch: one or two cache lines at `at`, and `step` bytes on at every k step.   step 0: nothing. */
+/* Where to prefetch: one or two cache lines at `at`, and `step` bytes on at every k step.   step 0: nothing.
+ * far: to the second-level cache. */
 struct gemm_hint {
     const char *at;
     size_t step;
+    bool far;
 };
 
-/* Prefetches go to the first-level cache: at 40 GB/s a thread, 16 rows are 2 (f32), 7 (bf16) and 17 % (s8) faster than with the
- * second level, 4 and 8 rows the same within 5 %.  (At 17 GB/s the second level was 3 to 8 % faster for 4 to 16 rows.) */
-#define GEMM_PREFETCH(p) __builtin_prefetch((p), 0, 3)
+/* To the first-level cache where memory is the bound: a line that has to come from the second one then costs 10 to 40 % of the time.  Where
+ * arithmetic is, it depends on the processor (table.c): the lines that a core waits for are few, and a demand may have to wait for them. */
+#define GEMM_PREFETCH(p)     __builtin_prefetch((p), 0, 3)
+#define GEMM_PREFETCH_FAR(p) __builtin_prefetch((p), 0, 2)
+
+/* Rows of a tile from which arithmetic may be the bound. */
+#define GEMM_FAR_ROWS 6
+
+V16_FN void gemm_prefetch(const char *at, const int lines, bool far)
+{
+    if (far) {
+        GEMM_PREFETCH_FAR(at);
+        if (lines > 1)
+            GEMM_PREFETCH_FAR(at + 64);
+    } else {
+        GEMM_PREFETCH(at);
+        if (lines > 1)
+            GEMM_PREFETCH(at + 64);
+    }
+}
 
 /* Bytes between a stream's read position and its prefetch: 4 KiB while memory is the bound, 8 KiB where a step takes longer. */
 #define GEMM_STREAM_NEAR 4096
@@ -72,8 +92,9 @@ V16_FN v16 gemm_multiply_add(const enum v16_panel form, v16 a, v16 w, v16 sum)
     return v16_fma(a, w, sum);
 }
 
-V16_FN void gemm_tile(const enum v16_panel form, const int m, const int lines, float *c, size_t ldc, const float *a,
-                      size_t lda, const char *panel, size_t steps, bool accumulate, struct gemm_hint hint)
+V16_FN void gemm_tile(const enum v16_panel form, const int m, const bool passes, const int lines, float *c, size_t ldc,
+                      const float *a, size_t lda, const char *panel, size_t steps, bool accumulate,
+                      struct gemm_hint hint)
 {
     const float *a0 = a, *a3 = a + 3 * lda, *a6 = a + 6 * lda, *a9 = a + 9 * lda, *a12 = a + 12 * lda;
 
@@ -103,12 +124,10 @@ V16_FN void gemm_tile(const enum v16_panel form, const int m, const int lines, f
     }
 #endif
     for (size_t step = 0; step < steps; step++) {
-        if (lines > 0)
-            GEMM_PREFETCH(hint.at);
-        if (lines > 1)
-            GEMM_PREFETCH(hint.at + 64);
-        if (lines > 0)
+        if (lines > 0) {
+            gemm_prefetch(hint.at, lines, (passes || m >= GEMM_FAR_ROWS) && hint.far);
             hint.at += hint.step;
+        }
         GEMM_ELEMENT(0)
         if (GEMM_PER(form) > 1)
             GEMM_ELEMENT(1)
@@ -135,23 +154,23 @@ V16_FN void gemm_tile(const enum v16_panel form, const int m, const int lines, f
 
 /* A tile of at most V16_GEMM_ROWS rows.  Widened steps take long enough to hide a prefetch of what is there already, so they have
  * one instance per height. */
-V16_FN void gemm_pass(const enum v16_panel form, float *c, size_t ldc, const float *a, size_t lda, const char *panel,
-                      size_t steps, size_t m, bool accumulate, struct gemm_hint hint)
+V16_FN void gemm_pass(const enum v16_panel form, const bool passes, float *c, size_t ldc, const float *a, size_t lda,
+                      const char *panel, size_t steps, size_t m, bool accumulate, struct gemm_hint hint)
 {
     const bool widened = form == V16_F16 || form == V16_BF16 || form == V16_S8;
 
     if (widened && hint.step == 0)
         hint.at = panel;
-#define GEMM_CASE(i)                                                                                         \
-    case i + 1:                                                                                              \
-        if (widened)                                                                                         \
-            gemm_tile(form, i + 1, form == V16_F16 ? 1 : 2, c, ldc, a, lda, panel, steps, accumulate, hint); \
-        else if (hint.step == 0)                                                                             \
-            gemm_tile(form, i + 1, 0, c, ldc, a, lda, panel, steps, accumulate, hint);                       \
-        else if (hint.step <= 64)                                                                            \
-            gemm_tile(form, i + 1, 1, c, ldc, a, lda, panel, steps, accumulate, hint);                       \
-        else                                                                                                 \
-            gemm_tile(form, i + 1, 2, c, ldc, a, lda, panel, steps, accumulate, hint);                       \
+#define GEMM_CASE(i)                                                                                                 \
+    case i + 1:                                                                                                      \
+        if (widened)                                                                                                 \
+            gemm_tile(form, i + 1, passes, form == V16_F16 ? 1 : 2, c, ldc, a, lda, panel, steps, accumulate, hint); \
+        else if (hint.step == 0)                                                                                     \
+            gemm_tile(form, i + 1, passes, 0, c, ldc, a, lda, panel, steps, accumulate, hint);                       \
+        else if (hint.step <= 64)                                                                                    \
+            gemm_tile(form, i + 1, passes, 1, c, ldc, a, lda, panel, steps, accumulate, hint);                       \
+        else                                                                                                         \
+            gemm_tile(form, i + 1, passes, 2, c, ldc, a, lda, panel, steps, accumulate, hint);                       \
         break;
     switch (m) {
         GEMM_ROWS(GEMM_CASE)
@@ -160,18 +179,20 @@ V16_FN void gemm_pass(const enum v16_panel form, float *c, size_t ldc, const flo
 }
 
 /* Where a kernel prefetches, from its arguments: `next` is spread over `steps` steps, unless it follows the panel directly. */
-V16_FN struct gemm_hint gemm_hint(const void *panel, size_t steps, size_t step_bytes, size_t m, const void *next,
-                                  size_t next_bytes)
+V16_FN struct gemm_hint gemm_hint(const void *panel, size_t steps, size_t step_bytes, size_t m,
+                                  const struct tern_gemm_next *next)
 {
-    struct gemm_hint hint = { NULL, 0 };
+    const size_t distance = V16_GEMM_ROWS == 3 && m > 2 ? GEMM_PART * step_bytes
+                            : m <= 4                    ? GEMM_STREAM_NEAR
+                                                        : GEMM_STREAM_FAR;
+    struct gemm_hint hint = { NULL, 0, false };
 
-    if (next && steps) {
-        hint.at = next;
-        hint.step = next_bytes / steps;
+    if (next && next->at && steps) {
+        hint = (struct gemm_hint){ next->at, next->bytes / steps, next->far };
         if (hint.step >= step_bytes) {
             hint.step = step_bytes;
-            if (next == (const char *)panel + steps * step_bytes)
-                hint.at = (const char *)panel + (m <= 4 ? GEMM_STREAM_NEAR : GEMM_STREAM_FAR);
+            if (next->at == (const void *)((const char *)panel + steps * step_bytes))
+                hint.at = (const char *)panel + distance;
         }
     }
     return hint;
@@ -207,7 +228,7 @@ V16_FN void gemm_half_tile(const enum v16_panel form, const int m, float *c, siz
         GEMM_EACH_HALF(GEMM_STEP)                     \
     }
     for (size_t step = 0; step < steps; step++) {
-        GEMM_PREFETCH(hint.at);
+        GEMM_PREFETCH_FAR(hint.at);
         hint.at += hint.step;
         GEMM_ELEMENT(0)
         GEMM_ELEMENT(1)
@@ -240,8 +261,8 @@ V16_FN void gemm_half_steps(const enum v16_panel form, float *c, size_t ldc, con
             for (size_t pass = 0; pass < passes; pass++) {
                 const size_t row = m * pass / passes, rows = m * (pass + 1) / passes - row;
                 const char *at = panel + 64 * half;
-                const bool first = pass == 0 && hint.step;
-                const struct gemm_hint own = { first ? hint.at + 64 * half : at, first ? hint.step : 0 };
+                const size_t share = half * passes + pass, each = (hint.step + 2 * passes - 1) / (2 * passes);
+                const struct gemm_hint own = { hint.step ? hint.at + share * part * each : at, each, true };
                 float *to = c + row * ldc + 16 * half;
 
 #define GEMM_CASE(i)                                                                             \
@@ -275,17 +296,20 @@ V16_FN void gemm_steps(const enum v16_panel form, float *c, size_t ldc, const fl
     }
 #endif
     if (V16_GEMM_ROWS == TERN_TILE_ROWS || m <= V16_GEMM_ROWS) {
-        gemm_pass(form, c, ldc, a, lda, panel, steps, m, accumulate, hint);
+        gemm_pass(form, false, c, ldc, a, lda, panel, steps, m, accumulate, hint);
         return;
     }
     do {
         const size_t part = steps < GEMM_PART ? steps : GEMM_PART;
 
+        const size_t passes = (m + V16_GEMM_ROWS - 1) / V16_GEMM_ROWS, each = (hint.step + passes - 1) / passes;
+        struct gemm_hint own = { hint.at, each, true };
+
         for (size_t row = 0; row < m; row += V16_GEMM_ROWS) {
             const size_t rows = m - row < V16_GEMM_ROWS ? m - row : V16_GEMM_ROWS;
-            const struct gemm_hint none = { NULL, 0 };
 
-            gemm_pass(form, c + row * ldc, ldc, a + row * lda, lda, panel, part, rows, accumulate, row ? none : hint);
+            gemm_pass(form, true, c + row * ldc, ldc, a + row * lda, lda, panel, part, rows, accumulate, own);
+            own.at += part * each;
         }
         if (hint.step)
             hint.at += part * hint.step;

@@ -11,12 +11,12 @@ static tern_attention_bf16_fn TERN_K(attention_bf16);
 
 /* A pair is one word for the tile, of `a` as of the panel. */
 static void TERN_K(gemm_bf16)(float *c, size_t ldc, const uint16_t *a, size_t lda, const uint16_t *panel, size_t k,
-                              size_t m, bool accumulate, const void *next, size_t next_bytes)
+                              size_t m, bool accumulate, const struct tern_gemm_next *next)
 {
     const size_t steps = (k + 1) / 2;
 
     gemm_steps(V16_BF16_DOT, c, ldc, (const float *)(const void *)a, lda / 2, (const char *)panel, steps, m, accumulate,
-               gemm_hint(panel, steps, 128, m, next, next_bytes));
+               gemm_hint(panel, steps, 128, m, next));
 }
 
 static void TERN_K(gemm_block_bf16)(const struct tern_gemm_block *g)

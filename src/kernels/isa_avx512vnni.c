@@ -10,15 +10,15 @@ static tern_gemm_block_q8_fn TERN_K(gemm_block_q8);
 
 /* Four bytes are one word for the tile, of `a` as of the panel, and a sum is the bits of a number. */
 static void TERN_K(gemm_q8)(int32_t *c, size_t ldc, const uint8_t *a, size_t lda, const int8_t *panel,
-                            const int32_t *start, size_t k, size_t m, bool accumulate, const void *next,
-                            size_t next_bytes)
+                            const int32_t *start, size_t k, size_t m, bool accumulate,
+                            const struct tern_gemm_next *next)
 {
     const size_t steps = (k + 3) / 4;
 
     for (size_t i = 0; !accumulate && i < m; i++)
         memcpy(c + i * ldc, start, TERN_PANEL * sizeof(*c));
     gemm_steps(V16_S8_DOT, (float *)(void *)c, ldc, (const float *)(const void *)a, lda / 4, (const char *)panel, steps,
-               m, true, gemm_hint(panel, steps, 128, m, next, next_bytes));
+               m, true, gemm_hint(panel, steps, 128, m, next));
 }
 
 static void TERN_K(gemm_block_q8)(const struct tern_gemm_block *g)

@@ -43,29 +43,34 @@
 /* Keys between two rescalings of the running maximum, cut at absolute positions.  Never tuned: part of the answer. */
 #define TERN_ATTN_BLOCK 512
 
+/* Weights that come after a call's: all of the next block for a single row tile (where it follows the panel directly, the two are taken as
+ * one stream and prefetched a fixed distance ahead), and with more of them this tile's share.  A hint: any address is fine, it is never read. */
+struct tern_gemm_next {
+    const void *at;
+    size_t bytes;
+    bool far; /* to the second-level cache and no nearer; where a tile takes several passes over a panel, so anyway */
+};
+
 /* C[m][32] (+)= A[m][k] * panel[k][32]
  *
  * c: f32, rows `ldc` elements apart, 32 columns each, all written.  accumulate: the chain goes on from the values in c,
  * else it starts at +0.  So splitting k over several calls gives the same bits as one call, and so does any split of rows.
  * a: f32, rows `lda` elements apart.   panel: [k][32], 64-byte aligned.   1 <= m <= TERN_TILE_ROWS, k >= 0.
- * next: NULL, or the weights that come after this call's (with more than one row tile: this tile's share of them):
- * [next, next + next_bytes) is prefetched evenly over the k steps, at most 128 bytes a step.  A hint: any address is fine, it
- * is never read.  For a single row tile pass all of the next block: where it follows the panel directly, the two are taken as
- * one stream and prefetched a fixed distance ahead.
+ * next: NULL, or what of the weights that come after this call's is prefetched, evenly over the k steps and at most 128 bytes a step.
  * c, a and panel do not overlap.   Accuracy: each element is c0, then fma(a[i][0], w[0][j], c0), ... in order of k. */
 typedef void tern_gemm_f32_fn(float *c, size_t ldc, const float *a, size_t lda, const float *panel, size_t k, size_t m,
-                              bool accumulate, const void *next, size_t next_bytes);
+                              bool accumulate, const struct tern_gemm_next *next);
 
 /* The same product from panels of narrower types, each weight widened to f32 exactly: the bits of gemm_f32 on the widened panel.
  * panel: [k][32] f16 bits, or ceil(k/2) steps of bf16 bits, or ceil(k/4) of s8 (their scale is the epilogue's), as above.
  * k counts elements.  A call that does not end the chain needs k to be a multiple of 2 or 4 where the panel's steps have as
  * many.  a is read up to k only.   next: 64 bytes a step at most for f16, 128 for the others. */
 typedef void tern_gemm_f32_f16_fn(float *c, size_t ldc, const float *a, size_t lda, const uint16_t *panel, size_t k,
-                                  size_t m, bool accumulate, const void *next, size_t next_bytes);
+                                  size_t m, bool accumulate, const struct tern_gemm_next *next);
 typedef void tern_gemm_f32_bf16_fn(float *c, size_t ldc, const float *a, size_t lda, const uint16_t *panel, size_t k,
-                                   size_t m, bool accumulate, const void *next, size_t next_bytes);
+                                   size_t m, bool accumulate, const struct tern_gemm_next *next);
 typedef void tern_gemm_f32_q8_fn(float *c, size_t ldc, const float *a, size_t lda, const int8_t *panel, size_t k,
-                                 size_t m, bool accumulate, const void *next, size_t next_bytes);
+                                 size_t m, bool accumulate, const struct tern_gemm_next *next);
 
 /* C[m][32] (+)= A * panel for bf16 bits in both, sums in f32.  A panel of bf16 pairs as above.
  * a: rows of ceil(k/2) pairs, lda elements apart; 4-byte aligned, lda even; with an odd k the last element is 0 (as is the panel's).
@@ -75,7 +80,7 @@ typedef void tern_gemm_f32_q8_fn(float *c, size_t ldc, const float *a, size_t ld
  * given as zero): as independent of the cut over rows and k, of threads and of batch, but other bits.  They are
  * within 2.5e-7 of |c0| + sum |a w| for k <= 1030; more terms are more roundings. */
 typedef void tern_gemm_bf16_fn(float *c, size_t ldc, const uint16_t *a, size_t lda, const uint16_t *panel, size_t k,
-                               size_t m, bool accumulate, const void *next, size_t next_bytes);
+                               size_t m, bool accumulate, const struct tern_gemm_next *next);
 
 /* C[m][32] = (accumulate ? C : start) + A * panel in integers, exact.
  *
@@ -85,8 +90,8 @@ typedef void tern_gemm_bf16_fn(float *c, size_t ldc, const uint16_t *a, size_t l
  * not end the sum.   c: s32.   start: [32], not read when accumulating.   The rest as gemm_f32.
  * Exact as long as the result fits 32 bits, which K <= 131072 ensures (sums wrap, so those on the way need not fit). */
 typedef void tern_gemm_q8_fn(int32_t *c, size_t ldc, const uint8_t *a, size_t lda, const int8_t *panel,
-                             const int32_t *start, size_t k, size_t m, bool accumulate, const void *next,
-                             size_t next_bytes);
+                             const int32_t *start, size_t k, size_t m, bool accumulate,
+                             const struct tern_gemm_next *next);
 
 /* A row as u8 with one scale: q[i] = 128 + rint(x[i] * (127 / max)), *scale = max / 127, where max = max |x[i]|; halves to even,
  * every step rounded to f32.  q[i] is in 1..255 and 128 from n to the next multiple of 4 (these bytes are written).
@@ -267,6 +272,7 @@ struct tern_gemm_block {
     const void *
         next; /* NULL, or the weights that come after all: next_bytes of each panel are prefetched with the last block, evenly */
     size_t next_bytes, next_second; /* bytes to the second panel's; 0: there is only one */
+    bool far;                       /* as in struct tern_gemm_next, of tiles of one panel */
     float *c; /* rows ldc apart, the columns of these panels, all of them there; NULL: sums are kept, or finished */
     size_t ldc;
     void (*finish)(void *user, size_t block, size_t row, size_t rows, const void *sums); /* NULL where c is given */
@@ -462,6 +468,7 @@ struct tern_attention_rows {
     float softcap; /* 0: none */
     bool round_bf16;
     bool half;          /* q and out have two bytes a number; not for attention_f32 */
+    bool far;           /* as in struct tern_gemm_next, of few rows */
     bool resume, more;  /* the state is what a call before left; it goes on in another call, and out is not written */
     const void *next;   /* NULL, or the first K block of the next call; a hint */
     const void *next_q; /* NULL, or what q of the next call begins with, rows as far apart; a hint */
@@ -486,6 +493,7 @@ struct tern_kernels {
     size_t
         k_block; /* most k steps of a panel that stay in L2 between row tiles; a longer K is cut in equal blocks: table.c */
     size_t pair_rows;               /* rows from which on two panels at a time are faster than one: table.c */
+    bool far;                       /* what few rows read goes to the second-level cache first: table.c */
     size_t cache_bytes;             /* of the second-level cache: a thread's larger outputs are streamed */
     const struct tern_plans *plans; /* plans.h: what was measured; NULL: nothing */
 };

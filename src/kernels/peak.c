@@ -31,16 +31,16 @@ static double own_product(const struct tern_kernels *kernels, enum tern_peak wha
         switch (what) {
         case TERN_PEAK_F32:
             kernels->gemm_f32(c, TERN_PANEL, (const float *)(const void *)rows, OWN_K,
-                              (const float *)(const void *)panel, OWN_K, TERN_TILE_ROWS, false, NULL, 0);
+                              (const float *)(const void *)panel, OWN_K, TERN_TILE_ROWS, false, NULL);
             break;
         case TERN_PEAK_BF16:
             kernels->gemm_bf16(c, TERN_PANEL, (const uint16_t *)(const void *)rows, OWN_K,
-                               (const uint16_t *)(const void *)panel, OWN_K, TERN_TILE_ROWS, false, NULL, 0);
+                               (const uint16_t *)(const void *)panel, OWN_K, TERN_TILE_ROWS, false, NULL);
             break;
         case TERN_PEAK_INT8:
         case TERN_PEAK_COUNT:
             kernels->gemm_q8(sums, TERN_PANEL, rows, OWN_K, (const int8_t *)panel, start, OWN_K, TERN_TILE_ROWS, false,
-                             NULL, 0);
+                             NULL);
             break;
         }
     return 2.0 * OWN_CALLS * OWN_K * TERN_PANEL * TERN_TILE_ROWS;

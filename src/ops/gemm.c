@@ -78,12 +78,19 @@ static bool pairs_panels(const struct tern_kernels *kernels, const struct tern_p
     return m >= kernels->pair_rows && !plan->tile_rows;
 }
 
-/* The same of a panel and that of its gates, where there are such kernels: bytes of s8 are read fast enough for two streams as soon as one
- * tile does not hold all rows. */
+/* Whether the weights that come after are sent for to the second-level cache, where the processor likes that.  Fewer rows wait for memory, and
+ * lines in the first-level cache are read at once; with more, what is sent for is so little at a time that it gets there either way. */
+static bool sends_far(const struct tern_kernels *kernels, size_t m)
+{
+    return kernels->far && m >= 6 && m < 20;
+}
+
+/* Whether they take a panel and that of its gates, where there are such kernels: bytes of s8 are read fast enough for two streams as soon as
+ * one tile does not hold all rows, where the first-level cache takes what is sent for. */
 static bool pairs_gates(const struct tern_kernels *kernels, const struct tern_plan *plan, size_t m, bool q8)
 {
     return pairs_panels(kernels, plan, m) ||
-           (q8 && m > TERN_TILE_ROWS && kernels->pair_rows < SIZE_MAX && !plan->tile_rows);
+           (q8 && m > TERN_TILE_ROWS && kernels->pair_rows < SIZE_MAX && !plan->tile_rows && !sends_far(kernels, m));
 }
 
 /* n things in `parts` parts that differ by one at most.  Between two calls of a kernel there is no time for divisions. */
@@ -109,7 +116,7 @@ static size_t part(size_t n, size_t parts, size_t i)
 
 /* Steps [s0, s1) of a panel for `rows` rows of f32 from `row` on, weights widened.  Other products are blocks. */
 static void tile_product(const struct product *p, float *sums, size_t row, size_t rows, size_t panel, size_t s0,
-                         size_t s1, const void *next, size_t next_bytes)
+                         size_t s1, const struct tern_gemm_next *next)
 {
     const struct tern_kernels *kernels = p->kernels;
     const size_t per = p->layout.per, in = (size_t)p->w->in, k0 = s0 * per, k = (s1 * per < in ? s1 * per : in) - k0;
@@ -118,13 +125,11 @@ static void tile_product(const struct product *p, float *sums, size_t row, size_
     const bool more = s0 > 0;
 
     if (p->w->format == TERN_WEIGHT_F16)
-        kernels->gemm_f32_f16(sums, TERN_PANEL, a, p->lda, (const uint16_t *)(const void *)words, k, rows, more, next,
-                              next_bytes);
+        kernels->gemm_f32_f16(sums, TERN_PANEL, a, p->lda, (const uint16_t *)(const void *)words, k, rows, more, next);
     else if (p->w->format == TERN_WEIGHT_BF16)
-        kernels->gemm_f32_bf16(sums, TERN_PANEL, a, p->lda, (const uint16_t *)(const void *)words, k, rows, more, next,
-                               next_bytes);
+        kernels->gemm_f32_bf16(sums, TERN_PANEL, a, p->lda, (const uint16_t *)(const void *)words, k, rows, more, next);
     else
-        kernels->gemm_f32_q8(sums, TERN_PANEL, a, p->lda, (const int8_t *)words, k, rows, more, next, next_bytes);
+        kernels->gemm_f32_q8(sums, TERN_PANEL, a, p->lda, (const int8_t *)words, k, rows, more, next);
 }
 
 /* Panel `panel` for rows [row, row + m), m <= GROUP_ROWS. */
@@ -286,6 +291,7 @@ static void block_product(const struct product *p, const struct piece *piece, te
         g.begin = block == 0;
         g.next = last ? piece->next : words + s1 * step_bytes;
         g.next_bytes = ahead * step_bytes;
+        g.far = sends_far(p->kernels, piece->m);
         g.c = last && plain ? p->c + row * p->ldc + col : NULL;
         g.finish = last && !plain ? block_finish : NULL;
         g.read = g.finish ? read_rows(p, row, piece->panel, panels) : NULL;
@@ -335,6 +341,7 @@ static size_t whole_product(const struct product *p, size_t row, size_t m, size_
                                       .sums_second = end.second,
                                       .next = done < panel_end ? words + done * steps * step_bytes : NULL,
                                       .next_bytes = steps * step_bytes,
+                                      .far = sends_far(p->kernels, m),
                                       .c = plain ? p->c + row * p->ldc + col : NULL,
                                       .ldc = p->ldc,
                                       .finish = plain ? NULL : block_finish,
@@ -367,8 +374,10 @@ static void panel_product(const struct product *p, const struct piece *piece)
             const size_t h0 = part(ahead_steps, n_tiles, t), h1 = part(ahead_steps, n_tiles, t + 1);
             const size_t at = n_blocks > 1 ? r0 : 0; /* a tile that stays in the first level, if it may */
 
-            tile_product(p, sums + at * TERN_PANEL, row + r0, rows, panel, s0, s1,
-                         h1 > h0 ? ahead + h0 * step_bytes : NULL, (h1 - h0) * step_bytes);
+            const struct tern_gemm_next next = { h1 > h0 ? ahead + h0 * step_bytes : NULL, (h1 - h0) * step_bytes,
+                                                 sends_far(kernels, m) };
+
+            tile_product(p, sums + at * TERN_PANEL, row + r0, rows, panel, s0, s1, &next);
             if (last)
                 finish(p, piece, 0, sums + at * TERN_PANEL, NULL, r0, rows);
         }
@@ -390,7 +399,7 @@ static void panel_groups(const struct product *p, const struct piece *piece)
             const size_t r0 = part(m, n_tiles, t), rows = part(m, n_tiles, t + 1) - r0;
             float *tile = sums + r0 * TERN_PANEL;
             kernels->gemm_f32(tile, TERN_PANEL, (const float *)p->a + (row + r0) * p->lda + k0, p->lda, numbers, k,
-                              rows, k0 > 0, NULL, 0);
+                              rows, k0 > 0, NULL);
             if (k0 + k == in)
                 finish(p, piece, 0, tile, NULL, r0, rows);
         }
@@ -419,7 +428,7 @@ static void panel_parts(const struct product *p, const struct piece *piece)
                 float *tile = sums + r0 * TERN_PANEL;
                 int32_t *exact = codes + r0 * TERN_PANEL;
                 kernels->gemm_q8(exact, TERN_PANEL, a, p->lda, words, g->start + at * TERN_PANEL, k, rows, block > 0,
-                                 NULL, 0);
+                                 NULL);
                 if (block + 1 < n_blocks)
                     continue;
                 const struct tern_epilogue add = { .scale = g->scale + at * TERN_PANEL,

@@ -329,7 +329,7 @@ static void product_tile(const struct tern_kernels *kernels, const struct produc
         p->wide ? ((p->n_a > 1 ? batch * g->m : 0) + row) * g->k : batch_offset(g, g->a_batch, batch) + row * g->a_row;
     _Alignas(64) float tile[TERN_TILE_ROWS * TERN_PANEL], done[TERN_TILE_ROWS * TERN_PANEL];
 
-    kernels->gemm_f32(tile, TERN_PANEL, p->a + from, p->wide ? g->k : g->a_row, panel, g->k, rows, false, NULL, 0);
+    kernels->gemm_f32(tile, TERN_PANEL, p->a + from, p->wide ? g->k : g->a_row, panel, g->k, rows, false, NULL);
     if (g->scaled)
         for (size_t i = 0; i < rows * TERN_PANEL; i++)
             tile[i] *= g->scale;

@@ -55,6 +55,25 @@ static void isa_agrees_with_kernel(void **state)
     assert_int_equal(tern_machine_isa(), best);
 }
 
+/* The system's names of maker and family, too. */
+static void family_agrees_with_kernel(void **state)
+{
+    char line[256];
+    bool amd = false;
+    unsigned family = 0;
+    FILE *f = fopen("/proc/cpuinfo", "r");
+
+    (void)state;
+    if (!f)
+        TEST_SKIP("no /proc/cpuinfo");
+    while (fgets(line, sizeof line, f) && !family) {
+        amd = amd || (strncmp(line, "vendor_id", 9) == 0 && strstr(line, "AuthenticAMD"));
+        sscanf(line, "cpu family : %u", &family);
+    }
+    fclose(f);
+    assert_int_equal(tern_machine_amd_family(), amd ? family : 0);
+}
+
 static void seconds_go_on(void **state)
 {
     const double start = tern_machine_seconds();
@@ -69,6 +88,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(isa),
         cmocka_unit_test(isa_agrees_with_kernel),
+        cmocka_unit_test(family_agrees_with_kernel),
         cmocka_unit_test(seconds_go_on),
     };
 

@@ -397,6 +397,7 @@ static void check_attention(struct tc *t, enum attention which)
                 attention_of(&t->ref, which)(&a);
                 a.out = base;
                 attention_of(&t->base, which)(&a);
+                a.far = true; /* a hint */
                 a.out = got;
                 if (forms[f] & IN_PLACE) {
                     for (size_t r = 0; r < rows; r++)
@@ -479,6 +480,7 @@ static void check_attention(struct tc *t, enum attention which)
                                                .first = first,
                                                .last = last,
                                                .scale = 0.125f,
+                                               .far = t->new.far,
                                                .scratch = scratch,
                                                .state = state };
 

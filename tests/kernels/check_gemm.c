@@ -24,20 +24,24 @@ void check_gemm_f32(struct tc *t)
                 float *want = tc_copy_f32(t, c, c_size), *base = tc_copy_f32(t, c, c_size),
                       *got = tc_copy_f32(t, c, c_size);
                 const size_t half = k / 2;
+                const struct tern_gemm_next next[] = { { a, 64 * k, false },
+                                                       { panel + 32 * k, 128 * k, false },
+                                                       { panel + 32 * k, 128 * k, true },
+                                                       { panel, 1, true } };
 
-                t->ref.gemm_f32(want, ldc, a, lda, panel, k, m, accumulate, NULL, 0);
-                t->base.gemm_f32(base, ldc, a, lda, panel, k, m, accumulate, a, 64 * k);
-                t->new.gemm_f32(got, ldc, a, lda, panel, k, m, accumulate, panel + 32 * k, 128 * k);
+                t->ref.gemm_f32(want, ldc, a, lda, panel, k, m, accumulate, NULL);
+                t->base.gemm_f32(base, ldc, a, lda, panel, k, m, accumulate, &next[0]);
+                t->new.gemm_f32(got, ldc, a, lda, panel, k, m, accumulate, &next[1 + m % 2]);
                 tc_near_f32(t, want, got, NULL, c_size);
                 tc_same_f32(t, base, got, c_size);
 
                 /* in two calls over k, the second with rows cut in two */
                 memcpy(got, c, c_size * sizeof *c);
-                t->new.gemm_f32(got, ldc, a, lda, panel, half, m, accumulate, panel, 1);
-                t->new.gemm_f32(got, ldc, a + half, lda, panel + 32 * half, k - half, (m + 1) / 2, true, NULL, 0);
+                t->new.gemm_f32(got, ldc, a, lda, panel, half, m, accumulate, &next[3]);
+                t->new.gemm_f32(got, ldc, a + half, lda, panel + 32 * half, k - half, (m + 1) / 2, true, NULL);
                 if (m > 1)
                     t->new.gemm_f32(got + (m + 1) / 2 * ldc, ldc, a + half + (m + 1) / 2 * lda, lda, panel + 32 * half,
-                                    k - half, m / 2, true, NULL, 0);
+                                    k - half, m / 2, true, NULL);
                 tc_same_f32(t, want, got, c_size);
             }
 
@@ -45,8 +49,8 @@ void check_gemm_f32(struct tc *t)
         const float *a = tc_in_f32(t, 7 * 40, TC_SPECIAL), *panel = tc_in_panel(t, 40 * 32, TC_FINITE);
         float *want = tc_out_f32(t, 7 * 32), *got = tc_out_f32(t, 7 * 32);
 
-        t->ref.gemm_f32(want, 32, a, 40, panel, 40, 7, false, NULL, 0);
-        t->new.gemm_f32(got, 32, a, 40, panel, 40, 7, false, NULL, 0);
+        t->ref.gemm_f32(want, 32, a, 40, panel, 40, 7, false, NULL);
+        t->new.gemm_f32(got, 32, a, 40, panel, 40, 7, false, NULL);
         tc_same_f32(t, want, got, 7 * 32);
     }
 
@@ -86,8 +90,11 @@ void check_gemm_f32(struct tc *t)
                             for (size_t i = 0, row = 0; i < tiles; i++) {
                                 const size_t height = (m - row) / (tiles - i);
 
+                                const struct tern_gemm_next next = { (const char *)(panel + now * 32) + i * share,
+                                                                     share, tc_turn(t) % 2 };
+
                                 t->new.gemm_f32(tile + row * 32, 32, a + row * k + b, k, panel, now, height, b != 0,
-                                                (const char *)(panel + now * 32) + i * share, share);
+                                                &next);
                                 row += height;
                             }
                             panel += now * 32;

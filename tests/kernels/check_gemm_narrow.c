@@ -20,28 +20,28 @@ struct args {
     const int32_t *start;
     size_t k, m;
     bool accumulate;
-    const void *next;
-    size_t next_bytes;
+    struct tern_gemm_next next;
 };
 
 static void call(const struct tern_kernels *kernels, enum form form, const struct args *x)
 {
+    const struct tern_gemm_next *next = x->next.at ? &x->next : NULL;
+
     switch (form) {
     case F32_F16:
-        kernels->gemm_f32_f16(x->c, x->ldc, x->a, x->lda, x->panel, x->k, x->m, x->accumulate, x->next, x->next_bytes);
+        kernels->gemm_f32_f16(x->c, x->ldc, x->a, x->lda, x->panel, x->k, x->m, x->accumulate, next);
         break;
     case F32_BF16:
-        kernels->gemm_f32_bf16(x->c, x->ldc, x->a, x->lda, x->panel, x->k, x->m, x->accumulate, x->next, x->next_bytes);
+        kernels->gemm_f32_bf16(x->c, x->ldc, x->a, x->lda, x->panel, x->k, x->m, x->accumulate, next);
         break;
     case F32_Q8:
-        kernels->gemm_f32_q8(x->c, x->ldc, x->a, x->lda, x->panel, x->k, x->m, x->accumulate, x->next, x->next_bytes);
+        kernels->gemm_f32_q8(x->c, x->ldc, x->a, x->lda, x->panel, x->k, x->m, x->accumulate, next);
         break;
     case BF16:
-        kernels->gemm_bf16(x->c, x->ldc, x->a, x->lda, x->panel, x->k, x->m, x->accumulate, x->next, x->next_bytes);
+        kernels->gemm_bf16(x->c, x->ldc, x->a, x->lda, x->panel, x->k, x->m, x->accumulate, next);
         break;
     case Q8:
-        kernels->gemm_q8(x->c, x->ldc, x->a, x->lda, x->panel, x->start, x->k, x->m, x->accumulate, x->next,
-                         x->next_bytes);
+        kernels->gemm_q8(x->c, x->ldc, x->a, x->lda, x->panel, x->start, x->k, x->m, x->accumulate, next);
         break;
     }
 }
@@ -156,8 +156,9 @@ static void check_form(struct tc *t, const enum form form)
 
                 for (int i = 0; i < 3; i++) {
                     x.c = out[i];
-                    x.next = i ? (const char *)x.panel + steps * forms[form].bytes : NULL;
-                    x.next_bytes = i == 1 ? 30 * steps : steps * forms[form].bytes;
+                    x.next.at = i ? (const char *)x.panel + steps * forms[form].bytes : NULL;
+                    x.next.bytes = i == 1 ? 30 * steps : steps * forms[form].bytes;
+                    x.next.far = m % 2;
                     call(kernels[i], form, &x);
                 }
                 x.c = parts;
@@ -219,8 +220,8 @@ static void check_form(struct tc *t, const enum form form)
                         x.c = tile + row * 32;
                         x.a = a + row * k * forms[form].row_element;
                         x.panel = panel;
-                        x.next_bytes = panel_bytes / tiles;
-                        x.next = panel + panel_bytes + i * x.next_bytes;
+                        x.next.bytes = panel_bytes / tiles;
+                        x.next.at = panel + panel_bytes + i * x.next.bytes;
                         call(&t->new, form, &x);
                     }
             }
@@ -261,8 +262,8 @@ void check_gemm_q8(struct tc *t)
             panel[i] = i % 128 < 64 ? 0x80 : 0x7f;
         for (size_t i = 0; i < 32; i++)
             start[i] = i < 16 ? 128 * 128 * 1024 : -128 * 127 * 1024;
-        t->ref.gemm_q8(want, 32, a, k, (const int8_t *)panel, start, k, m, false, NULL, 0);
-        t->new.gemm_q8(got, 32, a, k, (const int8_t *)panel, start, k, m, false, NULL, 0);
+        t->ref.gemm_q8(want, 32, a, k, (const int8_t *)panel, start, k, m, false, NULL);
+        t->new.gemm_q8(got, 32, a, k, (const int8_t *)panel, start, k, m, false, NULL);
         tc_same_s32(t, want, got, m * 32);
         if (got[0] != 127 * -128 * 1024 || got[63] != -128 * 127 * 1024)
             tc_fail(t, "want %d and %d, got %d and %d", 127 * -128 * 1024, -128 * 127 * 1024, got[0], got[63]);

@@ -4,10 +4,9 @@
 #include <math.h>
 
 void tern_gemm_f32_ref(float *c, size_t ldc, const float *a, size_t lda, const float *panel, size_t k, size_t m,
-                       bool accumulate, const void *next, size_t next_bytes)
+                       bool accumulate, const struct tern_gemm_next *next)
 {
     (void)next;
-    (void)next_bytes;
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < TERN_PANEL; j++) {
             float sum = accumulate ? c[i * ldc + j] : 0;
@@ -20,10 +19,9 @@ void tern_gemm_f32_ref(float *c, size_t ldc, const float *a, size_t lda, const f
 /* The chain again, from weights that are widened one at a time. */
 #define GEMM_WIDENED_REF(name, type, widened)                                                                       \
     void tern_##name##_ref(float *c, size_t ldc, const float *a, size_t lda, const type *panel, size_t k, size_t m, \
-                           bool accumulate, const void *next, size_t next_bytes)                                    \
+                           bool accumulate, const struct tern_gemm_next *next)                                      \
     {                                                                                                               \
         (void)next;                                                                                                 \
-        (void)next_bytes;                                                                                           \
         for (size_t i = 0; i < m; i++)                                                                              \
             for (size_t j = 0; j < TERN_PANEL; j++) {                                                               \
                 float sum = accumulate ? c[i * ldc + j] : 0;                                                        \
@@ -54,10 +52,9 @@ GEMM_WIDENED_REF(gemm_f32_bf16, uint16_t, from_bf16(panel[(s / 2 * TERN_PANEL + 
 GEMM_WIDENED_REF(gemm_f32_q8, int8_t, (float)panel[(s / 4 * TERN_PANEL + j) * 4 + s % 4])
 
 void tern_gemm_bf16_ref(float *c, size_t ldc, const uint16_t *a, size_t lda, const uint16_t *panel, size_t k, size_t m,
-                        bool accumulate, const void *next, size_t next_bytes)
+                        bool accumulate, const struct tern_gemm_next *next)
 {
     (void)next;
-    (void)next_bytes;
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < TERN_PANEL; j++) {
             float sum = accumulate ? c[i * ldc + j] : 0;
@@ -68,10 +65,9 @@ void tern_gemm_bf16_ref(float *c, size_t ldc, const uint16_t *a, size_t lda, con
 }
 
 void tern_gemm_q8_ref(int32_t *c, size_t ldc, const uint8_t *a, size_t lda, const int8_t *panel, const int32_t *start,
-                      size_t k, size_t m, bool accumulate, const void *next, size_t next_bytes)
+                      size_t k, size_t m, bool accumulate, const struct tern_gemm_next *next)
 {
     (void)next;
-    (void)next_bytes;
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < TERN_PANEL; j++) {
             int64_t sum = accumulate ? c[i * ldc + j] : start[j];
@@ -106,14 +102,14 @@ void tern_gemm_q8_ref(int32_t *c, size_t ldc, const uint8_t *a, size_t lda, cons
 
 GEMM_BLOCK_REF(gemm_block_f32,
                tern_gemm_f32_ref((float *)g->sums + at, TERN_PANEL, (const float *)g->a + i * g->lda, g->lda,
-                                 (const float *)(const void *)panel, g->k, 1, !g->begin, NULL, 0),
+                                 (const float *)(const void *)panel, g->k, 1, !g->begin, NULL),
                tern_epilogue_f32_ref(g->c + i * g->ldc + col, g->ldc, (float *)g->sums + at, &e, 0, 0, 1, TERN_PANEL))
 GEMM_BLOCK_REF(gemm_block_bf16,
                tern_gemm_bf16_ref((float *)g->sums + at, TERN_PANEL, (const uint16_t *)g->a + i * g->lda, g->lda,
-                                  (const uint16_t *)(const void *)panel, g->k, 1, !g->begin, NULL, 0),
+                                  (const uint16_t *)(const void *)panel, g->k, 1, !g->begin, NULL),
                tern_epilogue_f32_ref(g->c + i * g->ldc + col, g->ldc, (float *)g->sums + at, &e, 0, 0, 1, TERN_PANEL))
 GEMM_BLOCK_REF(gemm_block_q8,
                tern_gemm_q8_ref((int32_t *)g->sums + at, TERN_PANEL, (const uint8_t *)g->a + i * g->lda, g->lda,
-                                (const int8_t *)panel, g->start ? g->start + col : NULL, g->k, 1, !g->begin, NULL, 0),
+                                (const int8_t *)panel, g->start ? g->start + col : NULL, g->k, 1, !g->begin, NULL),
                tern_epilogue_s32_ref(g->c + i * g->ldc + col, g->ldc, (int32_t *)g->sums + at, g->row_scale + i, &e, 0,
                                      0, 1, TERN_PANEL))
