@@ -60,6 +60,10 @@ def remez(f, base, factor, inner, weight, low, high, terms, rounds=30):
     return c, max(abs(error(c, x)) for x in grid)
 
 
+def tail(x):
+    return math.erfc(x / math.sqrt(2)) / 2
+
+
 def show(name, fit):
     coefficients, error = fit
     print(f"{name}: error {error:.2e} = 2^{math.log2(error):.1f}")
@@ -74,8 +78,6 @@ show("2^r = 1 + r P(r), |r| <= 1/2, relative",
      remez(lambda r: 2**r, lambda r: 1, lambda r: r if r else 1e-30, lambda r: r, lambda r: 2**-r, -0.5, 0.5, 6))
 show("tanh(x) = x + x^3 P(x^2), 0 <= x <= 0.625, relative",
      remez(math.tanh, lambda x: x, lambda x: x**3, lambda x: x * x, lambda x: 1 / math.tanh(x), 1e-4, 0.625, 5))
-show("erf(x) = x + x P(x^2), 0 <= x <= 0.92, relative",
-     remez(math.erf, lambda x: x, lambda x: x, lambda x: x * x, lambda x: 1 / math.erf(x), 1e-4, 0.92, 6))
-show("log(erfc(x)) = P(x), 0.92 <= x <= 4.3, error in erfc(x) relative to sqrt(erfc(x))",
-     remez(lambda x: math.log(math.erfc(x)), lambda x: 0, lambda x: 1, lambda x: x, lambda x: math.sqrt(math.erfc(x)),
-           0.92, 4.3, 9))
+show("log2(Q(x)) = -1 + x P(x), Q(x) = erfc(x / sqrt(2)) / 2, 0 <= x <= 5.6, absolute error of max(x, 0.1) Q(x)",
+     remez(lambda x: math.log2(tail(x)), lambda x: -1, lambda x: x if x else 1e-30, lambda x: x,
+           lambda x: max(x, 0.1) * tail(x) * math.log(2), 0.0, 5.6, 8))

@@ -15,8 +15,8 @@
     X(TERN_ACT_SIGMOID)      \
     X(TERN_ACT_TANH)
 
-/* An exponential and what is around it are a chain of 20 operations, with erf 45, of which a processor sees a few vectors' at a time and
- * waits for each.  In steps over a block in the first-level cache the chains are short enough that many of them overlap. */
+/* An exponential and what is around it are a chain of 20 operations, of which a processor sees a few vectors' at a time and waits for each.
+ * In steps over a block in the first-level cache the chains are short enough that many of them overlap. */
 #define ACT_BLOCK ((size_t)256)
 
 /* For the ends of rows: one text for all activations. */
@@ -62,13 +62,9 @@ V16_FN void act_ends(const enum v16_panel form, void *y, const void *x, const fl
 V16_FN void act_exps(float *e, const float *x, size_t n, const enum tern_act act)
 {
     _Alignas(64) float r[ACT_BLOCK];
-    const bool two_steps = act == TERN_ACT_GELU_ERF; /* its exponent alone is as long a chain as the others */
 
-    for (size_t i = 0; two_steps && i < n; i += 16)
-        v16_store(e + i, v16_act_exponent(v16_load(x + i), act));
     for (size_t i = 0; i < n; i += 16) {
-        const v16 t = two_steps ? v16_load(e + i) : v16_act_exponent(v16_load(x + i), act);
-        const struct v16_exp_parts parts = v16_act_split(t, act);
+        const struct v16_exp_parts parts = v16_act_split(v16_act_exponent(v16_load(x + i), act), act);
         v16_store(r + i, parts.r);
         v16_store(e + i, parts.n);
     }
@@ -286,7 +282,7 @@ V16_FN v16 epilogue_begin(const void *tile, const float *row_scale, size_t i, si
  * are as wide as a line; bench/LOG.md. */
 V16_FN bool epilogue_in_steps(const enum tern_act act, const bool plain)
 {
-    return v16_act_has_exp(act) && (act == TERN_ACT_GELU_ERF || !plain || V16_GEMM_ROWS != TERN_TILE_ROWS);
+    return v16_act_has_exp(act) && (!plain || V16_GEMM_ROWS != TERN_TILE_ROWS);
 }
 
 /* What the last step takes from those before, for one vector. */
@@ -294,26 +290,19 @@ struct epilogue_steps {
     _Alignas(64) float x[ACT_BLOCK], r[ACT_BLOCK], n[ACT_BLOCK];
 };
 
-/* Up to the exponential, or with erf to its exponent, which is as long a chain as that is. */
+/* Up to the exponential. */
 V16_FN void epilogue_first(struct epilogue_steps *s, size_t j, v16 x, const enum tern_act act)
 {
-    const v16 exponent = v16_act_exponent(x, act);
+    const struct v16_exp_parts parts = v16_act_split(v16_act_exponent(x, act), act);
 
     v16_store(s->x + j, x);
-    if (act == TERN_ACT_GELU_ERF) {
-        v16_store(s->r + j, exponent);
-    } else {
-        const struct v16_exp_parts parts = v16_act_split(exponent, act);
-        v16_store(s->r + j, parts.r);
-        v16_store(s->n + j, parts.n);
-    }
+    v16_store(s->r + j, parts.r);
+    v16_store(s->n + j, parts.n);
 }
 
 V16_FN v16 epilogue_last(const struct epilogue_steps *s, size_t j, const enum tern_act act)
 {
-    const v16 r = v16_load(s->r + j);
-
-    return v16_act_of(v16_load(s->x + j), act == TERN_ACT_GELU_ERF ? r : v16_act_join(r, v16_load(s->n + j), act), act);
+    return v16_act_of(v16_load(s->x + j), v16_act_join(v16_load(s->r + j), v16_load(s->n + j), act), act);
 }
 
 /* The tile is in L1 and C is written once: reading lines of C back after a store that missed would wait for them. */
@@ -340,8 +329,6 @@ V16_FN void epilogue_tile(const struct epilogue_end *end, const void *tile, cons
                 epilogue_first(&s, i * TERN_PANEL + 16, epilogue_begin(tile, row_scale, i0 + i, 16, scale_hi, bias_hi),
                                act);
             }
-            for (size_t j = 0; act == TERN_ACT_GELU_ERF && j < rows * TERN_PANEL; j += 16)
-                v16_store(s.r + j, v16_exp(v16_load(s.r + j)));
             for (size_t i = 0; i < rows; i++) {
                 epilogue_part(&e, epilogue_last(&s, i * TERN_PANEL, act), i0 + i, 0, whole, n_lo, plain);
                 if (whole || n_hi)
@@ -397,15 +384,13 @@ V16_FN void epilogue_by_gate(const struct epilogue_end *end, const void *tile, c
                 v16_store(s.x + i * TERN_PANEL + 16, v16_act(hi, act));
             }
         }
-        for (size_t j = 0; act == TERN_ACT_GELU_ERF && j < rows * TERN_PANEL; j += 16)
-            v16_store(s.r + j, v16_exp(v16_load(s.r + j)));
         for (size_t i = 0, j = 0; i < rows; i++, j += TERN_PANEL) {
             const bool steps = v16_act_has_exp(act);
             const v16 by_lo = steps ? epilogue_last(&s, j, act) : v16_load(s.x + j);
-            const v16 by_hi = steps ? epilogue_last(&s, j + 16, act) : v16_load(s.x + j + 16);
             const v16 lo = epilogue_begin(tile, row_scale, i0 + i, 0, v16_load(scale), v16_load(bias));
-            const v16 hi = epilogue_begin(tile, row_scale, i0 + i, 16, v16_load(scale + 16), v16_load(bias + 16));
             epilogue_part(&e, v16_mul(lo, by_lo), i0 + i, 0, true, 16, plain);
+            const v16 by_hi = steps ? epilogue_last(&s, j + 16, act) : v16_load(s.x + j + 16);
+            const v16 hi = epilogue_begin(tile, row_scale, i0 + i, 16, v16_load(scale + 16), v16_load(bias + 16));
             epilogue_part(&e, v16_mul(hi, by_hi), i0 + i, 16, true, 16, plain);
         }
     }

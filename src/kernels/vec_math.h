@@ -1,10 +1,10 @@
-/* vec_math.h: exp, tanh, erf and the activations on v16.  Coefficients: tools/fit_polynomials.py.
+/* vec_math.h: exp, tanh and the activations on v16.  Coefficients: tools/fit_polynomials.py.
  *
  * Degrees, and the largest errors over every seventh float:
  *   exp    1 + r + r^2 P4(r), |r| <= ln(2) / 2                       0.99 ulp, denormal results too
  *   2^x    1 + r P5(r), |r| <= 1 / 2                                 1.02 ulp
  *   tanh   below 0.625 x + x^3 P4(x^2), above (1 - e) / (1 + e)      1.51 ulp
- *   erf    below 0.92 x + x P5(x^2), above 1 - exp(P8(x))            1.27 ulp
+ *   Q      2^(-1 + |x| P7(|x|)), x Q(x) to                           4.8e-8
  * The same operations at every level, therefore the same bits. */
 #ifndef TERN_KERNELS_VEC_MATH_H
 #define TERN_KERNELS_VEC_MATH_H
@@ -57,15 +57,20 @@ V16_FN v16 v16_exp_negative(v16 x)
     return v16_exp_join(parts.r, parts.n);
 }
 
-/* 2^x in the same two steps, where r is exact: for exponents that are rounded anyway, whose factor takes log2(e) too.  Any x: from 128.5 on
- * the result is infinity. */
-V16_FN struct v16_exp_parts v16_exp2_split(v16 x)
+/* 2^x in the same two steps, where r is exact: for exponents that are rounded anyway, whose factor takes log2(e) too.  x <= 0 or a NaN, or
+ * any x: from 128.5 on the result is infinity. */
+V16_FN struct v16_exp_parts v16_exp2_split_negative(v16 x)
 {
-    x = v16_max(v16_set1(-151), v16_min(v16_set1(128.5f), x));
+    x = v16_max(v16_set1(-151), x);
 
     const v16 n = v16_rint(x);
     const struct v16_exp_parts parts = { v16_sub(x, n), n };
     return parts;
+}
+
+V16_FN struct v16_exp_parts v16_exp2_split(v16 x)
+{
+    return v16_exp2_split_negative(v16_min(v16_set1(128.5f), x));
 }
 
 V16_FN v16 v16_exp2_join(v16 r, v16 n)
@@ -99,33 +104,6 @@ V16_FN v16 v16_tanh_of(v16 x, v16 e)
     return v16_copysign(v16_select(v16_less(a, v16_set1(0.625f)), p, far), x);
 }
 
-/* erf(a) for 0 <= a < 0.92 */
-V16_FN v16 v16_erf_near(v16 a)
-{
-    const v16 t = v16_mul(a, a);
-    v16 p = v16_fma1(v16_set1(-0.000599940657f), t, 0.00499483058f);
-
-    p = v16_fma1(p, t, -0.0267677195f);
-    p = v16_fma1(p, t, 0.112818457f);
-    p = v16_fma1(p, t, -0.376124978f);
-    p = v16_fma1(p, t, 0.128379151f);
-    return v16_fma(p, a, a);
-}
-
-/* log erfc(a) for 0.92 <= a <= 4.3. */
-V16_FN v16 v16_log_erfc(v16 a)
-{
-    v16 p = v16_fma1(v16_set1(1.35944117e-06f), a, -4.12458285e-05f);
-
-    p = v16_fma1(p, a, 0.000561423309f);
-    p = v16_fma1(p, a, -0.00461542606f);
-    p = v16_fma1(p, a, 0.0260649901f);
-    p = v16_fma1(p, a, -0.109533608f);
-    p = v16_fma1(p, a, -0.632335067f);
-    p = v16_fma1(p, a, -1.12996995f);
-    return v16_fma1(p, a, 0.000262087095f);
-}
-
 /* -2u log2(e) with u = sqrt(2 / pi) (x + 0.044715 x^3): GELU is x / (1 + exp(-2u)), the same as with tanh(u), without its cancellation. */
 V16_FN v16 v16_gelu_tanh_exponent(v16 x)
 {
@@ -134,22 +112,26 @@ V16_FN v16 v16_gelu_tanh_exponent(v16 x)
     return v16_mul(x, v16_fma1(v16_mul(x, x), v16_set1(u * 0.044715f), u));
 }
 
-/* With z = |x| / sqrt 2: x (1 - erfc(z) / 2) for x >= 0, x erfc(z) / 2 below, which needs no difference from 1.  In three steps, so that
- * a row can take each of them for many vectors (act.tmpl.c): exp(log erfc(z)) between these two.  Beyond 4.3 erfc(z) is 0, being
- * below 1.2e-9. */
-V16_FN v16 v16_gelu_erf_log(v16 x)
+/* log2 Q(|x|), where Q(a) = erfc(a / sqrt 2) / 2: GELU is x Q(|x|) below 0 and x (1 - Q(|x|)) above, which needs neither erf near 0 nor a
+ * difference from 1 that loses bits.  The polynomial is as exact as a Q(a) wants it, up to 5.6, where that is 6e-8; from there on it falls
+ * faster than log2 Q, and Q with it. */
+V16_FN v16 v16_gelu_erf_exponent(v16 x)
 {
-    return v16_log_erfc(v16_mul(v16_abs(x), v16_set1(0.707106781f)));
+    const v16 a = v16_abs(x);
+    v16 p = v16_fma1(v16_set1(-1.90206549e-06f), a, 2.8056942e-05f);
+
+    p = v16_fma1(p, a, -0.000131473251f);
+    p = v16_fma1(p, a, -0.000272075587f);
+    p = v16_fma1(p, a, 0.00724542094f);
+    p = v16_fma1(p, a, -0.0526276119f);
+    p = v16_fma1(p, a, -0.459162146f);
+    p = v16_fma1(p, a, -1.15111101f);
+    return v16_fma1(p, a, -1);
 }
 
-V16_FN v16 v16_gelu_erf_of(v16 x, v16 erfc)
+V16_FN v16 v16_gelu_erf_of(v16 x, v16 q)
 {
-    const v16 z = v16_mul(v16_abs(x), v16_set1(0.707106781f)), half = v16_mul(x, v16_set1(0.5f));
-    const v16 c = v16_select(v16_less(v16_set1(4.3f), z), v16_set1(0), erfc);
-    const v16 far = v16_mul(half, v16_select(v16_less(x, v16_set1(0)), c, v16_sub(v16_set1(2), c)));
-    const v16 near = v16_fma(half, v16_copysign(v16_erf_near(z), x), half);
-
-    return v16_select(v16_less(z, v16_set1(0.92f)), near, far);
+    return v16_mul(x, v16_select(v16_less(x, v16_set1(0)), q, v16_sub(v16_set1(1), q)));
 }
 
 /* Whether an activation is a function of x and an exponential, and these: act(x) = v16_act_of(x, v16_act_exp(x)), the exponential in the
@@ -165,7 +147,7 @@ V16_FN v16 v16_act_exponent(v16 x, enum tern_act act)
     case TERN_ACT_GELU_TANH:
         return v16_gelu_tanh_exponent(x);
     case TERN_ACT_GELU_ERF:
-        return v16_gelu_erf_log(x);
+        return v16_gelu_erf_exponent(x);
     case TERN_ACT_GELU_SIGMOID:
         return v16_mul(x, v16_set1(-1.702f * 1.44269504f));
     case TERN_ACT_TANH:
@@ -177,11 +159,13 @@ V16_FN v16 v16_act_exponent(v16 x, enum tern_act act)
 
 V16_FN bool v16_act_is_exp2(enum tern_act act)
 {
-    return act == TERN_ACT_GELU_TANH || act == TERN_ACT_GELU_SIGMOID;
+    return act == TERN_ACT_GELU_TANH || act == TERN_ACT_GELU_ERF || act == TERN_ACT_GELU_SIGMOID;
 }
 
 V16_FN struct v16_exp_parts v16_act_split(v16 exponent, enum tern_act act)
 {
+    if (act == TERN_ACT_GELU_ERF)
+        return v16_exp2_split_negative(exponent);
     return v16_act_is_exp2(act) ? v16_exp2_split(exponent) : v16_exp_split(v16_min(v16_set1(89), exponent));
 }
 
