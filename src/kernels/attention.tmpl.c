@@ -208,21 +208,21 @@ V16_FN v16 attention_first(const enum v16_panel form, v16 x, v16 w, v16 sum)
         ATTN_PREFETCH((uintptr_t)panel + distance, 1, prefetch) \
         ATTN_TURN(STEP)                                         \
     }
-#define ATTN_LOOP(steps, turn, STEP)                                  \
-    const char *line_ahead = ahead.then;                              \
-    for (size_t left = (turn) == 1 ? (steps) : 0; left > 0; left--) { \
-        ATTN_PREFETCH(line_ahead, 1, GEMM_PREFETCH)                   \
-        line_ahead += GEMM_BYTES(form);                               \
-        ATTN_TURN(STEP)                                               \
-    }                                                                 \
-    for (int part = 0; (turn) == 4 && part < 2; part++) {             \
-        const uintptr_t distance = part ? ahead.far : ahead.near;     \
-        size_t left = part ? (steps)-ahead.steps : ahead.steps;       \
-        if (a->far) {                                                 \
-            ATTN_LOOP_FEW(GEMM_PREFETCH_FAR, STEP)                    \
-        } else {                                                      \
-            ATTN_LOOP_FEW(GEMM_PREFETCH, STEP)                        \
-        }                                                             \
+#define ATTN_LOOP(steps, turn, STEP)                                     \
+    const char *line_ahead = ahead.then;                                 \
+    for (size_t left = (turn) == 1 ? (steps) : 0; left > 0; left--) {    \
+        ATTN_PREFETCH(line_ahead, 1, GEMM_PREFETCH)                      \
+        line_ahead += GEMM_BYTES(form);                                  \
+        ATTN_TURN(STEP)                                                  \
+    }                                                                    \
+    for (int part = 0; (turn) == 4 && part < 2; part++) {                \
+        const uintptr_t distance = part ? ahead.beyond : ahead.distance; \
+        size_t left = part ? (steps)-ahead.steps : ahead.steps;          \
+        if (a->far) {                                                    \
+            ATTN_LOOP_FEW(GEMM_PREFETCH_FAR, STEP)                       \
+        } else {                                                         \
+            ATTN_LOOP_FEW(GEMM_PREFETCH, STEP)                           \
+        }                                                                \
     }
 /* Position i of stairs, the first of its step. */
 #define ATTN_STAIR(i)              \
@@ -254,11 +254,11 @@ V16_FN size_t attention_clip(size_t x, size_t low, size_t high)
     return x < low ? low : attention_least(x, high);
 }
 
-/* Where a panel's stream goes on, and how far from its steps what they prefetch lies: near for the first `steps` of them, far for those whose
- * distance reaches over the end of the stream. */
+/* Where a panel's stream goes on, and how far from its steps what they prefetch lies: `distance` for the first `steps` of them, `beyond` for
+ * those that reach over the end of the stream. */
 struct attention_ahead {
     const char *then;
-    uintptr_t near, far;
+    uintptr_t distance, beyond;
     size_t steps;
 };
 
@@ -273,7 +273,7 @@ V16_FN struct attention_ahead attention_ahead(const enum v16_panel form, const i
     if (turn > 1 && then != end && left < distance + steps * bytes) {
         const size_t near = left > distance ? (left - distance + 4 * bytes - 1) / (4 * bytes) * 4 : 0;
         ahead.steps = attention_least(near, steps);
-        ahead.far = (uintptr_t)then - (uintptr_t)panel - near * bytes + (left > distance ? 0 : distance - left);
+        ahead.beyond = (uintptr_t)then - (uintptr_t)panel - near * bytes + (left > distance ? 0 : distance - left);
     }
     return ahead;
 }

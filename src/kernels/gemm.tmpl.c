@@ -4,7 +4,8 @@
 static void TERN_K(gemm_f32)(float *c, size_t ldc, const float *a, size_t lda, const float *panel, size_t k, size_t m,
                              bool accumulate, const struct tern_gemm_next *next)
 {
-    gemm_steps(V16_F32, c, ldc, a, lda, (const char *)panel, k, m, accumulate, gemm_hint(panel, k, 128, m, next));
+    gemm_steps(V16_F32, c, ldc, a, lda, (const char *)panel, k, m, accumulate,
+               gemm_hint(panel, k, 128, m, gemm_has_passes(V16_F32, m), next));
 }
 
 /* A function also where attention uses it: between what that keeps in 16 registers, two of the sums would be in memory. */
@@ -12,7 +13,8 @@ static __attribute__((noinline)) void TERN_K(gemm_f32_f16)(float *c, size_t ldc,
                                                            const uint16_t *panel, size_t k, size_t m, bool accumulate,
                                                            const struct tern_gemm_next *next)
 {
-    gemm_steps(V16_F16, c, ldc, a, lda, (const char *)panel, k, m, accumulate, gemm_hint(panel, k, 64, m, next));
+    gemm_steps(V16_F16, c, ldc, a, lda, (const char *)panel, k, m, accumulate,
+               gemm_hint(panel, k, 64, m, gemm_has_passes(V16_F16, m), next));
 }
 
 /* The elements of a last step that k does not fill: widened to a panel of f32 for which the chain goes on. */
@@ -41,7 +43,7 @@ static void TERN_K(gemm_f32_bf16)(float *c, size_t ldc, const float *a, size_t l
     const size_t whole = k / 2;
 
     gemm_steps(V16_BF16, c, ldc, a, lda, (const char *)panel, whole, m, accumulate,
-               gemm_hint(panel, whole, 128, m, next));
+               gemm_hint(panel, whole, 128, m, gemm_has_passes(V16_BF16, m), next));
     gemm_rest(V16_BF16, c, ldc, a + 2 * whole, lda, (const char *)panel + 128 * whole, k % 2, m);
 }
 
@@ -51,7 +53,7 @@ static void TERN_K(gemm_f32_q8)(float *c, size_t ldc, const float *a, size_t lda
     const size_t whole = k / 4;
 
     gemm_steps(V16_S8, c, ldc, a, lda, (const char *)panel, whole, m, accumulate,
-               gemm_hint(panel, whole, 128, m, next));
+               gemm_hint(panel, whole, 128, m, gemm_has_passes(V16_S8, m), next));
     gemm_rest(V16_S8, c, ldc, a + 4 * whole, lda, (const char *)panel + 128 * whole, k % 4, m);
 }
 
@@ -88,7 +90,7 @@ static void TERN_K(gemm_block_f32)(const struct tern_gemm_block *g)
 #if V16_GEMM_ROWS == 14
     gemm_block(V16_F32, 1, g);
 #else
-    GEMM_BLOCK_BY_TILES(false, 1,
+    GEMM_BLOCK_BY_TILES(false, 1, gemm_has_passes(V16_F32, g->m),
                         TERN_K(gemm_f32)((float *)g->sums + at, TERN_PANEL, (const float *)g->a + row * g->lda, g->lda,
                                          (const float *)(const void *)words, g->k, end - row, !g->begin, &next));
 #endif
@@ -96,7 +98,7 @@ static void TERN_K(gemm_block_f32)(const struct tern_gemm_block *g)
 
 static void TERN_K(gemm_block_bf16)(const struct tern_gemm_block *g)
 {
-    GEMM_BLOCK_BY_TILES(false, 2,
+    GEMM_BLOCK_BY_TILES(false, 2, gemm_has_passes(V16_BF16, g->m),
                         TERN_K(gemm_bf16)((float *)g->sums + at, TERN_PANEL, (const uint16_t *)g->a + row * g->lda,
                                           g->lda, (const uint16_t *)(const void *)words, g->k, end - row, !g->begin,
                                           &next));

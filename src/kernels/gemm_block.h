@@ -103,14 +103,15 @@ V16_FN struct gemm_cut gemm_cut(const struct tern_gemm_block *g)
 
 /* What `tiles` tiles prefetch at each step, for each panel, from `at` on. */
 V16_FN struct gemm_hint gemm_block_hint(const struct tern_gemm_block *g, const struct gemm_columns *b, size_t steps,
-                                        size_t tiles)
+                                        size_t tiles, const bool passes)
 {
     const size_t all = steps * tiles;
 
     if (!b->next || !all)
         return (struct gemm_hint){ b->panel, 0, false };
     if (g->tiles == 1 && g->panels == 1)
-        return gemm_hint(b->panel, steps, 128, g->m, &(struct tern_gemm_next){ b->next, b->next_bytes, g->far });
+        return gemm_hint(b->panel, steps, 128, g->m, passes,
+                         &(struct tern_gemm_next){ b->next, b->next_bytes, g->far });
     const size_t step = (b->next_bytes + all - 1) / all;
     return (struct gemm_hint){ b->next, step < 128 ? step : 128, g->far };
 }
@@ -135,12 +136,12 @@ V16_FN size_t gemm_finish(const struct tern_gemm_block *g, size_t block, size_t 
 /* Weights that nobody has sent for: the first lines at once, and the rest by the first tile, so far ahead of itself. */
 V16_FN struct gemm_hint gemm_block_cold(const struct tern_gemm_block *g, size_t steps)
 {
-    const size_t far = g->tiles == 1 && g->m > 4 ? GEMM_STREAM_FAR : GEMM_STREAM_NEAR, all = steps * 128;
+    const size_t distance = g->tiles == 1 && g->m > 4 ? GEMM_STREAM_FAR : GEMM_STREAM_NEAR, all = steps * 128;
 
     for (size_t p = 0; p < g->panels; p++)
-        for (size_t at = 0; at < far && at < all; at += 64)
+        for (size_t at = 0; at < distance && at < all; at += 64)
             GEMM_PREFETCH((const char *)g->panel + p * g->apart * g->second + at);
-    return (struct gemm_hint){ (const char *)g->panel + far, 128, g->far };
+    return (struct gemm_hint){ (const char *)g->panel + distance, 128, g->far };
 }
 
 #if V16_GEMM_ROWS == 14
@@ -217,7 +218,7 @@ V16_FN void gemm_one_tile(const enum v16_panel form, const int m, const struct g
             GEMM_ONE_STEP(prefetch)                                \
         }                                                          \
     }
-    if (m >= GEMM_FAR_ROWS && hint.far) {
+    if (m >= TERN_FAR_ROWS && hint.far) {
         GEMM_ONE_LOOP(GEMM_PREFETCH_FAR)
     } else {
         GEMM_ONE_LOOP(GEMM_PREFETCH)
@@ -338,7 +339,7 @@ V16_FN void gemm_block(const enum v16_panel form, const size_t per_word, const s
         const float *start = form == V16_S8_DOT ? (const float *)(const void *)b.start : NULL;
         const bool cold = g->cold && i == 0, streams = cold && g->tiles > 1;
         const struct gemm_hint own = cold ? gemm_block_cold(g, steps) : (struct gemm_hint){ b.panel, 0, false };
-        const struct gemm_hint ahead = gemm_block_hint(g, &b, steps, g->tiles - streams);
+        const struct gemm_hint ahead = gemm_block_hint(g, &b, steps, g->tiles - streams, false);
         struct gemm_hint hint = streams ? own : ahead;
 
         gemm_columns_ahead(g, i);
@@ -415,8 +416,9 @@ V16_FN void gemm_block_finish(const struct tern_gemm_block *g, const bool intege
     }
 }
 
-/* Tile by tile through a level's kernel of one tile: `call` for one panel's rows [row, end), sums from `at` on. */
-#define GEMM_BLOCK_BY_TILES(integers, per, call)                                                                  \
+/* Tile by tile through a level's kernel of one tile, which takes several passes or one: `call` for one panel's rows [row, end), sums from `at`
+ * on. */
+#define GEMM_BLOCK_BY_TILES(integers, per, passes, call)                                                          \
     do {                                                                                                          \
         const size_t block_steps = (g->k + (per)-1) / (per);                                                      \
         const struct gemm_cut cut = gemm_cut(g);                                                                  \
@@ -424,7 +426,7 @@ V16_FN void gemm_block_finish(const struct tern_gemm_block *g, const bool intege
         gemm_vectors(g, &v);                                                                                      \
         for (size_t block = 0; block < g->count; block++) {                                                       \
             const struct gemm_columns b = gemm_columns(g, &v, block, block_steps * 128);                          \
-            const struct gemm_hint hint = gemm_block_hint(g, &b, block_steps, g->tiles);                          \
+            const struct gemm_hint hint = gemm_block_hint(g, &b, block_steps, g->tiles, passes);                  \
             const char *ahead = hint.at;                                                                          \
             for (size_t tile = 0, row = 0, whole = 0; tile < g->tiles; tile++) {                                  \
                 const size_t end = row + cut.each + (tile < cut.more);                                            \

@@ -1,8 +1,9 @@
 /* gemm_q8.tmpl.c: u8 rows times s8 panels, in integers.  Built once per level; contract in kernels.h.
  *
  * The loop is that of gemm_tile.h: named sums, one base per three rows.  (vpdpbusd has the words of the rows and the panel as they
- * are: isa_avx512vnni.c.)  Integer sums are exact in any order, so levels without an instruction for u8 times s8 take half a panel at a time, widen both sides to 16 bits (vpmaddubsw would be shorter, and
- * saturates) and keep two sums per column; the rows are widened once for a part of the panel that stays in the first-level cache. */
+ * are: isa_avx512vnni.c.)  Integer sums are exact in any order, so levels without an instruction for u8 times s8 take half a panel
+ * at a time, widen both sides to 16 bits (vpmaddubsw would be shorter, and saturates) and keep two sums per column; the rows are
+ * widened once for a part of the panel that stays in the first-level cache. */
 #include "kernels/gemm_block.h"
 
 #if Q8_WIDE
@@ -12,6 +13,9 @@ typedef uint16_t q8_type;
 typedef uint8_t q8_type;
 #define Q8_STEPS GEMM_PART
 #endif
+
+/* Whether m rows take several passes over the parts of a panel. */
+#define Q8_HAS_PASSES(m) (Q8_COLUMNS < TERN_PANEL || (m) > V16_GEMM_ROWS)
 
 V16_FN void q8_tile(const int m, const bool ahead, int32_t *c, size_t ldc, const int32_t *from, size_t ld_from,
                     const q8_type *a, size_t lda, const int8_t *panel, size_t steps, struct gemm_hint hint)
@@ -82,7 +86,7 @@ static void TERN_K(gemm_q8)(int32_t *c, size_t ldc, const uint8_t *a, size_t lda
                             const struct tern_gemm_next *next)
 {
     size_t steps = (k + 3) / 4;
-    struct gemm_hint hint = gemm_hint(panel, steps, 128, m, next);
+    struct gemm_hint hint = gemm_hint(panel, steps, 128, m, Q8_HAS_PASSES(m), next);
     const size_t passes = (m + V16_GEMM_ROWS - 1) / V16_GEMM_ROWS * (TERN_PANEL / Q8_COLUMNS);
     const size_t each = (hint.step + passes - 1) / passes;
     const int32_t *from = accumulate ? c : start;
@@ -104,13 +108,14 @@ static void TERN_K(gemm_q8)(int32_t *c, size_t ldc, const uint8_t *a, size_t lda
 #else
         const uint8_t *rows = a;
 #endif
-        struct gemm_hint own = { hint.at, each, passes > 1 };
+        struct gemm_hint own = { hint.at, each, Q8_HAS_PASSES(m) };
 
         for (size_t row = 0; row < m; row += V16_GEMM_ROWS)
             for (size_t col = 0; col < TERN_PANEL; col += Q8_COLUMNS) {
                 q8_pass(c + row * ldc + col, ldc, from + row * ld_from + col, ld_from, rows + row * ld_row, ld_row,
                         panel + 4 * col, part, m - row < V16_GEMM_ROWS ? m - row : V16_GEMM_ROWS, own);
-                own.at += part * each;
+                if (each)
+                    own.at += part * each;
             }
         if (hint.step)
             hint.at += part * hint.step;
@@ -124,7 +129,7 @@ static void TERN_K(gemm_q8)(int32_t *c, size_t ldc, const uint8_t *a, size_t lda
 
 static void TERN_K(gemm_block_q8)(const struct tern_gemm_block *g)
 {
-    GEMM_BLOCK_BY_TILES(true, 4,
+    GEMM_BLOCK_BY_TILES(true, 4, Q8_HAS_PASSES(g->m),
                         TERN_K(gemm_q8)((int32_t *)g->sums + at, TERN_PANEL, (const uint8_t *)g->a + row * g->lda,
                                         g->lda, (const int8_t *)words, start, g->k, end - row, !g->begin, &next));
 }

@@ -40,9 +40,6 @@ struct gemm_hint {
 #define GEMM_PREFETCH(p)     __builtin_prefetch((p), 0, 3)
 #define GEMM_PREFETCH_FAR(p) __builtin_prefetch((p), 0, 2)
 
-/* Rows of a tile from which arithmetic may be the bound. */
-#define GEMM_FAR_ROWS 6
-
 V16_FN void gemm_prefetch(const char *at, const int lines, bool far)
 {
     if (far) {
@@ -125,7 +122,7 @@ V16_FN void gemm_tile(const enum v16_panel form, const int m, const bool passes,
 #endif
     for (size_t step = 0; step < steps; step++) {
         if (lines > 0) {
-            gemm_prefetch(hint.at, lines, (passes || m >= GEMM_FAR_ROWS) && hint.far);
+            gemm_prefetch(hint.at, lines, (passes || m >= TERN_FAR_ROWS) && hint.far);
             hint.at += hint.step;
         }
         GEMM_ELEMENT(0)
@@ -178,13 +175,22 @@ V16_FN void gemm_pass(const enum v16_panel form, const bool passes, float *c, si
 #undef GEMM_CASE
 }
 
-/* Where a kernel prefetches, from its arguments: `next` is spread over `steps` steps, unless it follows the panel directly. */
-V16_FN struct gemm_hint gemm_hint(const void *panel, size_t steps, size_t step_bytes, size_t m,
+/* Whether a tile takes several passes over the parts of its panel. */
+V16_FN bool gemm_has_passes(const enum v16_panel form, size_t m)
+{
+    const bool halves = V16_GEMM_ROWS == 3 && (form == V16_BF16 || form == V16_S8);
+
+    return V16_GEMM_ROWS < TERN_TILE_ROWS && m > (halves ? 2 : V16_GEMM_ROWS);
+}
+
+/* Where a kernel prefetches, from its arguments: `next` is spread over `steps` steps, unless it follows the panel directly.  The passes over a
+ * part share what comes a part later. */
+V16_FN struct gemm_hint gemm_hint(const void *panel, size_t steps, size_t step_bytes, size_t m, const bool passes,
                                   const struct tern_gemm_next *next)
 {
-    const size_t distance = V16_GEMM_ROWS == 3 && m > 2 ? GEMM_PART * step_bytes
-                            : m <= 4                    ? GEMM_STREAM_NEAR
-                                                        : GEMM_STREAM_FAR;
+    const size_t distance = passes   ? (steps < GEMM_PART ? steps : GEMM_PART) * step_bytes
+                            : m <= 4 ? GEMM_STREAM_NEAR
+                                     : GEMM_STREAM_FAR;
     struct gemm_hint hint = { NULL, 0, false };
 
     if (next && next->at && steps) {
@@ -299,17 +305,18 @@ V16_FN void gemm_steps(const enum v16_panel form, float *c, size_t ldc, const fl
         gemm_pass(form, false, c, ldc, a, lda, panel, steps, m, accumulate, hint);
         return;
     }
+    const size_t passes = (m + V16_GEMM_ROWS - 1) / V16_GEMM_ROWS, each = (hint.step + passes - 1) / passes;
+
     do {
         const size_t part = steps < GEMM_PART ? steps : GEMM_PART;
-
-        const size_t passes = (m + V16_GEMM_ROWS - 1) / V16_GEMM_ROWS, each = (hint.step + passes - 1) / passes;
         struct gemm_hint own = { hint.at, each, true };
 
         for (size_t row = 0; row < m; row += V16_GEMM_ROWS) {
             const size_t rows = m - row < V16_GEMM_ROWS ? m - row : V16_GEMM_ROWS;
 
             gemm_pass(form, true, c + row * ldc, ldc, a + row * lda, lda, panel, part, rows, accumulate, own);
-            own.at += part * each;
+            if (each)
+                own.at += part * each;
         }
         if (hint.step)
             hint.at += part * hint.step;

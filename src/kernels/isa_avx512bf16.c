@@ -16,7 +16,7 @@ static void TERN_K(gemm_bf16)(float *c, size_t ldc, const uint16_t *a, size_t ld
     const size_t steps = (k + 1) / 2;
 
     gemm_steps(V16_BF16_DOT, c, ldc, (const float *)(const void *)a, lda / 2, (const char *)panel, steps, m, accumulate,
-               gemm_hint(panel, steps, 128, m, next));
+               gemm_hint(panel, steps, 128, m, false, next));
 }
 
 static void TERN_K(gemm_block_bf16)(const struct tern_gemm_block *g)

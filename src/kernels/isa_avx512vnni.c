@@ -18,7 +18,7 @@ static void TERN_K(gemm_q8)(int32_t *c, size_t ldc, const uint8_t *a, size_t lda
     for (size_t i = 0; !accumulate && i < m; i++)
         memcpy(c + i * ldc, start, TERN_PANEL * sizeof(*c));
     gemm_steps(V16_S8_DOT, (float *)(void *)c, ldc, (const float *)(const void *)a, lda / 4, (const char *)panel, steps,
-               m, true, gemm_hint(panel, steps, 128, m, next));
+               m, true, gemm_hint(panel, steps, 128, m, false, next));
 }
 
 static void TERN_K(gemm_block_q8)(const struct tern_gemm_block *g)

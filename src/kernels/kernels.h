@@ -3,9 +3,10 @@
  * A kernel works on raw pointers, allocates nothing and cannot fail.  Its definition stands in ref/ (the formula, sums in
  * f64 unless the contract says otherwise); its fast text is a *.tmpl.c built once per ISA level (TERN_K(f) is tern_f_<isa>).
  * All f32 kernels give the same bits at every ISA level: every output element is one chain of fused multiply-adds in
- * order, sums across a row use 32 virtual lanes (lane = index mod 32) and one fixed tree, exp, tanh and erf are our own
- * polynomials with the same operations everywhere, division and square root are the exact ones.  A NaN is a NaN: its sign
- * and payload are not part of the answer.  Rounding is to nearest even and denormals are on (entry points see to it).
+ * order, sums across a row use 32 virtual lanes (lane = index mod 32) and one fixed tree, exp, tanh and the normal
+ * distribution's tail are our own polynomials with the same operations everywhere, division and square root are the
+ * exact ones.  A NaN is a NaN: its sign and payload are not part of the answer.  Rounding is to nearest even and denormals
+ * are on (entry points see to it).
  *
  * Pointers need the alignment of their element only, unless a contract says more.  "y == x allowed" means exactly equal;
  * any other overlap is not.  No kernel touches memory outside of what its contract names (mapped weights may end at a
@@ -48,7 +49,8 @@
 struct tern_gemm_next {
     const void *at;
     size_t bytes;
-    bool far; /* to the second-level cache and no nearer; where a tile takes several passes over a panel, so anyway */
+    bool
+        far; /* to the second-level cache and no nearer: tiles of TERN_FAR_ROWS and more; where one takes several passes, so anyway */
 };
 
 /* C[m][32] (+)= A[m][k] * panel[k][32]
@@ -492,11 +494,20 @@ struct tern_kernels {
 #undef TERN_KERNEL
     size_t
         k_block; /* most k steps of a panel that stay in L2 between row tiles; a longer K is cut in equal blocks: table.c */
-    size_t pair_rows;               /* rows from which on two panels at a time are faster than one: table.c */
-    bool far;                       /* what few rows read goes to the second-level cache first: table.c */
-    size_t cache_bytes;             /* of the second-level cache: a thread's larger outputs are streamed */
+    size_t pair_rows;   /* rows from which on two panels at a time are faster than one: table.c */
+    bool far;           /* this processor wants what few rows read in its second-level cache first: table.c */
+    size_t cache_bytes; /* of the second-level cache: a thread's larger outputs are streamed */
     const struct tern_plans *plans; /* plans.h: what was measured; NULL: nothing */
 };
+
+/* Rows with which weights are sent for to the second-level cache, where the processor likes that.  Fewer wait for memory, and lines in the
+ * first-level cache are read at once; with more, what is sent for is so little at a time that it gets there either way. */
+#define TERN_FAR_ROWS  6
+#define TERN_NEAR_ROWS 20
+static inline bool tern_sends_far(const struct tern_kernels *kernels, size_t m)
+{
+    return kernels->far && m >= TERN_FAR_ROWS && m < TERN_NEAR_ROWS;
+}
 
 /* Fills every slot for a level; asserts that none is empty. */
 void tern_kernels_init(struct tern_kernels *k, enum tern_isa isa);

@@ -57,8 +57,8 @@ V16_FN v16 v16_exp_negative(v16 x)
     return v16_exp_join(parts.r, parts.n);
 }
 
-/* 2^x in the same two steps, where r is exact: for exponents that are rounded anyway, whose factor takes log2(e) too.  x <= 0 or a NaN, or
- * any x: from 128.5 on the result is infinity. */
+/* 2^x in the same two steps, where r is exact: for exponents that are rounded anyway, whose factor takes log2(e) too.  x <= 0 or a
+ * NaN. */
 V16_FN struct v16_exp_parts v16_exp2_split_negative(v16 x)
 {
     x = v16_max(v16_set1(-151), x);
@@ -68,6 +68,7 @@ V16_FN struct v16_exp_parts v16_exp2_split_negative(v16 x)
     return parts;
 }
 
+/* Any x: from 128.5 on the result is infinity. */
 V16_FN struct v16_exp_parts v16_exp2_split(v16 x)
 {
     return v16_exp2_split_negative(v16_min(v16_set1(128.5f), x));

@@ -78,19 +78,12 @@ static bool pairs_panels(const struct tern_kernels *kernels, const struct tern_p
     return m >= kernels->pair_rows && !plan->tile_rows;
 }
 
-/* Whether the weights that come after are sent for to the second-level cache, where the processor likes that.  Fewer rows wait for memory, and
- * lines in the first-level cache are read at once; with more, what is sent for is so little at a time that it gets there either way. */
-static bool sends_far(const struct tern_kernels *kernels, size_t m)
-{
-    return kernels->far && m >= 6 && m < 20;
-}
-
 /* Whether they take a panel and that of its gates, where there are such kernels: bytes of s8 are read fast enough for two streams as soon as
  * one tile does not hold all rows, where the first-level cache takes what is sent for. */
 static bool pairs_gates(const struct tern_kernels *kernels, const struct tern_plan *plan, size_t m, bool q8)
 {
-    return pairs_panels(kernels, plan, m) ||
-           (q8 && m > TERN_TILE_ROWS && kernels->pair_rows < SIZE_MAX && !plan->tile_rows && !sends_far(kernels, m));
+    return pairs_panels(kernels, plan, m) || (q8 && m > TERN_TILE_ROWS && kernels->pair_rows < SIZE_MAX &&
+                                              !plan->tile_rows && !tern_sends_far(kernels, m));
 }
 
 /* n things in `parts` parts that differ by one at most.  Between two calls of a kernel there is no time for divisions. */
@@ -291,7 +284,7 @@ static void block_product(const struct product *p, const struct piece *piece, te
         g.begin = block == 0;
         g.next = last ? piece->next : words + s1 * step_bytes;
         g.next_bytes = ahead * step_bytes;
-        g.far = sends_far(p->kernels, piece->m);
+        g.far = tern_sends_far(p->kernels, piece->m);
         g.c = last && plain ? p->c + row * p->ldc + col : NULL;
         g.finish = last && !plain ? block_finish : NULL;
         g.read = g.finish ? read_rows(p, row, piece->panel, panels) : NULL;
@@ -341,7 +334,7 @@ static size_t whole_product(const struct product *p, size_t row, size_t m, size_
                                       .sums_second = end.second,
                                       .next = done < panel_end ? words + done * steps * step_bytes : NULL,
                                       .next_bytes = steps * step_bytes,
-                                      .far = sends_far(p->kernels, m),
+                                      .far = tern_sends_far(p->kernels, m),
                                       .c = plain ? p->c + row * p->ldc + col : NULL,
                                       .ldc = p->ldc,
                                       .finish = plain ? NULL : block_finish,
@@ -375,7 +368,7 @@ static void panel_product(const struct product *p, const struct piece *piece)
             const size_t at = n_blocks > 1 ? r0 : 0; /* a tile that stays in the first level, if it may */
 
             const struct tern_gemm_next next = { h1 > h0 ? ahead + h0 * step_bytes : NULL, (h1 - h0) * step_bytes,
-                                                 sends_far(kernels, m) };
+                                                 tern_sends_far(kernels, m) };
 
             tile_product(p, sums + at * TERN_PANEL, row + r0, rows, panel, s0, s1, &next);
             if (last)

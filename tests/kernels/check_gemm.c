@@ -91,7 +91,7 @@ void check_gemm_f32(struct tc *t)
                                 const size_t height = (m - row) / (tiles - i);
 
                                 const struct tern_gemm_next next = { (const char *)(panel + now * 32) + i * share,
-                                                                     share, tc_turn(t) % 2 };
+                                                                     share, tern_sends_far(&t->new, m) };
 
                                 t->new.gemm_f32(tile + row * 32, 32, a + row * k + b, k, panel, now, height, b != 0,
                                                 &next);

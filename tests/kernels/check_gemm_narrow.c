@@ -221,6 +221,7 @@ static void check_form(struct tc *t, const enum form form)
                         x.a = a + row * k * forms[form].row_element;
                         x.panel = panel;
                         x.next.bytes = panel_bytes / tiles;
+                        x.next.far = tern_sends_far(&t->new, m);
                         x.next.at = panel + panel_bytes + i * x.next.bytes;
                         call(&t->new, form, &x);
                     }
