@@ -35,9 +35,9 @@ static size_t pair_rows(enum tern_isa isa)
 }
 
 /* Lines sent for to the first-level cache take a place there while they are on their way.  A Zen 4 has too few of them: up to a third faster
- * with the second level.  A Zen 5 is up to a fifth slower.  An Intel Xeon was 3 to 8 % faster, so what is not known counts as older:
+ * with the second level.  A Zen 5 is up to 17 % slower.  An Intel Xeon was 3 to 8 % faster, so what is not known counts as older:
  * bench/LOG.md. */
-static bool sends_far(void)
+static bool wants_far(void)
 {
     return tern_machine_amd_family() < 26;
 }
@@ -48,7 +48,7 @@ void tern_kernels_init(struct tern_kernels *k, enum tern_isa isa)
     k->cache_bytes = second_level_cache();
     k->k_block = k_block(k->cache_bytes);
     k->pair_rows = pair_rows(isa);
-    k->far = sends_far();
+    k->far = wants_far();
     k->plans = NULL;
 
     tern_kernels_init_portable(k); /* fills every slot */
