@@ -47,10 +47,10 @@ def environment(**extra):
     return env
 
 
-def tern(*args, code=0, stdin=b"", env=None, **more):
+def tern(*args, code=0, stdin=b"", env=None, timeout=100, **more):
     """Runs tern; its stdout.  stderr is kept in tern.stderr."""
     r = subprocess.run([TERN, *map(str, args)], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                       env=env or environment(), timeout=100, **more)
+                       env=env or environment(), timeout=timeout, **more)
     tern.stderr = r.stderr.decode()
     assert r.returncode == code, f"exit {r.returncode}, expected {code}: tern {' '.join(map(str, args))}\n{tern.stderr}"
     return r.stdout
@@ -423,7 +423,7 @@ class Perplexity(InFolder):
     @unittest.skipUnless(os.path.exists(TEXT), "the training text is not beside the repository")
     def test_last_tenth_of_the_text(self):
         size = os.path.getsize(TEXT)
-        got = json.loads(tern("perplexity", MODEL, "-f", TEXT, "--from", size * 9 // 10, "--json"))
+        got = json.loads(tern("perplexity", MODEL, "-f", TEXT, "--from", size * 9 // 10, "--json", timeout=400)) # TSan: 100 s and more
         self.assertEqual(got["bytes"], size - size * 9 // 10)
         self.assertLessEqual(got["bits_per_byte"], 2.5)
 
