@@ -4,7 +4,7 @@
  *   exp    1 + r + r^2 P4(r), |r| <= ln(2) / 2                       0.99 ulp, denormal results too
  *   2^x    1 + r P5(r), |r| <= 1 / 2                                 1.02 ulp
  *   tanh   below 0.625 x + x^3 P4(x^2), above (1 - e) / (1 + e)      1.51 ulp
- *   Q      2^(-1 + |x| P7(|x|)), x Q(x) to                           4.8e-8
+ *   Q      2^(-1 + |x| P7(|x|)), x Q(x) to                           4.7e-8
  * The same operations at every level, therefore the same bits. */
 #ifndef TERN_KERNELS_VEC_MATH_H
 #define TERN_KERNELS_VEC_MATH_H

@@ -89,7 +89,6 @@ void check_gemm_f32(struct tc *t)
 
                             for (size_t i = 0, row = 0; i < tiles; i++) {
                                 const size_t height = (m - row) / (tiles - i);
-
                                 const struct tern_gemm_next next = { (const char *)(panel + now * 32) + i * share,
                                                                      share, tern_sends_far(&t->new, m) };
 
