@@ -40,7 +40,13 @@
 
 /* Bytes between what is read and what is prefetched.  One row of few instructions is back sooner.  At 8 KiB prefetches and reads are in
  * different pages, and what the processor prefetches by itself suffers (bench/LOG.md). */
-#define ATTN_AHEAD(form, m, far) ((m) > 1 ? 6144 : (form) == V16_F32 ? 3072 : (far) ? 4096 : 6144)
+#define ATTN_WIDENS(form) ((form) == V16_F16 || (form) == V16_BF16)
+#define ATTN_AHEAD(form, m, prefetch) \
+    ((m) > 1 || ATTN_WIDENS(form) ? 6144 : (form) == V16_F32 ? 3072 : (prefetch) ? 4096 : 6144)
+
+/* Whether few rows send for keys and values under TERN_PREFETCH_FEW: a line that takes one operation comes a tenth sooner so, one that takes more
+ * than five too late otherwise; between these nothing is up to a quarter faster (bench/LOG.md). */
+#define ATTN_SENDS(form, m, prefetch) ((prefetch) != TERN_PREFETCH_FEW || ((m) > 1) == ATTN_WIDENS(form))
 
 /* Elements of a step of a panel, and bytes of the steps that hold k of them. */
 #define ATTN_PER(form)      ((form) == V16_BF16 || (form) == V16_BF16_DOT ? 2 : 1)
@@ -195,7 +201,8 @@ V16_FN v16 attention_first(const enum v16_panel form, v16 x, v16 w, v16 sum)
 #define ATTN_PREFETCH(from, steps, prefetch)                           \
     for (size_t line = 0; line < (steps)*GEMM_BYTES(form); line += 64) \
         prefetch((const char *)(from) + line);
-/* (A branch within the loop costs a tenth of a row's time on a Zen 4.) */
+/* (A branch within the loop costs a tenth of a row's time on a Zen 4.  Where nothing is sent for, steps are single: gcc would have lines of
+ * four out of order, which costs the processor's own prefetch a seventh.) */
 #define ATTN_LOOP_FEW(prefetch, STEP)                           \
     for (; left >= 4; left -= 4) {                              \
         ATTN_PREFETCH((uintptr_t)panel + distance, 4, prefetch) \
@@ -218,7 +225,11 @@ V16_FN v16 attention_first(const enum v16_panel form, v16 x, v16 w, v16 sum)
     for (int part = 0; (turn) == 4 && part < 2; part++) {                \
         const uintptr_t distance = part ? ahead.beyond : ahead.distance; \
         size_t left = part ? (steps)-ahead.steps : ahead.steps;          \
-        if (a->far) {                                                    \
+        if (!ATTN_SENDS(form, m, a->prefetch)) {                         \
+            for (; left > 0; left--) {                                   \
+                ATTN_TURN(STEP)                                          \
+            }                                                            \
+        } else if (a->prefetch) {                                        \
             ATTN_LOOP_FEW(GEMM_PREFETCH_FAR, STEP)                       \
         } else {                                                         \
             ATTN_LOOP_FEW(GEMM_PREFETCH, STEP)                           \
@@ -239,7 +250,7 @@ V16_FN v16 attention_first(const enum v16_panel form, v16 x, v16 w, v16 sum)
         const bool whole = (turn) == 4 && stop - p == TERN_KV_BLOCK; /* and its panels are read one after the other */ \
         const char *const stream = whole ? attention_panel(form, a, p, s->width) : panel + steps * GEMM_BYTES(form);   \
         const char *const then = whole ? next : stop < last ? attention_panel(form, a, stop, column) : after;          \
-        const struct attention_ahead ahead = attention_ahead(form, m, a->far, turn, panel, steps, stream, then);       \
+        const struct attention_ahead ahead = attention_ahead(form, m, a->prefetch, turn, panel, steps, stream, then);  \
         ATTN_LOOP(steps, turn, STEP)                                                                                   \
     }
 
@@ -264,10 +275,11 @@ struct attention_ahead {
 
 /* `steps` steps of a stream that ends at `end` and goes on at `then`.  Many rows, in single steps, find what they read in the second-level
  * cache, and bring what begins at `then`, whatever its distance. */
-V16_FN struct attention_ahead attention_ahead(const enum v16_panel form, const int m, bool far, const int turn,
-                                              const char *panel, size_t steps, const char *end, const char *then)
+V16_FN struct attention_ahead attention_ahead(const enum v16_panel form, const int m, enum tern_prefetch prefetch,
+                                              const int turn, const char *panel, size_t steps, const char *end,
+                                              const char *then)
 {
-    const size_t bytes = GEMM_BYTES(form), distance = ATTN_AHEAD(form, m, far), left = (size_t)(end - panel);
+    const size_t bytes = GEMM_BYTES(form), distance = ATTN_AHEAD(form, m, prefetch), left = (size_t)(end - panel);
     struct attention_ahead ahead = { then, distance, distance, steps };
 
     if (turn > 1 && then != end && left < distance + steps * bytes) {
@@ -319,26 +331,27 @@ V16_FN void attention_scores_of(const enum v16_panel form, const int m, const st
     }
     ATTN_ROWS(ATTN_TOP)
 /* One panel, or the first half of it. */
-#define ATTN_SCORES(half)                                                                                              \
-    {                                                                                                                  \
-        const bool narrow = half;                                                                                      \
-        const size_t piece = ATTN_TURNS(m) == 1 ? p + TERN_PANEL : attention_stop(p, last);                            \
-        const char *panel = attention_keys(form, a, p);                                                                \
-        const char *const end = attention_keys(form, a, piece - TERN_PANEL) + steps * GEMM_BYTES(form);                \
-        const char *const then = piece < last ? attention_keys(form, a, piece) : values;                               \
-        const struct attention_ahead ahead = attention_ahead(form, m, a->far, ATTN_TURNS(m), panel, steps, end, then); \
-        const float *a0 = s->q + t->row * lda, *a3 = a0 + 3 * lda, *a6 = a3 + 3 * lda;                                 \
-        float *c = s->strip + (p - s->block);                                                                          \
-                                                                                                                       \
-        ATTN_ROWS(ATTN_ZERO)                                                                                           \
-        ATTN_LOOP(steps, ATTN_TURNS(m), ATTN_STEP_ALL)                                                                 \
-        if (t->plain) {                                                                                                \
-            if (p < t->whole || p + TERN_PANEL > t->whole_end) {                                                       \
-                ATTN_ROWS(ATTN_EDGE)                                                                                   \
-            }                                                                                                          \
-            ATTN_ROWS(ATTN_TOP_OF)                                                                                     \
-        }                                                                                                              \
-        ATTN_ROWS(ATTN_STORE)                                                                                          \
+#define ATTN_SCORES(half)                                                                               \
+    {                                                                                                   \
+        const bool narrow = half;                                                                       \
+        const size_t piece = ATTN_TURNS(m) == 1 ? p + TERN_PANEL : attention_stop(p, last);             \
+        const char *panel = attention_keys(form, a, p);                                                 \
+        const char *const end = attention_keys(form, a, piece - TERN_PANEL) + steps * GEMM_BYTES(form); \
+        const char *const then = piece < last ? attention_keys(form, a, piece) : values;                \
+        const struct attention_ahead ahead =                                                            \
+            attention_ahead(form, m, a->prefetch, ATTN_TURNS(m), panel, steps, end, then);              \
+        const float *a0 = s->q + t->row * lda, *a3 = a0 + 3 * lda, *a6 = a3 + 3 * lda;                  \
+        float *c = s->strip + (p - s->block);                                                           \
+                                                                                                        \
+        ATTN_ROWS(ATTN_ZERO)                                                                            \
+        ATTN_LOOP(steps, ATTN_TURNS(m), ATTN_STEP_ALL)                                                  \
+        if (t->plain) {                                                                                 \
+            if (p < t->whole || p + TERN_PANEL > t->whole_end) {                                        \
+                ATTN_ROWS(ATTN_EDGE)                                                                    \
+            }                                                                                           \
+            ATTN_ROWS(ATTN_TOP_OF)                                                                      \
+        }                                                                                               \
+        ATTN_ROWS(ATTN_STORE)                                                                           \
     }
     const size_t last = (t->to + TERN_PANEL - 1) / TERN_PANEL * TERN_PANEL;
     const char *const values = attention_first_values(form, a, t);
@@ -666,7 +679,8 @@ V16_FN const char *attention_values_ahead(const enum v16_panel form, const struc
                                           const struct attention_state *s, const struct attention_tile *t, size_t i)
 {
     const size_t bytes = s->width / TERN_PANEL * ATTN_BYTES(form, TERN_KV_BLOCK);
-    const size_t each = ATTN_LINES(form) * TERN_ATTN_BLOCK / 32 * 64, at = ATTN_AHEAD(form, t->m, a->far) + i * each;
+    const size_t each = ATTN_LINES(form) * TERN_ATTN_BLOCK / 32 * 64,
+                 at = ATTN_AHEAD(form, t->m, a->prefetch) + i * each;
     const size_t p = t->begin / TERN_KV_BLOCK * TERN_KV_BLOCK + at / bytes * TERN_KV_BLOCK;
 
     if (t->m > ATTN_FEW || p >= t->end)
@@ -675,14 +689,14 @@ V16_FN const char *attention_values_ahead(const enum v16_panel form, const struc
     if (ATTN_HEIGHT == ATTN_TILE)
         return ahead;
     for (size_t line = 0; line < each; line += 64) /* at once: 16 registers have no room for the place */
-        gemm_prefetch(ahead + line, 1, a->far);
+        gemm_prefetch(ahead + line, 1, a->prefetch);
     return NULL;
 }
 
 /* Row r's scores become exponentials of their difference to `base`, marked where it does not see; its sum goes on, in 32 lanes. */
 V16_FN void attention_exponentials(const enum v16_panel form, const bool round, const struct attention_state *s,
                                    const struct attention_tile *t, size_t r, float scale, float base, const char *ahead,
-                                   bool far)
+                                   enum tern_prefetch prefetch)
 {
     const float *from = s->strip + (r - t->row) * TERN_ATTN_BLOCK;
     float *to = s->strip + (r - t->row) * TERN_ATTN_BLOCK, *sum = s->sum + r * 32;
@@ -697,7 +711,7 @@ V16_FN void attention_exponentials(const enum v16_panel form, const bool round, 
     for (size_t p = (low); p < (high); p += 32) {                                    \
         const float *at = from + (p - s->block);                                     \
         for (size_t line = 0; ahead && line < ATTN_LINES(form); line++, ahead += 64) \
-            gemm_prefetch(ahead, 1, far);                                            \
+            gemm_prefetch(ahead, 1, prefetch);                                       \
         v16 e0 = attention_exp(v16_mul(v16_load(at), factor), less);                 \
         v16 e1 = v16_set1(0);                                                        \
         if (!(edge) || p + 16 < t->to)                                               \
@@ -813,13 +827,14 @@ V16_FN void attention_block(const enum v16_panel form, const struct tern_attenti
     for (size_t i = 0; i < m; i++) {
         const char *ahead = attention_values_ahead(form, a, s, &t, i);
         if (round && ahead)
-            attention_exponentials(form, true, s, &t, row + i, t.plain ? a->scale : 1, base[i], ahead, a->far);
+            attention_exponentials(form, true, s, &t, row + i, t.plain ? a->scale : 1, base[i], ahead, a->prefetch);
         else if (round)
-            attention_exponentials(form, true, s, &t, row + i, t.plain ? a->scale : 1, base[i], NULL, false);
+            attention_exponentials(form, true, s, &t, row + i, t.plain ? a->scale : 1, base[i], NULL, TERN_PREFETCH_L1);
         else if (ahead)
-            attention_exponentials(form, false, s, &t, row + i, t.plain ? a->scale : 1, base[i], ahead, a->far);
+            attention_exponentials(form, false, s, &t, row + i, t.plain ? a->scale : 1, base[i], ahead, a->prefetch);
         else
-            attention_exponentials(form, false, s, &t, row + i, t.plain ? a->scale : 1, base[i], NULL, false);
+            attention_exponentials(form, false, s, &t, row + i, t.plain ? a->scale : 1, base[i], NULL,
+                                   TERN_PREFETCH_L1);
     }
     for (size_t i = 0; t.hides && i < m; i++)
         attention_hide(form, a, s, &t, row + i);

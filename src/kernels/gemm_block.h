@@ -108,12 +108,12 @@ V16_FN struct gemm_hint gemm_block_hint(const struct tern_gemm_block *g, const s
     const size_t all = steps * tiles;
 
     if (!b->next || !all)
-        return (struct gemm_hint){ b->panel, 0, false };
+        return (struct gemm_hint){ b->panel, 0, TERN_PREFETCH_L1 };
     if (g->tiles == 1 && g->panels == 1)
         return gemm_hint(b->panel, steps, 128, g->m, passes,
-                         &(struct tern_gemm_next){ b->next, b->next_bytes, g->far });
+                         &(struct tern_gemm_next){ b->next, b->next_bytes, g->prefetch });
     const size_t step = (b->next_bytes + all - 1) / all;
-    return (struct gemm_hint){ b->next, step < 128 ? step : 128, g->far };
+    return (struct gemm_hint){ b->next, step < 128 ? step : 128, g->prefetch };
 }
 
 /* Where the sums of a row begin: `whole` rows are finished. */
@@ -138,10 +138,10 @@ V16_FN struct gemm_hint gemm_block_cold(const struct tern_gemm_block *g, size_t 
 {
     const size_t distance = g->tiles == 1 && g->m > 4 ? GEMM_STREAM_FAR : GEMM_STREAM_NEAR, all = steps * 128;
 
-    for (size_t p = 0; p < g->panels; p++)
+    for (size_t p = 0; p < g->panels && g->prefetch != TERN_PREFETCH_FEW; p++)
         for (size_t at = 0; at < distance && at < all; at += 64)
             GEMM_PREFETCH((const char *)g->panel + p * g->apart * g->second + at);
-    return (struct gemm_hint){ (const char *)g->panel + distance, 128, g->far };
+    return (struct gemm_hint){ (const char *)g->panel + distance, 128, g->prefetch };
 }
 
 #if V16_GEMM_ROWS == 14
@@ -218,8 +218,10 @@ V16_FN void gemm_one_tile(const enum v16_panel form, const int m, const struct g
             GEMM_ONE_STEP(prefetch)                                \
         }                                                          \
     }
-    if (m >= TERN_FAR_ROWS && hint.far) {
+    if (m >= TERN_FAR_ROWS && hint.prefetch == TERN_PREFETCH_L2) {
         GEMM_ONE_LOOP(GEMM_PREFETCH_FAR)
+    } else if (m < TERN_FAR_ROWS && hint.prefetch == TERN_PREFETCH_FEW) {
+        GEMM_ONE_LOOP(GEMM_PREFETCH_NOT)
     } else {
         GEMM_ONE_LOOP(GEMM_PREFETCH)
     }
@@ -436,7 +438,7 @@ V16_FN void gemm_block_finish(const struct tern_gemm_block *g, const bool intege
                     const char *words = b.panel + panel * b.second;                                               \
                     const int32_t *start = b.start ? b.start + panel * b.second_column : NULL;                    \
                     const struct tern_gemm_next next = { hint.step ? ahead + panel * b.next_second : NULL, bytes, \
-                                                         g->far };                                                \
+                                                         g->prefetch };                                           \
                     (void)start;                                                                                  \
                     call;                                                                                         \
                     if (g->c)                                                                                     \

@@ -46,7 +46,8 @@ V16_FN void q8_tile(const int m, const bool ahead, int32_t *c, size_t ldc, const
 
     for (size_t step = 0; step < steps; step++) {
         if (ahead) {
-            gemm_prefetch(hint.at, hint.far ? 1 : 2, hint.far); /* a share of several passes is a line at most */
+            gemm_prefetch(hint.at, hint.prefetch ? 1 : 2,
+                          hint.prefetch); /* a share of several passes is a line at most */
             hint.at += hint.step;
         }
 #if V16_GEMM_ROWS == 3
@@ -108,7 +109,7 @@ static void TERN_K(gemm_q8)(int32_t *c, size_t ldc, const uint8_t *a, size_t lda
 #else
         const uint8_t *rows = a;
 #endif
-        struct gemm_hint own = { hint.at, each, Q8_HAS_PASSES(m) };
+        struct gemm_hint own = { hint.at, each, Q8_HAS_PASSES(m) ? TERN_PREFETCH_L2 : TERN_PREFETCH_L1 };
 
         for (size_t row = 0; row < m; row += V16_GEMM_ROWS)
             for (size_t col = 0; col < TERN_PANEL; col += Q8_COLUMNS) {

@@ -27,22 +27,22 @@
 #define GEMM_ROWS(X) X(0)
 #endif
 
-/* Where to prefetch: one or two cache lines at `at`, and `step` bytes on at every k step.   step 0: nothing.
- * far: to the second-level cache. */
+/* Where to prefetch: one or two cache lines at `at`, and `step` bytes on at every k step.   step 0: nothing. */
 struct gemm_hint {
     const char *at;
     size_t step;
-    bool far;
+    enum tern_prefetch prefetch;
 };
 
 /* To the first-level cache where memory is the bound: a line that has to come from the second one then costs 10 to 40 % of the time.  Where
  * arithmetic is, it depends on the processor (table.c): the lines that a core waits for are few, and a demand may have to wait for them. */
 #define GEMM_PREFETCH(p)     __builtin_prefetch((p), 0, 3)
 #define GEMM_PREFETCH_FAR(p) __builtin_prefetch((p), 0, 2)
+#define GEMM_PREFETCH_NOT(p) ((void)(p))
 
-V16_FN void gemm_prefetch(const char *at, const int lines, bool far)
+V16_FN void gemm_prefetch(const char *at, const int lines, enum tern_prefetch prefetch)
 {
-    if (far) {
+    if (prefetch != TERN_PREFETCH_L1) {
         GEMM_PREFETCH_FAR(at);
         if (lines > 1)
             GEMM_PREFETCH_FAR(at + 64);
@@ -122,7 +122,7 @@ V16_FN void gemm_tile(const enum v16_panel form, const int m, const bool passes,
 #endif
     for (size_t step = 0; step < steps; step++) {
         if (lines > 0) {
-            gemm_prefetch(hint.at, lines, (passes || m >= TERN_FAR_ROWS) && hint.far);
+            gemm_prefetch(hint.at, lines, passes || m >= TERN_FAR_ROWS ? hint.prefetch : TERN_PREFETCH_L1);
             hint.at += hint.step;
         }
         GEMM_ELEMENT(0)
@@ -191,10 +191,10 @@ V16_FN struct gemm_hint gemm_hint(const void *panel, size_t steps, size_t step_b
     const size_t distance = passes   ? (steps < GEMM_PART ? steps : GEMM_PART) * step_bytes
                             : m <= 4 ? GEMM_STREAM_NEAR
                                      : GEMM_STREAM_FAR;
-    struct gemm_hint hint = { NULL, 0, false };
+    struct gemm_hint hint = { NULL, 0, TERN_PREFETCH_L1 };
 
     if (next && next->at && steps) {
-        hint = (struct gemm_hint){ next->at, next->bytes / steps, next->far };
+        hint = (struct gemm_hint){ next->at, next->bytes / steps, next->prefetch };
         if (hint.step >= step_bytes) {
             hint.step = step_bytes;
             if (next->at == (const void *)((const char *)panel + steps * step_bytes))
@@ -268,7 +268,7 @@ V16_FN void gemm_half_steps(const enum v16_panel form, float *c, size_t ldc, con
                 const size_t row = m * pass / passes, rows = m * (pass + 1) / passes - row;
                 const char *at = panel + 64 * half;
                 const size_t share = half * passes + pass, each = (hint.step + 2 * passes - 1) / (2 * passes);
-                const struct gemm_hint own = { hint.step ? hint.at + share * part * each : at, each, true };
+                const struct gemm_hint own = { hint.step ? hint.at + share * part * each : at, each, TERN_PREFETCH_L2 };
                 float *to = c + row * ldc + 16 * half;
 
 #define GEMM_CASE(i)                                                                             \
@@ -309,7 +309,7 @@ V16_FN void gemm_steps(const enum v16_panel form, float *c, size_t ldc, const fl
 
     do {
         const size_t part = steps < GEMM_PART ? steps : GEMM_PART;
-        struct gemm_hint own = { hint.at, each, true };
+        struct gemm_hint own = { hint.at, each, TERN_PREFETCH_L2 };
 
         for (size_t row = 0; row < m; row += V16_GEMM_ROWS) {
             const size_t rows = m - row < V16_GEMM_ROWS ? m - row : V16_GEMM_ROWS;

@@ -44,13 +44,19 @@
 /* Keys between two rescalings of the running maximum, cut at absolute positions.  Never tuned: part of the answer. */
 #define TERN_ATTN_BLOCK 512
 
+/* Where what comes next is sent for: a hint, chosen by the processor (table.c) and the rows (tern_prefetch_of()). */
+enum tern_prefetch {
+    TERN_PREFETCH_L1, /* to the first-level cache */
+    TERN_PREFETCH_L2, /* to the second-level cache and no nearer */
+    TERN_PREFETCH_FEW, /* L2, but few rows: nothing where a line takes so few operations that the processor itself keeps ahead */
+};
+
 /* Weights that come after a call's: all of the next block for a single row tile (where it follows the panel directly, the two are taken as
  * one stream and prefetched a fixed distance ahead), and with more of them this tile's share.  A hint: any address is fine, it is never read. */
 struct tern_gemm_next {
     const void *at;
     size_t bytes;
-    bool
-        far; /* to the second-level cache and no nearer: tiles of TERN_FAR_ROWS and more; where one takes several passes, so anyway */
+    enum tern_prefetch prefetch; /* L2: tiles of TERN_FAR_ROWS and more; where one takes several passes, so anyway */
 };
 
 /* C[m][32] (+)= A[m][k] * panel[k][32]
@@ -274,7 +280,7 @@ struct tern_gemm_block {
     const void *
         next; /* NULL, or the weights that come after all: next_bytes of each panel are prefetched with the last block, evenly */
     size_t next_bytes, next_second; /* bytes to the second panel's; 0: there is only one */
-    bool far;                       /* as in struct tern_gemm_next, of tiles of one panel */
+    enum tern_prefetch prefetch;    /* as in struct tern_gemm_next, of tiles of one panel */
     float *c; /* rows ldc apart, the columns of these panels, all of them there; NULL: sums are kept, or finished */
     size_t ldc;
     void (*finish)(void *user, size_t block, size_t row, size_t rows, const void *sums); /* NULL where c is given */
@@ -469,8 +475,8 @@ struct tern_attention_rows {
     float scale;
     float softcap; /* 0: none */
     bool round_bf16;
-    bool half;          /* q and out have two bytes a number; not for attention_f32 */
-    bool far;           /* as in struct tern_gemm_next, of few rows */
+    bool half;                   /* q and out have two bytes a number; not for attention_f32 */
+    enum tern_prefetch prefetch; /* of few rows */
     bool resume, more;  /* the state is what a call before left; it goes on in another call, and out is not written */
     const void *next;   /* NULL, or the first K block of the next call; a hint */
     const void *next_q; /* NULL, or what q of the next call begins with, rows as far apart; a hint */
@@ -494,9 +500,9 @@ struct tern_kernels {
 #undef TERN_KERNEL
     size_t
         k_block; /* most k steps of a panel that stay in L2 between row tiles; a longer K is cut in equal blocks: table.c */
-    size_t pair_rows;   /* rows from which on two panels at a time are faster than one: table.c */
-    bool far;           /* this processor wants what few rows read in its second-level cache first: table.c */
-    size_t cache_bytes; /* of the second-level cache: a thread's larger outputs are streamed */
+    size_t pair_rows;               /* rows from which on two panels at a time are faster than one: table.c */
+    enum tern_prefetch prefetch;    /* what this processor wants: table.c */
+    size_t cache_bytes;             /* of the second-level cache: a thread's larger outputs are streamed */
     const struct tern_plans *plans; /* plans.h: what was measured; NULL: nothing */
 };
 
@@ -504,9 +510,11 @@ struct tern_kernels {
  * first-level cache are read at once; with more, what is sent for is so little at a time that it gets there either way. */
 #define TERN_FAR_ROWS  6
 #define TERN_NEAR_ROWS 20
-static inline bool tern_sends_far(const struct tern_kernels *kernels, size_t m)
+static inline enum tern_prefetch tern_prefetch_of(const struct tern_kernels *kernels, size_t m)
 {
-    return kernels->far && m >= TERN_FAR_ROWS && m < TERN_NEAR_ROWS;
+    if (m < TERN_FAR_ROWS)
+        return kernels->prefetch == TERN_PREFETCH_FEW ? TERN_PREFETCH_FEW : TERN_PREFETCH_L1;
+    return kernels->prefetch != TERN_PREFETCH_L1 && m < TERN_NEAR_ROWS ? TERN_PREFETCH_L2 : TERN_PREFETCH_L1;
 }
 
 /* Fills every slot for a level; asserts that none is empty. */

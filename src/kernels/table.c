@@ -35,11 +35,13 @@ static size_t pair_rows(enum tern_isa isa)
 }
 
 /* Lines sent for to the first-level cache take a place there while they are on their way.  A Zen 4 has too few of them: up to a third faster
- * with the second level.  A Zen 5 is up to 17 % slower.  An Intel Xeon was 3 to 8 % faster, so what is not known counts as older:
- * bench/LOG.md. */
-static bool wants_far(void)
+ * with the second level, and with one to five rows up to a fifth faster where nothing is sent for.  A Zen 5 is up to 17 % slower with the
+ * second level.  An Intel Xeon was 3 to 8 % faster with it, so what is not known has it too: bench/LOG.md. */
+static enum tern_prefetch wanted_prefetch(void)
 {
-    return tern_machine_amd_family() < 26;
+    const unsigned family = tern_machine_amd_family();
+
+    return family >= 26 ? TERN_PREFETCH_L1 : family > 0 ? TERN_PREFETCH_FEW : TERN_PREFETCH_L2;
 }
 
 void tern_kernels_init(struct tern_kernels *k, enum tern_isa isa)
@@ -48,7 +50,7 @@ void tern_kernels_init(struct tern_kernels *k, enum tern_isa isa)
     k->cache_bytes = second_level_cache();
     k->k_block = k_block(k->cache_bytes);
     k->pair_rows = pair_rows(isa);
-    k->far = wants_far();
+    k->prefetch = wanted_prefetch();
     k->plans = NULL;
 
     tern_kernels_init_portable(k); /* fills every slot */

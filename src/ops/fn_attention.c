@@ -123,7 +123,7 @@ static void attend(const struct attention *a, const struct tern_kernels *kernels
         .mask = a->mask.rows ? mask : NULL,
         .scale = a->scale,
         .half = a->dtype != TERN_FP32,
-        .far = kernels->far,
+        .prefetch = kernels->prefetch,
         .resume = begin > 0,
         .more = end < last,
         .scratch = work,

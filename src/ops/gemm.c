@@ -83,7 +83,7 @@ static bool pairs_panels(const struct tern_kernels *kernels, const struct tern_p
 static bool pairs_gates(const struct tern_kernels *kernels, const struct tern_plan *plan, size_t m, bool q8)
 {
     return pairs_panels(kernels, plan, m) || (q8 && m > TERN_TILE_ROWS && kernels->pair_rows < SIZE_MAX &&
-                                              !plan->tile_rows && !tern_sends_far(kernels, m));
+                                              !plan->tile_rows && tern_prefetch_of(kernels, m) != TERN_PREFETCH_L2);
 }
 
 /* n things in `parts` parts that differ by one at most.  Between two calls of a kernel there is no time for divisions. */
@@ -284,7 +284,7 @@ static void block_product(const struct product *p, const struct piece *piece, te
         g.begin = block == 0;
         g.next = last ? piece->next : words + s1 * step_bytes;
         g.next_bytes = ahead * step_bytes;
-        g.far = tern_sends_far(p->kernels, piece->m);
+        g.prefetch = tern_prefetch_of(p->kernels, piece->m);
         g.c = last && plain ? p->c + row * p->ldc + col : NULL;
         g.finish = last && !plain ? block_finish : NULL;
         g.read = g.finish ? read_rows(p, row, piece->panel, panels) : NULL;
@@ -334,7 +334,7 @@ static size_t whole_product(const struct product *p, size_t row, size_t m, size_
                                       .sums_second = end.second,
                                       .next = done < panel_end ? words + done * steps * step_bytes : NULL,
                                       .next_bytes = steps * step_bytes,
-                                      .far = tern_sends_far(p->kernels, m),
+                                      .prefetch = tern_prefetch_of(p->kernels, m),
                                       .c = plain ? p->c + row * p->ldc + col : NULL,
                                       .ldc = p->ldc,
                                       .finish = plain ? NULL : block_finish,
@@ -368,7 +368,7 @@ static void panel_product(const struct product *p, const struct piece *piece)
             const size_t at = n_blocks > 1 ? r0 : 0; /* a tile that stays in the first level, if it may */
 
             const struct tern_gemm_next next = { h1 > h0 ? ahead + h0 * step_bytes : NULL, (h1 - h0) * step_bytes,
-                                                 tern_sends_far(kernels, m) };
+                                                 tern_prefetch_of(kernels, m) };
 
             tile_product(p, sums + at * TERN_PANEL, row + r0, rows, panel, s0, s1, &next);
             if (last)

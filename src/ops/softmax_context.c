@@ -361,7 +361,7 @@ static void attend(const struct call *call, const struct tile *tile)
         .softcap = args->softcap,
         .round_bf16 = args->round_bf16,
         .half = args->half,
-        .far = call->par->kernels->far,
+        .prefetch = call->par->kernels->prefetch,
         .next =
             tile->kv_head + 1 < args->kv_heads
                 ? kv_place(batch->cache, kv_table(batch->cache, span->sequence)[0], call->layer, tile->kv_head + 1).k

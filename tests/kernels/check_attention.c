@@ -396,8 +396,9 @@ static void check_attention(struct tc *t, enum attention which)
 
                 attention_of(&t->ref, which)(&a);
                 a.out = base;
+                a.prefetch = TERN_PREFETCH_L2; /* hints */
                 attention_of(&t->base, which)(&a);
-                a.far = true; /* a hint */
+                a.prefetch = (enum tern_prefetch)((s + f) % 3);
                 a.out = got;
                 if (forms[f] & IN_PLACE) {
                     for (size_t r = 0; r < rows; r++)
@@ -480,7 +481,7 @@ static void check_attention(struct tc *t, enum attention which)
                                                .first = first,
                                                .last = last,
                                                .scale = 0.125f,
-                                               .far = t->new.far,
+                                               .prefetch = t->new.prefetch,
                                                .scratch = scratch,
                                                .state = state };
 

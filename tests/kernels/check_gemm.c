@@ -24,10 +24,10 @@ void check_gemm_f32(struct tc *t)
                 float *want = tc_copy_f32(t, c, c_size), *base = tc_copy_f32(t, c, c_size),
                       *got = tc_copy_f32(t, c, c_size);
                 const size_t half = k / 2;
-                const struct tern_gemm_next next[] = { { a, 64 * k, false },
-                                                       { panel + 32 * k, 128 * k, false },
-                                                       { panel + 32 * k, 128 * k, true },
-                                                       { panel, 1, true } };
+                const struct tern_gemm_next next[] = { { a, 64 * k, TERN_PREFETCH_L1 },
+                                                       { panel + 32 * k, 128 * k, TERN_PREFETCH_FEW },
+                                                       { panel + 32 * k, 128 * k, TERN_PREFETCH_L2 },
+                                                       { panel, 1, TERN_PREFETCH_L2 } };
 
                 t->ref.gemm_f32(want, ldc, a, lda, panel, k, m, accumulate, NULL);
                 t->base.gemm_f32(base, ldc, a, lda, panel, k, m, accumulate, &next[0]);
@@ -90,7 +90,7 @@ void check_gemm_f32(struct tc *t)
                             for (size_t i = 0, row = 0; i < tiles; i++) {
                                 const size_t height = (m - row) / (tiles - i);
                                 const struct tern_gemm_next next = { (const char *)(panel + now * 32) + i * share,
-                                                                     share, tern_sends_far(&t->new, m) };
+                                                                     share, tern_prefetch_of(&t->new, m) };
 
                                 t->new.gemm_f32(tile + row * 32, 32, a + row * k + b, k, panel, now, height, b != 0,
                                                 &next);

@@ -158,7 +158,7 @@ static void check_form(struct tc *t, const enum form form)
                     x.c = out[i];
                     x.next.at = i ? (const char *)x.panel + steps * forms[form].bytes : NULL;
                     x.next.bytes = i == 1 ? 30 * steps : steps * forms[form].bytes;
-                    x.next.far = m % 2;
+                    x.next.prefetch = (enum tern_prefetch)(m % 3);
                     call(kernels[i], form, &x);
                 }
                 x.c = parts;
@@ -221,7 +221,7 @@ static void check_form(struct tc *t, const enum form form)
                         x.a = a + row * k * forms[form].row_element;
                         x.panel = panel;
                         x.next.bytes = panel_bytes / tiles;
-                        x.next.far = tern_sends_far(&t->new, m);
+                        x.next.prefetch = tern_prefetch_of(&t->new, m);
                         x.next.at = panel + panel_bytes + i * x.next.bytes;
                         call(&t->new, form, &x);
                     }

@@ -114,12 +114,12 @@ static tern_weight *pack(tern_ctx *ctx, float *w, size_t k, size_t n, size_t f)
     return packed;
 }
 
-/* Whatever this machine wants: prefetches, and with them gates as pairs, go one way with one thread and three, the other with two. */
-static tern_ctx *far_ctx(int threads)
+/* Whatever this machine wants: prefetches, and with them gates as pairs, go another way with each number of threads. */
+static tern_ctx *prefetch_ctx(int threads)
 {
     tern_ctx *ctx = test_ctx(threads);
 
-    ((struct tern_kernels *)(uintptr_t)ctx->kernels)->far = threads % 2;
+    ((struct tern_kernels *)(uintptr_t)ctx->kernels)->prefetch = (enum tern_prefetch)(threads % 3);
     return ctx;
 }
 
@@ -132,7 +132,7 @@ static void test_rows_and_halves(void **state)
     static const size_t widths[] = { 1, 31, 64, 97 };
 
     for (int threads = 1; threads <= 3; threads++) {
-        tern_ctx *ctx = far_ctx(threads);
+        tern_ctx *ctx = prefetch_ctx(threads);
         for (size_t f = 0; f < 5; f++)
             for (size_t s = 0; s < 4; s++)
                 for (size_t h = 0; h < 5; h++) {
@@ -169,7 +169,7 @@ static void test_gates(void **state)
     static const enum tern_act acts[] = { TERN_ACT_SILU, TERN_ACT_GELU_ERF };
 
     for (int threads = 1; threads <= 3; threads++) {
-        tern_ctx *ctx = far_ctx(threads);
+        tern_ctx *ctx = prefetch_ctx(threads);
         for (size_t f = 0; f < 5; f++)
             for (size_t s = 0; s < 2; s++)
                 for (size_t h = 0; h < 5; h++) {
@@ -235,7 +235,7 @@ static void test_norms(void **state)
 {
     (void)state;
     for (int threads = 1; threads <= 3; threads++) {
-        tern_ctx *ctx = far_ctx(threads);
+        tern_ctx *ctx = prefetch_ctx(threads);
         for (size_t f = 0; f < 5; f++)
             for (size_t h = 0; h < 5; h++)
                 for (int form = 0; form < 8; form++) {
