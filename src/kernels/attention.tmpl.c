@@ -38,15 +38,19 @@
 /* Whether scores of a tile end with half a panel where no row sees the other half. */
 #define ATTN_HALVES(m) (ATTN_HEIGHT == ATTN_TILE && (m) == ATTN_TILE)
 
-/* Bytes between what is read and what is prefetched.  One row of few instructions is back sooner.  At 8 KiB prefetches and reads are in
- * different pages, and what the processor prefetches by itself suffers (bench/LOG.md). */
-#define ATTN_WIDENS(form) ((form) == V16_F16 || (form) == V16_BF16)
-#define ATTN_AHEAD(form, m, prefetch) \
-    ((m) > 1 || ATTN_WIDENS(form) ? 6144 : (form) == V16_F32 ? 3072 : (prefetch) ? 4096 : 6144)
+/* Vector operations on a line of keys or values: widening and m multiply-adds for each vector of numbers. */
+#define ATTN_WIDENS(form)        ((form) == V16_F16 || (form) == V16_BF16)
+#define ATTN_OPERATIONS(form, m) (ATTN_WIDENS(form) ? 2 * (1 + (m)) : (m))
 
-/* Whether few rows send for keys and values under TERN_PREFETCH_FEW: a line that takes one operation comes a tenth sooner so, one that takes more
- * than five too late otherwise; between these nothing is up to a quarter faster (bench/LOG.md). */
-#define ATTN_SENDS(form, m, prefetch) ((prefetch) != TERN_PREFETCH_FEW || ((m) > 1) == ATTN_WIDENS(form))
+/* Bytes between what is read and what is prefetched.  One row of few instructions is back sooner.  At 8 KiB prefetches and reads are in
+ * different pages, and the hardware prefetcher suffers (bench/LOG.md). */
+#define ATTN_AHEAD(form, m, prefetch) \
+    (ATTN_OPERATIONS(form, m) > 1 ? 6144 : (form) == V16_F32 ? 3072 : (prefetch) != TERN_PREFETCH_L1 ? 4096 : 6144)
+
+/* Whether few rows send for keys and values, which under TERN_PREFETCH_FEW depends: with 2 to 5 operations a line the hardware prefetcher alone is
+ * up to a quarter faster, with one or more than 5 it is up to a tenth slower (bench/LOG.md). */
+#define ATTN_SENDS(form, m, prefetch) \
+    ((prefetch) != TERN_PREFETCH_FEW || ATTN_OPERATIONS(form, m) == 1 || ATTN_OPERATIONS(form, m) > 5)
 
 /* Elements of a step of a panel, and bytes of the steps that hold k of them. */
 #define ATTN_PER(form)      ((form) == V16_BF16 || (form) == V16_BF16_DOT ? 2 : 1)
@@ -201,8 +205,8 @@ V16_FN v16 attention_first(const enum v16_panel form, v16 x, v16 w, v16 sum)
 #define ATTN_PREFETCH(from, steps, prefetch)                           \
     for (size_t line = 0; line < (steps)*GEMM_BYTES(form); line += 64) \
         prefetch((const char *)(from) + line);
-/* (A branch within the loop costs a tenth of a row's time on a Zen 4.  Where nothing is sent for, steps are single: gcc would have lines of
- * four out of order, which costs the processor's own prefetch a seventh.) */
+/* (A branch within the loop costs a tenth of a row's time on a Zen 4.  Where nothing is sent for, steps are single: gcc reorders the loads of
+ * four, with which the hardware prefetcher is a seventh slower.) */
 #define ATTN_LOOP_FEW(prefetch, STEP)                           \
     for (; left >= 4; left -= 4) {                              \
         ATTN_PREFETCH((uintptr_t)panel + distance, 4, prefetch) \
@@ -218,7 +222,7 @@ V16_FN v16 attention_first(const enum v16_panel form, v16 x, v16 w, v16 sum)
 #define ATTN_LOOP(steps, turn, STEP)                                     \
     const char *line_ahead = ahead.then;                                 \
     for (size_t left = (turn) == 1 ? (steps) : 0; left > 0; left--) {    \
-        ATTN_PREFETCH(line_ahead, 1, GEMM_PREFETCH)                      \
+        ATTN_PREFETCH(line_ahead, 1, GEMM_PREFETCH_L1)                   \
         line_ahead += GEMM_BYTES(form);                                  \
         ATTN_TURN(STEP)                                                  \
     }                                                                    \
@@ -229,10 +233,10 @@ V16_FN v16 attention_first(const enum v16_panel form, v16 x, v16 w, v16 sum)
             for (; left > 0; left--) {                                   \
                 ATTN_TURN(STEP)                                          \
             }                                                            \
-        } else if (a->prefetch) {                                        \
-            ATTN_LOOP_FEW(GEMM_PREFETCH_FAR, STEP)                       \
+        } else if (a->prefetch != TERN_PREFETCH_L1) {                    \
+            ATTN_LOOP_FEW(GEMM_PREFETCH_L2, STEP)                        \
         } else {                                                         \
-            ATTN_LOOP_FEW(GEMM_PREFETCH, STEP)                           \
+            ATTN_LOOP_FEW(GEMM_PREFETCH_L1, STEP)                        \
         }                                                                \
     }
 /* Position i of stairs, the first of its step. */
@@ -505,7 +509,7 @@ V16_FN void attention_values(const enum v16_panel form, const struct tern_attent
 V16_FN void attention_product(const enum v16_panel form, float *c, size_t ldc, const float *a, size_t lda,
                               const char *panel, size_t k, size_t m, bool accumulate, const char *next)
 {
-    const struct tern_gemm_next ahead = { next, next ? ATTN_BYTES(form, k) : 0, false };
+    const struct tern_gemm_next ahead = { next, next ? ATTN_BYTES(form, k) : 0, TERN_PREFETCH_L1 };
 
     if (form == V16_F16)
         TERN_K(gemm_f32_f16)(c, ldc, a, lda, (const uint16_t *)panel, k, m, accumulate, &ahead);
@@ -683,7 +687,7 @@ V16_FN const char *attention_values_ahead(const enum v16_panel form, const struc
                  at = ATTN_AHEAD(form, t->m, a->prefetch) + i * each;
     const size_t p = t->begin / TERN_KV_BLOCK * TERN_KV_BLOCK + at / bytes * TERN_KV_BLOCK;
 
-    if (t->m > ATTN_FEW || p >= t->end)
+    if (t->m > ATTN_FEW || p >= t->end || !ATTN_SENDS(form, t->m, a->prefetch))
         return NULL;
     const char *ahead = attention_panel(form, a, p, 0) + at % bytes;
     if (ATTN_HEIGHT == ATTN_TILE)

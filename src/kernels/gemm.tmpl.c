@@ -66,7 +66,7 @@ static void TERN_K(gemm_bf16)(float *c, size_t ldc, const uint16_t *a, size_t ld
 {
     _Alignas(64) float rows[TERN_TILE_ROWS * GEMM_ROW_PART];
     const size_t padded = (k + 1) / 2 * 2;
-    struct tern_gemm_next part = next ? *next : (struct tern_gemm_next){ NULL, 0, false };
+    struct tern_gemm_next part = next ? *next : (struct tern_gemm_next){ NULL, 0, TERN_PREFETCH_L1 };
     size_t left = part.bytes;
 
     for (size_t begin = 0; begin < padded || begin == 0; begin += GEMM_ROW_PART) {

@@ -62,11 +62,11 @@ V16_FN void gemm_columns_ahead(const struct tern_gemm_block *g, size_t i)
     for (size_t p = 0; i + 1 < g->count && p < g->panels; p++)
         for (size_t j = 0, col = first + p * g->apart * TERN_PANEL; j < TERN_PANEL; j += 16) {
             if (g->start)
-                GEMM_PREFETCH(g->start + col + j);
+                GEMM_PREFETCH_L1(g->start + col + j);
             if (g->scale)
-                GEMM_PREFETCH(g->scale + col + j);
+                GEMM_PREFETCH_L1(g->scale + col + j);
             if (g->bias)
-                GEMM_PREFETCH(g->bias + col + j);
+                GEMM_PREFETCH_L1(g->bias + col + j);
         }
 }
 
@@ -133,14 +133,15 @@ V16_FN size_t gemm_finish(const struct tern_gemm_block *g, size_t block, size_t 
     return end;
 }
 
-/* Weights that nobody has sent for: the first lines at once, and the rest by the first tile, so far ahead of itself. */
+/* Weights that nobody has sent for: the first lines at once, unless the processor keeps ahead of them, and the rest by the first tile, so far
+ * ahead of itself. */
 V16_FN struct gemm_hint gemm_block_cold(const struct tern_gemm_block *g, size_t steps)
 {
     const size_t distance = g->tiles == 1 && g->m > 4 ? GEMM_STREAM_FAR : GEMM_STREAM_NEAR, all = steps * 128;
 
     for (size_t p = 0; p < g->panels && g->prefetch != TERN_PREFETCH_FEW; p++)
         for (size_t at = 0; at < distance && at < all; at += 64)
-            GEMM_PREFETCH((const char *)g->panel + p * g->apart * g->second + at);
+            GEMM_PREFETCH_L1((const char *)g->panel + p * g->apart * g->second + at);
     return (struct gemm_hint){ (const char *)g->panel + distance, 128, g->prefetch };
 }
 
@@ -218,12 +219,12 @@ V16_FN void gemm_one_tile(const enum v16_panel form, const int m, const struct g
             GEMM_ONE_STEP(prefetch)                                \
         }                                                          \
     }
-    if (m >= TERN_FAR_ROWS && hint.prefetch == TERN_PREFETCH_L2) {
-        GEMM_ONE_LOOP(GEMM_PREFETCH_FAR)
+    if (m >= TERN_FAR_ROWS && hint.prefetch != TERN_PREFETCH_L1) {
+        GEMM_ONE_LOOP(GEMM_PREFETCH_L2)
     } else if (m < TERN_FAR_ROWS && hint.prefetch == TERN_PREFETCH_FEW) {
-        GEMM_ONE_LOOP(GEMM_PREFETCH_NOT)
+        GEMM_ONE_LOOP(GEMM_PREFETCH_NONE)
     } else {
-        GEMM_ONE_LOOP(GEMM_PREFETCH)
+        GEMM_ONE_LOOP(GEMM_PREFETCH_L1)
     }
 #undef GEMM_ONE_LOOP
 #undef GEMM_ONE_STEP
@@ -280,8 +281,8 @@ V16_FN void gemm_pair_tile(const enum v16_panel form, const int m, const struct 
     const v16 w0 = v16_weights(form, panel, 0, 0), w1 = v16_weights(form, panel, 16, 0);                   \
     const v16 w2 = v16_weights(form, panel + second, 0, 0), w3 = v16_weights(form, panel + second, 16, 0); \
                                                                                                            \
-    GEMM_PREFETCH(hint.at);                                                                                \
-    GEMM_PREFETCH(hint.at + hint_second);                                                                  \
+    GEMM_PREFETCH_L1(hint.at);                                                                             \
+    GEMM_PREFETCH_L1(hint.at + hint_second);                                                               \
     hint.at += hint.step;                                                                                  \
     GEMM_EACH_PAIR(GEMM_STEP)                                                                              \
     a0++, a3++, panel += 128;
@@ -290,8 +291,8 @@ V16_FN void gemm_pair_tile(const enum v16_panel form, const int m, const struct 
         const float *row = p->read;
         for (int i = 0; i < m; i++, row += p->ld_read)
             for (int j = 0; j < 2 * TERN_PANEL; j += TERN_PANEL) {
-                GEMM_PREFETCH(row + j);
-                GEMM_PREFETCH(row + j + 16);
+                GEMM_PREFETCH_L1(row + j);
+                GEMM_PREFETCH_L1(row + j + 16);
                 GEMM_PAIR_STEP
             }
     }
@@ -340,7 +341,8 @@ V16_FN void gemm_block(const enum v16_panel form, const size_t per_word, const s
         const struct gemm_columns b = gemm_columns(g, &v, i, steps * 128);
         const float *start = form == V16_S8_DOT ? (const float *)(const void *)b.start : NULL;
         const bool cold = g->cold && i == 0, streams = cold && g->tiles > 1;
-        const struct gemm_hint own = cold ? gemm_block_cold(g, steps) : (struct gemm_hint){ b.panel, 0, false };
+        const struct gemm_hint own =
+            cold ? gemm_block_cold(g, steps) : (struct gemm_hint){ b.panel, 0, TERN_PREFETCH_L1 };
         const struct gemm_hint ahead = gemm_block_hint(g, &b, steps, g->tiles - streams, false);
         struct gemm_hint hint = streams ? own : ahead;
 

@@ -46,8 +46,8 @@ V16_FN void q8_tile(const int m, const bool ahead, int32_t *c, size_t ldc, const
 
     for (size_t step = 0; step < steps; step++) {
         if (ahead) {
-            gemm_prefetch(hint.at, hint.prefetch ? 1 : 2,
-                          hint.prefetch); /* a share of several passes is a line at most */
+            const bool shared = hint.prefetch != TERN_PREFETCH_L1; /* by several passes: a line at most */
+            gemm_prefetch(hint.at, shared ? 1 : 2, hint.prefetch);
             hint.at += hint.step;
         }
 #if V16_GEMM_ROWS == 3

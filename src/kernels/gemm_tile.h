@@ -34,22 +34,22 @@ struct gemm_hint {
     enum tern_prefetch prefetch;
 };
 
-/* To the first-level cache where memory is the bound: a line that has to come from the second one then costs 10 to 40 % of the time.  Where
- * arithmetic is, it depends on the processor (table.c): the lines that a core waits for are few, and a demand may have to wait for them. */
-#define GEMM_PREFETCH(p)     __builtin_prefetch((p), 0, 3)
-#define GEMM_PREFETCH_FAR(p) __builtin_prefetch((p), 0, 2)
-#define GEMM_PREFETCH_NOT(p) ((void)(p))
+/* To the first-level cache where memory is the bound, or nowhere (table.c): a line that has to be fetched from the second one then costs 10 to
+ * 40 % of the time.  Where arithmetic is, it depends on the processor (table.c): the lines that a core waits for are few, and a demand may have to wait for them. */
+#define GEMM_PREFETCH_L1(p)   __builtin_prefetch((p), 0, 3)
+#define GEMM_PREFETCH_L2(p)   __builtin_prefetch((p), 0, 2)
+#define GEMM_PREFETCH_NONE(p) ((void)(p))
 
 V16_FN void gemm_prefetch(const char *at, const int lines, enum tern_prefetch prefetch)
 {
     if (prefetch != TERN_PREFETCH_L1) {
-        GEMM_PREFETCH_FAR(at);
+        GEMM_PREFETCH_L2(at);
         if (lines > 1)
-            GEMM_PREFETCH_FAR(at + 64);
+            GEMM_PREFETCH_L2(at + 64);
     } else {
-        GEMM_PREFETCH(at);
+        GEMM_PREFETCH_L1(at);
         if (lines > 1)
-            GEMM_PREFETCH(at + 64);
+            GEMM_PREFETCH_L1(at + 64);
     }
 }
 
@@ -234,7 +234,7 @@ V16_FN void gemm_half_tile(const enum v16_panel form, const int m, float *c, siz
         GEMM_EACH_HALF(GEMM_STEP)                     \
     }
     for (size_t step = 0; step < steps; step++) {
-        GEMM_PREFETCH_FAR(hint.at);
+        GEMM_PREFETCH_L2(hint.at);
         hint.at += hint.step;
         GEMM_ELEMENT(0)
         GEMM_ELEMENT(1)

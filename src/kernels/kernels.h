@@ -56,7 +56,8 @@ enum tern_prefetch {
 struct tern_gemm_next {
     const void *at;
     size_t bytes;
-    enum tern_prefetch prefetch; /* L2: tiles of TERN_FAR_ROWS and more; where one takes several passes, so anyway */
+    enum tern_prefetch
+        prefetch; /* L2: tiles of TERN_FAR_ROWS and more; where one takes several passes, so anyway.  FEW: L1 below these */
 };
 
 /* C[m][32] (+)= A[m][k] * panel[k][32]
@@ -280,8 +281,9 @@ struct tern_gemm_block {
     const void *
         next; /* NULL, or the weights that come after all: next_bytes of each panel are prefetched with the last block, evenly */
     size_t next_bytes, next_second; /* bytes to the second panel's; 0: there is only one */
-    enum tern_prefetch prefetch;    /* as in struct tern_gemm_next, of tiles of one panel */
-    float *c; /* rows ldc apart, the columns of these panels, all of them there; NULL: sums are kept, or finished */
+    enum tern_prefetch
+        prefetch; /* of tiles of one panel; L2 as in struct tern_gemm_next, FEW: nothing below TERN_FAR_ROWS rows */
+    float *c;     /* rows ldc apart, the columns of these panels, all of them there; NULL: sums are kept, or finished */
     size_t ldc;
     void (*finish)(void *user, size_t block, size_t row, size_t rows, const void *sums); /* NULL where c is given */
     void *user;
@@ -476,7 +478,7 @@ struct tern_attention_rows {
     float softcap; /* 0: none */
     bool round_bf16;
     bool half;                   /* q and out have two bytes a number; not for attention_f32 */
-    enum tern_prefetch prefetch; /* of few rows */
+    enum tern_prefetch prefetch; /* for keys and values of few rows */
     bool resume, more;  /* the state is what a call before left; it goes on in another call, and out is not written */
     const void *next;   /* NULL, or the first K block of the next call; a hint */
     const void *next_q; /* NULL, or what q of the next call begins with, rows as far apart; a hint */
@@ -507,7 +509,7 @@ struct tern_kernels {
 };
 
 /* Rows with which weights are sent for to the second-level cache, where the processor likes that.  Fewer wait for memory, and lines in the
- * first-level cache are read at once; with more, what is sent for is so little at a time that it gets there either way. */
+ * first-level cache are read at once, or the hardware prefetcher does it alone; with more, what is sent for is so little at a time that it gets there either way. */
 #define TERN_FAR_ROWS  6
 #define TERN_NEAR_ROWS 20
 static inline enum tern_prefetch tern_prefetch_of(const struct tern_kernels *kernels, size_t m)

@@ -35,8 +35,9 @@ static size_t pair_rows(enum tern_isa isa)
 }
 
 /* Lines sent for to the first-level cache take a place there while they are on their way.  A Zen 4 has too few of them: up to a third faster
- * with the second level, and with one to five rows up to a fifth faster where nothing is sent for.  A Zen 5 is up to 17 % slower with the
- * second level.  An Intel Xeon was 3 to 8 % faster with it, so what is not known has it too: bench/LOG.md. */
+ * with the second level, and with few rows up to a quarter faster where the hardware prefetcher is left alone.  (What older ones of AMD lack for
+ * the kernels that do so is AVX-512.)  A Zen 5 is up to 17 % slower with the second level.  An Intel Xeon was 3 to 8 % faster with it, so what
+ * is not known has it too: bench/LOG.md. */
 static enum tern_prefetch wanted_prefetch(void)
 {
     const unsigned family = tern_machine_amd_family();

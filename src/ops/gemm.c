@@ -83,7 +83,7 @@ static bool pairs_panels(const struct tern_kernels *kernels, const struct tern_p
 static bool pairs_gates(const struct tern_kernels *kernels, const struct tern_plan *plan, size_t m, bool q8)
 {
     return pairs_panels(kernels, plan, m) || (q8 && m > TERN_TILE_ROWS && kernels->pair_rows < SIZE_MAX &&
-                                              !plan->tile_rows && tern_prefetch_of(kernels, m) != TERN_PREFETCH_L2);
+                                              !plan->tile_rows && tern_prefetch_of(kernels, m) == TERN_PREFETCH_L1);
 }
 
 /* n things in `parts` parts that differ by one at most.  Between two calls of a kernel there is no time for divisions. */

@@ -24,20 +24,22 @@ void check_gemm_f32(struct tc *t)
                 float *want = tc_copy_f32(t, c, c_size), *base = tc_copy_f32(t, c, c_size),
                       *got = tc_copy_f32(t, c, c_size);
                 const size_t half = k / 2;
-                const struct tern_gemm_next next[] = { { a, 64 * k, TERN_PREFETCH_L1 },
-                                                       { panel + 32 * k, 128 * k, TERN_PREFETCH_FEW },
-                                                       { panel + 32 * k, 128 * k, TERN_PREFETCH_L2 },
-                                                       { panel, 1, TERN_PREFETCH_L2 } };
+                const float *end = panel + 32 * k;
+                const struct tern_gemm_next next[] = {
+                    { end, 128 * k, TERN_PREFETCH_L1 },  { end, 128 * k, TERN_PREFETCH_L2 },
+                    { end, 128 * k, TERN_PREFETCH_FEW }, { a, 64 * k, TERN_PREFETCH_L1 },
+                    { panel, 1, TERN_PREFETCH_L2 },
+                };
 
                 t->ref.gemm_f32(want, ldc, a, lda, panel, k, m, accumulate, NULL);
-                t->base.gemm_f32(base, ldc, a, lda, panel, k, m, accumulate, &next[0]);
-                t->new.gemm_f32(got, ldc, a, lda, panel, k, m, accumulate, &next[1 + m % 2]);
+                t->base.gemm_f32(base, ldc, a, lda, panel, k, m, accumulate, &next[3]);
+                t->new.gemm_f32(got, ldc, a, lda, panel, k, m, accumulate, &next[m % 3]);
                 tc_near_f32(t, want, got, NULL, c_size);
                 tc_same_f32(t, base, got, c_size);
 
                 /* in two calls over k, the second with rows cut in two */
                 memcpy(got, c, c_size * sizeof *c);
-                t->new.gemm_f32(got, ldc, a, lda, panel, half, m, accumulate, &next[3]);
+                t->new.gemm_f32(got, ldc, a, lda, panel, half, m, accumulate, &next[4]);
                 t->new.gemm_f32(got, ldc, a + half, lda, panel + 32 * half, k - half, (m + 1) / 2, true, NULL);
                 if (m > 1)
                     t->new.gemm_f32(got + (m + 1) / 2 * ldc, ldc, a + half + (m + 1) / 2 * lda, lda, panel + 32 * half,

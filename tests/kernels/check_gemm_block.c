@@ -236,7 +236,7 @@ static void check_form(struct tc *t, const enum form form)
                         g.read = n % 2 == 0 && finished && apart == 1 ? all[n] : NULL;
                         g.ld_read = ldc;
                         g.cold = n % 2;
-                        g.prefetch = (enum tern_prefetch)(n % 3);
+                        g.prefetch = (enum tern_prefetch)((n + g.m + g.k) % 3);
                         if (n == 3 && count > 1)
                             g.tiles = m;
                         if (n < 3 || count > 1)

@@ -114,7 +114,7 @@ static tern_weight *pack(tern_ctx *ctx, float *w, size_t k, size_t n, size_t f)
     return packed;
 }
 
-/* Whatever this machine wants: prefetches, and with them gates as pairs, go another way with each number of threads. */
+/* Whatever this machine wants: prefetches go another way with each number of threads, and gates are pairs with three of them. */
 static tern_ctx *prefetch_ctx(int threads)
 {
     tern_ctx *ctx = test_ctx(threads);
