@@ -159,8 +159,10 @@ static bool make_folder(tern_ctx *ctx, const char *name, const tern_json_value *
 
         snprintf(relative, sizeof relative, "tokenizers/%.*s/%s", (int)strcspn(name, "/"), name, file);
         const char *found = test_data(relative);
-        if (!found)
+        if (!found) {
+            test_remove_dir(dir);
             return false;
+        }
         assert_ok(ctx, tern_file_read(ctx, found, 1 << 24, &text, &size));
         test_write(dir, file, text, size);
         tern_free(text);
@@ -237,6 +239,8 @@ static void check_file(tern_ctx *ctx, const char *file, const tern_json_value *n
         total->wrong += tally.wrong;
         total->tokenizers++;
         tern_tokenizer_close(&t);
+        if (tern_json_get(golden, "files"))
+            test_remove_dir(path);
     }
     tern_json_destroy(digests);
 }

@@ -166,6 +166,7 @@ static void refuses_what_is_unknown_or_damaged(void **state)
     assert_int_equal(tern_tokenizer_find(t, "[SEP]"), 2);
     assert_int_equal(tern_tokenizer_find(t, "a"), 6);
     tern_tokenizer_close(&t);
+    test_remove_dir(dir);
 }
 
 /* A class without a row is refused by its name, whichever file names it, and so is a model type that has such a class. */
@@ -226,6 +227,7 @@ static void refuses_classes_by_name(void **state)
         write_text(dir, "config.json", text);
         refuse(dir, TERN_ERR_UNSUPPORTED, classes[i].class, "config.json");
     }
+    test_remove_dir(dir);
 }
 
 /* ---- SentencePiece models ---------------------------------------------------------------------------------------- */
@@ -304,6 +306,7 @@ static void models_have_the_ends_of_their_class(void **state)
         write_text(dir, "config.json", cases[i].config);
         check_ends(dir, cases[i].bos, cases[i].eos, cases[i].second_type);
     }
+    test_remove_dir(dir);
 }
 
 /* Classes that give a model's pieces other numbers, or change the text first. */
@@ -326,6 +329,7 @@ static void models_of_other_ids_are_refused(void **state)
     write_text(dir, "tokenizer_config.json", "{}");
     write_text(dir, "config.json", "{\"model_type\":\"xlm-roberta\"}");
     refuse(dir, TERN_ERR_UNSUPPORTED, "XLMRobertaTokenizer", "config.json");
+    test_remove_dir(dir);
 }
 
 int main(void)
