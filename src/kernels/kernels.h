@@ -509,7 +509,8 @@ struct tern_kernels {
 };
 
 /* Rows with which weights are sent for to the second-level cache, where the processor likes that.  Fewer wait for memory, and lines in the
- * first-level cache are read at once, or the hardware prefetcher does it alone; with more, what is sent for is so little at a time that it gets there either way. */
+ * first-level cache are read at once, or the hardware prefetcher does it alone; with more, what is sent for is so little at a time that it
+ * gets there either way. */
 #define TERN_FAR_ROWS  6
 #define TERN_NEAR_ROWS 20
 static inline enum tern_prefetch tern_prefetch_of(const struct tern_kernels *kernels, size_t m)
