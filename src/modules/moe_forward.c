@@ -38,7 +38,7 @@ struct forward {
     float *gate;      /* [threads][2 X] */
     int32_t *queue;   /* [T] with drop_policy probs: a heap of choices */
     float *grouped;   /* [rows of all experts][H]: what they read, then what they answer */
-    float *inner;     /* [T][pI] */
+    float *inner;     /* [most][pI], tern_feed_forward_most of T */
     void *narrow;     /* of the products, or NULL */
     float *mixed;     /* [T][H] */
     float *dense;     /* [T][H] of the dense feed-forward */
@@ -73,7 +73,7 @@ static void take_scratch(struct tern_arena *arena, int n_threads, struct forward
     const struct tern_moe *m = f->m;
     const size_t k_here = f->k < m->n_here ? f->k : m->n_here, limit = tern_mul_or_max(m->n_here, f->capacity);
     const size_t chosen = f->rows * k_here, grouped = chosen < limit ? chosen : limit;
-    const size_t n_inner = m->residual ? f->rows : f->capacity, hidden = m->hidden * sizeof(float);
+    const size_t largest = m->residual ? f->rows : f->capacity, hidden = m->hidden * sizeof(float);
     size_t narrow = 0;
 
     for (size_t e = 0; tern_config_narrow(&m->config) && e < m->n_here + m->residual; e++) {
@@ -91,7 +91,7 @@ static void take_scratch(struct tern_arena *arena, int n_threads, struct forward
     f->gate = tern_arena_take(arena, (size_t)n_threads, 2 * m->n_experts * sizeof(float));
     f->queue = m->moe.drop_policy == TERN_MOE_DROP_PROBS ? TERN_TAKE(arena, int32_t, f->capacity) : NULL;
     f->grouped = tern_arena_take(arena, grouped, hidden);
-    f->inner = tern_arena_take(arena, n_inner, m->up * sizeof(float));
+    f->inner = tern_arena_take(arena, tern_feed_forward_most(n_threads, largest), m->up * sizeof(float));
     f->narrow = narrow ? tern_arena_take(arena, narrow, 1) : NULL;
     f->mixed = tern_arena_take(arena, f->rows, hidden);
     f->dense = m->residual ? tern_arena_take(arena, f->rows, hidden) : NULL;

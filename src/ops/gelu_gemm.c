@@ -66,8 +66,9 @@ tern_status tern_gelu_gemm(tern_ctx *ctx, const tern_config *config, const tern_
     tern_stage_in(&g.stage, bias, &g.mlp.up_bias);
     g.c = tern_gemm_store(output, (size_t)out, &g.end);
     TERN_TRY_OR_FAIL(tern_stage_open(ctx, &g.stage));
-    TERN_REQUIRE_OR_FAIL(ctx, tern_size_mul(g.rows, (size_t)up * sizeof(float), &inner_bytes), TERN_ERR_MEMORY,
-                         "out of memory: %zu rows of %" PRId64 " values", g.rows, up);
+    const size_t most = tern_feed_forward_most(tern_ctx_threads(ctx), g.rows);
+    TERN_REQUIRE_OR_FAIL(ctx, tern_size_mul(most, (size_t)up * sizeof(float), &inner_bytes), TERN_ERR_MEMORY,
+                         "out of memory: %zu rows of %" PRId64 " values", most, up);
     TERN_TRY_OR_FAIL(tern_scratch_take(ctx, inner_bytes, "rows of a feed-forward", &inner));
     if (tern_config_narrow(config)) {
         narrow_bytes = tern_feed_forward_scratch(&g.mlp, g.rows);

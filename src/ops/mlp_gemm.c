@@ -96,8 +96,9 @@ tern_status tern_mlp_gemm(tern_ctx *ctx, const tern_config *config, const tern_t
         TERN_TRY_OR_FAIL(tern_scratch_take(ctx, z_bytes, "normed rows", &z));
         m.z = z;
     }
-    TERN_REQUIRE_OR_FAIL(ctx, tern_size_mul(m.rows, (size_t)up * sizeof(float), &inner_bytes), TERN_ERR_MEMORY,
-                         "out of memory: %zu rows of %" PRId64 " values", m.rows, up);
+    const size_t most = tern_feed_forward_most(tern_ctx_threads(ctx), m.rows);
+    TERN_REQUIRE_OR_FAIL(ctx, tern_size_mul(most, (size_t)up * sizeof(float), &inner_bytes), TERN_ERR_MEMORY,
+                         "out of memory: %zu rows of %" PRId64 " values", most, up);
     TERN_TRY_OR_FAIL(tern_scratch_take(ctx, inner_bytes, "rows of a feed-forward", &inner));
     TERN_TRY_OR_FAIL(tern_bind_matrix(ctx, weight, config, &m.mlp.up, &owned_up));
     TERN_TRY_OR_FAIL(tern_bind_matrix(ctx, weight_out, config, &m.mlp.down, &owned_down));
