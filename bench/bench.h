@@ -12,6 +12,8 @@
 #ifndef BENCH_H
 #define BENCH_H
 
+#include "answer.h"
+
 #include <tern/tern.h>
 
 #include <stdbool.h>
@@ -48,7 +50,8 @@ struct bench {
     /* made by bench_open() */
     tern_ctx *ctx;
     tern_ceilings ceilings; /* measured by bench_open() and, where wanted, bench_ceilings() */
-    FILE *file;
+    struct answer_file out;
+    int stdout_number; /* errno of what could not be printed, 0: none */
     size_t reported;
 };
 
@@ -56,7 +59,8 @@ struct bench {
  * usage, a file or context that cannot be made), having told why. */
 int bench_open(struct bench *b, int argc, char **argv);
 
-/* Ends the answer and frees everything.  @return the exit status: 1 if not `ok`, if nothing was reported or the file is not whole. */
+/* Ends the answer and frees everything.  @return the exit status: 1 if not `ok`, if nothing was reported, or if stdout or the file could
+ * not be written, having told which. */
 int bench_close(struct bench *b, bool ok);
 
 /* Measures the ceilings anew: a machine's pace changes within minutes. */

@@ -1,5 +1,5 @@
 /* bench_common.c: options, memory, timing and answers of the programs in this folder. */
-#define _DEFAULT_SOURCE /* madvise */
+#define _DEFAULT_SOURCE /* madvise, realpath */
 #include "bench.h"
 
 #include <math.h>
@@ -92,7 +92,20 @@ static bool parse_numeric(struct bench *b, const char *name, const char *value)
     return true;
 }
 
-/* An option with a value. */
+static bool takes_value(const struct bench *b, const char *name)
+{
+    static const char *const common[] = { "--threads", "--dtype", "--ms", "--rotate", "--out" };
+
+    for (size_t i = 0; i < sizeof common / sizeof common[0]; i++)
+        if (!strcmp(name, common[i]))
+            return true;
+    for (size_t i = 0; i < b->n_own; i++)
+        if (!strcmp(name, b->own[i].name))
+            return true;
+    return false;
+}
+
+/* An option that takes one. */
 static bool parse_valued(struct bench *b, const char *name, const char *value)
 {
     if (!strcmp(name, "--threads") || !strcmp(name, "--ms") || !strcmp(name, "--rotate"))
@@ -102,13 +115,10 @@ static bool parse_valued(struct bench *b, const char *name, const char *value)
     for (size_t i = 0; i < b->n_own; i++)
         if (!strcmp(name, b->own[i].name))
             return parse_words(b, name, b->own[i].all, value, &b->own[i].given);
-    if (!strcmp(name, "--out") && *value) {
-        b->path = value;
-        return true;
-    }
-    fprintf(stderr, "%s: '%s' is no option\n", b->name, name);
-    usage(b, stderr);
-    return false;
+    b->path = value;
+    if (!*value)
+        fprintf(stderr, "%s: %s takes the name of a file, got ''\n", b->name, name);
+    return *value;
 }
 
 static bool parse(struct bench *b, int argc, char **argv)
@@ -120,7 +130,14 @@ static bool parse(struct bench *b, int argc, char **argv)
             b->output = BENCH_JSON;
         else if (!strcmp(argv[i], "--csv"))
             b->output = BENCH_CSV;
-        else if (!parse_valued(b, argv[i], i + 1 < argc ? argv[i + 1] : ""))
+        else if (!takes_value(b, argv[i])) {
+            fprintf(stderr, "%s: '%s' is no option\n", b->name, argv[i]);
+            usage(b, stderr);
+            return false;
+        } else if (i + 1 == argc) {
+            fprintf(stderr, "%s: %s needs a value\n", b->name, argv[i]);
+            return false;
+        } else if (!parse_valued(b, argv[i], argv[i + 1]))
             return false;
         else
             i++;
@@ -132,20 +149,22 @@ int bench_open(struct bench *b, int argc, char **argv)
 {
     b->budget = 0.15;
     b->rotate = (size_t)192 << 20;
+    if (!answer_stdout_open(b->name))
+        return 1;
     if (argc == 2 && !strcmp(argv[1], "--help")) {
         usage(b, stdout);
-        return 0;
+        return answer_stdout_close(b->name, 0) ? 0 : 1;
     }
     if (!parse(b, argc, argv))
         return 2;
-    if (b->path && !(b->file = fopen(b->path, "we"))) {
+    if (b->path && !answer_open(&b->out, b->path)) {
         perror(b->path);
         return 1;
     }
     if (!(b->ctx = bench_context(b, NULL)) || !bench_ceilings(b)) {
         tern_ctx_destroy(&b->ctx);
-        if (b->file)
-            fclose(b->file);
+        if (b->out.file)
+            answer_close(&b->out, false);
         return 1;
     }
     return -1;
@@ -444,7 +463,6 @@ static void print_json(const struct bench *b, FILE *f, const struct bench_field 
             print_number(f, fields[i].number, "null");
     }
     putc('}', f);
-    fflush(f);
 }
 
 static void print_csv(const struct bench *b, const struct bench_field *fields, size_t n)
@@ -458,7 +476,6 @@ static void print_csv(const struct bench *b, const struct bench_field *fields, s
             print_number(stdout, fields[i].number, "");
         putchar(i + 1 < n ? ',' : '\n');
     }
-    fflush(stdout);
 }
 
 static void print_table(const struct bench *b, const char *line)
@@ -469,7 +486,6 @@ static void print_table(const struct bench *b, const char *line)
         printf("tern %s, %s, %d thread%s; %s\n%s\n", tern_version(), tern_ctx_isa(b->ctx), threads,
                threads == 1 ? "" : "s", b->about, b->heading);
     puts(line);
-    fflush(stdout);
 }
 
 void bench_report(struct bench *b, const struct bench_field *fields, size_t n, const char *line)
@@ -480,8 +496,11 @@ void bench_report(struct bench *b, const struct bench_field *fields, size_t n, c
         print_csv(b, fields, n);
     else
         print_table(b, line);
-    if (b->file)
-        print_json(b, b->file, fields, n);
+    answer_flush(stdout, &b->stdout_number);
+    if (b->out.file) {
+        print_json(b, b->out.file, fields, n);
+        answer_flush(b->out.file, &b->out.number);
+    }
     b->reported++;
 }
 
@@ -493,12 +512,13 @@ int bench_close(struct bench *b, bool ok)
     }
     if (ok && b->output == BENCH_JSON)
         puts("\n]}");
-    if (ok && b->file)
-        fputs("\n]}\n", b->file);
-    if (b->file && fclose(b->file)) {
+    if (ok && b->out.file)
+        fputs("\n]}\n", b->out.file);
+    if (b->out.file && !answer_close(&b->out, ok)) {
         perror(b->path);
         ok = false;
     }
+    ok = answer_stdout_close(b->name, b->stdout_number) && ok;
     tern_ctx_destroy(&b->ctx);
     return ok ? 0 : 1;
 }

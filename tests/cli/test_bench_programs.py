@@ -52,6 +52,10 @@ for program, (case, wanted, nothing) in CASES.items():
     lines = run(program, *TINY, *case, "--csv").stdout.splitlines()
     assert len(lines) == 2 and len(lines[0].split(",")) == len(lines[1].split(",")) == len(row), lines
 
+    with open("/dev/full", "w") as full:
+        wrong = subprocess.run([BUILD / program, *TINY, *case], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert wrong.returncode == 1 and f"{program}: cannot write to stdout" in wrong.stderr, wrong
+
     for options, code, text in ((["--threads", "x"], 2, "--threads"), (["--what-not"], 2, "--what-not"),
                                 ([*TINY, *nothing], 2, nothing[1]), ([*TINY, nothing[0], ""], 2, nothing[0]), ([*case, "--out", "/nowhere/x"], 1, "/nowhere/x")):
         wrong = run(program, *options)
