@@ -5,6 +5,8 @@
  * The three are timed in turn, round after round, so that whatever disturbs the machine disturbs all of them.  A round calls one of
  * them often enough for about a millisecond; data stays in the cache, as states of single tokens do.  GB/s: bytes of the
  * operation's data over its time.  Open MPI adds up in an order of its own. */
+#include "answer.h"
+
 #include <tern/tern.h>
 
 #include <mpi.h>
@@ -26,7 +28,8 @@ struct bench {
     tern_comm *comm[N_HOW]; /* none of Open MPI; NULL: cannot be had here */
     int rank, size, rounds;
     float *data, *out;
-    FILE *file;
+    struct answer_file out_file; /* of --out */
+    int stdout_number;           /* errno of what could not be printed, 0: none */
     bool reported;
 };
 
@@ -88,8 +91,9 @@ static void report(struct bench *b, enum what what, enum how how, size_t bytes, 
     printf("%-10s %8zu  %-13s %10.2f %10.2f %10.2f", what_names[what], bytes, how_names[how], 1e6 * median, 1e6 * low,
            1e6 * high);
     printf(bytes ? "   %8.2f\n" : "\n", (double)bytes / median * 1e-9);
-    if (b->file)
-        fprintf(b->file,
+    answer_flush(stdout, &b->stdout_number);
+    if (b->out_file.file)
+        fprintf(b->out_file.file,
                 "%s\n{\"what\":\"%s\",\"bytes\":%zu,\"how\":\"%s\",\"ranks\":%d,\"us\":%.4f,\"us_low\":%.4f,\"us_"
                 "high\":%.4f}",
                 b->reported ? "," : "[", what_names[what], bytes, how_names[how], b->size, 1e6 * median, 1e6 * low,
@@ -125,6 +129,11 @@ static bool open_group(struct bench *b, tern_ctx *ctx, enum how how, const char 
     return false;
 }
 
+static void usage(FILE *f, const char *program)
+{
+    fprintf(f, "usage: mpirun -n N %s [--rounds 1..%d] [--out FILE.json]\n", program, MANY_ROUNDS);
+}
+
 static bool parse(struct bench *b, int argc, char **argv, const char **path)
 {
     for (int i = 1; i < argc; i++) {
@@ -148,8 +157,14 @@ int main(int argc, char **argv)
     tern_ctx *ctx = NULL;
     char message[256];
 
+    if (!answer_stdout_open("bench_comm"))
+        return 1;
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+        usage(stdout, argv[0]);
+        return answer_stdout_close("bench_comm", 0) ? 0 : 1;
+    }
     if (!parse(&b, argc, argv, &path)) {
-        fprintf(stderr, "usage: mpirun -n N %s [--rounds 1..%d] [--out FILE.json]\n", argv[0], MANY_ROUNDS);
+        usage(stderr, argv[0]);
         return 2;
     }
     MPI_Init(&argc, &argv); /* ours, so that two groups and MPI itself can be had in turn */
@@ -164,7 +179,10 @@ int main(int argc, char **argv)
         MPI_Abort(MPI_COMM_WORLD, 1);
     }
     if (b.rank == 0) {
-        b.file = path ? fopen(path, "w") : NULL;
+        if (path && !answer_open(&b.out_file, path)) {
+            fprintf(stderr, "bench_comm: cannot write '%s': %s\n", path, strerror(errno));
+            MPI_Abort(MPI_COMM_WORLD, 1);
+        }
         printf("%d ranks; microseconds: median, and the bounds of the middle 80 %% of %d rounds\n", b.size, b.rounds);
         printf("%-10s %8s  %-13s %10s %10s %10s   %8s\n", "", "bytes", "", "median", "low", "high", "GB/s");
     }
@@ -173,10 +191,14 @@ int main(int argc, char **argv)
         for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
             measure(&b, (enum what)what, sizes[i]);
     bool good = true;
-    if (b.rank == 0 && path)
-        good = b.file && fputs("\n]\n", b.file) >= 0 && fclose(b.file) == 0;
-    if (!good)
-        fprintf(stderr, "bench_comm: cannot write '%s'\n", path);
+    if (b.out_file.file) {
+        fputs("\n]\n", b.out_file.file);
+        good = answer_close(&b.out_file, true);
+        if (!good)
+            fprintf(stderr, "bench_comm: cannot write '%s': %s\n", path, strerror(errno));
+    }
+    if (b.rank == 0)
+        good = answer_stdout_close("bench_comm", b.stdout_number) && good;
     tern_comm_close(&b.comm[MESSAGES]);
     tern_comm_close(&b.comm[SHARED]);
     tern_ctx_destroy(&ctx);

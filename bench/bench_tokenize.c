@@ -5,10 +5,13 @@
  * One thread, but for batch_threads, which has all.  Each figure is the best of as many runs as fit into a fifth of
  * SECONDS (3), and of three at least: what the machine does besides only ever adds.  Prints one line of JSON:
  * peers/text_tokenizers.py puts others' figures beside it. */
+#include "answer.h"
+
 #include <tern/tern.h>
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 static double now(void)
@@ -117,6 +120,11 @@ static tern_status best_of(struct job *j, tern_status (*run)(struct job *), doub
     return TERN_OK;
 }
 
+static void usage(FILE *f)
+{
+    fprintf(f, "usage: bench_tokenize MODEL TEXT [SECONDS]\n");
+}
+
 int main(int argc, char **argv)
 {
     const double seconds = (argc > 3 ? atof(argv[3]) : 3) / 5;
@@ -127,8 +135,14 @@ int main(int argc, char **argv)
     tern_ctx *single = NULL;
     int failed;
 
+    if (!answer_stdout_open("bench_tokenize"))
+        return 1;
+    if (argc == 2 && !strcmp(argv[1], "--help")) {
+        usage(stdout);
+        return !answer_stdout_close("bench_tokenize", 0);
+    }
     if (argc < 3) {
-        fprintf(stderr, "usage: bench_tokenize MODEL TEXT [SECONDS]\n");
+        usage(stderr);
         return 2;
     }
     one.n_threads = 1;
@@ -159,6 +173,7 @@ int main(int argc, char **argv)
                ".2f,\"batch_mb_s\":%.2f,\"batch_threads_mb_s\":%.2f}\n",
                j.size, j.ids.count, 1e3 * opening, 1e-6 * (double)j.size / encoding, 1e-6 * (double)j.size / decoding,
                1e-6 * (double)j.size / batch, 1e-6 * (double)j.size / batch_threads);
+    failed |= !answer_stdout_close("bench_tokenize", 0);
     for (size_t i = 0; i < j.n_parts; i++)
         tern_encoding_free(&j.encodings[i]);
     tern_ctx_destroy(&single);

@@ -1,5 +1,6 @@
 # labels: quick
-"""Each program of bench/ that shares bench.h: what it says adds up in all three forms, and what it cannot do it refuses."""
+"""Each program of bench/ that shares bench.h: what it says adds up in all three forms, and what it cannot do it refuses; the other two:
+an answer that cannot be written is an error, and help is none."""
 import json
 import os
 import pathlib
@@ -7,6 +8,7 @@ import subprocess
 import tempfile
 
 BUILD = pathlib.Path(os.environ["TERN_BUILD"])
+SOURCE = pathlib.Path(os.environ.get("TERN_SOURCE", pathlib.Path(__file__).resolve().parents[2]))
 TINY = ["--ms", "1", "--rotate", "1", "--threads", "1"]
 CASES = {  # the smallest case, its figures by name, and a case that there is not
     "bench_rows": (["--op", "layer_norm", "--shape", "512x768", "--dtype", "bf16"],
@@ -60,3 +62,22 @@ for program, (case, wanted, nothing) in CASES.items():
                                 ([*TINY, *nothing], 2, nothing[1]), ([*TINY, nothing[0], ""], 2, nothing[0]), ([*case, "--out", "/nowhere/x"], 1, "/nowhere/x")):
         wrong = run(program, *options)
         assert wrong.returncode == code and text in wrong.stderr and wrong.stdout == "", (options, wrong)
+
+for program in ("bench_tokenize", *(["bench_comm"] if (BUILD / "bench_comm").exists() else [])):  # which needs Open MPI
+    helped = run(program, "--help")
+    assert helped.returncode == 0 and "usage: " in helped.stdout and helped.stderr == "", helped
+    with open("/dev/full", "w") as full:
+        wrong = subprocess.run([BUILD / program, "--help"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert wrong.returncode == 1 and f"{program}: cannot write to stdout" in wrong.stderr, wrong
+
+with tempfile.NamedTemporaryFile("w", suffix=".txt") as text:
+    text.write("Some words.\n" * 100)
+    text.flush()
+    work = [SOURCE / "tests/golden/text/gpt2", text.name, "0.01"]
+    answer = run("bench_tokenize", *work)
+    assert answer.returncode == 0 and json.loads(answer.stdout)["bytes"] == 1200, answer
+    with open("/dev/full", "w") as full:
+        wrong = subprocess.run([BUILD / "bench_tokenize", *work], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert wrong.returncode == 1 and "bench_tokenize: cannot write to stdout" in wrong.stderr, wrong
+wrong = run("bench_tokenize")
+assert wrong.returncode == 2 and "usage: " in wrong.stderr and wrong.stdout == "", wrong
