@@ -11,17 +11,19 @@ peers-gemm   everyone: the same share, by matrix, for each dtype and number of r
 peers-ratio  time of each peer over tern's, with the smallest and the largest of the rounds: above 1 tern is faster
 peers-ops    the same of rows, attention and feed-forwards
 peers-models time of a forward pass, of a prompt, of a token
-A file that is not there is left out, and named.
+A file that is not there is left out, and named.  So is one that is no answer of theirs, and the end is then an error.
 """
 import argparse
 import json
 import pathlib
 import sys
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402 - the backend is chosen before
+try:
+    import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot  # the backend is chosen before
+except ImportError:
+    pyplot = None  # --help needs none
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DTYPES = ["fp32", "bf16", "int8"]
@@ -253,28 +255,46 @@ def plot_models(data, folder, threads):
     save(figure, folder, "peers-models" + ("" if threads == 1 else f"-{threads}-threads"))
 
 
-def read(path):
+def read(path, lists):
+    """(answer, whether it is one): an object with a list under one of these names at least; nothing of a file that is not there"""
     if not path.exists():
         print(f"plot: {path} is not there: left out", file=sys.stderr)
-        return {}
-    return json.loads(path.read_text(encoding="utf-8"))
+        return {}, True
+    try:
+        answer = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as reason:
+        print(f"plot: {path} is not JSON: left out ({reason})", file=sys.stderr)
+        return {}, False
+    if not isinstance(answer, dict) or not any(isinstance(answer.get(name), list) for name in lists):
+        print(f"plot: {path} is no answer of a benchmark: left out (got no list {' or '.join(lists)})", file=sys.stderr)
+        return {}, False
+    return answer, True
 
 
 def main():
+    """0, or 1 where a file that is there was left out"""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--from", dest="source", type=pathlib.Path, default=ROOT / "build/bench")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "build/bench")
     options = parser.parse_args()
+    if pyplot is None:
+        sys.exit(f"plot: {sys.executable} has no matplotlib: `make peers-setup` installs Debian's, for /usr/bin/python3; "
+                 f"or {sys.executable} -m pip install matplotlib")
     options.out.mkdir(parents=True, exist_ok=True)
+    whole = True
     for name, plot in (("gemm", plot_gemm), ("rows", plot_rows), ("mlp", plot_mlp), ("attention", plot_attention)):
-        own = read(options.source / f"{name}.json")
+        own, good = read(options.source / f"{name}.json", ["rows"])
+        whole &= good
         if own:
             plot(own, options.out)
-    peers = read(options.source / "peers.json")
-    for work, plot in (("gemm", plot_peers), ("ops", plot_ops), ("models", plot_models)):
+    works = {"gemm": plot_peers, "ops": plot_ops, "models": plot_models}
+    peers, good = read(options.source / "peers.json", works)
+    whole &= good
+    for work, plot in works.items():
         for threads in sorted({r["threads"] for r in peers.get(work, [])}):
             plot(peers, options.out, threads)
+    return 0 if whole else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
