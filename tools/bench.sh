@@ -4,10 +4,18 @@
 # Without full: some sizes of each, about a minute in an idle machine.  THREADS=1 times one thread instead of all that there are.
 set -eu
 
-build=$1
+build=${1:?usage: bench.sh BUILD [full]}
 form=${2:-quick}
 threads=${THREADS:-0}
 cd "$(dirname "$0")/.."
+found=
+for program in tern-check bench_gemm bench_mlp bench_attention bench_rows tern; do
+    [ ! -x "$build/$program" ] || found=yes
+done
+if [ -z "$found" ]; then
+    echo "bench: '$build' has none of tern's programs, expected bench_gemm, tern and others (make builds them in build/release)" >&2
+    exit 1
+fi
 
 check=('*/K=768,N=3072,M=1,hot' '*/K=768,N=3072,M=16,hot' '*/K=768,N=3072,M=128,hot'
        'attention*' 'softmax*' '*norm*' 'residual*' 'act*' 'gate*' 'rotary*')

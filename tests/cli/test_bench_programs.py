@@ -81,3 +81,7 @@ with tempfile.NamedTemporaryFile("w", suffix=".txt") as text:
     assert wrong.returncode == 1 and "bench_tokenize: cannot write to stdout" in wrong.stderr, wrong
 wrong = run("bench_tokenize")
 assert wrong.returncode == 2 and "usage: " in wrong.stderr and wrong.stdout == "", wrong
+
+with tempfile.TemporaryDirectory() as folder:
+    wrong = subprocess.run(["bash", SOURCE / "tools/bench.sh", folder], capture_output=True, text=True)
+    assert wrong.returncode == 1 and f"'{folder}' has none of tern's programs" in wrong.stderr and wrong.stdout == "", wrong
