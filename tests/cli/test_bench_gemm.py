@@ -31,7 +31,7 @@ with tempfile.TemporaryDirectory() as folder:
 
     # Whoever is interrupted leaves an older answer as it was.
     older = path.read_bytes()
-    process = subprocess.Popen([PROGRAM, "--ms", "2000", "--threads", "1", "--rotate", "1", "--rows", "1", "--json", "--out", str(path)],
+    process = subprocess.Popen([PROGRAM, "--ms", "300", "--threads", "1", "--rotate", "1", "--rows", "1", "--json", "--out", str(path)],
                                stdout=subprocess.PIPE)
     for _ in range(2):
         assert process.stdout.readline()  # measured, and on its way to the file
