@@ -10,11 +10,12 @@ import sys
 import time
 import warnings
 
+import peer  # before what may not be there: it says what starts this program
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-import peer
 from gemm_torch import DTYPES, name
 
 LAYERS, WIDTH, HEADS, INNER, VOCABULARY, POSITIONS = 12, 768, 12, 3072, 30522, 512

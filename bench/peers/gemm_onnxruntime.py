@@ -6,12 +6,12 @@ dynamically.  bf16 is not offered on CPUs.
 import functools
 import sys
 
+import peer  # before what may not be there: it says what starts this program
+
 import numpy
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
-
-import peer
 
 THREADS = 1
 

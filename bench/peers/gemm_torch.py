@@ -6,9 +6,9 @@ import functools
 import sys
 import warnings
 
-import torch
+import peer  # before what may not be there: it says what starts this program
 
-import peer
+import torch
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

@@ -9,11 +9,11 @@ import ctypes
 import pathlib
 import sys
 
+import peer  # before what may not be there: it says what starts this program
+
 import gguf
 import llama_cpp
 import numpy
-
-import peer
 
 LAYERS, WIDTH, INNER, HEADS, KV_HEADS, VOCABULARY, CONTEXT = 22, 2048, 5632, 32, 4, 32000, 1024
 TYPES = {"fp32": gguf.GGMLQuantizationType.F32, "bf16": gguf.GGMLQuantizationType.BF16, "int8": gguf.GGMLQuantizationType.Q8_0}

@@ -7,11 +7,12 @@ projection leaves them.
 """
 import sys
 
+import peer  # before what may not be there: it says what starts this program
+
 import numpy
 import torch
 from torch.nn import functional
 
-import peer
 from gemm_torch import DTYPES, name
 
 HEAD, EPS = 64, 1e-5

@@ -1,9 +1,18 @@
-"""What a contestant in Python shares with peer.c: the talk with run.py, the values, the check of results."""
+"""What a contestant in Python shares with peer.c: the talk with run.py, the values, the check of results.
+
+Contestants import it before their library: where nothing but Python is, it tells a person what starts them.
+"""
 import functools
+import os
 import sys
 import time
 
-import numpy
+if not sys.argv[-1].isdecimal():  # THREADS, as run.py gives them
+    print(f"{os.path.basename(sys.argv[0])} is started by run.py, which talks with it: see bench/peers/run.py --help",
+          file=sys.stdout if "--help" in sys.argv else sys.stderr)
+    sys.exit(0 if "--help" in sys.argv else 2)
+
+import numpy  # noqa: E402 - a person may not have it
 
 ROTATE = 192 << 20
 RUNS_MAX = 2000
