@@ -61,8 +61,19 @@ print(json.dumps({"name": "transformers " + __version__ + " GPT2Tokenizer (Pytho
 def answer(*command):
     """the last line that a program prints, as JSON"""
     env = dict(os.environ, TOKENIZERS_PARALLELISM="false", RAYON_NUM_THREADS="1")
-    done = subprocess.run([str(c) for c in command], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env)
+    done = subprocess.run([str(c) for c in command], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def tern(build, *arguments):
+    """its answer; without one this ends here, with what the program said"""
+    program = build / "bench_tokenize"
+    if not program.exists():
+        sys.exit(f"tern is not built, and ratios are over its time: {program} is not there (make, or --build FOLDER)")
+    try:
+        return answer(program, *arguments)
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.stderr.decode(errors="replace").strip() or f"{program}: ended with {error.returncode}")
 
 
 def peer(python, script, name, *arguments):
@@ -75,18 +86,19 @@ def peer(python, script, name, *arguments):
 
 def main():
     parser = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
-    parser.add_argument("folder", nargs="?", default=DATA / "tokenizers" / "gpt2")
-    parser.add_argument("text", nargs="?", default=DATA / "text" / "tinyshakespeare.txt")
+    parser.add_argument("folder", nargs="?", type=pathlib.Path, default=DATA / "tokenizers" / "gpt2")
+    parser.add_argument("text", nargs="?", type=pathlib.Path, default=DATA / "text" / "tinyshakespeare.txt")
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build" / "release")
     parser.add_argument("--library", default=ROOT / "build" / "peers" / "bin" / "python")
     parser.add_argument("--slow", default=ROOT / "build" / "peers-slow" / "bin" / "python")
     parser.add_argument("--seconds", type=float, default=3)
     options = parser.parse_args()
-    if not os.path.exists(options.folder) or not os.path.exists(options.text):
-        print(f"tokenizers: left out, {options.folder} or {options.text} is not here", file=sys.stderr)
-        return
     what = (options.folder, options.text)
-    ours = answer(options.build / "bench_tokenize", *what, options.seconds)
+    for path in what:
+        if not path.exists():  # an error if it was asked for
+            print(f"tokenizers: left out, {path} is not here", file=sys.stderr)
+            sys.exit(0 if DATA in path.parents else 1)
+    ours = tern(options.build, *what, options.seconds)
     library = peer(options.library, LIBRARY, "the tokenizers library", *what, options.seconds)
     slow = peer(options.slow, SLOW, "transformers 4", *what)
     if library and library[0]["tokens"] != ours["tokens"]:
