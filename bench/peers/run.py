@@ -11,7 +11,8 @@ machine does meanwhile, it does to all.  A ratio is the time of a peer over tern
 are the medians of the rounds, and the smallest and the largest.
 
 Who is not installed is left out, and named.  Results are added to what the file of --out holds, and at the end the ratios of all
-products in it are summed up over the matrices; --work '' does that alone.
+products in it are summed up over the matrices; --work '' does that alone.  A file that is not JSON is left out, and the end is then an
+error.
 """
 import argparse
 import json
@@ -34,12 +35,22 @@ ROW_SHAPES = ((512, 768), (512, 3072), (2048, 4096))
 ATTENTION = ((128, 0), (128, 1), (512, 0), (512, 1), (2048, 0), (2048, 1))
 HEADS = 12
 MLP_SHAPES = ((768, 3072), (4096, 11008))
+# Numbers of a matrix.  Its copies fill 192 MiB (peer.c), and each is set up by itself: of 1x1 that would be 50 millions.  The largest is
+# 1 GiB in fp32.  Sums are exact up to a K of 44000 (peer.h).
+MATRIX = (1 << 16, 1 << 28)
+K_MAX = 44000
+ROWS_MAX = 16384
+ROUNDS_MAX = 1000
+MS_MAX = 60000
+DTYPES = ["fp32", "bf16", "int8"]
 # Whole models: shape and row of `tern bench`, tokens, and who else does it (name, program, what it imports).
 MODELS = {
     "bert": ("bert-base", "forward", 128, ("torch", "bert_torch.py", "torch, numpy")),
     "prefill": ("llama-1.1b", "prefill", 512, ("llama.cpp", "llama_cpp_python.py", "llama_cpp, gguf, numpy")),
     "decode": ("llama-1.1b", "decode", 128, ("llama.cpp", "llama_cpp_python.py", "llama_cpp, gguf, numpy")),
 }
+WORKS = ["gemm", "rows", "attention", "mlp", *MODELS]
+NAMES = ["tern", "openblas", "blis", "onednn", "torch", "onnxruntime", "llama.cpp"]
 OPERATORS = (("torch", "ops_torch.py", "torch, numpy"),)
 PRODUCTS = (("torch", "gemm_torch.py", "torch, numpy"), ("onnxruntime", "gemm_onnxruntime.py", "onnxruntime, onnx, numpy"))
 
@@ -78,7 +89,6 @@ def compile_program(folder, name, sources, flags):
 def library_programs(build, kind):
     """(name, command) of tern first, then of each library that is there; kind: gemm or ops"""
     folder = ROOT / "build/bench/peers"
-    folder.mkdir(parents=True, exist_ok=True)
     build = build.resolve()
 
     def flags(include, where, library):
@@ -185,7 +195,9 @@ class TernBench:
     def run(self, ms):
         made = subprocess.run([self.tern, "bench", "--shape", self.shape, "--dtype", self.dtype, "--contexts", self.tokens,
                                "--threads", str(self.threads), "--runs", str(max(2, int(ms / 50))), "--no-ceilings", "--json",
-                               "--quiet"], capture_output=True, text=True, check=True)
+                               "--quiet"], capture_output=True, text=True)
+        if made.returncode:
+            raise Gone(f"{self.name}: `tern bench` ended with {made.returncode}: {made.stderr.strip()}")
         return [1e-3 * t for r in json.loads(made.stdout)["rows"] if r["what"] == self.what for t in r["sorted_ms"]]
 
     def close(self):
@@ -225,7 +237,17 @@ def show(title, results):
 
 def contestants_for(kind, scripts, options):
     programs = [*library_programs(options.build, kind), *python_programs(options.python, scripts)]
-    return [Contestant(command, options.threads) for name, command in programs if name == "tern" or not options.only or name in options.only]
+    if not programs or programs[0][0] != "tern":
+        raise Gone("tern: its program is not there, and ratios are over its time")
+    return [Contestant(command, options.threads) for name, command in chosen(programs, options)]
+
+
+def chosen(programs, options):
+    """tern, and of the others those that --only names, or all"""
+    kept = [(name, command) for name, command in programs if name == "tern" or not options.only or name in options.only]
+    if all(name == "tern" for name, _ in kept) and options.only != ["tern"]:
+        say(f"tern is alone: here is no {', '.join(n for n in options.only if n != 'tern') or 'other'} for this work")
+    return kept
 
 
 def gemm(options, answer):
@@ -238,7 +260,7 @@ def gemm(options, answer):
                 results = compete(contestants, f"gemm {dtype} {k} {n} {m}", options.rounds, options.ms)
                 row = {"dtype": dtype, "k": k, "n": n, "m": m, "threads": options.threads, "results": results}
                 if ceilings:
-                    row |= {"ops_ceiling": ceilings[["fp32", "bf16", "int8"].index(dtype)], "read_ceiling": ceilings[3]}
+                    row |= {"ops_ceiling": ceilings[DTYPES.index(dtype)], "read_ceiling": ceilings[3]}
                 keep(options.out, answer, "gemm", row, ("dtype", "k", "n", "m", "threads"))
                 show(f"{dtype} {shape:>10} M={m:<3}", results)
     for c in contestants:
@@ -268,9 +290,8 @@ def operators(work, options, answer):
 
 def model(work, options, answer):
     shape, what, tokens, peer = MODELS[work]
-    contestants = [TernBench(options.build, options.threads, shape),
-                   *(Contestant(command, options.threads) for name, command in python_programs(options.python, [peer])
-                     if not options.only or name in options.only)]
+    others = chosen(list(python_programs(options.python, [peer])), options)
+    contestants = [TernBench(options.build, options.threads, shape), *(Contestant(command, options.threads) for _, command in others)]
     for dtype in options.dtype:
         results = compete(contestants, f"{what} {dtype} {tokens}", options.rounds, 8 * options.ms)
         row = {"shape": shape, "what": what, "dtype": dtype, "tokens": tokens, "threads": options.threads, "results": results}
@@ -281,15 +302,101 @@ def model(work, options, answer):
 
 
 def keep(path, answer, work, row, key):
-    """in place of what was measured of the same before; written at once, so that it is there whatever happens next"""
+    """in place of what was measured of the same before; written at once, so that it is there whatever happens next, and whole"""
     rows = answer.setdefault(work, [])
     rows[:] = [r for r in rows if any(r[k] != row[k] for k in key)] + [row]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(answer, indent=1) + "\n"
+    try:
+        if path.exists() and not path.is_file():  # a pipe or a device
+            path.write_text(text, encoding="utf-8")
+            return
+        path = path.resolve()
+        part = path.with_name(path.name + ".part")
+        part.write_text(text, encoding="utf-8")
+        part.rename(path)
+    except OSError as reason:
+        raise Gone(f"{path}: cannot be written: {reason.strerror}") from reason
 
+
+def read(path):
+    """(what the file holds, whether it is an answer); nothing of a file that is not there, or of a device"""
+    if not path.is_file():
+        return {}, True
+    try:
+        answer = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(answer, dict):
+            return answer, True
+        reason = f"expected an object, got {type(answer).__name__}"
+    except OSError as error:
+        raise Gone(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        reason = error
+    say(f"{path} is not JSON: left out ({reason})")
+    return {}, False
+
+
+# ---- options -------------------------------------------------------------------------------------------------------------
 
 def words(text):
     return [w for w in text.split(",") if w]
+
+
+def some_of(choices, none=False):
+    """words that are all among the choices; none: or no word"""
+    def parse(text):
+        given = words(text)
+        for word in given:
+            if word not in choices:
+                raise argparse.ArgumentTypeError(f"'{word}' is none of {', '.join(choices)}")
+        if not given and not none:
+            raise argparse.ArgumentTypeError(f"got no word, expected some of {', '.join(choices)}")
+        return given
+    return parse
+
+
+def number(kind, least, most, what=""):
+    """least to most"""
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"got '{text}', expected {least} to {most}{what}")
+        return value
+    return parse
+
+
+def row_counts(text):
+    if not words(text):
+        raise argparse.ArgumentTypeError(f"got no number, expected some of 1 to {ROWS_MAX}")
+    return [number(int, 1, ROWS_MAX)(w) for w in words(text)]
+
+
+def matrices(text):
+    for word in words(text):
+        k, by, n = word.partition("x")
+        if not (by and k.isdecimal() and n.isdecimal()):
+            raise argparse.ArgumentTypeError(f"got '{word}', expected KxN, as in 768x3072")
+        if int(k) > K_MAX or not MATRIX[0] <= int(k) * int(n) <= MATRIX[1]:
+            raise argparse.ArgumentTypeError(f"got '{word}', expected K up to {K_MAX}, and {MATRIX[0]} to {MATRIX[1]} numbers: of smaller ones "
+                                             "too many copies would have to be made")
+    if not words(text):
+        raise argparse.ArgumentTypeError("got no matrix, expected KxN, as in 768x3072")
+    return words(text)
+
+
+def ready(options):
+    """Gone with what is missing before anything is measured: tern's own programs, and a folder for the answer"""
+    needs = ["libtern.so"] * any(w not in MODELS for w in options.work) + ["tern"] * any(w in MODELS for w in options.work)
+    for name in needs:
+        if not (options.build / name).exists():
+            raise Gone(f"tern is not built, and ratios are over its time: {options.build / name} is not there (make, or --build FOLDER)")
+    if options.work:
+        ours = ROOT / "build/bench/peers"  # of programs and their models, below the answer's usual one
+        if options.out.is_dir() or not (options.out.parent.is_dir() or options.out.parent == ours.parent):
+            raise Gone(f"--out: got {options.out}, expected a file in a folder that is there")
+        ours.mkdir(parents=True, exist_ok=True)
 
 
 def summary(answer):
@@ -314,25 +421,33 @@ def processor():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--work", type=words, default=["gemm", "rows", "attention", "mlp", "bert"], help="of gemm, rows, attention, mlp, " + ", ".join(MODELS) + "; the first four and bert")
-    parser.add_argument("--dtype", type=words, default=["fp32", "bf16", "int8"])
-    parser.add_argument("--shape", type=words, default=words(SHAPES))
-    parser.add_argument("--rows", type=lambda text: [int(w) for w in words(text)], default=[1, 16, 128])
-    parser.add_argument("--op", type=words, default=words(ROW_OPS), help="of --work rows")
-    parser.add_argument("--only", type=words, default=[], help="openblas,blis,onednn,torch,onnxruntime,llama.cpp")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--ms", type=float, default=25, help="of each contestant in each round")
+    processors = len(os.sched_getaffinity(0))
+    parser.add_argument("--threads", type=number(int, 1, processors, ", the processors that there are"), default=1,
+                        help="of each contestant, up to one for each processor")
+    parser.add_argument("--work", type=some_of(WORKS, none=True), default=["gemm", "rows", "attention", "mlp", "bert"],
+                        help="of " + ", ".join(WORKS) + "; the first four and bert")
+    parser.add_argument("--dtype", type=some_of(DTYPES), default=DTYPES)
+    parser.add_argument("--shape", type=matrices, default=words(SHAPES))
+    parser.add_argument("--rows", type=row_counts, default=[1, 16, 128])
+    parser.add_argument("--op", type=some_of(words(ROW_OPS)), default=words(ROW_OPS), help="of --work rows")
+    parser.add_argument("--only", type=some_of(NAMES), default=[], help="tern beside these alone, of " + ", ".join(NAMES[1:]))
+    parser.add_argument("--rounds", type=number(int, 1, ROUNDS_MAX), default=5)
+    parser.add_argument("--ms", type=number(float, 0, MS_MAX), default=25, help="of each contestant in each round, one run at least")
     parser.add_argument("--python", action="append", help="an interpreter with torch, onnxruntime or llama_cpp; the system's, and "
                                                           "build/peers/bin/python where there is one")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "build/bench/peers.json")
     options = parser.parse_args()
+    ready(options)
     if not options.python:
         venv = ROOT / "build/peers/bin/python"
         options.python = ["/usr/bin/python3", *([str(venv)] if venv.exists() else [])]
         if not venv.exists():
             say(f"{venv.relative_to(ROOT)} is not there: newer versions of torch and onnxruntime are left out (make peers-setup)")
-    answer = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
+    answer, whole = read(options.out)
+    if not whole and options.work:
+        kept = options.out.with_name(options.out.name + ".broken")
+        options.out.rename(kept)
+        say(f"it is {kept} from here on")
     answer["processor"] = processor()
     for work in options.work:
         if work == "gemm":
@@ -342,10 +457,11 @@ def main():
         else:
             model(work, options, answer)
     summary(answer)
+    return 0 if whole else 1
 
 
 if __name__ == "__main__":
     try:
-        main()
+        sys.exit(main())
     except Gone as gone:
         sys.exit(str(gone))
