@@ -29,8 +29,8 @@ struct products {
 struct report {
     tern_tune_result *results;
     size_t n, capacity;
-    bool bar, no_memory;
-    char note[512]; /* the first that there was */
+    bool bar, no_memory, stored;
+    char note[512]; /* the latest; one of a file that was replaced stays */
 };
 
 /* false: the command ends with *code. */
@@ -67,69 +67,72 @@ static bool parse(struct settings *s, int argc, char **argv, int *code)
 
 /* ---- what there is to measure ---- */
 
-static int add(struct products *p, int64_t in, int64_t out, const tern_tune_product *kind)
+static int add(struct products *p, const tern_tune_product *product)
 {
     tern_tune_product *grown = realloc(p->data, (p->n + 1) * sizeof(*grown));
 
     if (!grown)
         return cli_error(CLI_FAIL, "out of memory for a list of products");
     p->data = grown;
-    grown[p->n++] = (tern_tune_product){ in, out, kind->dtype, kind->rounded };
+    grown[p->n++] = *product;
     return 0;
 }
 
-/* Sizes that a model and a shape both have. */
-struct sizes {
-    int64_t hidden, inner, heads, kv_heads, vocab;
-    tern_activation activation;
-};
-
-static int add_model(struct products *layers, struct products *heads, const struct sizes *s,
-                     const tern_tune_product *kind)
+static bool has(const struct products *p, const tern_tune_product *product)
 {
-    const bool gated = s->activation == TERN_GATED_GELU || s->activation == TERN_GATED_SILU;
-    const int64_t E = s->hidden / s->heads;
-    int code = add(layers, s->hidden, s->hidden + 2 * s->kv_heads * E, kind);
-
-    if (!code)
-        code = add(layers, s->hidden, s->hidden, kind);
-    if (!code)
-        code = add(layers, s->hidden, gated ? 2 * s->inner : s->inner, kind);
-    if (!code)
-        code = add(layers, s->inner, s->hidden, kind);
-    return code ? code : add(heads, s->hidden, s->vocab, kind);
+    for (size_t i = 0; i < p->n; i++)
+        if (p->data[i].in == product->in && p->data[i].out == product->out && p->data[i].dtype == product->dtype &&
+            p->data[i].rounded == product->rounded)
+            return true;
+    return false;
 }
 
-static int add_shape(struct products *layers, struct products *heads, const tern_model_shape *shape, int dtype)
+static int add_shape(struct products *layers, struct products *heads, const tern_model_shape *s, int dtype)
 {
     static const tern_tune_product kinds[] = { [TERN_MODEL_AUTO] = { 0, 0, TERN_FP32, false },
                                                [TERN_MODEL_FP32] = { 0, 0, TERN_FP32, false },
                                                [TERN_MODEL_BF16] = { 0, 0, TERN_BF16, true },
                                                [TERN_MODEL_FP16] = { 0, 0, TERN_FP16, false },
                                                [TERN_MODEL_INT8] = { 0, 0, TERN_INT8, true } };
-    const struct sizes sizes = { shape->hidden_size, shape->intermediate_size, shape->heads,
-                                 shape->kv_heads,    shape->vocab_size,        shape->activation };
+    const bool gated = s->activation == TERN_GATED_GELU || s->activation == TERN_GATED_SILU;
+    const int64_t H = s->hidden_size, I = s->intermediate_size, E = H / s->heads;
+    const int64_t sizes[][2] = {
+        { H, H + 2 * s->kv_heads * E }, { H, H }, { H, gated ? 2 * I : I }, { I, H }, { H, s->vocab_size }
+    };
+    const size_t n = sizeof(sizes) / sizeof(sizes[0]);
+    int code = 0;
 
-    return add_model(layers, heads, &sizes, &kinds[dtype]);
+    for (size_t i = 0; i < n && !code; i++) {
+        tern_tune_product product = kinds[dtype];
+
+        product.in = sizes[i][0];
+        product.out = sizes[i][1];
+        code = add(i + 1 < n ? layers : heads, &product);
+    }
+    return code;
 }
 
-/* A checkpoint is opened for its sizes and for what its weights are packed as, and closed before anything is measured. */
+/* What a checkpoint multiplies.  No weight of it is read. */
 static int add_checkpoint(tern_ctx *ctx, const struct settings *s, struct products *layers, struct products *heads)
 {
+    tern_model_options options = tern_model_options_default();
+    tern_tune_product product;
     tern_model *model = NULL;
     char *path = NULL;
+    bool answers;
     int code = cli_model_find(ctx, s->model, &path);
 
-    if (!code)
-        code = cli_model_open(ctx, path, s->dtype, !s->quiet, &model);
+    options.dtype = (tern_model_dtype)s->dtype;
+    options.describe = true;
     if (!code) {
-        const tern_model_config *c = tern_model_get_config(model);
-        const struct sizes sizes = { c->hidden_size, c->intermediate_size, c->heads,
-                                     c->kv_heads,    c->vocab_size,        c->activation };
-        const tern_tune_product kind = { 0, 0, c->weight_dtype, c->row_dtype != TERN_FP32 };
-
-        code = add_model(layers, heads, &sizes, &kind);
+        const tern_status status = tern_model_open(ctx, path, &options, &model);
+        code = status ? cli_fail(status, tern_error(ctx)) : 0;
     }
+    for (int i = 0; !code && tern_model_product_at(model, i, &product, &answers); i++)
+        if (!answers)
+            code = add(layers, &product);
+        else if (!has(layers, &product)) /* as a pooler may be, which is as wide as a layer */
+            code = add(heads, &product);
     tern_model_close(&model);
     free(path);
     return code;
@@ -181,8 +184,9 @@ static int measure(tern_ctx *ctx, const struct products *p, struct report *r)
     const tern_status status = tern_tune_products(ctx, p->data, p->n, &options);
     if (r->bar)
         cli_progress_end();
-    if (!r->note[0])
+    if (tern_tune_note(ctx)[0] || !r->stored)
         snprintf(r->note, sizeof(r->note), "%s", tern_tune_note(ctx));
+    r->stored = tern_tune_is_stored(ctx);
     if (r->no_memory)
         return cli_error(CLI_FAIL, "out of memory for what was measured");
     return status ? cli_fail(status, tern_error(ctx)) : 0;
@@ -296,7 +300,7 @@ static int run(const struct settings *s)
         int printed = 0;
 
         code = measure(ctx, &layers, &report);
-        if (!code)
+        if (!code && heads.n) /* an encoder may have none */
             code = measure(ctx, &heads, &report);
         tern_tune_path(ctx, path, sizeof(path));
         const char *kept = tern_tune_is_stored(ctx) ? path : NULL;

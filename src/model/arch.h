@@ -33,6 +33,11 @@ struct tern_arch {
     void (*destroy)(void *weights); /* NULL is fine */
 };
 
+struct tern_model_product {
+    tern_tune_product kind;
+    bool answers; /* of rows that are answered, not of every token's */
+};
+
 struct tern_model {
     const struct tern_arch *arch;
     tern_model_config config;
@@ -49,8 +54,14 @@ struct tern_model {
     /* What bind() leaves for tern_model_work_take(). */
     const struct tern_block **blocks; /* [n_layers] */
     struct tern_head head;
-    size_t embed_width; /* of the embedding's rows, where they are projected; else 0 */
+    size_t embed_width;                /* of the embedding's rows, where they are projected; else 0 */
+    const struct tern_weight *project; /* what projects them, or NULL */
+    struct tern_model_product *products;
+    size_t n_products, products_capacity;
 };
+
+/* Lists model->products, once the above is there. */
+tern_status tern_model_list_products(tern_ctx *ctx, tern_model *model);
 
 /* --- what forward passes share; called by every thread -------------------------------------------------------------- */
 

@@ -145,6 +145,7 @@ void tern_model_close(tern_model **model)
         tern_free(m->skipped[i]);
     tern_free(m->skipped);
     tern_free(m->blocks);
+    tern_free(m->products);
     tern_spec_free(&m->spec, m->config.n_labels);
     tern_free(m->path);
     tern_free(m);

@@ -309,9 +309,10 @@ tern_status tern_transformer_bind(tern_ctx *ctx, tern_model *model, struct tern_
         model->head.most = model->shards.most_words;
     }
     model->embed_width = (size_t)s->embed_width;
+    model->project = t->project;
     model->stats.n_parameters = binder->n_parameters;
     take_stats(model, t);
-    return TERN_OK;
+    return tern_model_list_products(ctx, model);
 }
 
 /* ---- forward ---- */

@@ -13,6 +13,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.abspath(os.environ.get("TERN_SOURCE", os.path.join(HERE, "..", "..")))
 TERN = os.path.abspath(os.environ.get("TERN", os.path.join(SOURCE, "build", "tern")))
 TINY = os.path.join(SOURCE, "tests", "golden", "gpt2-tiny-fp32")
+MODELS = os.path.join(SOURCE, "tests", "golden", "models")
 MODEL = os.path.join(SOURCE, "models", "tiny-shakespeare")
 
 
@@ -74,6 +75,22 @@ class Tune(unittest.TestCase):
         self.assertIn("does not end with the checksum of what it holds", again["note"])
         self.assertIn("; replaced", self.stderr)
         self.assertEqual(self.tune("--shape", "tiny", "--max-tokens", 1)["note"], "")
+
+    def test_what_a_model_multiplies(self):
+        """heads of a width of their own, experts, routers, projected embeddings: the products that a trace of the model has, and no others"""
+        trace = os.path.join(self.folder.name, "trace.json")
+        for name in ("gemma-tiny", "qwen3-biases", "mixtral-tiny", "qwen2-moe-tiny", "opt-350m", "opt-projected"):
+            model = os.path.join(MODELS, name)
+            for dtype in ("auto", "bf16", "int8"):
+                with self.subTest(model=name, dtype=dtype):
+                    self.tern("bench", model, "--no-ceilings", "--contexts", 4, "--decode", 1, "--dtype", dtype, "--trace", trace, "-q")
+                    with open(trace, encoding="utf-8") as f:
+                        events = json.load(f)["traceEvents"]
+                    done = {(e["args"]["in"], e["args"]["out"]) for e in events if e["name"].startswith("gemm")}
+                    got = self.tune(model, "--max-tokens", 1, "--dtype", dtype)["shapes"]
+                    self.assertEqual(sorted((s["in"], s["out"]) for s in got), sorted(done))
+        got = self.tune(os.path.join(MODELS, "bert-tiny"), "--max-tokens", 1)["shapes"]  # no scores; its pooler is as wide as a layer
+        self.assertEqual([(s["in"], s["out"]) for s in got], [(32, 96), (32, 32), (32, 72), (72, 32)])
 
     def test_nowhere_to_keep_it(self):
         """told, and no error"""

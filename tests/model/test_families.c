@@ -122,6 +122,24 @@ static struct errors errors_of(struct folder *f, const tern_model *model)
     return e;
 }
 
+static void check_products(const tern_model *a, const tern_model *b)
+{
+    const int n = tern_model_product_count(a);
+    tern_tune_product p, q;
+    bool answers, also;
+
+    assert_true(n > 0);
+    assert_int_equal(tern_model_product_count(b), n);
+    for (int i = 0; i < n; i++) {
+        assert_true(tern_model_product_at(a, i, &p, &answers) && tern_model_product_at(b, i, &q, &also));
+        assert_true(p.in == q.in && p.out == q.out && p.dtype == q.dtype && p.rounded == q.rounded && answers == also);
+    }
+    assert_false(tern_model_product_at(a, -1, &p, NULL));
+    assert_false(tern_model_product_at(a, n, &p, NULL));
+    assert_false(tern_model_product_at(NULL, 0, &p, NULL));
+    assert_false(tern_model_product_at(a, 0, NULL, NULL));
+}
+
 /* Opened to be described it has the figures that it has when it is loaded, and is not run. */
 static void check_described(struct folder *f, const tern_model *model)
 {
@@ -142,6 +160,7 @@ static void check_described(struct folder *f, const tern_model *model)
     assert_int_equal(stats.layer_bytes, want.layer_bytes);
     assert_int_equal(stats.head_bytes, want.head_bytes);
     assert_int_equal(stats.n_skipped, want.n_skipped);
+    check_products(model, described);
     got = tern_model_get_config(described);
     assert_true(got->dtype == c->dtype && got->weight_dtype == c->weight_dtype && got->row_dtype == c->row_dtype);
     if (c->task == TERN_TASK_GENERATE) {
