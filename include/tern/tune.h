@@ -43,7 +43,7 @@ typedef struct tern_tune_result {
 typedef struct tern_tune_options {
     int64_t min_rows, max_rows; /**< rows of the products; 1, 1024.  Above 2048 all are alike */
     bool missing_only;          /**< leave out what is known already */
-    /** Called after each measured shape.  false: stop; what was found by then is kept and stored. */
+    /** Called after each measured shape; the context may be used in it.  false: stop; what was found by then is kept and stored. */
     bool (*progress)(void *user, const tern_tune_result *result, size_t done, size_t total);
     void *user;
     uint64_t reserved[4]; /**< zero */
@@ -84,7 +84,8 @@ TERN_API bool tern_tune_at(const tern_ctx *ctx, int index, tern_tune_result *out
 TERN_API bool tern_tune_is_stored(const tern_ctx *ctx);
 /** What was wrong with the file when it was last read or written, in a line; "" if nothing.  Valid until the next tuning call. */
 TERN_API const char *tern_tune_note(const tern_ctx *ctx);
-/** Path of the context's file, whether or not it is there; "" where the environment names no place.  Cut to `size` bytes. */
+/** Path of the context's file, whether or not it is there; "" where the environment names no place, or the path takes more than `size`
+ *  bytes. */
 TERN_API void tern_tune_path(const tern_ctx *ctx, char *out, size_t size);
 
 #ifdef __cplusplus

@@ -293,24 +293,39 @@ static void run_together(tern_ctx *ctx, struct tern_team *team, tern_region_fn *
     wait_while(team, &team->finished, epoch - 1);
 }
 
-tern_status tern_region(tern_ctx *ctx, tern_region_fn *fn, void *arg)
+tern_status tern_team_take(tern_ctx *ctx)
 {
     struct tern_team *team = ctx->team;
 
-    if (!team) {
-        run_alone(ctx, fn, arg);
+    if (!team)
         return TERN_OK;
-    }
     if (!team->started || !at_home(team))
         TERN_TRY(start_workers(ctx, team));
     TERN_REQUIRE(ctx, !atomic_exchange_explicit(&team->busy, true, memory_order_acquire), TERN_ERR_STATE,
                  "the context is at work: another thread's call is under way, or the one that this call was made in; "
                  "expected one call at a time (each thread makes its own context)");
-    if (team->size == 1)
+    return TERN_OK;
+}
+
+void tern_team_give(tern_ctx *ctx)
+{
+    if (ctx->team)
+        atomic_store_explicit(&ctx->team->busy, false, memory_order_release);
+}
+
+void tern_region_taken(tern_ctx *ctx, tern_region_fn *fn, void *arg)
+{
+    if (!ctx->team || ctx->team->size == 1)
         run_alone(ctx, fn, arg);
     else
-        run_together(ctx, team, fn, arg);
-    atomic_store_explicit(&team->busy, false, memory_order_release);
+        run_together(ctx, ctx->team, fn, arg);
+}
+
+tern_status tern_region(tern_ctx *ctx, tern_region_fn *fn, void *arg)
+{
+    TERN_TRY(tern_team_take(ctx));
+    tern_region_taken(ctx, fn, arg);
+    tern_team_give(ctx);
     return TERN_OK;
 }
 

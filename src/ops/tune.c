@@ -66,14 +66,14 @@ static void trial_region(void *arg, const struct tern_par *par)
 }
 
 /* Seconds of one product. */
-static tern_status time_plan(struct trial *t, const struct tern_plan *plan, double *seconds)
+static double time_plan(struct trial *t, const struct tern_plan *plan)
 {
     t->plan = *plan;
     const double begin = t->clock->seconds(t->clock->user, plan);
-    TERN_TRY(tern_region(t->ctx, trial_region, t));
-    *seconds = (t->clock->seconds(t->clock->user, plan) - begin) / (double)t->repeats;
+    tern_region_taken(t->ctx, trial_region, t);
+    const double seconds = t->clock->seconds(t->clock->user, plan) - begin;
     t->at = (t->at + t->repeats) % t->n_copies;
-    return TERN_OK;
+    return seconds / (double)t->repeats;
 }
 
 /* Numbers of magnitude 0.5 to 1, or any codes: words whose bits are random where `mask` is set, `ones` elsewhere. */
@@ -96,7 +96,7 @@ static void fill_region(void *arg, const struct tern_par *par)
     }
 }
 
-static tern_status fill(tern_ctx *ctx, void *to, size_t bytes, tern_dtype dtype)
+static void fill(tern_ctx *ctx, void *to, size_t bytes, tern_dtype dtype)
 {
     struct fill f = { to, bytes / 4, 0x807fffff, 0x3f000000 };
 
@@ -106,7 +106,7 @@ static tern_status fill(tern_ctx *ctx, void *to, size_t bytes, tern_dtype dtype)
         f.mask = 0x807f807f, f.ones = 0x3f003f00;
     else if (dtype == TERN_INT8)
         f.mask = 0xffffffff, f.ones = 0;
-    return tern_region(ctx, fill_region, &f);
+    tern_region_taken(ctx, fill_region, &f);
 }
 
 static enum tern_weight_format format_of(tern_dtype dtype)
@@ -173,7 +173,7 @@ static tern_status open_trial(struct trial *t, const tern_tune_options *o, uint3
     if (t->product.dtype == TERN_INT8) {
         t->scale_bytes = 2 * t->columns * sizeof(float);
         TERN_TRY(tern_pages_alloc(t->ctx, t->scale_bytes, "scales to measure", (void **)&t->scale));
-        TERN_TRY(fill(t->ctx, t->scale, t->scale_bytes / 2, TERN_FP32));
+        fill(t->ctx, t->scale, t->scale_bytes / 2, TERN_FP32);
         t->weight.scale = t->scale;
         t->weight.start = (int32_t *)(void *)(t->scale + t->columns);
     }
@@ -182,8 +182,9 @@ static tern_status open_trial(struct trial *t, const tern_tune_options *o, uint3
         if (t->narrow_bytes)
             TERN_TRY(tern_pages_alloc(t->ctx, t->narrow_bytes, "rows to measure", &t->narrow));
     }
-    TERN_TRY(fill(t->ctx, t->words, t->words_bytes, t->product.dtype));
-    return fill(t->ctx, t->rows, t->rows_bytes, TERN_FP32);
+    fill(t->ctx, t->words, t->words_bytes, t->product.dtype);
+    fill(t->ctx, t->rows, t->rows_bytes, TERN_FP32);
+    return TERN_OK;
 }
 
 static void close_trial(struct trial *t)
@@ -219,17 +220,14 @@ static bool is_new(struct tried *tried, const struct trial *t, const struct tern
 }
 
 /* Shortest times of some plans, timed in turn. */
-static tern_status race(struct trial *t, const struct tern_plan *plans, size_t n, int rounds, double *shortest)
+static void race(struct trial *t, const struct tern_plan *plans, size_t n, int rounds, double *shortest)
 {
-    double seconds;
-
     for (int round = 0; round < rounds; round++)
         for (size_t i = 0; i < n; i++) {
-            TERN_TRY(time_plan(t, &plans[i], &seconds));
+            const double seconds = time_plan(t, &plans[i]);
             if (round == 0 || seconds < shortest[i])
                 shortest[i] = seconds;
         }
-    return TERN_OK;
 }
 
 enum { SPLIT, TILE_ROWS, K_BLOCK, PROPERTIES };
@@ -260,7 +258,7 @@ static size_t variants(const struct trial *t, int property, const struct tern_pl
 }
 
 /* The best plan for t->m rows, and its time beside that of the rules. */
-static tern_status search(struct trial *t, struct tern_plan_entry *entry)
+static void search(struct trial *t, struct tern_plan_entry *entry)
 {
     const struct tern_plan rules = { 0 };
     struct tern_plan best = rules, plans[8];
@@ -268,7 +266,7 @@ static tern_status search(struct trial *t, struct tern_plan_entry *entry)
     double seconds[8];
 
     is_new(&tried, t, &rules);
-    TERN_TRY(time_plan(t, &rules, seconds)); /* and its pages and threads are warm */
+    time_plan(t, &rules); /* and its pages and threads are warm */
     for (int property = 0; property < PROPERTIES; property++) {
         size_t n = 1;
         plans[0] = best;
@@ -278,7 +276,7 @@ static tern_status search(struct trial *t, struct tern_plan_entry *entry)
                 plans[n++] = plans[i];
         if (n == 1)
             continue;
-        TERN_TRY(race(t, plans, n, ROUNDS, seconds));
+        race(t, plans, n, ROUNDS, seconds);
         for (size_t i = 1; i < n; i++)
             if (seconds[i] < seconds[0]) {
                 seconds[0] = seconds[i];
@@ -288,13 +286,12 @@ static tern_status search(struct trial *t, struct tern_plan_entry *entry)
     const bool other = best.tile_rows || best.k_block || best.split;
     plans[0] = rules;
     plans[1] = best;
-    TERN_TRY(race(t, plans, 1 + other, LAST_ROUNDS, seconds));
+    race(t, plans, 1 + other, LAST_ROUNDS, seconds);
     const bool better = other && seconds[1] < MARGIN * seconds[0];
     const double whole = 1e9 * (double)t->product.out / (double)t->weight.out;
     entry->plan = better ? best : rules;
     entry->default_ns = (int64_t)(seconds[0] * whole);
     entry->best_ns = (int64_t)(seconds[better] * whole);
-    return TERN_OK;
 }
 
 /* ---- products ---- */
@@ -303,8 +300,26 @@ struct tuning {
     tern_ctx *ctx;
     const struct tern_tune_clock *clock;
     const tern_tune_options *options;
+    bool taken; /* the context is this call's: no other thread's call reads the table while it is changed */
     size_t done, total;
 };
+
+/* Tells the caller, who may use the context meanwhile. */
+static tern_status tell(struct tuning *g, const tern_tune_result *result)
+{
+    const tern_tune_options *o = g->options;
+
+    if (!o->progress)
+        return TERN_OK;
+    g->taken = false;
+    tern_team_give(g->ctx);
+    const bool goes_on = o->progress(o->user, result, g->done, g->total);
+    TERN_TRY(tern_team_take(g->ctx));
+    g->taken = true;
+    TERN_REQUIRE(g->ctx, goes_on, TERN_ERR_CANCELLED, "tuning was cancelled after %zu of %zu shapes", g->done,
+                 g->total);
+    return TERN_OK;
+}
 
 static tern_status key_of(const tern_tune_product *p, int threads, uint32_t bucket, struct tern_plan_key *key)
 {
@@ -356,13 +371,11 @@ static tern_status tune_bucket(struct tuning *g, struct trial *t, uint32_t bucke
     const size_t work = (t->m < 8 ? 8 : t->m) * (size_t)t->product.in * (size_t)t->weight.out;
     t->repeats = work < LEAST_WORK ? (LEAST_WORK + work - 1) / work : 1;
     t->repeats = t->repeats > MOST_REPEATS ? MOST_REPEATS : t->repeats;
-    TERN_TRY(search(t, &entry));
+    search(t, &entry);
     TERN_TRY(tern_plans_put(g->ctx, g->ctx->plans, &entry));
     g->done++;
     result_of(&entry, true, &result);
-    TERN_REQUIRE(g->ctx, !o->progress || o->progress(o->user, &result, g->done, g->total), TERN_ERR_CANCELLED,
-                 "tuning was cancelled after %zu of %zu shapes", g->done, g->total);
-    return TERN_OK;
+    return tell(g, &result);
 }
 
 static tern_status tune_product(struct tuning *g, const tern_tune_product *p)
@@ -431,6 +444,8 @@ tern_status tern_tune_measure(tern_ctx *ctx, const tern_tune_product *products, 
     tern_status status = TERN_OK;
 
     TERN_TRY(check(ctx, products, n, g.options));
+    TERN_TRY(tern_team_take(ctx));
+    g.taken = true;
     ctx->plans->call++;
     const uint32_t first = tern_plan_bucket((size_t)g.options->min_rows);
     const uint32_t last = tern_plan_bucket((size_t)g.options->max_rows);
@@ -439,7 +454,10 @@ tern_status tern_tune_measure(tern_ctx *ctx, const tern_tune_product *products, 
             g.total += !is_repeated(products, i) && is_wanted(&g, &products[i], bucket);
     for (size_t i = 0; i < n && status == TERN_OK; i++)
         status = tune_product(&g, &products[i]);
-    tern_plans_store(ctx->plans, ctx->isa);
+    if (g.taken) { /* else the call that has it stores what both found */
+        tern_plans_store(ctx->plans, ctx->isa);
+        tern_team_give(ctx);
+    }
     return status;
 }
 

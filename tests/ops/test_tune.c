@@ -359,6 +359,62 @@ static void test_stopped(void **state)
     tern_ctx_destroy(&ctx);
 }
 
+/* A clock that calls for tuning while tuning measures, which is refused, and a caller that does so when it is told of a result. */
+struct nested {
+    tern_ctx *ctx;
+    double now;
+    int refused, done;
+};
+
+static const tern_tune_product other = { 24, 40, TERN_FP32, false };
+
+static double nested_seconds(void *user, const struct tern_plan *plan)
+{
+    struct nested *n = user;
+    const int count = tern_tune_count(n->ctx);
+
+    (void)plan;
+    assert_fails(n->ctx, tern_tune_products(n->ctx, &other, 1, NULL), TERN_ERR_STATE, "the context is at work");
+    assert_int_equal(tern_tune_count(n->ctx), count);
+    n->refused++;
+    n->now += 1;
+    return n->now;
+}
+
+static bool nested_progress(void *user, const tern_tune_result *result, size_t done, size_t total)
+{
+    struct nested *n = user;
+    tern_tune_options once = tern_tune_options_default();
+
+    (void)result, (void)total;
+    once.max_rows = 1;
+    assert_ok(n->ctx, tern_tune_products(n->ctx, &other, 1, &once));
+    n->done = (int)done;
+    return true;
+}
+
+static void test_at_work(void **state)
+{
+    const tern_tune_product product = { 40, 40, TERN_FP32, false };
+    tern_tune_options o = tern_tune_options_default();
+
+    (void)state;
+    for (int threads = 1; threads <= 2; threads++) {
+        struct nested n = { .ctx = test_ctx(threads) };
+        const struct tern_tune_clock clock = { nested_seconds, &n };
+        const int known = tern_tune_count(n.ctx);
+
+        o.max_rows = 2;
+        o.progress = nested_progress;
+        o.user = &n;
+        assert_ok(n.ctx, tern_tune_measure(n.ctx, &product, 1, &o, &clock));
+        assert_true(n.refused > 0);
+        assert_int_equal(n.done, 2);
+        assert_int_equal(tern_tune_count(n.ctx), known + 3);
+        tern_ctx_destroy(&n.ctx);
+    }
+}
+
 /* Memory that runs out is an error with its text, and takes nothing with it. */
 static void test_memory(void **state)
 {
@@ -392,6 +448,7 @@ int main(void)
         TUNE_TEST(test_autotune),
         TUNE_TEST(test_created),
         TUNE_TEST(test_stopped),
+        TUNE_TEST(test_at_work),
         TUNE_TEST(test_memory),
     };
 
