@@ -75,12 +75,14 @@ tern_status tern_plans_put(tern_ctx *ctx, struct tern_plans *plans, const struct
  * Text: what it was made for, one line an entry, a checksum.  What is not right to the last byte is ignored, and replaced by the
  * next store.  Nothing here fails: plans are a wish, `note` says what became of it. */
 
+#define TERN_PLANS_FILE_MAX (4096 * 1024) /* bytes: some 60000 entries */
+
 /* The lines that a file of this machine and level begins with, with their newlines. */
 void tern_plans_head(const char *isa, char *out, size_t size);
 /* Adds a text's entries.  TERN_ERR_FORMAT with `where`, line, found and expected, TERN_ERR_MEMORY; some entries may be there then. */
 tern_status tern_plans_parse(tern_ctx *ctx, const char *text, size_t size, const char *where, const char *head,
                              struct tern_plans *plans);
-/* The table as such a text, freed by tern_free.  TERN_ERR_MEMORY. */
+/* The table as such a text, freed by tern_free; of more than TERN_PLANS_FILE_MAX bytes the latest entries.  TERN_ERR_MEMORY. */
 tern_status tern_plans_format(tern_ctx *ctx, const struct tern_plans *plans, const char *head, char **out,
                               size_t *size);
 
@@ -89,7 +91,7 @@ void tern_plans_load(struct tern_plans *plans, const char *isa);
 /* Puts what this context measured over what the file has by now, under a lock, and replaces the file at once.  Then the table has both.
  * Whether it is stored; true if nothing was measured. */
 bool tern_plans_store(struct tern_plans *plans, const char *isa);
-/* The file's path, "" where neither variable is set; cut to size. */
+/* The file's path, "" where neither variable is set, or it takes more than `size`. */
 void tern_plans_path(const char *isa, char *out, size_t size);
 
 /* Whether each field of an entry is one that a table may hold. */

@@ -30,9 +30,9 @@
 #include <unistd.h>
 
 #define PATH_SIZE  4096
-#define LINE_SIZE  192           /* an entry's longest line */
-#define FILE_LIMIT (4096 * 1024) /* bytes: some 60000 entries */
-#define LOCK_TRIES 500           /* 10 ms apart */
+#define LINE_SIZE  192 /* an entry's longest line */
+#define SUM_SIZE   (sizeof "checksum 0123456789abcdef\n" - 1)
+#define LOCK_TRIES 500 /* 10 ms apart */
 #define COLUMNS    "# kind in out rows threads tile_rows k_block split default_ns best_ns\n"
 
 void tern_plans_head(const char *isa, char *out, size_t size)
@@ -146,7 +146,7 @@ tern_status tern_plans_parse(tern_ctx *ctx, const char *text, size_t size, const
                              struct tern_plans *plans)
 {
     static const char first[] = "tern plans 1\n";
-    const size_t n_head = strlen(head), n_first = sizeof first - 1, n_sum = strlen("checksum 0123456789abcdef\n");
+    const size_t n_head = strlen(head), n_first = sizeof first - 1, n_sum = SUM_SIZE;
     struct reader r = { .ctx = ctx, .where = where };
     char sum[32];
 
@@ -174,7 +174,7 @@ tern_status tern_plans_parse(tern_ctx *ctx, const char *text, size_t size, const
 
 tern_status tern_plans_format(tern_ctx *ctx, const struct tern_plans *plans, const char *head, char **out, size_t *size)
 {
-    const size_t room = strlen(head) + (plans->count + 1) * LINE_SIZE;
+    const size_t n_head = strlen(head), room = n_head + (plans->count + 1) * LINE_SIZE;
     char *text;
 
     TERN_TRY(tern_alloc(ctx, room, 1, "plans of products", (void **)&text));
@@ -186,6 +186,12 @@ tern_status tern_plans_format(tern_ctx *ctx, const struct tern_plans *plans, con
             "%s %" PRId64 " %" PRId64 " %u %" PRIu32 " %" PRIu32 " %" PRIu32 " %s %" PRId64 " %" PRId64 "\n",
             tern_plan_kind_name(e->key.kind), e->key.in, e->key.out, 1u << e->key.bucket, e->key.threads,
             e->plan.tile_rows, e->plan.k_block, tern_plan_split_name(e->plan.split), e->default_ns, e->best_ns);
+    }
+    if (n + SUM_SIZE > TERN_PLANS_FILE_MAX) { /* the first entries are the oldest */
+        const size_t excess = n + SUM_SIZE - TERN_PLANS_FILE_MAX;
+        const char *rest = (char *)memchr(text + n_head + excess - 1, '\n', n - n_head - excess + 1) + 1;
+        n -= (size_t)(rest - text) - n_head;
+        memmove(text + n_head, rest, n - n_head);
     }
     n += (size_t)snprintf(text + n, room - n, "checksum %016" PRIx64 "\n", checksum(text, n));
     *out = text;
@@ -219,7 +225,7 @@ static void read_file(struct tern_plans *plans, const char *path, const char *he
 {
     char *text = NULL;
     size_t size;
-    tern_status status = tern_file_read(reason, path, FILE_LIMIT, &text, &size);
+    tern_status status = tern_file_read(reason, path, TERN_PLANS_FILE_MAX, &text, &size);
 
     if (status == TERN_OK)
         status = tern_plans_parse(reason, text, size, path, head, plans);
@@ -388,7 +394,7 @@ bool tern_plans_store(struct tern_plans *plans, const char *isa)
         return !measured;
     tern_plans_path(isa, path, sizeof path);
     if (!*path) {
-        note(plans, "neither XDG_CACHE_HOME nor HOME names a directory", alone);
+        note(plans, "neither XDG_CACHE_HOME nor HOME names a directory, or it has too long a name", alone);
         return false;
     }
     tern_plans_head(isa, head, sizeof head);

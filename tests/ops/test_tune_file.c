@@ -243,6 +243,39 @@ static void test_fields(void **state)
     tern_ctx_destroy(&ctx);
 }
 
+/* A file that would become larger than one may be loses its oldest plans. */
+static void test_limit(void **state)
+{
+    tern_ctx *ctx = test_ctx(1);
+    struct tern_plans *again;
+    char head[512], *text;
+    size_t size;
+
+    (void)state;
+    tern_plans_head(ctx->isa, head, sizeof head);
+    for (int64_t in = 1; in <= 120000; in++) {
+        const struct tern_plan_entry e = entry(in, 5);
+        assert_ok(ctx, tern_plans_put(ctx, ctx->plans, &e));
+    }
+    assert_ok(ctx, tern_plans_format(ctx, ctx->plans, head, &text, &size));
+    assert_in_range(size, TERN_PLANS_FILE_MAX - 100, TERN_PLANS_FILE_MAX);
+    assert_ok(ctx, tern_plans_create(ctx, &again));
+    assert_ok(ctx, tern_plans_parse(ctx, text, size, "F", head, again));
+    assert_in_range(again->count, 60000, 119999);
+    assert_int_equal(again->entries[again->count - 1].key.in, 120000);
+    assert_int_equal(again->entries[0].key.in, 120001 - (int64_t)again->count);
+    tern_plans_destroy(again);
+    tern_free(text);
+    assert_true(tern_plans_store(ctx->plans, ctx->isa));
+    store(ctx, 120001, 6);
+    assert_string_equal(ctx->plans->note, "");
+    tern_ctx_destroy(&ctx);
+    ctx = test_ctx(1);
+    assert_int_equal(found(ctx, 120001), 6);
+    assert_int_equal(found(ctx, 120000), 5);
+    tern_ctx_destroy(&ctx);
+}
+
 /* Plans that cannot be kept hold in their context, and the reason is told. */
 static void test_read_only(void **state)
 {
@@ -360,9 +393,9 @@ static void test_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        FILE_TEST(test_kept),      FILE_TEST(test_merged), FILE_TEST(test_at_once),
-        FILE_TEST(test_not_right), FILE_TEST(test_fields), FILE_TEST(test_read_only),
-        FILE_TEST(test_no_place),  FILE_TEST(test_off),    FILE_TEST(test_memory),
+        FILE_TEST(test_kept),   FILE_TEST(test_merged), FILE_TEST(test_at_once),   FILE_TEST(test_not_right),
+        FILE_TEST(test_fields), FILE_TEST(test_limit),  FILE_TEST(test_read_only), FILE_TEST(test_no_place),
+        FILE_TEST(test_off),    FILE_TEST(test_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
