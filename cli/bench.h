@@ -13,7 +13,8 @@ struct bench_plan {
     int32_t sequences; /* at once */
     int32_t decode;    /* steps of one decode measurement; 0: an encoder, which has a forward pass alone */
     int runs;
-    bool bar; /* show progress */
+    bool encoder; /* it is an encoder's checkpoint, which has no sessions */
+    bool bar;     /* show progress */
 };
 
 enum bench_what { BENCH_PREFILL, BENCH_DECODE, BENCH_FORWARD };

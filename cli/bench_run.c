@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STEP_TOKENS 512 /* a prompt is read in steps of at most so many, as tern run does */
+#define STEP_TOKENS \
+    512 /* prompts are read in steps of at most so many, or as many as there are sequences, as tern run does */
 
 double bench_tokens_per_s(const struct bench_row *row)
 {
@@ -57,13 +58,22 @@ const char *bench_what_name(enum bench_what what)
 
 /* ---- what a row costs ---- */
 
+/* Tokens of a step.  An encoder reads a text in one step; a decode is one step for all sequences. */
+static int32_t step_tokens(const struct bench_plan *p)
+{
+    if (!p->decode)
+        return (int32_t)((int64_t)p->contexts[p->n_contexts - 1] * p->sequences);
+    return p->sequences > STEP_TOKENS ? p->sequences : STEP_TOKENS;
+}
+
 static void count_costs(const struct bench *b, struct bench_row *row, double kv_position)
 {
     const tern_model_config *c = tern_model_get_config(b->model);
     const tern_model_stats s = tern_model_get_stats(b->model);
     const double N = b->plan->sequences, S = row->context, layers = 2 * (double)s.layer_weights,
                  head = 2 * (double)s.head_weights, pair = 4.0 * c->n_layers * c->heads * c->head_dim;
-    const double steps = (double)(((int64_t)b->plan->sequences * row->context + STEP_TOKENS - 1) / STEP_TOKENS);
+    const int64_t most = step_tokens(b->plan);
+    const double steps = (double)(((int64_t)b->plan->sequences * row->context + most - 1) / most);
     const double before = S + (b->plan->decode - 1) / 2.0; /* in the cache, in the middle of a decode */
 
     switch (row->what) {
@@ -94,10 +104,14 @@ static void count_costs(const struct bench *b, struct bench_row *row, double kv_
 /* ---- running ---- */
 
 struct runner {
+    tern_ctx *ctx;
     tern_session *session;
-    int32_t *ids;       /* [longest context + decode] the same text for all */
-    int32_t *sequences; /* [N] */
-    tern_row *rows;     /* [N] */
+    tern_encoder *encoder;   /* in place of a session: of an encoder's checkpoint */
+    tern_encode_text *texts; /* [N] for it */
+    float *states;           /* [N longest, H] that it gives */
+    int32_t *ids;            /* [longest context + decode] the same text for all */
+    int32_t *sequences;      /* [N] */
+    tern_row *rows;          /* [N] */
     int32_t n;
     int32_t step_tokens;
 };
@@ -128,12 +142,24 @@ static bool read_all(struct runner *r, int32_t from, int32_t count, tern_logits 
     return true;
 }
 
+static bool encode_once(struct runner *r, int32_t context, double *seconds)
+{
+    for (int32_t i = 0; i < r->n; i++)
+        r->texts[i] = (tern_encode_text){ .ids = r->ids, .n_ids = context };
+    const double begin = cli_seconds();
+    const bool ok = !tern_encode(r->encoder, r->texts, (size_t)r->n, r->states, NULL);
+    *seconds = cli_seconds() - begin;
+    return ok && !cli_signal();
+}
+
 /* One prompt, then single tokens; seconds of the prompt, and of one decoded step.  false: the session has the text. */
 static bool run_once(struct runner *r, int32_t context, int32_t decode, double *prompt, double *step)
 {
     bool ok = true;
     int32_t n_added = 0;
 
+    if (r->encoder)
+        return encode_once(r, context, prompt);
     for (; ok && n_added < r->n; n_added += ok)
         ok = !tern_sequence_add(r->session, &r->sequences[n_added]);
     const double a = cli_seconds();
@@ -168,21 +194,59 @@ static void sum_up(struct bench_row *row, int runs)
 }
 
 /* Refused before anything is taken, with both numbers: memory that is promised and then missing ends the program. */
-static int check_memory(const struct bench *b, tern_ctx *ctx, const tern_session_options *options, double *kv_position)
+static int check_memory(const struct bench *b, uint64_t bytes, int64_t n_context)
 {
     const uint64_t there = tern_memory_available();
-    tern_session_stats stats;
-    const tern_status status = tern_session_measure(ctx, b->model, options, &stats);
 
-    if (status)
-        return cli_fail(status, tern_error(ctx));
-    if (stats.kv_bytes + stats.scratch_bytes > there)
-        return cli_error(
-            CLI_FAIL,
-            "%d sequences of %" PRId64 " positions take %" PRIu64 " MB, %" PRIu64 " MB of memory are available",
-            b->plan->sequences, options->n_context, (stats.kv_bytes + stats.scratch_bytes) / 1000000, there / 1000000);
-    *kv_position = (double)stats.kv_bytes / (double)stats.free_positions;
+    if (bytes > there)
+        return cli_error(CLI_FAIL,
+                         "%d sequences of %" PRId64 " positions take %" PRIu64 " MB, %" PRIu64
+                         " MB of memory are available",
+                         b->plan->sequences, n_context, bytes / 1000000, there / 1000000);
     return 0;
+}
+
+static int open_session(const struct bench *b, struct runner *r, double *kv_position)
+{
+    const struct bench_plan *p = b->plan;
+    tern_session_options options = tern_session_options_default();
+    tern_session_stats stats;
+
+    options.n_sequences = p->sequences;
+    options.n_context = p->contexts[p->n_contexts - 1] + p->decode;
+    options.max_batch = r->step_tokens;
+    const tern_status status = tern_session_measure(r->ctx, b->model, &options, &stats);
+    if (status)
+        return cli_fail(status, tern_error(r->ctx));
+    *kv_position = (double)stats.kv_bytes / (double)stats.free_positions;
+    const int code = check_memory(b, stats.kv_bytes + stats.scratch_bytes, options.n_context);
+    return code ? code : cli_session_open(r->ctx, b->model, &options, &r->session);
+}
+
+static int open_encoder(const struct bench *b, struct runner *r, double *kv_position)
+{
+    const struct bench_plan *p = b->plan;
+    const size_t H = (size_t)tern_model_get_config(b->model)->hidden_size, rows = (size_t)r->step_tokens;
+    tern_encoder_options options = tern_encoder_options_default();
+    tern_encoder_stats stats;
+
+    options.max_batch = r->step_tokens;
+    options.max_texts = p->sequences;
+    options.n_context = p->contexts[p->n_contexts - 1];
+    tern_status status = tern_encoder_measure(r->ctx, b->model, &options, &stats);
+    if (status)
+        return cli_fail(status, tern_error(r->ctx));
+    *kv_position = (double)stats.kv_bytes / (double)rows;
+    const uint64_t states = (uint64_t)rows * H * sizeof(*r->states);
+    const int code = check_memory(b, stats.kv_bytes + stats.scratch_bytes + states, options.n_context);
+    if (code)
+        return code;
+    r->texts = malloc((size_t)p->sequences * sizeof(*r->texts));
+    r->states = malloc((size_t)states);
+    if (!r->texts || !r->states)
+        return cli_error(CLI_FAIL, "out of memory for the states of %zu tokens", rows);
+    status = tern_encoder_create(r->ctx, b->model, &options, &r->encoder);
+    return status ? cli_fail(status, tern_error(r->ctx)) : 0;
 }
 
 static int measure(struct bench *b, struct runner *r)
@@ -192,10 +256,10 @@ static int measure(struct bench *b, struct runner *r)
 
     for (int run = -1; run < p->runs; run++) /* the first one warms up */
         for (size_t i = 0; i < p->n_contexts; i++) {
-            double prompt, step;
+            double prompt = 0, step = 0;
 
             if (!run_once(r, p->contexts[i], p->decode, &prompt, &step))
-                return cli_fail(TERN_ERR_CANCELLED, tern_session_error(r->session));
+                return cli_fail(TERN_ERR_CANCELLED, r->session ? tern_session_error(r->session) : tern_error(r->ctx));
             if (run >= 0) {
                 b->rows[i * per].seconds[run] = prompt;
                 if (p->decode)
@@ -213,21 +277,10 @@ int bench_measure(struct bench *b, tern_ctx *ctx)
 {
     const struct bench_plan *p = b->plan;
     const int32_t longest = p->contexts[p->n_contexts - 1], V = tern_model_get_config(b->model)->vocab_size;
-    const int64_t whole = (int64_t)longest * p->sequences;
     const size_t per = p->decode ? 2 : 1, N = (size_t)p->sequences, n_ids = (size_t)longest + (size_t)p->decode;
-    tern_session_options options = tern_session_options_default();
-    struct runner r = { .n = p->sequences };
+    struct runner r = { .ctx = ctx, .n = p->sequences, .step_tokens = step_tokens(p) };
     double kv_position = 0;
     int code;
-
-    /* An encoder reads a text in one step; a decode is one step for all sequences. */
-    r.step_tokens = p->decode && p->sequences <= STEP_TOKENS ? STEP_TOKENS : p->decode ? p->sequences : (int32_t)whole;
-    options.n_sequences = p->sequences;
-    options.n_context = longest + p->decode;
-    options.max_batch = r.step_tokens;
-    code = check_memory(b, ctx, &options, &kv_position);
-    if (code)
-        return code;
 
     b->rows = calloc(p->n_contexts * per, sizeof(*b->rows));
     r.ids = malloc(n_ids * sizeof(*r.ids));
@@ -241,19 +294,22 @@ int bench_measure(struct bench *b, tern_ctx *ctx)
         row->context = p->contexts[i / per];
         row->seconds = calloc((size_t)p->runs, sizeof(*row->seconds));
         ok = row->seconds != NULL;
-        count_costs(b, row, kv_position);
     }
-    if (!ok)
-        code = cli_error(CLI_FAIL, "out of memory for what is measured");
+    code = ok ? 0 : cli_error(CLI_FAIL, "out of memory for what is measured");
     for (size_t i = 0; ok && i < n_ids; i++)
         r.ids[i] = (int32_t)((uint32_t)i * 7919u % (uint32_t)V);
     if (!code)
-        code = cli_session_open(ctx, b->model, &options, &r.session);
+        code = p->encoder ? open_encoder(b, &r, &kv_position) : open_session(b, &r, &kv_position);
+    for (size_t i = 0; !code && i < b->n_rows; i++)
+        count_costs(b, &b->rows[i], kv_position);
     if (!code)
         code = measure(b, &r);
     if (p->bar)
         cli_progress_end();
     cli_session_close(&r.session);
+    tern_encoder_destroy(&r.encoder);
+    free(r.texts);
+    free(r.states);
     free(r.ids);
     free(r.sequences);
     free(r.rows);

@@ -110,11 +110,10 @@ static int run_here(void *user, tern_ctx *ctx)
     tern_ceilings ceilings;
     int32_t *contexts = NULL;
     char *path = NULL;
-    const bool encoder = shape && shape->encoder;
+    bool encoder = shape && shape->encoder;
     int code = parse_contexts(s->contexts, &contexts, &plan.n_contexts);
 
     bench.shape = shape;
-    plan.decode = encoder ? 0 : (int32_t)s->decode;
     if (!code && !bench.shape)
         code = cli_model_find(ctx, s->model, &path);
     if (!code && !s->no_ceilings) {
@@ -129,6 +128,12 @@ static int run_here(void *user, tern_ctx *ctx)
         code = bench.shape ? cli_model_create(ctx, bench.shape, s->dtype, !s->quiet, &model)
                            : cli_model_open(ctx, path, s->dtype, !s->quiet, &model);
     bench.model = model;
+    if (!code && !shape) {
+        encoder = plan.encoder = tern_model_get_config(model)->task != TERN_TASK_GENERATE;
+        if (encoder && s->has_decode)
+            code = cli_error(CLI_USAGE, "%s is an encoder: there is nothing to --decode", bench.name);
+    }
+    plan.decode = encoder ? 0 : (int32_t)s->decode;
     if (!code)
         code = choose_contexts(&contexts, &plan.n_contexts, encoder, tern_model_get_config(model)->n_context, &plan);
     plan.contexts = contexts;

@@ -497,6 +497,12 @@ void cli_session_close(tern_session **session)
 bool cli_can_write(const char *file)
 {
     const char *slash = strrchr(file, '/');
+    struct stat st;
+
+    if (!*file || (stat(file, &st) == 0 && S_ISDIR(st.st_mode))) {
+        errno = *file ? EISDIR : ENOENT;
+        return false;
+    }
     char *folder = slash ? strndup(file, (size_t)(slash - file) + 1) : strdup(".");
     const bool good = folder && (access(folder, W_OK | X_OK) == 0 || (errno != ENOENT && access(file, W_OK) == 0));
     const int number = errno;

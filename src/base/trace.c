@@ -81,12 +81,22 @@ void tern_trace_add(struct tern_trace *trace, int thread, const struct tern_trac
 
 /* ---- the file ---- */
 
+/* Microseconds, with a point whatever the host's locale has. */
+static void print_time(FILE *f, const char *name, double seconds)
+{
+    const uint64_t ns = seconds > 0 ? (uint64_t)(1e9 * seconds + 0.5) : 0;
+
+    fprintf(f, ",\"%s\":%" PRIu64 ".%03u", name, ns / 1000, (unsigned)(ns % 1000));
+}
+
 static void print_event(FILE *f, const struct tern_trace *trace, const struct event *e, int thread)
 {
     bool first = true;
 
-    fprintf(f, ",\n{\"name\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,\"args\":{",
-            e->kind.name, thread, 1e6 * (e->begin - trace->start), 1e6 * (e->end - e->begin));
+    fprintf(f, ",\n{\"name\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":%d", e->kind.name, thread);
+    print_time(f, "ts", e->begin - trace->start);
+    print_time(f, "dur", e->end - e->begin);
+    fputs(",\"args\":{", f);
     for (int i = 0; i < TERN_TRACE_NUMBERS; i++)
         if (e->kind.number[i]) {
             fprintf(f, "%s\"%s\":%zu", first ? "" : ",", e->kind.number[i], e->number[i]);
@@ -155,6 +165,14 @@ static tern_status replace(tern_ctx *ctx, const struct tern_trace *trace, const 
     return status;
 }
 
+/* What cannot be replaced: a device, a pipe, a link to what is not there yet. */
+static bool is_written_through(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 ? !S_ISREG(st.st_mode) : lstat(path, &st) == 0;
+}
+
 static tern_status write_directly(tern_ctx *ctx, const struct tern_trace *trace, const char *path, uint64_t left_out)
 {
     FILE *f = fopen(path, "we");
@@ -173,7 +191,6 @@ tern_status tern_trace_stop(tern_ctx *ctx, const char *path, tern_trace_stats *s
 {
     tern_trace_stats sums = { 0 };
     tern_status status = TERN_OK;
-    struct stat st;
 
     TERN_REQUIRE(ctx, ctx, TERN_ERR_ARG, "trace: ctx is NULL");
     TERN_REQUIRE(ctx, ctx->trace, TERN_ERR_STATE, "trace: none is being recorded, expected one");
@@ -183,7 +200,7 @@ tern_status tern_trace_stop(tern_ctx *ctx, const char *path, tern_trace_stats *s
         sums.n_events += trace->tracks[i].n;
         sums.n_left_out += trace->tracks[i].left_out;
     }
-    if (path && stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+    if (path && is_written_through(path))
         status = write_directly(ctx, trace, path, sums.n_left_out);
     else if (path)
         status = replace(ctx, trace, path, sums.n_left_out);

@@ -32,8 +32,9 @@ static tern_status choose_isa(tern_ctx *ctx, const char *option, enum tern_isa *
         return TERN_OK;
     TERN_REQUIRE(ctx, tern_isa_parse(name, isa), TERN_ERR_ARG, "%s: got \"%s\", expected " TERN_ISA_NAMES, source,
                  name);
-    TERN_REQUIRE(ctx, tern_machine_has(*isa), TERN_ERR_ARG, "%s: got \"%s\", the best that this machine has is %s",
-                 source, name, tern_isa_name(best));
+    TERN_REQUIRE(ctx, tern_machine_has(*isa), TERN_ERR_ARG,
+                 "%s: got \"%s\", which this machine does not have; the best that it has is %s", source, name,
+                 tern_isa_name(best));
     return TERN_OK;
 }
 

@@ -489,6 +489,7 @@ static tern_status make(struct maker *m, tern_model *model)
         model->head.most = model->shards.most_words;
     }
     take_stats(model, r, m);
+    status = agree(m, tern_model_list_products(m->ctx, model));
 
 fail:
     tern_free(scratch);

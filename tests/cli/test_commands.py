@@ -564,12 +564,25 @@ class Bench(unittest.TestCase):
         self.assertEqual([r["weight_bytes"] for r in one], [one[0]["weight_bytes"]] * 6)
         self.assertEqual(many[3]["weight_bytes"], one[3]["weight_bytes"])
         self.assertGreater(many[2]["weight_bytes"], one[2]["weight_bytes"])  # 896 tokens are two steps
+        most = self.bench("--shape", "tiny", "--runs", 1, "--no-ceilings", "--sequences", 600, "--contexts", "1,2", "--decode", 1)["rows"]
+        self.assertEqual(most[0]["weight_bytes"], most[1]["weight_bytes"])  # a token of each is a step
+        layers = most[2]["weight_bytes"] - most[0]["weight_bytes"]
+        self.assertTrue(0 < layers < most[0]["weight_bytes"])
 
     def test_encoder(self):
         rows = self.bench("--shape", "tiny-encoder", "--runs", 1, "--no-ceilings")["rows"]
         self.assertEqual([(r["what"], r["context"]) for r in rows], [("forward", 128), ("forward", 256)])
         self.assertEqual(rows[0]["weight_ops"], 2 * 128 * 2 * (64 * 192 + 64 * 64 + 2 * 64 * 256))
         self.assertEqual(rows[0]["attention_ops"], 4 * 2 * 64 * 128 * 128)
+        model = os.path.join(SOURCE, "tests", "golden", "models", "bert-classify")
+        for more in ((), ("--dtype", "int8", "--sequences", 3), ("--tp", 2)):
+            row, = self.bench(model, "--runs", 1, "--no-ceilings", "--contexts", 7, *more)["rows"]
+            self.assertEqual((row["what"], row["context"], row["tokens"]), ("forward", 7, 21 if "--sequences" in more else 7))
+            self.assertGreater(row["weight_bytes"], 0)
+        tern("bench", model, "--no-ceilings", "--decode", 2, "-q", code=2)
+        self.assertEqual(tern.stderr, f"tern: {model} is an encoder: there is nothing to --decode\n")
+        tern("bench", model, "--no-ceilings", "--contexts", 100000, "-q", code=1)
+        self.assertIn("that the model reads", tern.stderr)
 
     def test_model_and_ceilings(self):
         for dtype in ("auto", "int8"):
@@ -656,7 +669,13 @@ class Trace(InFolder):
         args = ["bench", "--shape", "tiny", "--runs", 1, "--contexts", "8", "--no-ceilings", "-q"]
         self.assertFalse(tern(*args, "--trace", self.path("no/trace.json"), code=1))  # nothing was measured for it
         self.assertIn("cannot write", tern.stderr)
+        for what, why in ((self.tmp, "Is a directory"), ("", "No such file or directory")):
+            self.assertFalse(tern(*args, "--trace", what, code=1))
+            self.assertEqual(tern.stderr, f"tern: cannot write '{what}': {why}\n")
         os.symlink(self.path("there.json"), self.path("link.json"))
+        tern(*args, "--trace", self.path("link.json"))  # it leads to nothing yet
+        json.loads(read(self.path("there.json")))
+        self.assertTrue(os.path.islink(self.path("link.json")))
         with open(self.path("there.json"), "w", encoding="ascii") as f:
             f.write("before")
         os.chmod(self.path("there.json"), 0o640)

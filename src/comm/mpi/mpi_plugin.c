@@ -5,6 +5,7 @@
 #include <tern/version.h>
 
 #include <limits.h>
+#include <locale.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -47,7 +48,10 @@ static tern_status read_environment(struct wishes *out, char *message, size_t si
         return fail(TERN_ERR_ARG, message, size, "TERN_COMM is '%s', expected auto or p2p", path);
     out->p2p = path && strcmp(path, "p2p") == 0;
     if (timeout && *timeout) {
-        out->timeout = strtod(timeout, &rest);
+        const locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0); /* the host's may have another decimal point */
+        out->timeout = c ? strtod_l(timeout, &rest, c) : strtod(timeout, &rest);
+        if (c)
+            freelocale(c);
         if (*rest || !(out->timeout >= 0 && out->timeout <= 86400) || (out->timeout > 0 && out->timeout < 1))
             return fail(TERN_ERR_ARG, message, size, "TERN_COMM_TIMEOUT is '%s', expected 0 or 1 to 86400 seconds",
                         timeout);
