@@ -171,11 +171,11 @@ TERN_API tern_model_stats tern_model_get_stats(const tern_model *model);
 TERN_API const char *tern_model_skipped(const tern_model *model, uint32_t index);
 
 /** Number of kinds of product, of rows with weights, that the model's steps take: what tern_tune_products() is to be asked for.  A
- *  model that was opened to be described has them too.  Weights in groups, which there is nothing to tune of, are left out. */
+ *  model that was opened to be described has them too; one that ranks share has those of this rank's share. */
 TERN_API int tern_model_product_count(const tern_model *model);
 /** One of them.
  *
- * @param answers  or NULL; true: of the rows that are answered (a head's), false: of all tokens of a step.
+ * @param answers  or NULL; true: of the rows that are answered (a head's), false: of all tokens of a step (of TERN_TASK_TAG a head's too).
  * @return false outside of 0 .. tern_model_product_count() - 1. */
 TERN_API bool tern_model_product_at(const tern_model *model, int index, tern_tune_product *out, bool *answers);
 

@@ -43,7 +43,7 @@ typedef struct tern_tune_result {
 typedef struct tern_tune_options {
     int64_t min_rows, max_rows; /**< rows of the products; 1, 1024.  Above 2048 all are alike */
     bool missing_only;          /**< leave out what is known already */
-    /** Called after each measured shape; the context may be used in it.  false: stop; what was found by then is kept and stored. */
+    /** Called after each measured shape; the context is at work then, and can be asked what is known alone.  false: stop; what was found by then is kept and stored. */
     bool (*progress)(void *user, const tern_tune_result *result, size_t done, size_t total);
     void *user;
     uint64_t reserved[4]; /**< zero */

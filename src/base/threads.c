@@ -64,7 +64,7 @@ struct tern_team {
     _Alignas(CACHE_LINE) atomic_uint phase;
     _Alignas(CACHE_LINE) atomic_uint parked;
 
-    atomic_bool busy; /* a region is under way */
+    atomic_bool busy; /* a call has the context, in a region or between two */
 
     int size;
     bool started;
@@ -311,6 +311,11 @@ void tern_team_give(tern_ctx *ctx)
 {
     if (ctx->team)
         atomic_store_explicit(&ctx->team->busy, false, memory_order_release);
+}
+
+tern_status tern_team_keep(tern_ctx *ctx)
+{
+    return !ctx->team || at_home(ctx->team) ? TERN_OK : tern_team_take(ctx);
 }
 
 void tern_region_taken(tern_ctx *ctx, tern_region_fn *fn, void *arg)

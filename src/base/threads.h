@@ -34,10 +34,12 @@ int tern_team_size(const struct tern_team *team);
  * Regions of other contexts may be entered from inside a region. */
 tern_status tern_region(tern_ctx *ctx, tern_region_fn *fn, void *arg);
 
-/* For a call of several regions, and of changes between them to what regions read: from taking to giving back other calls are refused
- * as during a region.  TERN_ERR_STATE, TERN_ERR_THREAD: it is not taken. */
+/* For a call of several regions, and of changes between them to what regions read: from taking to giving back other
+ * calls are refused as during a region.  TERN_ERR_STATE, TERN_ERR_THREAD: it is not taken. */
 tern_status tern_team_take(tern_ctx *ctx);
 void tern_team_give(tern_ctx *ctx);
+/* Once the host's code ran meanwhile: in a child that it forked the context is taken anew.  TERN_ERR_THREAD. */
+tern_status tern_team_keep(tern_ctx *ctx);
 /* A region of who has taken the context. */
 void tern_region_taken(tern_ctx *ctx, tern_region_fn *fn, void *arg);
 

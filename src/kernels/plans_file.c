@@ -347,6 +347,26 @@ static tern_status replace(struct tern_ctx *reason, const char *path, const char
     return status;
 }
 
+/* Leaves what `plans` has measured out of the file's entries. */
+static tern_status leave_out_measured(struct tern_ctx *reason, struct tern_plans *file, const struct tern_plans *plans)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < file->count; i++) {
+        const struct tern_plan_entry *ours = tern_plans_find(plans, &file->entries[i].key);
+        if (!ours || !ours->measured)
+            file->entries[n++] = file->entries[i];
+    }
+    if (n == file->count)
+        return TERN_OK;
+    clear(file);
+    for (size_t i = 0; i < n; i++) { /* each to the place where it is */
+        const struct tern_plan_entry e = file->entries[i];
+        TERN_TRY(tern_plans_put(reason, file, &e));
+    }
+    return TERN_OK;
+}
+
 /* Under the lock: the file's entries, ours over them, written; and the file's among ours. */
 static tern_status merge(struct tern_ctx *reason, struct tern_plans *plans, struct tern_plans *file, const char *path,
                          const char *head)
@@ -361,6 +381,7 @@ static tern_status merge(struct tern_ctx *reason, struct tern_plans *plans, stru
         clear(file);
         note(plans, unread.error, "; replaced");
     }
+    TERN_TRY(leave_out_measured(reason, file, plans)); /* ours come last, as the latest */
     for (size_t i = 0; i < plans->count; i++)
         if (plans->entries[i].measured)
             TERN_TRY(tern_plans_put(reason, file, &plans->entries[i]));

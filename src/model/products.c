@@ -1,18 +1,9 @@
 /* products.c: what a model multiplies its rows with, for tuning. */
 #include "base/memory.h"
 #include "model/arch.h"
+#include "ops/tune.h"
 
-static const tern_dtype packed[] = { [TERN_WEIGHT_F32] = TERN_FP32,
-                                     [TERN_WEIGHT_F16] = TERN_FP16,
-                                     [TERN_WEIGHT_BF16] = TERN_BF16,
-                                     [TERN_WEIGHT_Q8] = TERN_INT8 };
-
-static bool is_same(const tern_tune_product *a, const tern_tune_product *b)
-{
-    return a->in == b->in && a->out == b->out && a->dtype == b->dtype && a->rounded == b->rounded;
-}
-
-/* Products of w's kind, unless they are there.  w: NULL for none; groups are widened in tiles, where there is nothing to choose. */
+/* Products with w, unless its kind is there.  NULL: none.  Groups are widened in tiles, where there is nothing to choose. */
 static tern_status add(tern_ctx *ctx, tern_model *model, const struct tern_weight *w, bool narrow, bool answers)
 {
     if (!w || w->format == TERN_WEIGHT_GROUPS)
@@ -20,12 +11,12 @@ static tern_status add(tern_ctx *ctx, tern_model *model, const struct tern_weigh
     const struct tern_model_product p = {
         .kind = { .in = w->in,
                   .out = w->out,
-                  .dtype = packed[w->format],
+                  .dtype = tern_weight_dtype(w),
                   .rounded = narrow && (w->format == TERN_WEIGHT_BF16 || w->format == TERN_WEIGHT_Q8) },
         .answers = answers,
     };
     for (size_t i = 0; i < model->n_products; i++)
-        if (model->products[i].answers == answers && is_same(&model->products[i].kind, &p.kind))
+        if (model->products[i].answers == answers && tern_tune_is_same(&model->products[i].kind, &p.kind))
             return TERN_OK;
     TERN_TRY(TERN_GROW(ctx, &model->products, &model->products_capacity, model->n_products + 1, "products of a model"));
     model->products[model->n_products++] = p;
@@ -56,13 +47,13 @@ static tern_status add_block(tern_ctx *ctx, tern_model *model, const struct tern
 
 tern_status tern_model_list_products(tern_ctx *ctx, tern_model *model)
 {
-    const bool narrow = model->config.row_dtype != TERN_FP32;
+    const bool narrow = model->config.row_dtype != TERN_FP32, answers = model->config.task != TERN_TASK_TAG;
 
     TERN_TRY(add(ctx, model, model->project, false, false));
     for (int32_t i = 0; i < model->config.n_layers; i++)
         TERN_TRY(add_block(ctx, model, model->blocks[i]));
-    TERN_TRY(add(ctx, model, model->head.dense, narrow, true));
-    return add(ctx, model, model->head.out, narrow, true);
+    TERN_TRY(add(ctx, model, model->head.dense, narrow, answers));
+    return add(ctx, model, model->head.out, narrow, answers);
 }
 
 int tern_model_product_count(const tern_model *model)

@@ -300,26 +300,8 @@ struct tuning {
     tern_ctx *ctx;
     const struct tern_tune_clock *clock;
     const tern_tune_options *options;
-    bool taken; /* the context is this call's: no other thread's call reads the table while it is changed */
     size_t done, total;
 };
-
-/* Tells the caller, who may use the context meanwhile. */
-static tern_status tell(struct tuning *g, const tern_tune_result *result)
-{
-    const tern_tune_options *o = g->options;
-
-    if (!o->progress)
-        return TERN_OK;
-    g->taken = false;
-    tern_team_give(g->ctx);
-    const bool goes_on = o->progress(o->user, result, g->done, g->total);
-    TERN_TRY(tern_team_take(g->ctx));
-    g->taken = true;
-    TERN_REQUIRE(g->ctx, goes_on, TERN_ERR_CANCELLED, "tuning was cancelled after %zu of %zu shapes", g->done,
-                 g->total);
-    return TERN_OK;
-}
 
 static tern_status key_of(const tern_tune_product *p, int threads, uint32_t bucket, struct tern_plan_key *key)
 {
@@ -375,7 +357,9 @@ static tern_status tune_bucket(struct tuning *g, struct trial *t, uint32_t bucke
     TERN_TRY(tern_plans_put(g->ctx, g->ctx->plans, &entry));
     g->done++;
     result_of(&entry, true, &result);
-    return tell(g, &result);
+    TERN_REQUIRE(g->ctx, !o->progress || o->progress(o->user, &result, g->done, g->total), TERN_ERR_CANCELLED,
+                 "tuning was cancelled after %zu of %zu shapes", g->done, g->total);
+    return tern_team_keep(g->ctx);
 }
 
 static tern_status tune_product(struct tuning *g, const tern_tune_product *p)
@@ -400,12 +384,16 @@ fail:
     return status;
 }
 
+bool tern_tune_is_same(const tern_tune_product *a, const tern_tune_product *b)
+{
+    return a->in == b->in && a->out == b->out && a->dtype == b->dtype && a->rounded == b->rounded;
+}
+
 /* Whether a product stood in the list before. */
 static bool is_repeated(const tern_tune_product *products, size_t i)
 {
     for (size_t j = 0; j < i; j++)
-        if (products[j].in == products[i].in && products[j].out == products[i].out &&
-            products[j].dtype == products[i].dtype && products[j].rounded == products[i].rounded)
+        if (tern_tune_is_same(&products[j], &products[i]))
             return true;
     return false;
 }
@@ -444,8 +432,7 @@ tern_status tern_tune_measure(tern_ctx *ctx, const tern_tune_product *products, 
     tern_status status = TERN_OK;
 
     TERN_TRY(check(ctx, products, n, g.options));
-    TERN_TRY(tern_team_take(ctx));
-    g.taken = true;
+    TERN_TRY(tern_team_take(ctx)); /* no region reads the table while it is changed */
     ctx->plans->call++;
     const uint32_t first = tern_plan_bucket((size_t)g.options->min_rows);
     const uint32_t last = tern_plan_bucket((size_t)g.options->max_rows);
@@ -454,10 +441,8 @@ tern_status tern_tune_measure(tern_ctx *ctx, const tern_tune_product *products, 
             g.total += !is_repeated(products, i) && is_wanted(&g, &products[i], bucket);
     for (size_t i = 0; i < n && status == TERN_OK; i++)
         status = tune_product(&g, &products[i]);
-    if (g.taken) { /* else the call that has it stores what both found */
-        tern_plans_store(ctx->plans, ctx->isa);
-        tern_team_give(ctx);
-    }
+    tern_plans_store(ctx->plans, ctx->isa);
+    tern_team_give(ctx);
     return status;
 }
 

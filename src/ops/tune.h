@@ -16,6 +16,8 @@ struct tern_tune_clock {
     void *user;
 };
 
+bool tern_tune_is_same(const tern_tune_product *a, const tern_tune_product *b);
+
 /* tern_tune_products() with a clock; NULL is the machine's. */
 tern_status tern_tune_measure(tern_ctx *ctx, const tern_tune_product *products, size_t n,
                               const tern_tune_options *options, const struct tern_tune_clock *clock);

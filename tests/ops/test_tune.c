@@ -11,6 +11,8 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static const char *dir;
 
@@ -359,24 +361,29 @@ static void test_stopped(void **state)
     tern_ctx_destroy(&ctx);
 }
 
-/* A clock that calls for tuning while tuning measures, which is refused, and a caller that does so when it is told of a result. */
+/* A context that tunes is at work, while it measures and while it tells of a result. */
 struct nested {
     tern_ctx *ctx;
     double now;
-    int refused, done;
+    int measured, told;
 };
 
-static const tern_tune_product other = { 24, 40, TERN_FP32, false };
+static void call_refused(const struct nested *n)
+{
+    static const tern_tune_product other = { 24, 40, TERN_FP32, false };
+    const int count = tern_tune_count(n->ctx);
+
+    assert_fails(n->ctx, tern_tune_products(n->ctx, &other, 1, NULL), TERN_ERR_STATE, "the context is at work");
+    assert_int_equal(tern_tune_count(n->ctx), count);
+}
 
 static double nested_seconds(void *user, const struct tern_plan *plan)
 {
     struct nested *n = user;
-    const int count = tern_tune_count(n->ctx);
 
     (void)plan;
-    assert_fails(n->ctx, tern_tune_products(n->ctx, &other, 1, NULL), TERN_ERR_STATE, "the context is at work");
-    assert_int_equal(tern_tune_count(n->ctx), count);
-    n->refused++;
+    call_refused(n);
+    n->measured++;
     n->now += 1;
     return n->now;
 }
@@ -384,12 +391,10 @@ static double nested_seconds(void *user, const struct tern_plan *plan)
 static bool nested_progress(void *user, const tern_tune_result *result, size_t done, size_t total)
 {
     struct nested *n = user;
-    tern_tune_options once = tern_tune_options_default();
 
-    (void)result, (void)total;
-    once.max_rows = 1;
-    assert_ok(n->ctx, tern_tune_products(n->ctx, &other, 1, &once));
-    n->done = (int)done;
+    (void)result, (void)done, (void)total;
+    call_refused(n);
+    n->told++;
     return true;
 }
 
@@ -408,11 +413,46 @@ static void test_at_work(void **state)
         o.progress = nested_progress;
         o.user = &n;
         assert_ok(n.ctx, tern_tune_measure(n.ctx, &product, 1, &o, &clock));
-        assert_true(n.refused > 0);
-        assert_int_equal(n.done, 2);
-        assert_int_equal(tern_tune_count(n.ctx), known + 3);
+        assert_true(n.measured > 0 && n.told == 2);
+        assert_int_equal(tern_tune_count(n.ctx), known + 2);
+        assert_ok(n.ctx, tern_tune_products(n.ctx, &product, 1, &(tern_tune_options){ .min_rows = 1, .max_rows = 1 }));
         tern_ctx_destroy(&n.ctx);
     }
+}
+
+/* A host that forks when it is told: both processes go on. */
+static bool fork_once(void *user, const tern_tune_result *result, size_t done, size_t total)
+{
+    pid_t *child = user;
+
+    (void)result, (void)total;
+    if (done == 1)
+        *child = fork();
+    return *child >= 0;
+}
+
+static void test_forked(void **state)
+{
+    const tern_tune_product product = { 40, 40, TERN_FP32, false };
+    tern_tune_options o = tern_tune_options_default();
+    pid_t child = -1;
+    int status;
+
+    (void)state;
+    if (TEST_TSAN)
+        TEST_SKIP("fork: ThreadSanitizer does not follow threads that a forked child starts");
+    tern_ctx *ctx = test_ctx(2);
+    o.max_rows = 8;
+    o.progress = fork_once;
+    o.user = &child;
+    const tern_status got = tern_tune_products(ctx, &product, 1, &o);
+    if (child == 0)
+        _exit(got == TERN_OK && tern_tune_count(ctx) == 4 && tern_tune_is_stored(ctx) ? 0 : 1);
+    assert_ok(ctx, got);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(tern_tune_count(ctx), 4);
+    tern_ctx_destroy(&ctx);
 }
 
 /* Memory that runs out is an error with its text, and takes nothing with it. */
@@ -449,6 +489,7 @@ int main(void)
         TUNE_TEST(test_created),
         TUNE_TEST(test_stopped),
         TUNE_TEST(test_at_work),
+        TUNE_TEST(test_forked),
         TUNE_TEST(test_memory),
     };
 

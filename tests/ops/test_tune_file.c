@@ -271,6 +271,13 @@ static void test_limit(void **state)
     assert_string_equal(ctx->plans->note, "");
     tern_ctx_destroy(&ctx);
     ctx = test_ctx(1);
+    const int64_t oldest = ctx->plans->entries[0].key.in;
+    store(ctx, oldest, 7); /* and becomes the latest */
+    store(ctx, 120002, 8);
+    tern_ctx_destroy(&ctx);
+    ctx = test_ctx(1);
+    assert_int_equal(found(ctx, oldest), 7);
+    assert_int_equal(found(ctx, 120002), 8);
     assert_int_equal(found(ctx, 120001), 6);
     assert_int_equal(found(ctx, 120000), 5);
     tern_ctx_destroy(&ctx);
