@@ -12,8 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STEP_TOKENS \
-    512 /* prompts are read in steps of at most so many, or as many as there are sequences, as tern run does */
+#define STEP_TOKENS 512 /* of a prompt, as tern run does */
 
 double bench_tokens_per_s(const struct bench_row *row)
 {
@@ -58,7 +57,7 @@ const char *bench_what_name(enum bench_what what)
 
 /* ---- what a row costs ---- */
 
-/* Tokens of a step.  An encoder reads a text in one step; a decode is one step for all sequences. */
+/* Tokens of a step.  An encoder reads all texts in one; a decode is one for all sequences. */
 static int32_t step_tokens(const struct bench_plan *p)
 {
     if (!p->decode)
@@ -223,20 +222,29 @@ static int open_session(const struct bench *b, struct runner *r, double *kv_posi
     return code ? code : cli_session_open(r->ctx, b->model, &options, &r->session);
 }
 
+/* Positions by which the cache of an encoder is enlarged, to see what one takes; whole blocks of any size that it may have. */
+#define KV_STEP 4096
+
 static int open_encoder(const struct bench *b, struct runner *r, double *kv_position)
 {
     const struct bench_plan *p = b->plan;
-    const size_t H = (size_t)tern_model_get_config(b->model)->hidden_size, rows = (size_t)r->step_tokens;
-    tern_encoder_options options = tern_encoder_options_default();
-    tern_encoder_stats stats;
+    const tern_model_config *c = tern_model_get_config(b->model);
+    const size_t H = (size_t)c->hidden_size, rows = (size_t)r->step_tokens;
+    tern_encoder_options options = tern_encoder_options_default(), more;
+    tern_encoder_stats stats, larger;
 
     options.max_batch = r->step_tokens;
     options.max_texts = p->sequences;
     options.n_context = p->contexts[p->n_contexts - 1];
+    more = options;
+    more.max_batch += KV_STEP;
     tern_status status = tern_encoder_measure(r->ctx, b->model, &options, &stats);
+    if (!status)
+        status = tern_encoder_measure(r->ctx, b->model, &more, &larger);
     if (status)
         return cli_fail(status, tern_error(r->ctx));
-    *kv_position = (double)stats.kv_bytes / (double)rows;
+    /* One layer's is kept at a time, and with more room than texts fill. */
+    *kv_position = c->n_layers * (double)(larger.kv_bytes - stats.kv_bytes) / KV_STEP;
     const uint64_t states = (uint64_t)rows * H * sizeof(*r->states);
     const int code = check_memory(b, stats.kv_bytes + stats.scratch_bytes + states, options.n_context);
     if (code)

@@ -89,6 +89,9 @@ static int choose_contexts(int32_t **list, size_t *n, bool encoder, int64_t n_co
         return cli_error(CLI_FAIL,
                          "a prompt of %d and %d tokens after it are more than the %" PRId64 " that the model reads",
                          (*list)[*n - 1], plan->decode, n_context);
+    if (*n && encoder && (*list)[*n - 1] > (INT32_MAX >> 1) / plan->sequences)
+        return cli_error(CLI_FAIL, "%d texts of %d tokens are more than the %d tokens of a pass", plan->sequences,
+                         (*list)[*n - 1], INT32_MAX >> 1);
     if (*n)
         return 0;
     *list = malloc(sizeof(usual));

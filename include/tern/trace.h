@@ -25,7 +25,7 @@ typedef struct tern_trace_stats {
 
 /** Ends the trace and writes it as JSON in Chrome's format (complete events "X", times in microseconds, one "tid" a thread).
  *
- * @param path   a file, replaced as a whole when all is written (a device or a pipe is written directly); NULL: what was recorded is
+ * @param path   a file, replaced as a whole when all is written (a device, a pipe, and what a link leads to that is not there yet, are written directly); NULL: what was recorded is
  *               thrown away.
  * @param stats  or NULL.
  * @return TERN_OK, TERN_ERR_ARG (NULL), TERN_ERR_STATE (no trace is being recorded), TERN_ERR_IO, TERN_ERR_MEMORY.  The trace has

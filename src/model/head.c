@@ -98,7 +98,8 @@ static void product(const struct tern_par *par, float *c, size_t ld, const float
     tern_gemm_run_rows(par, c, ld, &rows, n_rows, w, &end);
 }
 
-/* The columns of all ranks side by side in logits [n, C], on every rank; NULL: for the others' sake.  Thread 0 speaks for the process. */
+/* The columns of all ranks side by side in logits [n, C], on every rank; NULL: for the others' sake.  Thread 0 speaks
+ * for the process. */
 static tern_status gather(const struct tern_head *head, float *logits, size_t n, const struct tern_model_work *work)
 {
     const tern_comm *comm = head->comm;

@@ -5,6 +5,7 @@
 
 #include <tern/trace.h>
 
+#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,13 +47,19 @@ static void begins_and_ends(void **state)
         assert_fails(ctx, tern_trace_start(ctx), TERN_ERR_STATE, "recorded already");
         for (int i = 0; i < 5; i++)
             assert_ok(ctx, tern_region(ctx, region, NULL));
+        setlocale(LC_NUMERIC, "de_DE.UTF-8"); /* where it is there it writes 1,5 */
         assert_ok(ctx, tern_trace_stop(ctx, path, &stats));
+        setlocale(LC_NUMERIC, "C");
         assert_int_equal(stats.n_events, 5 * threads * (threads > 1 ? 2 : 1)); /* with the waits */
         assert_int_equal(stats.n_left_out, 0);
         char *text = test_read(path, &size);
         assert_int_equal(count(text, "\"work\""), 5 * threads);
         assert_int_equal(count(text, "\"args\":{\"first\":1,\"third\":3}"), 5 * threads);
         assert_int_equal(count(text, "\"wait\""), threads > 1 ? 5 * threads : 0);
+        for (const char *at = text; (at = strstr(at, "\"dur\":")); at++) {
+            const size_t whole = strspn(at + 6, "0123456789");
+            assert_true(whole > 0 && at[6 + whole] == '.' && strspn(at + 7 + whole, "0123456789") == 3);
+        }
         free(text);
         assert_ok(ctx, tern_region(ctx, region, NULL)); /* and again without */
         assert_ok(ctx, tern_trace_start(ctx));

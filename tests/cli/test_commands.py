@@ -575,14 +575,30 @@ class Bench(unittest.TestCase):
         self.assertEqual(rows[0]["weight_ops"], 2 * 128 * 2 * (64 * 192 + 64 * 64 + 2 * 64 * 256))
         self.assertEqual(rows[0]["attention_ops"], 4 * 2 * 64 * 128 * 128)
         model = os.path.join(SOURCE, "tests", "golden", "models", "bert-classify")
-        for more in ((), ("--dtype", "int8", "--sequences", 3), ("--tp", 2)):
-            row, = self.bench(model, "--runs", 1, "--no-ceilings", "--contexts", 7, *more)["rows"]
-            self.assertEqual((row["what"], row["context"], row["tokens"]), ("forward", 7, 21 if "--sequences" in more else 7))
-            self.assertGreater(row["weight_bytes"], 0)
+        position = {}
+        for more in ((), ("--dtype", "int8", "--sequences", 3), ("--dtype", "bf16")):
+            sequences = 3 if "--sequences" in more else 1
+            for contexts in ("7", "7,50"):
+                row = self.bench(model, "--runs", 1, "--no-ceilings", "--contexts", contexts, *more)["rows"][0]
+                self.assertEqual((row["what"], row["context"], row["tokens"]), ("forward", 7, 7 * sequences))
+                self.assertGreater(row["weight_bytes"], 0)
+                position.setdefault(more, set()).add(row["kv_bytes"] / row["tokens"])
+        whole, int8, bf16 = ({*p} for p in position.values())
+        self.assertEqual((len(whole), int8, {2 * b for b in bf16}), (1, whole, whole))  # whatever other contexts there are
+        self.assertGreaterEqual(whole.pop(), 3 * 2 * 32 * 4)
         tern("bench", model, "--no-ceilings", "--decode", 2, "-q", code=2)
         self.assertEqual(tern.stderr, f"tern: {model} is an encoder: there is nothing to --decode\n")
         tern("bench", model, "--no-ceilings", "--contexts", 100000, "-q", code=1)
         self.assertIn("that the model reads", tern.stderr)
+        wide = os.path.join(SOURCE, "tests", "golden", "models", "modernbert-tiny")
+        config = json.loads(read(wide, "config.json"))
+        config["max_position_embeddings"] = 1 << 22  # positions turn heads: there is no table of so many
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "config.json"), "w", encoding="ascii") as f:
+                json.dump(config, f)
+            os.symlink(os.path.join(wide, "model.safetensors"), os.path.join(folder, "model.safetensors"))
+            tern("bench", folder, "--no-ceilings", "--sequences", 1024, "--contexts", 1 << 22, "-q", code=1)
+        self.assertEqual(tern.stderr, "tern: 1024 texts of 4194304 tokens are more than the 1073741823 tokens of a pass\n")
 
     def test_model_and_ceilings(self):
         for dtype in ("auto", "int8"):

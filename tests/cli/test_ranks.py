@@ -113,6 +113,10 @@ class Answers(unittest.TestCase):
         answer = tern("bench", "--shape", "tiny", "--no-ceilings", "--runs", "1", "--contexts", "8", "--decode", "1", "--json", "--tp", "2")
         self.assertEqual(answer.returncode, 0, answer.stderr)
         json.loads(answer.stdout)
+        encoder = os.path.join(SOURCE, "tests", "golden", "models", "bert-tiny")
+        answer = tern("bench", encoder, "--no-ceilings", "--runs", "1", "--contexts", "8", "--json", "--tp", "2")
+        self.assertEqual(answer.returncode, 0, answer.stderr)
+        self.assertEqual([row["what"] for row in json.loads(answer.stdout)["rows"]], ["forward"])
         with tempfile.TemporaryDirectory() as folder:
             template = os.path.join(folder, "t.jinja")
             with open(template, "w", encoding="ascii") as f:

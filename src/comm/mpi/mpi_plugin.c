@@ -48,10 +48,11 @@ static tern_status read_environment(struct wishes *out, char *message, size_t si
         return fail(TERN_ERR_ARG, message, size, "TERN_COMM is '%s', expected auto or p2p", path);
     out->p2p = path && strcmp(path, "p2p") == 0;
     if (timeout && *timeout) {
-        const locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0); /* the host's may have another decimal point */
-        out->timeout = c ? strtod_l(timeout, &rest, c) : strtod(timeout, &rest);
-        if (c)
-            freelocale(c);
+        const locale_t c_locale =
+            newlocale(LC_ALL_MASK, "C", (locale_t)0); /* the host's may have another decimal point */
+        out->timeout = c_locale ? strtod_l(timeout, &rest, c_locale) : strtod(timeout, &rest);
+        if (c_locale)
+            freelocale(c_locale);
         if (*rest || !(out->timeout >= 0 && out->timeout <= 86400) || (out->timeout > 0 && out->timeout < 1))
             return fail(TERN_ERR_ARG, message, size, "TERN_COMM_TIMEOUT is '%s', expected 0 or 1 to 86400 seconds",
                         timeout);
