@@ -151,7 +151,8 @@ static bool encode_once(struct runner *r, int32_t context, double *seconds)
     return ok && !cli_signal();
 }
 
-/* One prompt, then single tokens; seconds of the prompt, and of one decoded step.  false: the session has the text. */
+/* One prompt, then single tokens; seconds of the prompt, and of one decoded step.  false: the session, or with an encoder
+ * the context, has the text. */
 static bool run_once(struct runner *r, int32_t context, int32_t decode, double *prompt, double *step)
 {
     bool ok = true;
