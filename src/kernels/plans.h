@@ -1,8 +1,8 @@
 /* plans.h: how products are cut where measuring found something better than the rules of gemm.c.
  *
  * A plan has what may be chosen freely: each element stays one chain over k, so none of it shows in the bits.  A context has one
- * table.  It is changed by who has taken the context, between regions; inside, every thread looks its product up, in constant time and without a
- * lock. */
+ * table.  It is changed by who has taken the context, between regions; inside, every thread looks its product up, in
+ * constant time and without a lock. */
 #ifndef TERN_KERNELS_PLANS_H
 #define TERN_KERNELS_PLANS_H
 
@@ -75,7 +75,7 @@ tern_status tern_plans_put(tern_ctx *ctx, struct tern_plans *plans, const struct
  * Text: what it was made for, one line an entry, a checksum.  What is not right to the last byte is ignored, and replaced by the
  * next store.  Nothing here fails: plans are a wish, `note` says what became of it. */
 
-#define TERN_PLANS_FILE_MAX (4096 * 1024) /* bytes: 60000 entries at least */
+#define TERN_PLANS_FILE_MAX (4096 * 1024) /* bytes: 40000 entries at least */
 
 /* The lines that a file of this machine and level begins with, with their newlines. */
 void tern_plans_head(const char *isa, char *out, size_t size);

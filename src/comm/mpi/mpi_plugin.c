@@ -48,8 +48,8 @@ static tern_status read_environment(struct wishes *out, char *message, size_t si
         return fail(TERN_ERR_ARG, message, size, "TERN_COMM is '%s', expected auto or p2p", path);
     out->p2p = path && strcmp(path, "p2p") == 0;
     if (timeout && *timeout) {
-        const locale_t c_locale =
-            newlocale(LC_ALL_MASK, "C", (locale_t)0); /* the host's may have another decimal point */
+        /* The host's locale may have another decimal point. */
+        const locale_t c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
         out->timeout = c_locale ? strtod_l(timeout, &rest, c_locale) : strtod(timeout, &rest);
         if (c_locale)
             freelocale(c_locale);
